@@ -1,0 +1,26 @@
+"""Restore archives of narrowband recordings to 48 kHz with FlashSR on MLX.
+
+    from batchsr import FlashSR
+    model = FlashSR.from_pretrained("int4")
+    y = model.upsample(x, sample_rate)
+
+Importing `batchsr` is cheap: the model, and with it MLX, is loaded when `FlashSR` is first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batchsr.model.flashsr import FlashSR
+
+__version__ = "0.1.0"
+__all__ = ["FlashSR", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "FlashSR":
+        from batchsr.model.flashsr import FlashSR
+
+        return FlashSR
+    raise AttributeError(f"module 'batchsr' has no attribute {name!r}")
