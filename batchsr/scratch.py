@@ -1,0 +1,119 @@
+"""The resumable file of finished windows: one slot a window, each of which proves itself.
+
+    slot i, at i * slot_bytes:
+        0   8  magic "BSRSLOT1"
+        8   8  index i                     little-endian u64
+        16 32  key                         what made it: settings, model, source, plan (SHA-256)
+        48  4  CRC-32 of bytes 0..47 and of the samples
+        52 12  zero
+        64     samples                     float32, (channels, frame_samples), row by row
+
+A slot is believed when magic, index, key and CRC all fit, and done again when not: a torn write, a rotten
+sector or another model's window can only cost time. Nothing else says what is finished; the queue's row is
+for display. The file belongs to the worker that holds the job's claim, so it needs no lock of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchsr import faults, storage
+from batchsr.errors import TransientError
+
+MAGIC: Final = b"BSRSLOT1"
+HEADER: Final = struct.Struct("<8sQ32sI12x")
+_CHECKED: Final = HEADER.size - 16  # the CRC covers the header up to itself
+
+
+class Scratch:
+    """Finished windows of one file, kept across crashes.
+
+    `key` is 32 bytes that change whenever a window's samples would. Raises ResourceError on I/O errors.
+    """
+
+    def __init__(self, path: Path, *, key: bytes, channels: int, frame_samples: int, count: int) -> None:
+        if len(key) != 32:
+            raise AssertionError("a scratch key is a SHA-256 digest")
+        self.path = path
+        self.key = key
+        self.shape = (channels, frame_samples)
+        self.count = count
+        self.slot_bytes = HEADER.size + 4 * channels * frame_samples
+        storage.make_folder(path.parent)
+        with storage.resource_errors(path, "open the scratch file"):
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def finished(self) -> set[int]:
+        """Indices of the slots that prove themselves now. Reads the whole file once."""
+        with storage.resource_errors(self.path, "read"):
+            slots = min(self.count, os.fstat(self._fd).st_size // self.slot_bytes)
+        return {index for index in range(slots) if self._read(index) is not None}
+
+    def write(self, index: int, samples: NDArray[np.float32]) -> None:
+        """Put window `index`, samples (channels, frame_samples) float32, into its slot. Not yet synced."""
+        if samples.shape != self.shape or samples.dtype != np.float32:
+            raise AssertionError(f"slot {index}: {samples.dtype} {samples.shape}, not float32 {self.shape}")
+        payload = np.ascontiguousarray(samples).view(np.uint8).reshape(-1)
+        head = HEADER.pack(MAGIC, index, self.key, 0)
+        crc = zlib.crc32(payload, zlib.crc32(head[:_CHECKED]))
+        faults.point("slot.before_write")
+        with storage.resource_errors(self.path, "write"):
+            _write_all(self._fd, [HEADER.pack(MAGIC, index, self.key, crc), payload.tobytes()], index * self.slot_bytes)
+        faults.point("slot.after_write")
+
+    def sync(self) -> None:
+        """Make every slot written so far survive a power cut."""
+        with storage.resource_errors(self.path, "sync"):
+            storage.fsync(self._fd)
+        faults.point("slot.after_fsync")
+
+    def read(self, index: int) -> NDArray[np.float32]:
+        """Samples (channels, frame_samples) of a finished window. Raises TransientError if it no longer proves itself."""
+        samples = self._read(index)
+        if samples is None:
+            raise TransientError(
+                f"{self.path}: slot {index} went bad after it was written", remedy="it is done again on the next attempt"
+            )
+        return samples
+
+    def close(self) -> None:
+        """Close the file; what was written stays for the next attempt."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _read(self, index: int) -> NDArray[np.float32] | None:
+        with storage.resource_errors(self.path, "read"):
+            raw = os.pread(self._fd, self.slot_bytes, index * self.slot_bytes)
+        if len(raw) < self.slot_bytes:
+            return None
+        magic, found, key, crc = HEADER.unpack_from(raw)
+        if magic != MAGIC or found != index or key != self.key:
+            return None
+        payload = memoryview(raw)[HEADER.size :]
+        expected = zlib.crc32(payload, zlib.crc32(HEADER.pack(magic, found, key, 0)[:_CHECKED]))
+        if crc != expected:
+            return None
+        return np.frombuffer(payload, dtype="<f4").reshape(self.shape)
+
+
+def _write_all(fd: int, parts: list[bytes], offset: int) -> None:
+    data = b"".join(parts)
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
