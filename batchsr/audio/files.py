@@ -1,0 +1,9 @@
+"""The front of all reading and writing of sound files; every file of a restoration is opened behind it."""
+
+from __future__ import annotations
+
+from batchsr.audio.probe import SourceInfo, fits_header, probe, shown
+from batchsr.audio.reader import Source, resampled
+from batchsr.audio.resample import resample
+
+__all__ = ["Source", "SourceInfo", "fits_header", "probe", "resample", "resampled", "shown"]
