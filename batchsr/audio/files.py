@@ -5,5 +5,18 @@ from __future__ import annotations
 from batchsr.audio.probe import SourceInfo, fits_header, probe, shown
 from batchsr.audio.reader import Source, resampled
 from batchsr.audio.resample import resample
+from batchsr.audio.writer import SUBTYPES, Embedded, Writer, check_format
 
-__all__ = ["Source", "SourceInfo", "fits_header", "probe", "resample", "resampled", "shown"]
+__all__ = [
+    "SUBTYPES",
+    "Embedded",
+    "Source",
+    "SourceInfo",
+    "Writer",
+    "check_format",
+    "fits_header",
+    "probe",
+    "resample",
+    "resampled",
+    "shown",
+]

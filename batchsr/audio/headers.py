@@ -85,7 +85,9 @@ def _judge(file: _Bytes, header: Header, frame_bytes: int) -> Header:
     if header.data_bytes > there:
         detail = f"its header promises {header.data_bytes:,} bytes of audio, {there:,} are there"
         return dataclasses.replace(header, trouble="cut", detail=detail)
-    if frame_bytes and header.data_bytes % frame_bytes:
+    # Some writers count the byte that pads a chunk to an even length; it is no cut sample.
+    padded = header.data_bytes % 2 == 0 and frame_bytes and (header.data_bytes - 1) % frame_bytes == 0
+    if frame_bytes and header.data_bytes % frame_bytes and not padded:
         detail = f"its {header.data_bytes:,} bytes of audio end in the middle of a frame of {frame_bytes} bytes"
         return dataclasses.replace(header, trouble="mid_sample", detail=detail)
     return header
