@@ -67,12 +67,12 @@ class Scratch:
         """Put window `index`, samples (channels, frame_samples) float32, into its slot. Not yet synced."""
         if samples.shape != self.shape or samples.dtype != np.float32:
             raise AssertionError(f"slot {index}: {samples.dtype} {samples.shape}, not float32 {self.shape}")
-        payload = np.ascontiguousarray(samples).view(np.uint8).reshape(-1)
+        payload = np.ascontiguousarray(samples).tobytes()
         head = HEADER.pack(MAGIC, index, self.key, 0)
         crc = zlib.crc32(payload, zlib.crc32(head[:_CHECKED]))
         faults.point("slot.before_write")
         with storage.resource_errors(self.path, "write"):
-            _write_all(self._fd, [HEADER.pack(MAGIC, index, self.key, crc), payload.tobytes()], index * self.slot_bytes)
+            _write_all(self._fd, [HEADER.pack(MAGIC, index, self.key, crc), payload], index * self.slot_bytes)
         faults.point("slot.after_write")
 
     def sync(self) -> None:

@@ -13,7 +13,7 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -142,12 +142,17 @@ def write_atomic(path: Path, data: bytes, *, tag: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal, in bounded memory. Raises OSError."""
+def sha256(path: Path, *, tick: Callable[[], None] = lambda: None) -> str:
+    """SHA-256 of a file's bytes, hexadecimal, in bounded memory. Raises OSError.
+
+    `tick` is called every 64 MiB, for who must show a sign of life or may want to stop.
+    """
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_READ_BYTES):
+        for number, block in enumerate(iter(lambda: file.read(_READ_BYTES), b""), 1):
             digest.update(block)
+            if number % 64 == 0:
+                tick()
     return digest.hexdigest()
 
 

@@ -1,0 +1,87 @@
+"""`upsample`: one file, without the queue."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from batchsr.cli.app import App, json_option, pass_app, printable, restoration_options, settings_from
+from batchsr.intake import OUTPUT_SUFFIX
+from batchsr.profile import FORMATS
+
+
+@click.command("upsample")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: SOURCE's stem + _upsampled.wav]")
+@click.option("--variant", default="int4", show_default=True, help="int4, int8, or a bundle's folder.")
+@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Precision of the computation.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@restoration_options
+@json_option
+@pass_app
+def upsample_command(
+    app: App,
+    source: Path,
+    output: Path | None,
+    variant: str,
+    dtype: str | None,
+    overwrite: bool,
+    given: dict[str, Any],
+) -> None:
+    """Restore SOURCE to 48 kHz: one file, at once, without the queue."""
+    if output is not None and "format" not in given and output.suffix[1:].lower() in FORMATS:
+        given["format"] = output.suffix[1:].lower()
+    settings = settings_from(given)
+    if output is None:
+        output = source.with_name(f"{source.stem}{OUTPUT_SUFFIX}.{settings.format}")
+
+    from batchsr import restore
+    from batchsr.audio import files
+    from batchsr.model.flashsr import FlashSR
+    from batchsr.storage import temporary_for
+
+    info = files.probe(source)  # a bad file is told at once, before gigabytes are loaded
+    model = FlashSR.from_pretrained(variant, dtype=dtype)
+    task = restore.Task(
+        source=source,
+        output=output,
+        scratch=temporary_for(output, "upsample-scratch"),
+        settings=settings,
+        overwrite=overwrite,
+        tag="upsample-0",
+        provenance=dataclasses.asdict(model.identity),
+    )
+    try:
+        done = restore.restore(task, model, on_windows=_progress(app), before_publish=lambda _: None)
+    finally:
+        restore.discard_scratch(task.scratch)
+    rtf = done.wall_s / done.audio_s
+    if app.json:
+        app.emit(
+            {
+                "source": str(source),
+                "output": str(output),
+                "audio_s": round(done.audio_s, 3),
+                "wall_s": round(done.wall_s, 3),
+                "rtf": round(rtf, 4),
+                "windows_total": done.windows_total,
+                "clipped_samples": done.clipped_samples,
+                "output_sha256": done.output_sha256,
+            }
+        )
+        return
+    app.say(f"{printable(str(output))}")
+    app.say(
+        f"duration {info.duration_s:.2f} s, wall time {done.wall_s:.2f} s, "
+        f"RTF {rtf:.3f} ({1 / rtf:.2f} x real time)"
+    )
+
+
+def _progress(app: App) -> Any:
+    def told(done: int, total: int) -> None:
+        app.note(f"window {done} of {total}", level=1)
+
+    return told

@@ -1,0 +1,102 @@
+"""`work`: restore what is queued."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+
+from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.queueing import variant_name
+from batchsr.queue import Queue, State
+from batchsr.screen import Screen
+
+DEFAULT_VARIANT = "int4"
+
+
+@click.command("work")
+@click.option("--variant", help="int4, int8 or a bundle's folder.  [default: what unfinished jobs are bound to, else int4]")
+@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Precision of the computation.")
+@click.option("--procs", type=click.IntRange(1, 64), default=1, show_default=True, help="Workers; dead and hung ones are replaced.")
+@click.option("--min-free", type=float, default=2.0, show_default=True, metavar="GB", help="Pause below so much free space.")
+@click.option("--max-attempts", type=click.IntRange(1), default=5, show_default=True, help="Tries at a file that may yet work.")
+@click.option("--stop-after", type=click.IntRange(1), metavar="FILES", help="Stop after so many files.")
+@click.option("--stay", is_flag=True, help="Wait for more when the queue is empty.")
+@json_option
+@pass_app
+def work_command(
+    app: App,
+    variant: str | None,
+    dtype: str | None,
+    procs: int,
+    min_free: float,
+    max_attempts: int,
+    stop_after: int | None,
+    stay: bool,
+) -> None:
+    """Restore what is queued, and go on where an earlier run stopped.
+
+    The first Ctrl-C finishes the windows in hand, keeps them and stops; the second stops at once.
+    """
+    from batchsr import worker
+
+    console = Console(stderr=True, no_color=not app.color, highlight=False)
+    with app.queue() as queue, Screen(console, plain=not app.color, quiet=app.verbosity < 0) as screen:
+        if procs > 1:
+            from batchsr.supervisor import supervise
+
+            sys.exit(supervise(app.db, worker_command(app, sys.argv[1:]), procs, screen))
+        code = 0
+        for name in [variant_name(variant)] if variant else _variants(queue):
+            left = queue.totals()
+            screen.expect(
+                sum(left[state]["jobs"] for state in _LEFT if state in left),
+                sum(left[state]["audio_s"] or 0.0 for state in _LEFT if state in left),
+            )
+            options = worker.WorkerOptions(
+                variant=name,
+                min_free_bytes=min_free * 1e9,
+                max_attempts=max_attempts,
+                limit=stop_after,
+                stay=stay,
+            )
+            summary = worker.run(queue, lambda name=name: _load(name, dtype), options, screen)
+            code = max(code, summary.exit_code)
+            if summary.stopped_by is not None or summary.paused:
+                code = summary.exit_code
+                break
+        screen.show_summary()
+    if app.json:
+        with app.queue() as queue:
+            app.emit(queue.status())
+    sys.exit(code)
+
+
+_LEFT = (State.QUEUED, State.WAITING, State.RUNNING, State.COMMITTING)
+
+
+def _variants(queue: Queue) -> list[str]:
+    """Bare `work` resumes: first what unfinished jobs are bound to; open jobs take the first of these."""
+    return queue.bound_variants() or [DEFAULT_VARIANT]
+
+
+def _load(variant: str, dtype: str | None) -> Any:
+    from batchsr.model.flashsr import FlashSR
+
+    return FlashSR.from_pretrained(variant, dtype=dtype)
+
+
+def worker_command(app: App, arguments: list[str]) -> list[str]:
+    """The command line of one worker under a supervisor: this one's, with one process."""
+    command = [sys.executable, "-m", "batchsr"]
+    skip = False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument == "--procs":
+            skip = True
+        elif not argument.startswith("--procs="):
+            command.append(argument)
+    return command

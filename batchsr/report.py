@@ -1,0 +1,159 @@
+"""The record of what was done: a sidecar beside each output, a table for each batch."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import html
+import io
+import json
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from batchsr import __version__, storage
+from batchsr.errors import OutputExists
+
+if TYPE_CHECKING:
+    from batchsr.audio.files import SourceInfo
+    from batchsr.audio.windows import Plan
+    from batchsr.restore import Restored, Task
+
+SCHEMA: Final = "batchsr.sidecar/1"
+_LIBRARIES: Final = ("mlx", "numpy", "scipy", "soundfile", "soxr")
+
+
+def sidecar_path(output: Path) -> Path:
+    """`<output>.json`, beside the output."""
+    return output.with_name(output.name + ".json")
+
+
+def sidecar(task: Task, info: SourceInfo, plan: Plan, restored: Restored, *, peak: float) -> dict[str, Any]:
+    """The provenance of one output, JSON-able: what came in, what was done with what, what came out."""
+    settings = json.loads(task.settings.to_json())
+    return {
+        "schema": SCHEMA,
+        "note": "An access derivative: the recording is the source. What lies above its bandwidth is synthesised.",
+        "source": {
+            "path": str(task.source),
+            "sha256": restored.source_sha256,
+            "size_bytes": info.size_bytes,
+            "modified": _iso(info.mtime_ns / 1e9),
+            "format": info.format,
+            "subtype": info.subtype,
+            "sample_rate_hz": info.sample_rate,
+            "channels": info.channels,
+            "frames": info.frames,
+            "duration_s": info.duration_s,
+        },
+        "output": {
+            "path": str(task.output),
+            "sha256": restored.output_sha256,
+            "size_bytes": restored.output_bytes,
+            "format": task.settings.format,
+            "subtype": task.settings.subtype,
+            "sample_rate_hz": 48_000,
+            "frames": plan.total_samples,
+            "peak": peak,
+            "clipped_samples": restored.clipped_samples,
+        },
+        "settings": settings,
+        "settings_sha256": task.settings.digest(),
+        "model": {key: value for key, value in task.provenance.items() if key != "job"},
+        "job": task.provenance.get("job", {}),
+        "windows": {
+            "total": restored.windows_total,
+            "resumed": restored.windows_resumed,
+            "frame_samples": plan.frame_samples,
+            "overlap_samples": plan.overlap_samples,
+        },
+        "program": {
+            "name": "batchsr",
+            "version": __version__,
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "libraries": {name: _version(name) for name in _LIBRARIES},
+        },
+        "finished": _iso(datetime.datetime.now(datetime.UTC).timestamp()),
+        "wall_s": round(restored.wall_s, 3),
+        "rtf": round(restored.wall_s / restored.audio_s, 4),
+    }
+
+
+def write_sidecar(output: Path, document: Mapping[str, Any], *, tag: str) -> None:
+    """Write the sidecar, replacing only one of ours. Raises OutputExists where another file has the name."""
+    path = sidecar_path(output)
+    if path.exists() and not _is_ours(path):
+        raise OutputExists(f"{path} exists and is not a sidecar of batchsr", remedy="move it away, or pass --no-sidecar")
+    data = json.dumps(document, indent=2, ensure_ascii=True) + "\n"
+    storage.write_atomic(path, data.encode("ascii"), tag=tag)
+
+
+def table(jobs: Iterable[Mapping[str, Any]], form: str, columns: Sequence[str]) -> str:
+    """The batch as one text: `json` (one array), `csv`, or `html` (a page that needs nothing else)."""
+    rows = [{column: job.get(column) for column in columns} for job in jobs]
+    if form == "json":
+        return json.dumps(rows, indent=2) + "\n"
+    if form == "csv":
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: _printable(value) for key, value in row.items()} for row in rows)
+        return text.getvalue()
+    return _page(rows, columns)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a report's text whole, replacing what was there. Raises ResourceError."""
+    storage.write_atomic(path, text.encode("utf-8", "surrogateescape"), tag="report-0")
+
+
+def _page(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    states: dict[str, int] = {}
+    for row in rows:
+        states[str(row["state"])] = states.get(str(row["state"]), 0) + 1
+    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
+    body = "\n".join(
+        f'<tr class="{html.escape(str(row["state"]))}">'
+        + "".join(f"<td>{html.escape(_printable(row[column]))}</td>" for column in columns)
+        + "</tr>"
+        for row in rows
+    )
+    summary = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "no files"
+    return (
+        '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>batchsr report</title>\n'
+        "<style>body{font:14px system-ui;margin:2em}table{border-collapse:collapse}"
+        "td,th{padding:.2em .6em;border-bottom:1px solid #ddd;text-align:left;font-variant-numeric:tabular-nums}"
+        ".failed,.quarantined{background:#fdd}</style>\n"
+        f"<h1>batchsr report</h1>\n<p>{html.escape(summary)}</p>\n"
+        f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></html>\n"
+    )
+
+
+def _printable(value: object) -> str:
+    """Text for a table; bytes of a name that are no UTF-8 become backslash escapes."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return str(json.loads(path.read_bytes()).get("schema", "")).startswith("batchsr.sidecar/")
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _iso(timestamp: float) -> str:
+    return datetime.datetime.fromtimestamp(timestamp, datetime.UTC).isoformat(timespec="seconds")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

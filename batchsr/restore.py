@@ -1,0 +1,377 @@
+"""One file, start to end: read -> windows -> model -> scratch -> output and sidecar.
+
+The model is a function here, so that everything around it can be tested with one that takes a microsecond.
+Two threads run beside it: one reads, resamples and cuts ahead; one waits for the disk (fsync of the
+scratch). The order of work within the file never depends on them, nor on where an earlier attempt stopped:
+windows go to the model in fixed groups counted from the file's start, and a group that is not finished in
+the scratch is done again as a whole. So the output's bytes depend on source, settings and model alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchsr import faults, report, storage
+from batchsr.audio import files, windows
+from batchsr.errors import InputChanged, InputMissing, NonFiniteOutput, OutputExists, OutputIsSource
+from batchsr.profile import Settings
+from batchsr.scratch import Scratch
+
+ALGORITHM: Final = 1
+"""Raise it when the same source, settings and model would give other bytes: scratch of before is then not believed."""
+_STOP_CHECK_WINDOWS: Final = 64  # how often assembly asks whether to stop
+
+WindowFn = Callable[[NDArray[np.float32], Sequence[int]], NDArray[np.float32]]
+"""x (rows, frame_samples) float32 at 48 kHz and each row's window index -> the restored rows, same shape."""
+
+T = TypeVar("T")
+
+
+class Identity(Protocol):
+    """What made the windows; every field goes into the scratch's key and the sidecar."""
+
+    @property
+    def weights_sha256(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+
+
+class WindowModel(Protocol):
+    """What a restoration needs of a model. `batchsr.FlashSR` is one."""
+
+    @property
+    def frame_samples(self) -> int: ...
+    @property
+    def batch_windows(self) -> int: ...
+    @property
+    def identity(self) -> Identity: ...
+    def windows(self, timestep: int, seed: int) -> WindowFn: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Task:
+    """One file to restore."""
+
+    source: Path
+    output: Path
+    scratch: Path
+    settings: Settings
+    overwrite: bool = False
+    size_bytes: int | None = None
+    """Size when it was enqueued; another size now is InputChanged. None: any."""
+    mtime_ns: int | None = None
+    tag: str = "0-0"
+    """"<job>-<claim>", which makes the temporary's name unique."""
+    provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Copied into the sidecar: variant, revision, job, attempts and the like."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Restored:
+    """What was done to a file."""
+
+    output_sha256: str
+    output_bytes: int
+    source_sha256: str
+    windows_total: int
+    windows_resumed: int
+    audio_s: float
+    clipped_samples: int
+    sample_rate: int
+    channels: int
+    frames: int
+    wall_s: float
+    report: dict[str, Any]
+
+
+def restore(
+    task: Task,
+    model: WindowModel,
+    *,
+    on_windows: Callable[[int, int], None],
+    before_publish: Callable[[Restored], None],
+) -> Restored:
+    """Restore one file, taking up where an earlier attempt stopped.
+
+    `on_windows(done, total)` is called once with what the scratch holds already, then after each group of
+    windows is safe there, then now and then with the same figures while the output is written and hashed; it
+    stops the restoration by raising. `before_publish` is called when the output is finished but not yet
+    visible, with all there is to record; it too may raise. The scratch file stays in any case: discard it when the
+    job is recorded as done.
+
+    Raises the InputError, OutputError, ResourceError, TransientError and ModelError families.
+    """
+    started = time.monotonic()
+    _check_output(task)
+    info = files.probe(task.source)
+    _check_unchanged(task, info)
+    settings = task.settings
+    plan = windows.Plan.of(info.output_samples, model.frame_samples, settings.overlap)
+    channels = 1 if settings.channels == "mono" else info.channels
+    storage.make_folder(task.output.parent)
+    storage.remove_temporaries(task.output, task.tag.rpartition("-")[0])
+    key = _scratch_key(task, model, info, plan)
+    with Scratch(
+        task.scratch, key=key, channels=channels, frame_samples=plan.frame_samples, count=plan.count
+    ) as scratch:
+        finished = scratch.finished()
+        on_windows(len(finished), plan.count)
+        resumed = _fill(scratch, finished, plan, task, model, on_windows)
+        temporary = storage.temporary_for(task.output, task.tag)
+
+        def alive() -> None:
+            on_windows(plan.count, plan.count)
+
+        try:
+            with storage.resource_errors(temporary, "write"):
+                written = _assemble(scratch, plan, temporary, channels, settings, alive)
+            restored = Restored(
+                source_sha256=_hash_source(task, info, alive),
+                output_sha256=_hash_output(temporary, alive),
+                output_bytes=temporary.stat().st_size,
+                windows_total=plan.count,
+                windows_resumed=resumed,
+                audio_s=info.duration_s,
+                clipped_samples=written.clipped_samples,
+                sample_rate=info.sample_rate,
+                channels=info.channels,
+                frames=info.frames,
+                wall_s=time.monotonic() - started,
+                report={},
+            )
+            document = report.sidecar(task, info, plan, restored, peak=written.peak)
+            restored = dataclasses.replace(restored, report=document)
+            before_publish(restored)
+            if settings.sidecar:  # before the output, so that an output never stands without its record
+                report.write_sidecar(task.output, document, tag=task.tag)
+            storage.publish(temporary, task.output, overwrite=task.overwrite)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return restored
+
+
+def discard_scratch(path: Path) -> None:
+    """Remove a scratch file that is no longer needed."""
+    with storage.resource_errors(path, "remove the scratch file"):
+        path.unlink(missing_ok=True)
+
+
+def _check_output(task: Task) -> None:
+    """Refuse at the start what would be refused at the end, hours later."""
+    try:
+        same = task.output.samefile(task.source)
+    except OSError:
+        same = False
+    if same:
+        raise OutputIsSource(f"{task.output} is the source itself", remedy="choose another output")
+    if not task.overwrite and (task.output.exists() or task.output.is_symlink()):
+        raise OutputExists(f"{task.output} exists already", remedy="move it away, or pass --overwrite")
+
+
+def _check_unchanged(task: Task, info: files.SourceInfo) -> None:
+    for was, now in ((task.size_bytes, info.size_bytes), (task.mtime_ns, info.mtime_ns)):
+        if was is not None and was != now:
+            raise InputChanged(f"{task.source} changed after it was enqueued", remedy="enqueue it again")
+
+
+def _scratch_key(task: Task, model: WindowModel, info: files.SourceInfo, plan: windows.Plan) -> bytes:
+    """SHA-256 over everything that a window's samples depend on."""
+    identity = model.identity
+    parts = {
+        "algorithm": ALGORITHM,
+        "settings": task.settings.digest(),
+        "weights": identity.weights_sha256,
+        "dtype": identity.dtype,
+        "device": identity.device,
+        "batch_windows": model.batch_windows,
+        "source": [info.size_bytes, info.mtime_ns, info.frames, info.sample_rate, info.channels],
+        "plan": [plan.total_samples, plan.frame_samples, plan.overlap_samples],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
+
+
+def _fill(
+    scratch: Scratch,
+    finished: set[int],
+    plan: windows.Plan,
+    task: Task,
+    model: WindowModel,
+    on_windows: Callable[[int, int], None],
+) -> int:
+    """Bring the scratch to `plan.count` finished windows. Returns how many of an earlier attempt were kept."""
+    size = max(1, model.batch_windows // scratch.shape[0])
+    groups = [range(first, min(first + size, plan.count)) for first in range(0, plan.count, size)]
+    todo = [group for group in groups if not finished.issuperset(group)]
+    done = plan.count - sum(len(group) for group in todo)
+    resumed = done
+    if not todo:
+        return resumed
+    compute = model.windows(task.settings.timestep, task.settings.seed)
+    missing = iter(todo)
+    group = next(missing)
+    batch: list[NDArray[np.float32]] = []
+    unsynced: Future[None] | None = None
+    with (
+        ThreadPoolExecutor(1, thread_name_prefix="fsync") as disk,
+        closing(_ahead(_windows_of(task, plan), depth=2 * size)) as stream,
+    ):
+        for index, samples in stream:
+            if index not in group:
+                continue
+            batch.append(samples)
+            if len(batch) < len(group):
+                continue
+            for position, restored in zip(group, _compute(compute, group, batch, task.source), strict=True):
+                scratch.write(position, restored)
+            batch = []
+            if unsynced is not None:
+                unsynced.result()
+                on_windows(done, plan.count)
+            done += len(group)
+            unsynced = disk.submit(scratch.sync)
+            if (following := next(missing, None)) is None:
+                break
+            group = following
+        if unsynced is not None:
+            unsynced.result()
+            on_windows(done, plan.count)
+    return resumed
+
+
+def _windows_of(task: Task, plan: windows.Plan) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """The source as windows (channels, frame_samples) at 48 kHz, each with its index."""
+    with files.Source.open(task.source) as source:
+        blocks = files.resampled(source)
+        if task.settings.channels == "mono":
+            blocks = (block.mean(axis=1, keepdims=True, dtype=np.float32) for block in blocks)
+        yield from windows.cut(plan, blocks)
+
+
+def _compute(
+    compute: WindowFn, group: range, batch: list[NDArray[np.float32]], source: Path
+) -> list[NDArray[np.float32]]:
+    """Run one group through the model. Equal channels are computed once, silent ones not at all.
+
+    So a dual-mono file stays dual mono to the bit, and a dead channel stays dead.
+    """
+    rows: list[NDArray[np.float32]] = []
+    indices: list[int] = []
+    places: list[list[int]] = []  # for each window and channel, its row; -1 is silence
+    for index, samples in zip(group, batch, strict=True):
+        first_row = len(rows)
+        places.append([])
+        for channel in samples:
+            if not channel.any():
+                places[-1].append(-1)
+                continue
+            row = next((r for r in range(first_row, len(rows)) if np.array_equal(rows[r], channel)), len(rows))
+            if row == len(rows):
+                rows.append(channel)
+                indices.append(index)
+            places[-1].append(row)
+    silence = np.zeros_like(batch[0][0])
+    results = compute(np.stack(rows), indices) if rows else np.empty((0, silence.size), np.float32)
+    if not np.isfinite(results).all():
+        raise NonFiniteOutput(
+            f"{source}: the model gave NaN or Inf in windows {group.start} to {group.stop - 1}",
+            remedy="check the bundle with `batchsr models check`, or compute in float32",
+        )
+    return [np.stack([silence if row < 0 else results[row] for row in place]) for place in places]
+
+
+def _assemble(
+    scratch: Scratch,
+    plan: windows.Plan,
+    temporary: Path,
+    channels: int,
+    settings: Settings,
+    alive: Callable[[], None],
+) -> files.Writer:
+    """Write the finished windows, cross-faded, to the temporary. Returns the closed writer with its counts."""
+    with files.Writer(
+        temporary, channels=channels, format=settings.format, subtype=settings.subtype, frames=plan.total_samples
+    ) as writer:
+        for number, block in enumerate(windows.assemble(plan, scratch.read), 1):
+            writer.write(block)
+            faults.point("assemble.during")
+            if number % _STOP_CHECK_WINDOWS == 0:
+                alive()
+    return writer
+
+
+def _hash_source(task: Task, info: files.SourceInfo, alive: Callable[[], None]) -> str:
+    """SHA-256 of the source, which must still be the file that was read."""
+    try:
+        digest = storage.sha256(task.source, tick=alive)
+        status = task.source.stat()
+    except OSError as e:
+        raise InputMissing(f"{task.source} went away while it was restored", remedy="bring it back and retry") from e
+    if (status.st_size, status.st_mtime_ns) != (info.size_bytes, info.mtime_ns):
+        raise InputChanged(f"{task.source} changed while it was restored", remedy="enqueue it again")
+    return digest
+
+
+def _hash_output(temporary: Path, alive: Callable[[], None]) -> str:
+    """SHA-256 of what was written, read back from the file."""
+    with storage.resource_errors(temporary, "read back"):
+        return storage.sha256(temporary, tick=alive)
+
+
+def _ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
+    """The same items, made up to `depth` ahead by a thread. Its error is raised here; closing stops it."""
+    ready: queue.Queue[tuple[bool, Any]] = queue.Queue(maxsize=depth)
+    stop = threading.Event()
+
+    def put(entry: tuple[bool, Any]) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(entry, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def produce() -> None:
+        iterator = iter(items)
+        try:
+            for item in iterator:
+                if not put((True, item)):
+                    break
+            else:
+                put((False, None))
+        except BaseException as e:  # noqa: BLE001 - handed over to the consumer, who raises it
+            put((False, e))
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+
+    thread = threading.Thread(target=produce, name="read-ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            more, value = ready.get()
+            if more:
+                yield value
+            elif value is None:
+                return
+            else:
+                raise value
+    finally:
+        stop.set()
+        thread.join()

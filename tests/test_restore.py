@@ -1,0 +1,278 @@
+"""One file, start to end, with a model that takes a microsecond: the bytes never depend on how it got there."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from batchsr import report, storage
+from batchsr.errors import InputChanged, InputNotFinite, NonFiniteOutput, OutputExists, OutputIsSource
+from batchsr.profile import Settings
+from batchsr.restore import Restored, Task, discard_scratch, restore
+
+FRAME = 4_800
+
+
+@dataclasses.dataclass(frozen=True)
+class FakeIdentity:
+    weights_sha256: str = "00"
+    dtype: str = "float32"
+    device: str = "cpu"
+
+
+class FakeModel:
+    """Echoes the window, plus a hiss that depends on seed and window index, as the real one does."""
+
+    frame_samples = FRAME
+    identity = FakeIdentity()
+
+    def __init__(self, batch_windows: int = 1, *, hiss: float = 0.01, broken: bool = False) -> None:
+        self.batch_windows = batch_windows
+        self.hiss = hiss
+        self.broken = broken
+        self.computed: list[list[int]] = []
+
+    def windows(self, timestep: int, seed: int):  # type: ignore[no-untyped-def]
+        def compute(x: NDArray[np.float32], indices: Sequence[int]) -> NDArray[np.float32]:
+            self.computed.append(list(indices))
+            noise = [np.random.default_rng([seed, timestep, i]).standard_normal(FRAME, dtype=np.float32) for i in indices]
+            y = x + np.float32(self.hiss) * np.stack(noise)
+            return np.full_like(y, np.nan) if self.broken else y
+
+        return compute
+
+
+class Stop(Exception):
+    pass
+
+
+def sound(path: Path, seconds: float = 1.0, *, rate: int = 8_000, channels: int = 1, seed: int = 0) -> Path:
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(-0.4, 0.4, (round(rate * seconds), channels))
+    soundfile.write(path, x, rate, subtype="PCM_16")
+    return path
+
+
+def task_for(source: Path, output: Path, **changes: object) -> Task:
+    values = {"source": source, "output": output, "scratch": output.with_suffix(".scratch"), "settings": Settings(overlap=0.02), "tag": "1-1"}
+    return Task(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def run(task: Task, model: FakeModel, *, stop_at: int | None = None) -> Restored:
+    def on_windows(done: int, total: int) -> None:
+        if stop_at is not None and done >= stop_at:
+            raise Stop
+
+    return restore(task, model, on_windows=on_windows, before_publish=lambda _: None)
+
+
+def test_the_output_is_the_source_at_48_khz(tmp_path: Path) -> None:
+    source = sound(tmp_path / "a.wav", 1.3, channels=2)
+    done = run(task_for(source, tmp_path / "b.wav"), FakeModel(hiss=0))
+    info = soundfile.info(tmp_path / "b.wav")
+    assert (info.samplerate, info.channels, info.frames, info.subtype) == (48_000, 2, 62_400, "PCM_24")
+    assert done.output_sha256 == storage.sha256(tmp_path / "b.wav")
+    assert done.source_sha256 == storage.sha256(source)
+    assert (done.sample_rate, done.channels, done.frames, done.audio_s) == (8_000, 2, 10_400, 1.3)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_restoration_stopped_at_any_window_ends_with_the_same_bytes(tmp_path: Path, batch: int, channels: int) -> None:
+    source = sound(tmp_path / "a.wav", 1.0, channels=channels)
+    whole = run(task_for(source, tmp_path / "whole.wav"), FakeModel(batch))
+    for stop_at in range(1, whole.windows_total + 1):
+        output = tmp_path / f"stopped{stop_at}.wav"
+        first, second = FakeModel(batch), FakeModel(batch)
+        with pytest.raises(Stop):
+            run(task_for(source, output), first, stop_at=stop_at)
+        assert not output.exists()
+        resumed = run(task_for(source, output, tag="1-2"), second)
+        assert resumed.output_sha256 == whole.output_sha256
+        assert resumed.windows_resumed >= stop_at
+        redone = [window for rows in second.computed for window in rows]
+        assert len(set(redone)) == whole.windows_total - resumed.windows_resumed
+
+
+def test_a_stop_in_every_batch_still_ends(tmp_path: Path) -> None:
+    source = sound(tmp_path / "a.wav", 1.0)
+    whole = run(task_for(source, tmp_path / "whole.wav"), FakeModel())
+    task = task_for(source, tmp_path / "b.wav")
+    for stop_at in range(1, whole.windows_total):
+        with pytest.raises(Stop):
+            run(task, FakeModel(), stop_at=stop_at)
+    assert run(task, FakeModel()).output_sha256 == whole.output_sha256
+
+
+def test_another_seed_or_timestep_reaches_every_window(tmp_path: Path) -> None:
+    source = sound(tmp_path / "a.wav", 1.0)
+    base = Settings(overlap=0.02)
+    outputs = {}
+    for name, settings in {
+        "base": base,
+        "seed": dataclasses.replace(base, seed=1),
+        "timestep": dataclasses.replace(base, timestep=200),
+    }.items():
+        run(task_for(source, tmp_path / f"{name}.wav", settings=settings), FakeModel())
+        outputs[name] = soundfile.read(tmp_path / f"{name}.wav")[0]
+    for name in ("seed", "timestep"):
+        differs = outputs[name] != outputs["base"]
+        assert all(differs[start : start + FRAME].any() for start in range(0, differs.size, FRAME))
+
+
+def test_scratch_of_other_settings_is_not_taken_up(tmp_path: Path) -> None:
+    source = sound(tmp_path / "a.wav", 1.0)
+    task = task_for(source, tmp_path / "b.wav")
+    with pytest.raises(Stop):
+        run(task, FakeModel(), stop_at=5)
+    other = dataclasses.replace(task, settings=Settings(overlap=0.02, seed=7))
+    assert run(other, FakeModel()).windows_resumed == 0
+
+
+def test_dual_mono_stays_dual_mono_and_is_computed_once(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).uniform(-0.4, 0.4, 8_000)
+    soundfile.write(tmp_path / "a.wav", np.stack([x, x], axis=1), 8_000)
+    model = FakeModel(2)
+    run(task_for(tmp_path / "a.wav", tmp_path / "b.wav"), model)
+    y = soundfile.read(tmp_path / "b.wav", dtype="int32")[0] >> 8
+    # Each channel has its own dither of two least significant bits at most.
+    assert np.abs(y[:, 0] - y[:, 1]).max() <= 2
+    assert all(len(rows) == 1 for rows in model.computed)
+
+
+def test_a_dead_channel_stays_dead(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).uniform(-0.4, 0.4, (8_000, 2))
+    x[:, 1] = 0
+    soundfile.write(tmp_path / "a.wav", x, 8_000)
+    run(task_for(tmp_path / "a.wav", tmp_path / "b.wav", settings=Settings(overlap=0.02, subtype="FLOAT")), FakeModel())
+    y = soundfile.read(tmp_path / "b.wav")[0]
+    assert not y[:, 1].any()
+    assert y[:, 0].any()
+
+
+def test_mono_is_the_mean_of_the_channels(tmp_path: Path) -> None:
+    source = sound(tmp_path / "a.wav", 0.5, rate=48_000, channels=2)
+    settings = Settings(overlap=0.02, channels="mono", subtype="FLOAT")
+    run(task_for(source, tmp_path / "b.wav", settings=settings), FakeModel(hiss=0))
+    x, y = soundfile.read(source)[0], soundfile.read(tmp_path / "b.wav")[0]
+    np.testing.assert_allclose(y, x.mean(axis=1), atol=1e-6)
+
+
+def test_the_output_never_replaces_a_file_unless_told(tmp_path: Path) -> None:
+    source = sound(tmp_path / "a.wav", 0.3)
+    (tmp_path / "b.wav").write_bytes(b"precious")
+    model = FakeModel()
+    with pytest.raises(OutputExists, match=r"b\.wav"):
+        run(task_for(source, tmp_path / "b.wav"), model)
+    assert (tmp_path / "b.wav").read_bytes() == b"precious"
+    assert model.computed == []
+    run(task_for(source, tmp_path / "b.wav", overwrite=True), model)
+    assert soundfile.info(tmp_path / "b.wav").frames == 14_400
+
+
+def test_in_and_out_may_not_be_one_file_whatever_its_name(tmp_path: Path) -> None:
+    source = sound(tmp_path / "a.wav", 0.3)
+    (tmp_path / "link.wav").hardlink_to(source)
+    before = source.read_bytes()
+    with pytest.raises(OutputIsSource):
+        run(task_for(source, tmp_path / "link.wav", overwrite=True), FakeModel())
+    assert source.read_bytes() == before
+
+
+def test_a_source_that_changed_since_it_was_enqueued_is_refused(tmp_path: Path) -> None:
+    source = sound(tmp_path / "a.wav", 0.3)
+    status = source.stat()
+    with pytest.raises(InputChanged, match="changed after it was enqueued"):
+        run(task_for(source, tmp_path / "b.wav", size_bytes=status.st_size, mtime_ns=status.st_mtime_ns - 1), FakeModel())
+
+
+def test_a_source_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:
+    source = sound(tmp_path / "a.wav", 1.0)
+
+    def change(done: int, total: int) -> None:
+        if done == 3:
+            sound(source, 1.0, seed=9)
+
+    with pytest.raises(InputChanged):
+        restore(task_for(source, tmp_path / "b.wav"), FakeModel(), on_windows=change, before_publish=lambda _: None)
+    assert not (tmp_path / "b.wav").exists()
+
+
+def test_a_model_that_breaks_is_named_with_the_windows(tmp_path: Path) -> None:
+    source = sound(tmp_path / "a.wav", 0.3)
+    with pytest.raises(NonFiniteOutput, match=r"a\.wav.*windows 0 to 0"):
+        run(task_for(source, tmp_path / "b.wav"), FakeModel(broken=True))
+
+
+def test_a_bad_sample_deep_in_the_file_fails_it_and_leaves_nothing_visible(tmp_path: Path) -> None:
+    x = np.zeros(8_000, np.float32)
+    x[7_000] = np.nan
+    soundfile.write(tmp_path / "a.wav", x, 8_000, subtype="FLOAT")
+    with pytest.raises(InputNotFinite, match=r"a\.wav"):
+        run(task_for(tmp_path / "a.wav", tmp_path / "b.wav"), FakeModel())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "b.scratch"]
+
+
+def test_nothing_is_visible_when_publishing_is_called_off(tmp_path: Path) -> None:
+    source = sound(tmp_path / "a.wav", 0.3)
+    task = task_for(source, tmp_path / "b.wav")
+
+    def lost(_: Restored) -> None:
+        assert not task.output.exists()
+        raise Stop
+
+    with pytest.raises(Stop):
+        restore(task, FakeModel(), on_windows=lambda *_: None, before_publish=lost)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "b.scratch"]
+    discard_scratch(task.scratch)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav"]
+
+
+def test_what_a_dead_claim_left_beside_the_output_is_removed(tmp_path: Path) -> None:
+    source = sound(tmp_path / "a.wav", 0.3)
+    storage.temporary_for(tmp_path / "b.wav", "1-1").write_bytes(b"half")
+    run(task_for(source, tmp_path / "b.wav", tag="1-2"), FakeModel())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "b.scratch", "b.wav", "b.wav.json"]
+
+
+def test_the_sidecar_says_what_was_done(tmp_path: Path) -> None:
+    source = sound(tmp_path / "a.wav", 0.5)
+    task = task_for(source, tmp_path / "b.wav", provenance={"variant": "int4", "revision": "abc", "job": {"id": 1}})
+    done = run(task, FakeModel())
+    document = json.loads(report.sidecar_path(task.output).read_text())
+    assert document == done.report
+    assert document["source"]["sha256"] == storage.sha256(source)
+    assert document["output"]["sha256"] == storage.sha256(task.output)
+    assert document["settings"]["overlap"] == 0.02
+    assert document["model"] == {"variant": "int4", "revision": "abc"}
+    assert document["windows"]["total"] == done.windows_total
+
+
+def test_a_file_of_the_users_that_has_the_sidecars_name_stays(tmp_path: Path) -> None:
+    source = sound(tmp_path / "a.wav", 0.3)
+    (tmp_path / "b.wav.json").write_text('{"mine": true}')
+    with pytest.raises(OutputExists, match=r"b\.wav\.json"):
+        run(task_for(source, tmp_path / "b.wav"), FakeModel())
+    assert (tmp_path / "b.wav.json").read_text() == '{"mine": true}'
+    assert not (tmp_path / "b.wav").exists()
+
+
+def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
+    import tracemalloc
+
+    def peak(seconds: float) -> int:
+        source = sound(tmp_path / f"{seconds}.wav", seconds)
+        tracemalloc.start()
+        run(task_for(source, tmp_path / f"{seconds}.out.wav"), FakeModel())
+        size = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return size
+
+    assert peak(40) < peak(4) + 2_000_000
