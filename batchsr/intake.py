@@ -69,6 +69,10 @@ class Request:
     batch: str = ""
     priority: int = 0
     overwrite: bool = False
+    suffix: str = OUTPUT_SUFFIX
+    """What the output's stem ends with."""
+    provenance: str = ""
+    """Canonical JSON of where the settings came from (profile, manifest, notes), kept in the row and the sidecar."""
 
 
 def gather(arguments: Iterable[str], *, recursive: bool, root: str | None = None) -> Iterator[Found | Refused]:
@@ -106,8 +110,8 @@ def output_names(path: str, root: str, request: Request) -> tuple[str, str]:
     stem = os.path.splitext(name)[0]
     extension = "." + request.settings.format
     return (
-        os.path.join(folder, stem + OUTPUT_SUFFIX + extension),
-        os.path.join(folder, name + OUTPUT_SUFFIX + extension),
+        os.path.join(folder, stem + request.suffix + extension),
+        os.path.join(folder, name + request.suffix + extension),
     )
 
 
@@ -181,22 +185,22 @@ def _walk(folder: str) -> Iterator[str]:
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(entry.path)
-        elif not entry.is_dir() and _is_audio(entry):
+        elif not entry.is_dir() and is_audio(entry.path):
             yield entry.path
 
 
-def _is_audio(entry: os.DirEntry[str]) -> bool:
-    if entry.name.startswith((TEMPORARY_PREFIX, "._")):  # ours, and what macOS leaves on foreign disks
+def is_audio(path: str) -> bool:
+    """Whether a folder's search takes this file: by its suffix, or by its first bytes where it has none."""
+    name = os.path.basename(path)
+    if name.startswith((TEMPORARY_PREFIX, "._")):  # ours, and what macOS leaves on foreign disks
         return False
-    suffix = os.path.splitext(entry.name)[1].lower()
-    if suffix in _AUDIO_SUFFIXES:
-        return True
-    if suffix not in ("", entry.name.lower()):
-        return False
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix:
+        return suffix in _AUDIO_SUFFIXES
     try:
-        if not stat.S_ISREG(entry.stat().st_mode):
+        if not stat.S_ISREG(os.stat(path).st_mode):
             return False
-        with open(entry.path, "rb") as file:
+        with open(path, "rb") as file:
             return file.read(4).startswith(_AUDIO_MAGIC)
     except OSError:
         return False
