@@ -1,0 +1,139 @@
+"""The house rules that can be checked: one home for each library, one direction of imports, documented errors."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import batchsr.errors
+from batchsr.errors import BatchsrError
+
+PACKAGE = Path(batchsr.errors.__file__).parent
+
+HOMES = {
+    "mlx": ("model",),
+    "huggingface_hub": ("model/hub.py",),
+    "soundfile": ("audio",),
+    "soxr": ("audio",),
+    "scipy": ("audio",),
+    "mutagen": ("audio",),
+    "pyloudnorm": ("audio",),
+    "sqlite3": ("queue",),
+    "pysqlite3": ("queue",),
+    "sqlite_utils": ("queue",),
+    "watchdog": ("watcher.py", "events.py"),
+    "rich": ("screen.py", "cli", "model/hub.py"),
+    "click": ("cli",),
+}
+
+# A module may import from its own row and from rows above it, never from below.
+LAYERS: list[tuple[str, ...]] = [
+    ("errors", "faults", "__init__"),
+    ("storage", "profile", "tomlfile"),
+    ("audio", "scratch", "queue"),
+    ("report", "model", "screen"),
+    ("restore", "intake", "upkeep", "manifest", "services", "evaluate", "hours"),
+    ("worker", "supervisor"),
+    ("watcher", "settle", "events"),
+    ("cli",),
+    ("__main__",),
+]
+
+
+def modules() -> list[Path]:
+    return sorted(p for p in PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
+    """Full names of what a module imports; blocks under TYPE_CHECKING do not count."""
+    tree = ast.parse(path.read_text())
+    skipped = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    for node in nodes:
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_each_library_has_one_home(path: Path) -> None:
+    inside = path.relative_to(PACKAGE).as_posix()
+    for name in imports(path):
+        homes = HOMES.get(name.split(".")[0])
+        assert homes is None or any(inside == home or inside.startswith(home + "/") for home in homes), f"{inside} imports {name}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_one_way(path: Path) -> None:
+    layer_of = {name: number for number, names in enumerate(LAYERS) for name in names}
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    assert room in layer_of, f"{room} has no place in the order of layers"
+    for name in imports(path, top_level_only=True):
+        parts = name.split(".")
+        if parts[0] != "batchsr" or len(parts) < 2 or parts[1] == room:
+            continue
+        other = parts[1] if parts[1] in layer_of else "__init__"
+        assert layer_of[other] <= layer_of[room], f"{room} imports {name}, which stands below it"
+
+
+def test_status_needs_neither_model_nor_audio(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.argv = ['batchsr', '--db', sys.argv[1], 'status', '--json']\n"
+        "from batchsr.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as e:\n    assert not e.code, e.code\n"
+        "heavy = {'mlx', 'scipy', 'soundfile', 'soxr', 'numpy', 'huggingface_hub'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program, str(tmp_path / "q.db")], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert '"jobs"' in result.stdout
+
+
+def every_error(base: type[BatchsrError] = BatchsrError) -> Iterator[type[BatchsrError]]:
+    yield base
+    for child in base.__subclasses__():
+        yield from every_error(child)
+
+
+def test_every_error_has_its_own_code_a_docstring_and_a_place_in_the_drawn_tree() -> None:
+    errors = [e for e in every_error() if e.__module__ == "batchsr.errors"]
+    codes = [e.code for e in errors]
+    assert len(errors) > 20
+    assert len(set(codes)) == len(codes)
+    drawn = batchsr.errors.__doc__ or ""
+    for error in errors:
+        assert error.__doc__, error
+        assert f" {error.__name__} " in drawn, error
+
+
+def test_modules_are_of_readable_length() -> None:
+    for path in modules():
+        lines = len(path.read_text().splitlines())
+        doc = ast.get_docstring(ast.parse(path.read_text())) or ""
+        assert lines <= 400 or "long" in doc, f"{path.name} has {lines} lines and its docstring does not say why"
+
+
+def test_the_repository_speaks_of_itself_alone() -> None:
+    root = PACKAGE.parent
+    listed = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    words = ["/wo" + "rk/", "/fa" + "rm/", "farm" + "-", ".lib" + "rary", "TO" + "DO", "FIX" + "ME"]
+    for name in listed.stdout.splitlines():
+        path = root / name
+        if path.suffix in (".py", ".md", ".toml", ".sh", "") and path.is_file():
+            text = path.read_text(errors="replace")
+            assert not [word for word in words if word in text], name
