@@ -1,0 +1,123 @@
+"""The few layers that FlashSR's networks share, channels-last: (B, T, C) in time, (B, H, W, C) on the mel plane.
+
+Parameters have the names and layouts of the bundles: Linear (out, in), Conv2d (out, kh, kw, in),
+Conv1d (out, k, in), ConvTranspose1d (out, k, in).
+"""
+
+from __future__ import annotations
+
+import mlx.core as mx
+from mlx import nn
+
+
+def on_cpu() -> bool:
+    """Whether arrays are computed on the CPU, where matrix products are cheap and everything else is not."""
+    return bool(mx.default_device().type == mx.DeviceType.cpu)
+
+
+def _uniform(shape: tuple[int, ...], fan_in: int) -> mx.array:
+    bound = fan_in**-0.5
+    return mx.random.uniform(-bound, bound, shape)
+
+
+class GroupNorm(nn.Module):
+    """Normalise over space and the channels of a group together, as PyTorch does; x (B, ..., C) of any rank.
+
+    Statistics are computed in float32 whatever x is.
+    """
+
+    def __init__(self, channels: int, eps: float, groups: int = 32) -> None:
+        super().__init__()
+        self.groups = groups
+        self.eps = eps
+        self.weight = mx.ones((channels,))
+        self.bias = mx.zeros((channels,))
+
+    def __call__(self, x: mx.array) -> mx.array:
+        B, C = x.shape[0], x.shape[-1]
+        # layer_norm over a transposed view: mean and var over split axes are many times slower on CUDA.
+        grouped = x.reshape(B, -1, self.groups, C // self.groups).transpose(0, 2, 1, 3).reshape(B, self.groups, -1)
+        normal = mx.fast.layer_norm(grouped, None, None, self.eps)
+        normal = normal.reshape(B, self.groups, -1, C // self.groups).transpose(0, 2, 1, 3).reshape(x.shape)
+        return normal * self.weight + self.bias
+
+
+class Conv2d(nn.Module):
+    """x (B, H, W, C) -> (B, H', W', out). `padding` is symmetric; `kernel` is 1 or 3."""
+
+    def __init__(self, channels: int, out: int, kernel: int, stride: int = 1, padding: int = 0) -> None:
+        super().__init__()
+        self.stride = stride
+        self.padding = padding
+        self.weight = _uniform((out, kernel, kernel, channels), kernel * kernel * channels)
+        self.bias = mx.zeros((out,))
+
+    def __call__(self, x: mx.array) -> mx.array:
+        if self.weight.shape[1] == 1:
+            return x @ self.weight[:, 0, 0].T + self.bias
+        return mx.conv2d(x, self.weight, self.stride, self.padding) + self.bias
+
+
+class Conv1d(nn.Module):
+    """x (B, T, C) -> (B, T', out), zero-padded by `padding` on both sides."""
+
+    def __init__(
+        self, channels: int, out: int, kernel: int, *, stride: int = 1, padding: int = 0, dilation: int = 1
+    ) -> None:
+        super().__init__()
+        self.stride = stride
+        self.padding = padding
+        self.dilation = dilation
+        self.weight = _uniform((out, kernel, channels), kernel * channels)
+        self.bias = mx.zeros((out,))
+
+    def __call__(self, x: mx.array) -> mx.array:
+        if self.dilation > 1 and self.stride == 1 and on_cpu():
+            return self._shifted(x)
+        return mx.conv1d(x, self.weight, self.stride, self.padding, self.dilation) + self.bias
+
+    def _shifted(self, x: mx.array) -> mx.array:
+        """A sum of matrix products, one a tap: MLX's dilated convolution on the CPU is a naive loop."""
+        kernel = self.weight.shape[1]
+        length = x.shape[1] + 2 * self.padding - self.dilation * (kernel - 1)
+        padded = mx.pad(x, [(0, 0), (self.padding, self.padding), (0, 0)])
+        y = self.bias
+        for k in range(kernel):
+            start = k * self.dilation
+            y = y + padded[:, start : start + length] @ self.weight[:, k].T
+        return y
+
+
+class ConvTranspose1d(nn.Module):
+    """Upsample x (B, T, C) -> (B, T * rate, out); the kernel is at least `rate`, the padding (kernel - rate) / 2.
+
+    One matrix product: output block m (rate samples) is made of the inputs m, m - 1, ..., whose taps are laid side
+    by side. It is the same on every backend and has no overlapping writes.
+    """
+
+    def __init__(self, channels: int, out: int, kernel: int, rate: int) -> None:
+        super().__init__()
+        self.rate = rate
+        self.weight = _uniform((out, kernel, channels), kernel * channels)
+        self.bias = mx.zeros((out,))
+
+    def __call__(self, x: mx.array) -> mx.array:
+        B, T, C = x.shape
+        out, kernel, _ = self.weight.shape
+        rate = self.rate
+        inputs = -(-kernel // rate)
+        # (out, inputs, rate, C) -> (inputs, C, rate, out); taps past the kernel are zero.
+        taps = mx.pad(self.weight, [(0, 0), (0, inputs * rate - kernel), (0, 0)])
+        taps = taps.reshape(out, inputs, rate, C).transpose(1, 3, 2, 0).reshape(inputs * C, rate * out)
+        blocks = T + inputs - 1
+        padded = mx.pad(x, [(0, 0), (inputs - 1, inputs - 1), (0, 0)])
+        side = mx.concatenate([padded[:, inputs - 1 - j : inputs - 1 - j + blocks] for j in range(inputs)], axis=-1)
+        y = (side @ taps).reshape(B, blocks * rate, out)
+        crop = (kernel - rate) // 2
+        return y[:, crop : crop + T * rate] + self.bias
+
+
+def upsample_nearest(x: mx.array) -> mx.array:
+    """x (B, H, W, C) -> (B, 2H, 2W, C), each value four times."""
+    B, H, W, C = x.shape
+    return mx.broadcast_to(x[:, :, None, :, None], (B, H, 2, W, 2, C)).reshape(B, 2 * H, 2 * W, C)

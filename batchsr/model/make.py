@@ -1,0 +1,77 @@
+"""Bundles with random weights, of the sizes that tests and demonstrations use."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from batchsr.errors import BundleError
+from batchsr.model import bundle, recipe
+from batchsr.model.config import (
+    FLOAT_FORMATS,
+    QUANTISED_FORMATS,
+    AudioConfig,
+    MelConfig,
+    ModelConfig,
+    QuantisationConfig,
+    UnetConfig,
+    VaeConfig,
+    VocoderConfig,
+)
+from batchsr.model.networks import tensor_shapes
+
+SIZES = {
+    "tiny": ModelConfig(
+        vae=VaeConfig(ch=32, ch_mult=(1, 1, 1, 1), num_res_blocks=1, mel_bins=64),
+        ldm=UnetConfig(model_channels=32, channel_mult=(1, 1), num_res_blocks=1, attention_resolutions=(2,)),
+        vocoder=VocoderConfig(
+            upsample_initial_channel=32, resblock_kernel_sizes=(3,), resblock_dilation_sizes=((1, 3),)
+        ),
+        mel=MelConfig(n_mels=64),
+        audio=AudioConfig(frame_samples=15_360, frame_sec=0.32),
+    ),
+    "small": ModelConfig(
+        vae=VaeConfig(ch=32),
+        ldm=UnetConfig(model_channels=32),
+        vocoder=VocoderConfig(upsample_initial_channel=96),
+    ),
+    "published": ModelConfig(),
+}
+"""`tiny` takes milliseconds a window; `small` has the depth of the published model at a quarter of its width or less."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Made:
+    """What was written."""
+
+    parameters: int
+    size_bytes: int
+
+
+def config_of_size(size: str, *, format: str = "float32", frame_samples: int | None = None) -> ModelConfig:
+    """The config of one of SIZES, in a format and with a window of `frame_samples`. Raises BundleError."""
+    if size not in SIZES:
+        raise BundleError(f"size = {size!r} is unknown", remedy="known: " + ", ".join(SIZES))
+    if format not in FLOAT_FORMATS and format not in QUANTISED_FORMATS:
+        raise BundleError(
+            f"format = {format!r} is unknown", remedy="known: " + ", ".join((*FLOAT_FORMATS, *QUANTISED_FORMATS))
+        )
+    config = SIZES[size]
+    audio = config.audio
+    if frame_samples is not None:
+        audio = AudioConfig(frame_samples=frame_samples, frame_sec=frame_samples / config.audio.sample_rate)
+    bits = QUANTISED_FORMATS.get(format)
+    return dataclasses.replace(
+        config,
+        audio=audio,
+        format=FLOAT_FORMATS.get(format, format),
+        quantization=QuantisationConfig(bits=bits) if bits else None,
+    )
+
+
+def write_random(folder: Path, config: ModelConfig, seed: str) -> Made:
+    """Write a bundle whose weights follow the recipe with this seed."""
+    bundle.write(folder, config, lambda name, shape: recipe.draw(seed, name, shape))
+    shapes = tensor_shapes(config)
+    size_bytes = sum((folder / name).stat().st_size for name in (bundle.CONFIG_NAME, bundle.WEIGHTS_NAME))
+    return Made(sum(bundle.parameter_count(shapes).values()), size_bytes)
