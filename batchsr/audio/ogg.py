@@ -1,17 +1,35 @@
-"""Give an Ogg file a fixed serial number, so that the same samples make the same bytes.
+"""What Ogg files have of their own: the order of channels, and a serial number that has to be fixed.
 
-libsndfile draws the number that marks a stream's pages at random. Each page carries a CRC, which need not be
-computed again from the page: a CRC is linear, so the new one is the old one XOR that of the change alone.
-Source: RFC 3533 (page layout, CRC polynomial 0x04C11DB7, initial value 0).
+Vorbis and Opus put the loudspeakers of surround sound in another order than WAV, and libsndfile passes
+that order on. Here the order is WAV's everywhere.
+
+libsndfile draws the serial number that marks a stream's pages at random, while the same samples are to make
+the same bytes. Each page carries a CRC, which need not be computed again from the whole page: a CRC is linear,
+so the new one is the old one XOR that of the change alone.
+
+Sources: Vorbis I specification, 4.3.9 (channel order); RFC 3533 (page layout; CRC polynomial 0x04C11DB7, initial
+value 0).
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, Protocol
 
 SERIAL: Final = 0x62617463
 _POLYNOMIAL: Final = 0x04C11DB7
+# Where WAV's n-th channel stands in an Ogg file; the counts that are left out agree.
+WAV_ORDER: Final[Mapping[int, tuple[int, ...]]] = MappingProxyType(
+    {
+        3: (0, 2, 1),
+        5: (0, 2, 1, 3, 4),
+        6: (0, 2, 1, 5, 3, 4),
+        7: (0, 2, 1, 6, 5, 3, 4),
+        8: (0, 2, 1, 7, 5, 6, 3, 4),
+    }
+)
 
 
 class _File(Protocol):

@@ -11,7 +11,7 @@ from typing import Final, Self
 import numpy as np
 import soundfile
 
-from batchsr.audio import probe
+from batchsr.audio import ogg, probe
 from batchsr.audio.probe import SourceInfo, shown
 from batchsr.audio.resample import resample_blocks
 from batchsr.audio.windows import Block
@@ -61,6 +61,7 @@ class Source:
     def blocks(self, block_frames: int = BLOCK_FRAMES) -> Iterator[Block]:
         """The whole recording, float32 (n, C), from its first frame; exactly `info.frames` frames or an error.
 
+        Channels stand in WAV's order (FL FR FC LFE...), whatever the container's.
         Samples over full scale (float and Vorbis sources) come as they are. May be called again when the pass
         before is over or given up; two passes at once are not possible.
 
@@ -68,6 +69,7 @@ class Source:
         """
         self._close_decoder()
         position = 0
+        order = ogg.WAV_ORDER.get(self.info.channels) if self.info.subtype in ("VORBIS", "OPUS") else None
         try:
             self._decoder = decoder = probe.open_decoder(self._fd)
             while position < self.info.frames:
@@ -76,7 +78,7 @@ class Source:
                 self._check_finite(block, position)
                 position += len(block)
                 if len(block):
-                    yield block
+                    yield block if order is None else np.ascontiguousarray(block[:, order])
                 if len(block) < wanted:
                     raise self._ended_early(position)
         except soundfile.LibsndfileError as e:

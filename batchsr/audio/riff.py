@@ -36,9 +36,9 @@ class RiffLayout:
         subtype: str,
         extra: Sequence[tuple[bytes, bytes]] = (),
         channel_mask: int | None = None,
-        expected_samples: int | None = None,
+        frames: int | None = None,
     ) -> None:
-        """Without `expected_samples` the header keeps room for becoming an RF64 in the end."""
+        """Without `frames` the header keeps room for becoming an RF64 in the end."""
         self._sample_bytes = _SAMPLE_BYTES[subtype]
         self._frame_bytes = channels * self._sample_bytes
         before = b"".join(chunk(key, body) for key, body in extra if key in (b"bext", b"iXML"))
@@ -46,20 +46,20 @@ class RiffLayout:
         form = chunk(b"fmt ", _format(channels, subtype, channel_mask))
         fact = chunk(b"fact", bytes(4)) if subtype == "FLOAT" else b""
         rest = len(before + form + fact + behind) + 8 + 12
-        expected = 0 if expected_samples is None else expected_samples * self._frame_bytes
+        expected = 0 if frames is None else frames * self._frame_bytes
         self.long = rest + expected + 1 > RIFF_LIMIT_BYTES
         """Whether it is an RF64."""
-        self._roomy = self.long or expected_samples is None
+        self._roomy = self.long or frames is None
         room = chunk(b"ds64" if self.long else b"JUNK", bytes(_DS64_BYTES)) if self._roomy else b""
         self._fact_at = 12 + len(room) + len(before) + len(form) + 8 if fact else 0
         self._body = room + before + form + fact + behind
-        self._expected_samples = expected_samples or 0
+        self._frames = frames or 0
 
     def header(self) -> bytes:
         """Everything before the first sample, true if as many samples follow as were expected."""
         empty = b"RIFF" + bytes(4) + b"WAVE" + self._body + b"data" + bytes(4)
         whole = bytearray(empty)
-        for position, patch in self._sizes(self._expected_samples):
+        for position, patch in self._sizes(self._frames):
             whole[position : position + len(patch)] = patch
         return bytes(whole)
 

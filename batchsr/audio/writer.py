@@ -40,7 +40,7 @@ SUBTYPES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 _CHANNELS: Final = {"flac": 8, "ogg": 255}
 _BITS: Final = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _AIFF_LIMIT_BYTES: Final = 2**32 - 2**16
-_VORBIS_BLOCK_FRAMES: Final = 2_048  # libvorbis keeps a whole block on the stack: long ones overflow it
+_VORBIS_BLOCK_FRAMES: Final = 2_048
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,6 +98,7 @@ class Writer:
         self._disk = Disk(path)
         self._layout: RiffLayout | None = None
         self._encoder: soundfile.SoundFile | None = None
+        self._held: Block = np.zeros((0, channels), np.float32)
         try:
             if format == "wav":
                 self._layout = RiffLayout(channels, subtype, embedded.chunks, embedded.channel_mask, frames)
@@ -139,6 +140,8 @@ class Writer:
                 self._encode(whole << np.int32(32 - self._bits))
         elif self._encoder is None:
             self._disk.write(block.astype("<f4").tobytes())
+        elif self.format == "ogg":
+            self._encode_vorbis(block)
         else:
             self._encode(block)
         self.samples += len(block)
@@ -154,6 +157,8 @@ class Writer:
                     self._disk.seek(position)
                     self._disk.write(patch)
             elif self._encoder is not None:
+                if self.format == "ogg":
+                    self._encode_vorbis(np.zeros((0, self.channels), np.float32), last=True)
                 self._encoder.close()
                 self._disk.check()
                 if self.format == "ogg":
@@ -189,15 +194,23 @@ class Writer:
             setattr(encoder, name, text)
         return encoder
 
-    def _encode(self, block: NDArray[np.int32] | Block) -> None:
+    def _encode(self, samples: NDArray[np.int32] | Block) -> None:
         assert self._encoder is not None
-        step = _VORBIS_BLOCK_FRAMES if self.format == "ogg" else len(block)
         try:
-            for start in range(0, len(block), step):
-                self._encoder.write(block[start : start + step])
+            self._encoder.write(samples)
         except (soundfile.LibsndfileError, AssertionError):  # soundfile asserts that nothing was written short
             self._disk.check()
             raise
+
+    def _encode_vorbis(self, block: Block, *, last: bool = False) -> None:
+        """Feed libvorbis equal portions: others would make other bytes, and long ones overflow its stack."""
+        if (order := ogg.WAV_ORDER.get(self.channels)) is not None:
+            block = block[:, np.argsort(order)]
+        held = np.concatenate([self._held, block])
+        whole = len(held) if last else len(held) // _VORBIS_BLOCK_FRAMES * _VORBIS_BLOCK_FRAMES
+        for start in range(0, whole, _VORBIS_BLOCK_FRAMES):
+            self._encode(held[start : min(start + _VORBIS_BLOCK_FRAMES, whole)])
+        self._held = held[whole:]
 
     def _check_size(self, samples: int) -> None:
         if self.format == "aiff" and samples * self.channels * (self._bits or 32) // 8 > _AIFF_LIMIT_BYTES:

@@ -1,0 +1,54 @@
+"""Recordings, whole and broken, as the tests of sound want them."""
+
+from __future__ import annotations
+
+import csv
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def recordings(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shared recordings and broken files, unpacked: inputs/ and bad/."""
+    folder = tmp_path_factory.mktemp("recordings")
+    for name in ("inputs", "bad"):
+        with tarfile.open(shared / "audio" / f"{name}.tar") as tar:
+            tar.extractall(folder, filter="tar")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def inputs(shared: Path, recordings: Path) -> list[tuple[Path, dict[str, str]]]:
+    """(path, manifest's row) of every shared recording."""
+    with (shared / "audio" / "inputs_manifest.csv").open(encoding="utf-8") as file:
+        return [(recordings / "inputs" / row["file"], row) for row in csv.DictReader(file)]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """A function that writes a small sound file and returns its path."""
+
+    def write(
+        name: str = "in.wav",
+        signal: np.ndarray | None = None,
+        rate_hz: int = 8000,
+        subtype: str = "PCM_16",
+        **options: str,
+    ) -> Path:
+        path = tmp_path / name
+        if signal is None:
+            signal = 0.1 * np.random.default_rng(1).standard_normal((rate_hz, 1))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        options.setdefault("format", path.suffix[1:].upper().replace("OGA", "OGG") or "WAV")
+        with path.open("wb") as file:
+            soundfile.write(file, signal, rate_hz, subtype=subtype, **options)
+        return path
+
+    return write
