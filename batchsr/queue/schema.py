@@ -1,0 +1,221 @@
+"""The tables, and how an older database becomes a newer one.
+
+Each migration runs once, all pending ones in a single BEGIN IMMEDIATE (sqlite-utils alone lets two processes
+apply the same one), after a backup of a database that held something. `user_version` counts them, so that
+opening a database that is up to date costs one read.
+
+Rules that no program may break stand in the database itself: STRICT types, CHECKs, unique indexes, and
+triggers that refuse an impossible change of state and write down every possible one.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlite_utils import Database, Migrations
+
+from batchsr import faults
+from batchsr.errors import QueueError, QueueVersion
+from batchsr.queue.job import State
+from batchsr.queue.store import Store
+
+APPLICATION_ID: Final = 0x42535251  # "BSRQ"
+VERSION: Final = 1
+"""How many migrations there are."""
+migrations: Final = Migrations("batchsr")
+
+CHANGES: Final = {
+    State.QUEUED: (State.RUNNING, State.CANCELLED, State.SUPERSEDED),
+    State.WAITING: (State.QUEUED, State.CANCELLED, State.SUPERSEDED),
+    State.RUNNING: (
+        State.COMMITTING,
+        State.QUEUED,
+        State.WAITING,
+        State.FAILED,
+        State.QUARANTINED,
+        State.CANCELLED,
+        State.SUPERSEDED,
+    ),
+    State.COMMITTING: (State.DONE, State.QUEUED, State.WAITING, State.FAILED, State.QUARANTINED),
+    State.DONE: (State.QUEUED, State.SUPERSEDED),
+    State.FAILED: (State.QUEUED, State.SUPERSEDED),
+    State.QUARANTINED: (State.QUEUED, State.SUPERSEDED),
+    State.CANCELLED: (State.QUEUED,),
+    State.SUPERSEDED: (),
+}
+"""The state machine: what may become of each state."""
+
+_STATES: Final = ", ".join(f"'{state}'" for state in State)
+_ALLOWED: Final = ", ".join(f"'{old}>{new}'" for old, news in CHANGES.items() for new in news)
+
+_JOBS: Final = f"""
+CREATE TABLE jobs (
+    id INTEGER PRIMARY KEY,
+    state TEXT NOT NULL CHECK (state IN ({_STATES})),
+    batch TEXT NOT NULL DEFAULT '',
+    priority INTEGER NOT NULL DEFAULT 0,
+    source ANY NOT NULL CHECK (typeof(source) IN ('text', 'blob')),   -- a blob holds a name that is no UTF-8
+    source_key TEXT NOT NULL,
+    output ANY NOT NULL CHECK (typeof(output) IN ('text', 'blob')),
+    output_key TEXT NOT NULL,
+    wanted_key TEXT NOT NULL,          -- of the output first wished for
+    overwrite INTEGER NOT NULL CHECK (overwrite IN (0, 1)),
+    identity TEXT NOT NULL,
+    dedupe_key TEXT NOT NULL,
+    settings TEXT NOT NULL CHECK (json_valid(settings)),
+    wanted_variant TEXT,
+    variant TEXT, repository TEXT, revision TEXT, weights_sha256 TEXT, dtype TEXT, device TEXT, batch_windows INTEGER,
+    size_bytes INTEGER, mtime_ns INTEGER, inode INTEGER, source_device INTEGER,
+    frames INTEGER, sample_rate INTEGER, channels INTEGER, audio_s REAL,
+    claim_seq INTEGER NOT NULL DEFAULT 0,
+    worker TEXT REFERENCES workers(id),
+    windows_done INTEGER NOT NULL DEFAULT 0 CHECK (windows_done >= 0),
+    windows_total INTEGER CHECK (windows_total >= windows_done),
+    attempts INTEGER NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+    failures INTEGER NOT NULL DEFAULT 0 CHECK (failures >= 0),
+    crashes INTEGER NOT NULL DEFAULT 0 CHECK (crashes >= 0),
+    wall_s REAL NOT NULL DEFAULT 0 CHECK (wall_s >= 0),
+    run_at REAL,                       -- end of the backoff by the wall clock
+    run_at_steady REAL,                -- the same by the steady clock of boot `run_boot`
+    run_boot TEXT,
+    error_code TEXT, error TEXT,
+    note TEXT NOT NULL DEFAULT '',
+    source_sha256 TEXT, output_sha256 TEXT, output_bytes INTEGER, windows_resumed INTEGER, clipped_samples INTEGER,
+    report TEXT,
+    created_at REAL NOT NULL, started_at REAL, finished_at REAL,
+    changed_at REAL NOT NULL,
+    reason TEXT NOT NULL DEFAULT '',   -- of the last change of state
+    CHECK ((state IN ('running', 'committing')) = (worker IS NOT NULL)),
+    CHECK ((state = 'waiting') = (run_at IS NOT NULL)),
+    CHECK (state NOT IN ('committing', 'done') OR output_sha256 IS NOT NULL),
+    CHECK (state NOT IN ('failed', 'quarantined') OR error_code IS NOT NULL)
+) STRICT;
+CREATE INDEX jobs_ready ON jobs (priority DESC, id, variant) WHERE state = 'queued';
+CREATE INDEX jobs_waiting ON jobs (run_at) WHERE state = 'waiting';
+CREATE INDEX jobs_owned ON jobs (worker) WHERE worker IS NOT NULL;
+CREATE INDEX jobs_state ON jobs (state, audio_s, wall_s);
+CREATE INDEX jobs_batch ON jobs (batch, state);
+CREATE INDEX jobs_source ON jobs (source_key);
+CREATE UNIQUE INDEX jobs_dedupe ON jobs (dedupe_key) WHERE state <> 'superseded';
+CREATE UNIQUE INDEX jobs_output ON jobs (output_key) WHERE state NOT IN ('cancelled', 'superseded');
+CREATE TRIGGER jobs_change BEFORE UPDATE OF state ON jobs
+    WHEN new.state <> old.state AND old.state || '>' || new.state NOT IN ({_ALLOWED})
+    BEGIN SELECT RAISE(ABORT, 'impossible change of state'); END;
+CREATE TRIGGER jobs_fence BEFORE UPDATE OF claim_seq ON jobs
+    WHEN new.claim_seq < old.claim_seq
+    BEGIN SELECT RAISE(ABORT, 'claim_seq may not fall'); END;
+CREATE TRIGGER jobs_born AFTER INSERT ON jobs
+    BEGIN
+        INSERT INTO events (job, at, old, new, claim_seq, reason)
+        VALUES (new.id, new.changed_at, NULL, new.state, new.claim_seq, new.reason);
+    END;
+CREATE TRIGGER jobs_event AFTER UPDATE OF state ON jobs WHEN new.state <> old.state
+    BEGIN
+        INSERT INTO events (job, at, old, new, claim_seq, worker, reason)
+        VALUES (new.id, new.changed_at, old.state, new.state, new.claim_seq, coalesce(new.worker, old.worker),
+                new.reason);
+    END;
+"""
+
+
+@migrations()
+def create_tables(db: Database) -> None:
+    """Version 1."""
+    db.create_table(
+        "workers",
+        {
+            "id": str,
+            "pid": int,
+            "host": str,
+            "boot": str,
+            "variant": str,
+            "device": str,
+            "started_at": float,
+            "started_steady": float,
+            "ended_at": float,
+            "ending": str,
+        },
+        pk="id",
+        not_null={"id", "pid", "host", "boot", "started_at", "started_steady"},
+        strict=True,
+    )
+    db.executescript(_JOBS)  # CHECKs, partial indexes and triggers are beyond create_table
+    db.create_table(
+        "events",
+        {
+            "id": int,
+            "job": int,
+            "at": float,
+            "old": str,
+            "new": str,
+            "claim_seq": int,
+            "worker": str,
+            "reason": str,
+        },
+        pk="id",
+        foreign_keys=[("job", "jobs", "id")],
+        not_null={"job", "at", "new", "claim_seq"},
+        strict=True,
+    )
+    db.table("events").create_index(["job"])
+    db.create_table(
+        "attempts",
+        {
+            "job": int,
+            "claim_seq": int,
+            "worker": str,
+            "variant": str,
+            "revision": str,
+            "started_at": float,
+            "started_steady": float,
+            "boot": str,
+            "windows_start": int,
+            "windows_done": int,
+            "seen_at": float,
+            "seen_steady": float,
+            "wall_s": float,
+            "ended_at": float,
+            "outcome": str,
+            "error_code": str,
+            "error": str,
+        },
+        pk=("job", "claim_seq"),
+        foreign_keys=[("job", "jobs", "id"), ("worker", "workers", "id")],
+        not_null={"worker", "started_at", "started_steady", "boot", "windows_done", "seen_at", "seen_steady", "wall_s"},
+        strict=True,
+    )
+    db.create_table(
+        "control",
+        {"id": int, "paused": int, "kind": str, "reason": str, "probes": str, "since": float},
+        pk="id",
+        not_null={"paused"},
+        strict=True,
+    )
+    db.table("control").insert({"id": 1, "paused": 0})
+
+
+def migrate(store: Store) -> None:
+    """Bring the database to this program's version. Raises QueueVersion if it is past that already."""
+    if _version(store.db) == VERSION:
+        return
+    with store.writing() as db:
+        version = _version(db)  # another process may have been faster
+        if version == VERSION:
+            return
+        if version > VERSION:
+            raise QueueVersion(
+                f"{store.path} was made by a newer batchsr (schema {version}, this one knows {VERSION})",
+                remedy="update batchsr, or name another database with --db",
+            )
+        if version == 0 and db.table_names():
+            raise QueueError(f"{store.path} is a database of another program", remedy="name another one with --db")
+        if version:
+            store.backup(store.path.with_name(f"{store.path.name}.backup-schema{version}-{round(store.clock.wall())}"))
+        migrations.apply(db)
+        faults.point("migration.during")
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _version(db: Database) -> int:
+    return int(next(db.query("PRAGMA user_version"))["user_version"])
