@@ -27,6 +27,7 @@ _COMMANDS = {
     "batchsr.cli.looking": ("status", "list", "show", "report", "verify"),
     "batchsr.cli.keeping": ("db", "gc"),
     "batchsr.cli.working": ("work",),
+    "batchsr.cli.watching": ("watch", "service", "config", "completion"),
 }
 
 

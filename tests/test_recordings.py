@@ -1,0 +1,70 @@
+"""Real recordings as archives hold them, good and broken, each to its right end."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from test_restore import FakeModel, run, task_for
+
+from batchsr.errors import InputEmpty, InputError
+from batchsr.profile import Settings
+
+# What is whole although it looks odd, of the broken ones; all others there must fail as input errors.
+WHOLE_BUT_ODD = {"float_denormal.wav", "rate_655350.wav"}
+
+
+def sources(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+
+
+def test_every_good_recording_is_restored_with_its_length_and_channels(recordings: Path, shared: Path, tmp_path: Path) -> None:
+    with (shared / "audio" / "inputs_manifest.csv").open(newline="") as file:
+        manifest = {row["file"]: row for row in csv.DictReader(file)}
+    restored = 0
+    for name, row in manifest.items():
+        source = recordings / "inputs" / name
+        output = tmp_path / f"{restored}.wav"
+        task = task_for(source, output, settings=Settings(overlap=0.02, subtype="FLOAT"))
+        run(task, FakeModel(8, hiss=0))
+        y, rate = soundfile.read(output, always_2d=True)
+        wanted = -(-int(row["frames"]) * 48_000 // int(row["rate"]))
+        assert rate == 48_000
+        assert abs(len(y) - wanted) <= 1, name
+        assert y.shape[1] == int(row["channels"]), name
+        assert np.isfinite(y).all(), name
+        if "all_digital_silence" in name or "zero_frames" in name:  # the latter holds 1,961 frames of silence
+            assert np.abs(y).max() < 1e-4
+        output.unlink()
+        task.scratch.unlink()
+        restored += 1
+    assert restored == len(manifest) == 60
+
+
+def test_a_file_of_zero_frames_is_an_input_error(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "empty.wav", np.zeros((0, 1)), 8_000)
+    with pytest.raises(InputEmpty, match=r"empty\.wav"):
+        run(task_for(tmp_path / "empty.wav", tmp_path / "out.wav"), FakeModel())
+
+
+def test_every_broken_recording_ends_as_its_facts_demand(recordings: Path, shared: Path, tmp_path: Path) -> None:
+    with (shared / "audio" / "bad_manifest.csv").open(newline="") as file:
+        names = [row["file"] for row in csv.DictReader(file)]
+    assert len(names) == 30
+    restored = set()
+    for number, name in enumerate(names):
+        if name == "unreadable_chmod000.wav":
+            continue  # root reads it anyway; tests/audio has it as another user
+        try:
+            run(task_for(recordings / "bad" / name, tmp_path / f"{number}.wav"), FakeModel(8))
+        except InputError as e:
+            assert name.split(".")[0] in str(e), str(e)
+            assert e.code.startswith("input.")
+            assert "\n" not in str(e)
+            assert not (tmp_path / f"{number}.wav").exists()
+        else:
+            restored.add(name)
+    assert restored == WHOLE_BUT_ODD
