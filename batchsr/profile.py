@@ -2,6 +2,9 @@
 
 The command line, a profile (configs/*.toml), a manifest (jobs/*.toml) and the queue's rows all carry these
 names. `Settings.digest()` identifies them in the dedupe key, in scratch files and in sidecars.
+
+`effective` lays the sources of values over each other: default profile, named profile, manifest, command
+line. What it gives remembers where each value came from.
 """
 
 from __future__ import annotations
@@ -9,9 +12,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from typing import Any, Literal
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
 
+import platformdirs
+
+from batchsr import tomlfile
 from batchsr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from batchsr.manifest import Manifest
 
 Lowpass = Literal["off", "auto"] | float
 FORMATS = ("wav", "flac", "aiff", "w64", "caf", "ogg")
@@ -82,6 +94,131 @@ class Settings:
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, hexadecimal."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+DEFAULT: Final = "default"
+COMMAND_LINE: Final = "command line"
+_SHIPPED: Final = (
+    Path(__file__).with_name("configs"),  # in an installed copy
+    Path(__file__).parent.parent / "configs",  # in a checkout
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Layer:
+    """Values from one place."""
+
+    origin: str
+    """Where they stand, as `config show` and error messages name it."""
+    values: Mapping[str, Any]
+    """Fields of Settings, and `variant`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Effective:
+    """What holds after all layers."""
+
+    settings: Settings
+    variant: str | None
+    """None leaves it to the worker."""
+    origins: Mapping[str, str]
+    """For each field of Settings, and `variant`: the origin of its value."""
+    profile: str
+    """Name or path of the profile."""
+    profile_sha256: str
+    """Of the profile's file as it was read."""
+
+
+def effective(
+    *, profile: str | None = None, manifest: Manifest | None = None, given: Mapping[str, Any] | None = None
+) -> Effective:
+    """Lay the default profile, the profile, the manifest and what the command line gave over each other.
+
+    `profile` None means the manifest's, else the default alone. Raises ConfigError that names the origin, the
+    key and the remedy.
+    """
+    name = profile or (manifest.profile if manifest is not None else None) or DEFAULT
+    path = find(name)
+    layers = [load(find(DEFAULT))]
+    if path != find(DEFAULT):
+        layers.append(load(path))
+    if manifest is not None:
+        layers.append(manifest.options)
+    layers.append(Layer(COMMAND_LINE, dict(given or {})))
+
+    values: dict[str, Any] = dataclasses.asdict(Settings())
+    origins = dict.fromkeys((*values, "variant"), "built in")
+    variant: str | None = None
+    for layer in layers:
+        for key, value in layer.values.items():
+            origins[key] = layer.origin
+            if key == "variant":
+                variant = value
+            else:
+                values[key] = value
+        _settings(layer.origin, values)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Effective(_settings(COMMAND_LINE, values), variant, origins, name, digest)
+
+
+def find(name: str) -> Path:
+    """The file of a profile: a path as it is, a name in the user's folder, then among the shipped ones.
+
+    Raises ConfigError when there is none.
+    """
+    if os.sep in name or name.endswith(".toml"):
+        path = Path(os.path.expanduser(name))
+        if path.is_file():
+            return path
+        raise ConfigError(f"there is no profile {path}", remedy="profiles by name: " + ", ".join(names()))
+    for folder in _folders():
+        if (path := folder / f"{name}.toml").is_file():
+            return path
+    raise ConfigError(f"there is no profile {name!r}", remedy="known profiles: " + ", ".join(names()) + "; or give a path")
+
+
+def names() -> list[str]:
+    """The profiles that can be named without a path."""
+    return sorted({path.stem for folder in _folders() if folder.is_dir() for path in folder.glob("*.toml")})
+
+
+def load(path: Path) -> Layer:
+    """Read a profile strictly. Raises ConfigError naming the file, the key and the remedy."""
+    return layer(path, tomlfile.read(path))
+
+
+def layer(path: Path, values: Mapping[str, Any], *, prefix: str = "") -> Layer:
+    """A layer of values read from a file, checked key by key. A variant that is a path is relative to the file."""
+    known = {field.name for field in dataclasses.fields(Settings)} | {"variant"}
+    checked = dict(values)
+    for key, value in checked.items():
+        tomlfile.check_known(path, key, known, prefix=prefix)
+        if key in ("overlap", "lowpass") and _is_number(value):
+            checked[key] = float(value)  # 1 and 1.0 are the same wish, and must have the same hash
+    if "variant" in checked:
+        checked["variant"] = _variant(path, checked["variant"], prefix)
+    _settings(str(path), {key: value for key, value in checked.items() if key != "variant"})
+    return Layer(str(path), checked)
+
+
+def _settings(origin: str, values: Mapping[str, Any]) -> Settings:
+    try:
+        return Settings.from_mapping(dict(values))
+    except ConfigError as e:
+        message = e.message if origin == COMMAND_LINE else f"{origin}: {e.message}"
+        raise ConfigError(message, remedy=e.remedy) from e
+
+
+def _variant(path: Path, value: object, prefix: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(
+            f"{path}: {prefix}variant = {value!r} is no name", remedy="variant takes int4, int8 or a bundle's folder"
+        )
+    return os.path.abspath(os.path.join(path.parent, os.path.expanduser(value))) if os.sep in value else value
+
+
+def _folders() -> tuple[Path, ...]:
+    return (platformdirs.user_config_path("batchsr"), *_SHIPPED)
 
 
 def _is_int(value: object) -> bool:

@@ -1,0 +1,101 @@
+"""Unit texts that keep `batchsr watch --work` running: systemd and launchd. Pure; writing them down is the user's.
+
+What both promise: SIGTERM asks, and there is more time to stop than a window takes; a crash restarts the
+service, a mistake in the command line does not; the machine does not fall asleep while it restores.
+"""
+
+from __future__ import annotations
+
+import plistlib
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from batchsr.errors import EXIT_NO_MODEL, EXIT_USAGE, ConfigError
+
+STOP_TIMEOUT_S: Final = 600
+"""A window takes about a minute on two CPU cores; a batch of them may be in hand."""
+RESTART_S: Final = 30
+SYSTEMD_AWAKE: Final = "systemd-inhibit --what=idle:sleep --who=batchsr --why=restoring --mode=block"
+LAUNCHD_AWAKE: Final = "caffeinate -i"
+_LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def systemd(command: Sequence[str], *, nice: int = 10) -> str:
+    """A systemd unit that runs `command` (program first, by its absolute path) for the user or for the system."""
+    arguments = " ".join(_systemd_word(word) for word in [*command, "--keep-awake", SYSTEMD_AWAKE])
+    return f"""\
+# Written by `batchsr service print systemd`. For yourself:
+#     batchsr service print systemd DIR... > ~/.config/systemd/user/batchsr.service
+#     systemctl --user enable --now batchsr; loginctl enable-linger
+[Unit]
+Description=batchsr: restore what arrives in the watched folders
+Documentation=man:systemd.service(5)
+# A share that is mounted later is found by the watcher itself; no order of mounts is needed.
+StartLimitIntervalSec=0
+
+[Service]
+Type=exec
+ExecStart={arguments}
+# SIGTERM goes to the watcher alone, which passes it on: a worker that gets two stops in mid-window.
+KillMode=mixed
+KillSignal=SIGTERM
+TimeoutStopSec={STOP_TIMEOUT_S}
+Restart=on-failure
+RestartSec={RESTART_S}
+# {EXIT_USAGE}: a wrong option or profile. {EXIT_NO_MODEL}, no model, is tried again: the network may not be up yet.
+RestartPreventExitStatus={EXIT_USAGE}
+# 143 is the answer to SIGTERM.
+SuccessExitStatus=143 SIGTERM
+Nice={nice}
+IOSchedulingClass=idle
+UMask=0077
+NoNewPrivileges=yes
+
+[Install]
+WantedBy=default.target
+"""
+
+
+def launchd(command: Sequence[str], *, label: str = "org.batchsr.watch", log: Path, nice: int = 10) -> str:
+    """A launchd agent (a property list) that runs `command`; what it says goes to `log`.
+
+    launchd cannot tell exit codes apart, so a shell around the program turns a usage error into success.
+    Raises ConfigError on a label that cannot be one.
+    """
+    if not _LABEL.fullmatch(label):
+        raise ConfigError(f"{label!r} is no label", remedy="labels take letters, digits, dots, dashes and underscores")
+    words = shlex.join([*command, "--keep-awake", LAUNCHD_AWAKE])
+    # The shell stays between, so it hands SIGTERM on; the second wait is for the end after the signal.
+    script = (
+        f"{words} & child=$!; trap 'kill -TERM $child' TERM; wait $child; code=$?; "
+        f"while kill -0 $child 2>/dev/null; do wait $child; code=$?; done; "
+        f'case "$code" in {EXIT_USAGE}|143) exit 0;; esac; exit "$code"'
+    )
+    document = {
+        "Label": label,
+        "ProgramArguments": ["/bin/sh", "-c", script],
+        "RunAtLoad": True,
+        "KeepAlive": {"SuccessfulExit": False},
+        "ThrottleInterval": RESTART_S,
+        "ExitTimeOut": STOP_TIMEOUT_S,
+        "Nice": nice,
+        "LowPriorityIO": True,
+        "ProcessType": "Background",
+        "Umask": 0o077,
+        "StandardOutPath": str(log),
+        "StandardErrorPath": str(log),
+    }
+    return plistlib.dumps(document, sort_keys=False).decode()
+
+
+def _systemd_word(word: str) -> str:
+    """One word of ExecStart: % and $ doubled, quoted where systemd would split or unescape. Raises ConfigError."""
+    if any(ord(c) < 32 for c in word):
+        raise ConfigError(f"{word!r} cannot stand in a unit", remedy="rename the folder: it holds a control character")
+    text = word.replace("%", "%%").replace("$", "$$")
+    if re.fullmatch(r"[A-Za-z0-9_@%$+=:,./-]+", text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
