@@ -27,8 +27,8 @@ OUTPUT_SUFFIX: Final = "_upsampled"
 # What a folder is searched for. The second row cannot be decoded here; it is taken all the same, so that
 # the record says why such a file was not restored.
 _AUDIO_SUFFIXES: Final = frozenset(
-    ".wav .wave .bwf .rf64 .w64 .aif .aiff .aifc .au .snd .flac .ogg .oga .opus .mp3 .caf .voc .sph .nist .paf .iff .svx"
-    " .aac .amr .ape .dff .dsf .g722 .g729 .gsm .m4a .m4b .mka .mkv .mp4 .ra .raw .spx .tta .vox .wma .wv".split()
+    ".wav .wave .bwf .rf64 .w64 .aif .aiff .aifc .au .snd .flac .ogg .oga .opus .mp3 .caf .voc .sph .nist .paf .iff"
+    " .svx .aac .amr .ape .dff .dsf .g722 .g729 .gsm .m4a .m4b .mka .mkv .mp4 .ra .raw .spx .tta .vox .wma .wv".split()
 )
 _AUDIO_MAGIC: Final = (b"RIFF", b"RF64", b"riff", b"FORM", b"fLaC", b"OggS", b".snd", b"caff", b"ID3")
 

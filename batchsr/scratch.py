@@ -54,7 +54,9 @@ class Scratch:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def finished(self) -> set[int]:
@@ -82,11 +84,12 @@ class Scratch:
         faults.point("slot.after_fsync")
 
     def read(self, index: int) -> NDArray[np.float32]:
-        """Samples (channels, frame_samples) of a finished window. Raises TransientError if it no longer proves itself."""
+        """Samples (channels, frame_samples) of a finished window. Raises TransientError if it is finished no longer."""
         samples = self._read(index)
         if samples is None:
             raise TransientError(
-                f"{self.path}: slot {index} went bad after it was written", remedy="it is done again on the next attempt"
+                f"{self.path}: slot {index} went bad after it was written",
+                remedy="it is done again on the next attempt",
             )
         return samples
 

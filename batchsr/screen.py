@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -156,7 +156,9 @@ def live(progress: Progress) -> RenderableType:
         grid.add_row(
             "file",
             ProgressBar(total=max(1, progress.windows_total), completed=progress.windows_done, width=30),
-            Text(f"{progress.windows_done} of {progress.windows_total} windows  {progress.job.name}", overflow="ellipsis"),
+            Text(
+                f"{progress.windows_done} of {progress.windows_total} windows  {progress.job.name}", overflow="ellipsis"
+            ),
         )
     return Group(grid, Text(progress.message, style="yellow")) if progress.message else grid
 
@@ -177,14 +179,18 @@ class Screen:
         self._now = now
         self._live: Live | None = None
         if console.is_terminal and not plain and not quiet:
-            self._live = Live(console=console, get_renderable=lambda: live(self.progress), refresh_per_second=4, transient=True)
+            self._live = Live(
+                console=console, get_renderable=lambda: live(self.progress), refresh_per_second=4, transient=True
+            )
 
     def __enter__(self) -> Self:
         if self._live is not None:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live is not None:
             self._live.stop()
 
@@ -209,7 +215,12 @@ class Screen:
         if progress.windows_total == 0:  # the first call says what the scratch held already
             progress.windows_at_start = done
             if done and not self.quiet and self._live is None:
-                self.console.print(f"resuming    #{job.id}  {job.source}  at window {done} of {total}", markup=False, highlight=False, soft_wrap=True)
+                self.console.print(
+                    f"resuming    #{job.id}  {job.source}  at window {done} of {total}",
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
+                )
         progress.windows_done, progress.windows_total = done, total
 
     def done(self, job: JobView) -> None:
@@ -277,11 +288,16 @@ class Screen:
         self.console.print(printable, style=style or None, markup=False, highlight=False, soft_wrap=True)
 
 
-def plain_table(rows: list[dict[str, Any]], columns: list[str]) -> Table:
+def plain_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
     """Rows of the queue as a table for `list` and `status`."""
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold", justify="left" if column in ("state", "source", "error") else "right")
     for row in rows:
-        table.add_row(*(Text("" if row.get(column) is None else str(row[column]).encode("utf-8", "backslashreplace").decode()) for column in columns))
+        table.add_row(
+            *(
+                Text("" if row.get(column) is None else str(row[column]).encode("utf-8", "backslashreplace").decode())
+                for column in columns
+            )
+        )
     return table

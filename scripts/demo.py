@@ -29,7 +29,7 @@ def run(*command: str) -> None:
 
 
 def main() -> None:
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - this file is what tells a person with an older one
         sys.exit("batchsr needs Python 3.11 or newer")
     python = VENV / "bin" / "python"
     if not python.exists():

@@ -61,7 +61,13 @@ class Program:
         """Run to the end; `code` is the exit code to insist on, None for any."""
         environment = {**self.environment, **options.pop("environment", {})}
         result = subprocess.run(
-            self.command(*arguments), env=environment, cwd=self.folder, capture_output=True, text=True, timeout=300, **options
+            self.command(*arguments),
+            env=environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            **options,
         )
         assert "Traceback" not in result.stderr, result.stderr
         if code is not None:

@@ -46,7 +46,7 @@ def test_enqueue_then_work_gives_a_48_khz_file_for_every_recording(program: Prog
     assert done.stdout == ""  # stdout is data; progress went to stderr
     assert done.stderr.count("x real time") == 2
     for job in program.jobs():
-        assert LIST_KEYS <= set(job)
+        assert set(job) >= LIST_KEYS
         assert job["state"] == "done"
         assert job["variant"] == str(bundle)
         assert job["windows_done"] == job["windows_total"] > 1
@@ -117,7 +117,10 @@ def test_paths_come_from_a_list_on_stdin_whatever_their_bytes(program: Program) 
         shutil.copy(source, os.path.join(os.fsencode(program.folder), name))
     listing = b"\0".join(os.path.join(os.fsencode(program.folder), name) for name in names)
     result = subprocess.run(
-        program.command("enqueue", "--from-file", "-", "-0"), input=listing, env=program.environment, capture_output=True
+        program.command("enqueue", "--from-file", "-", "-0"),
+        input=listing,
+        env=program.environment,
+        capture_output=True,
     )
     assert result.returncode == 0, result.stderr
     assert {os.fsencode(job["source"]) for job in program.jobs()} == set(listing.split(b"\0"))
@@ -142,7 +145,11 @@ def test_upsample_writes_beside_the_source_and_tells_rtf(program: Program, bundl
     left, right = soundfile.read(program.folder / "low_upsampled.wav")[0].T
     np.testing.assert_array_equal(left, right)
     assert "exists already" in program.run("upsample", source, "--variant", bundle, code=74).stderr
-    assert sorted(p.name for p in program.folder.iterdir()) == ["low.wav", "low_upsampled.wav", "low_upsampled.wav.json"]
+    assert sorted(p.name for p in program.folder.iterdir()) == [
+        "low.wav",
+        "low_upsampled.wav",
+        "low_upsampled.wav.json",
+    ]
 
 
 def test_upsample_and_the_queue_and_the_api_agree(program: Program, bundle: Path) -> None:
@@ -174,7 +181,14 @@ def test_no_model_and_no_network_is_exit_69_within_seconds_and_names_the_remedy(
 
 @pytest.mark.parametrize(
     "arguments",
-    [("work", "--variant"), ("enqueue",), ("enqueue", "--timestep", "1000", "x.wav"), ("show", "99"), ("upsample",), ("nonsense",)],
+    [
+        ("work", "--variant"),
+        ("enqueue",),
+        ("enqueue", "--timestep", "1000", "x.wav"),
+        ("show", "99"),
+        ("upsample",),
+        ("nonsense",),
+    ],
 )
 def test_wrong_usage_is_exit_2_and_one_sentence(program: Program, arguments: tuple[str, ...]) -> None:
     result = program.run(*arguments, code=2)
@@ -206,7 +220,9 @@ def test_a_worker_stopped_by_ctrl_c_releases_and_the_next_goes_on_in_the_middle(
     assert storage.sha256(Path(stopped["output"])) == storage.sha256(Path(whole["output"]))
 
 
-def test_twenty_sigkills_at_random_moments_end_with_the_bytes_of_an_uninterrupted_run(program: Program, bundle: Path) -> None:
+def test_twenty_sigkills_at_random_moments_end_with_the_bytes_of_an_uninterrupted_run(
+    program: Program, bundle: Path
+) -> None:
     moments = random.Random(20)
     speech(program.folder / "whole.wav", 14.0)
     shutil.copy(program.folder / "whole.wav", program.folder / "killed.wav")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -39,7 +38,7 @@ _COMMANDS = {
 @click.option("--no-color", is_flag=True, envvar="NO_COLOR", help="No colour, no animation.")
 @click.version_option(__version__, prog_name="batchsr")
 @click.pass_context
-def cli(context: click.Context, db: Path | None, quiet: bool, verbose: int, no_color: bool, **_: Any) -> None:
+def cli(context: click.Context, /, db: Path | None, quiet: bool, verbose: int, no_color: bool) -> None:
     """Restore archives of narrowband recordings to 48 kHz with FlashSR on MLX.
 
     `batchsr enqueue /archive/*.wav`, then `batchsr work --variant int4`. After any stop, `batchsr work`
@@ -68,4 +67,3 @@ def main() -> None:
         # `batchsr list | head`: the reader has seen enough. Keep the interpreter from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-

@@ -7,7 +7,7 @@ import functools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -16,6 +16,7 @@ from batchsr.profile import FORMATS, SUBTYPES, Settings
 from batchsr.queue import Queue
 
 F = TypeVar("F", bound=Callable[..., Any])
+DEFAULT_VARIANT: Final = "int4"
 
 
 @dataclasses.dataclass
@@ -97,8 +98,8 @@ def restoration_options(function: F) -> F:
         click.option("--overlap", type=float, metavar="S", help="Seconds that windows share.  [default: 0.5]"),
         click.option("--lowpass", type=LowpassType(), help="Low-pass before the model.  [default: off]"),
         click.option("--keep-band/--no-keep-band", default=None, help="Keep the recording below its cutoff."),
-        click.option("--format", "format_", type=click.Choice(FORMATS), help="Container of the output.  [default: wav]"),
-        click.option("--subtype", type=click.Choice(SUBTYPES), help="Sample format of the output.  [default: PCM_24]"),
+        click.option("--format", "format_", type=click.Choice(FORMATS), help="Container.  [default: wav]"),
+        click.option("--subtype", type=click.Choice(SUBTYPES), help="Sample format.  [default: PCM_24]"),
         click.option("--channels", type=click.Choice(["all", "mono"]), help="Every channel, or their mean."),
         click.option("--sidecar/--no-sidecar", default=None, help="Write OUTPUT.json beside the output."),
     ]
@@ -114,11 +115,6 @@ def restoration_options(function: F) -> F:
     for option in reversed(options):
         wrapped = option(wrapped)
     return wrapped  # type: ignore[return-value]
-
-
-def settings_from(given: Mapping[str, Any]) -> Settings:
-    """Settings of the options given. Raises ConfigError on a value out of range."""
-    return Settings.from_mapping(dict(given))
 
 
 def job_ids(values: tuple[str, ...]) -> list[int]:

@@ -80,7 +80,12 @@ def gc_command(app: App, dry_run: bool) -> None:
         garbage = upkeep.collect_garbage(queue, dry_run=dry_run)
     if app.json:
         app.emit(
-            {"removed": [str(path) for path in garbage.files], "bytes": garbage.bytes, "events": garbage.events, "dry_run": dry_run}
+            {
+                "removed": [str(path) for path in garbage.files],
+                "bytes": garbage.bytes,
+                "events": garbage.events,
+                "dry_run": dry_run,
+            }
         )
         return
     for path in garbage.files:

@@ -17,9 +17,23 @@ from batchsr.queue import State
 from batchsr.screen import clock, plain_table
 
 _REPORT_COLUMNS = (
-    "id state batch source output variant revision sample_rate channels audio_s wall_s rtf windows_total windows_resumed attempts"
-    " clipped_samples source_sha256 output_sha256 error_code error finished_at"
-).split()
+    *(
+        "id",
+        "state",
+        "batch",
+        "source",
+        "output",
+        "variant",
+        "revision",
+        "sample_rate",
+        "channels",
+        "audio_s",
+        "wall_s",
+    ),
+    *("rtf", "windows_total", "windows_resumed", "attempts", "clipped_samples", "source_sha256", "output_sha256"),
+    *("error_code", "error", "finished_at"),
+)
+_TABLE_COLUMNS = ("id", "state", "file", "audio_s", "wall_s", "rtf", "x real time", "attempts", "error")
 
 
 @click.command("status")
@@ -105,7 +119,8 @@ def show_command(app: App, job_id: str) -> None:
 @pass_app
 def report_command(app: App, batch: str | None, form: str | None, output: Path | None) -> None:
     """A table of what was done to each file, with its real-time factor."""
-    form = form or ("json" if app.json else {".csv": "csv", ".html": "html", ".json": "json"}.get(output.suffix if output else "", "table"))
+    suffixes = {".csv": "csv", ".html": "html", ".json": "json"}
+    form = form or ("json" if app.json else suffixes.get(output.suffix if output else "", "table"))
     with app.queue() as queue:
         rows = [job.to_dict() for job in queue.jobs(batch=batch)]
         totals = queue.totals(batch)
@@ -122,10 +137,11 @@ def report_command(app: App, batch: str | None, form: str | None, output: Path |
         for key in ("audio_s", "wall_s", "rtf"):
             row[key] = f"{row[key]:.3f}" if row[key] else ""
     console = Console(file=sys.stdout, no_color=not app.color, width=None if sys.stdout.isatty() else 160)
-    console.print(plain_table(rows, ["id", "state", "file", "audio_s", "wall_s", "rtf", "x real time", "attempts", "error"]))
+    console.print(plain_table(rows, _TABLE_COLUMNS))
     for state, total in totals.items():
         if total["jobs"]:
-            app.say(f"{state}: {total['jobs']} files, {clock(total['audio_s'])} of audio, {clock(total['wall_s'])} of work")
+            times = f"{clock(total['audio_s'])} of audio, {clock(total['wall_s'])} of work"
+            app.say(f"{state}: {total['jobs']} files, {times}")
 
 
 @click.command("verify")

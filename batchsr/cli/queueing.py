@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 
-from batchsr import intake
-from batchsr.cli.app import App, job_ids, json_option, pass_app, printable, restoration_options, settings_from
+from batchsr import intake, manifest
+from batchsr import profile as profiles
+from batchsr.audio import files
+from batchsr.cli.app import App, job_ids, json_option, pass_app, printable, restoration_options
 from batchsr.errors import EXIT_USAGE, UsageError
-from batchsr.queue import Queue
+from batchsr.queue import Outcome, Queue
 from batchsr.screen import clock
 
 
@@ -23,11 +26,13 @@ from batchsr.screen import clock
 @click.option("-r", "--recursive", is_flag=True, help="Take the audio below folders.")
 @click.option("--from-file", type=click.File("rb"), help="Read paths from a file, one a line ('-': stdin).")
 @click.option("-0", "--null", is_flag=True, help="Paths in --from-file end with NUL, not with a newline.")
+@click.option("--job", "manifests", multiple=True, type=click.Path(path_type=Path), help="A manifest (jobs/*.toml).")
+@click.option("--profile", help="How to restore: default, speech, music, archive, or a file.")
 @click.option("--out", type=click.Path(), help="Mirror the tree below this folder.")
 @click.option("--root", type=click.Path(), help="Where the mirrored tree begins.  [default: the common folder]")
 @click.option("--variant", help="int4, int8 or a bundle's folder; left open, the worker's own is taken.")
 @click.option("--batch", default="", help="Name of the batch, to filter by later.")
-@click.option("--priority", type=int, default=0, help="Higher goes first.")
+@click.option("--priority", type=int, help="Higher goes first.  [default: 0]")
 @click.option("--overwrite", is_flag=True, help="Let outputs replace existing files.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and how much audio it is; write nothing.")
 @restoration_options
@@ -39,11 +44,13 @@ def enqueue_command(
     recursive: bool,
     from_file: BinaryIO | None,
     null: bool,
+    manifests: tuple[Path, ...],
+    profile: str | None,
     out: str | None,
     root: str | None,
     variant: str | None,
     batch: str,
-    priority: int,
+    priority: int | None,
     overwrite: bool,
     dry_run: bool,
     given: dict[str, Any],
@@ -53,39 +60,68 @@ def enqueue_command(
     Safe to repeat: what is queued or done already is left alone.
     """
     arguments = [*paths, *(_lines(from_file, null) if from_file else ())]
-    if not arguments:
-        raise UsageError("nothing to enqueue", remedy="name files, folders with -r, globs, or --from-file")
-    request = intake.Request(
-        settings=settings_from(given),
-        variant=variant_name(variant),
-        out=out,
-        batch=batch,
-        priority=priority,
-        overwrite=overwrite,
-    )
-    refused: list[intake.Refused] = []
+    if not arguments and not manifests:
+        raise UsageError("nothing to enqueue", remedy="name files, folders with -r, globs, --from-file or --job")
+    variant = variant_name(variant)
+    work: list[tuple[Iterable[intake.Found | intake.Refused], intake.Request]] = []
+    for path in manifests:
+        collection = manifest.load(path)
+        effective = profiles.effective(profile=profile, manifest=collection, given=given)
+        request = collection.request(effective, variant=variant, out=out, priority=priority, overwrite=overwrite)
+        work.append((collection.found(), dataclasses.replace(request, batch=batch or request.batch)))
+    if arguments:
+        effective = profiles.effective(profile=profile, given=given)
+        request = intake.Request(
+            settings=effective.settings,
+            variant=variant or effective.variant,
+            out=out,
+            batch=batch,
+            priority=priority or 0,
+            overwrite=overwrite,
+            provenance=manifest.provenance(effective),
+        )
+        work.append((intake.gather(arguments, recursive=recursive, root=root and os.path.abspath(root)), request))
+    tally = _Tally(app)
+    with Queue.preview_of(app.db) if dry_run else app.queue() as queue:
+        for found, request in work:
+            files.check_format(request.settings.format, request.settings.subtype, 1)
+            for taken in intake.enqueue(queue, tally.found(found), request, dry_run=dry_run):
+                tally.taken(taken)
+    app.note(("would be: " if dry_run else "") + tally.told())
+    if any(one.code == "input.missing" for one in tally.refused) or (tally.refused and not tally.outcomes):
+        sys.exit(EXIT_USAGE)
 
-    def found() -> Iterator[intake.Found]:
-        for one in intake.gather(arguments, recursive=recursive, root=root and os.path.abspath(root)):
+
+class _Tally:
+    """Tells what becomes of each path, and counts."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.refused: list[intake.Refused] = []
+        self.outcomes: collections.Counter[str] = collections.Counter()
+        self.audio_s = 0.0
+
+    def found(self, paths: Iterable[intake.Found | intake.Refused]) -> Iterator[intake.Found]:
+        """Those that can become jobs."""
+        for one in paths:
             if isinstance(one, intake.Found):
                 yield one
             else:
-                refused.append(one)
-                _tell_refused(app, one)
+                self.refused.append(one)
+                _tell_refused(self.app, one)
 
-    outcomes: collections.Counter[str] = collections.Counter()
-    audio_s = 0.0
-    with Queue.preview_of(app.db) if dry_run else app.queue() as queue:
-        for taken in intake.enqueue(queue, found(), request, dry_run=dry_run):
-            outcomes[str(taken.enqueued.outcome)] += 1
-            if taken.enqueued.outcome in ("queued", "superseding"):
-                audio_s += taken.job.audio_s or 0.0
-            _tell_taken(app, taken)
-    told = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()) or "nothing enqueued"
-    app.note(f"{'would be: ' if dry_run else ''}{told}; {clock(audio_s)} of audio" + (f"; {len(refused)} refused" if refused else ""))
-    missing = [one for one in refused if one.code == "input.missing"]
-    if missing or (refused and not outcomes):
-        sys.exit(EXIT_USAGE)
+    def taken(self, taken: intake.Taken) -> None:
+        """One that the queue has answered for."""
+        self.outcomes[str(taken.enqueued.outcome)] += 1
+        if taken.enqueued.outcome in (Outcome.QUEUED, Outcome.SUPERSEDING):
+            self.audio_s += taken.job.audio_s or 0.0
+        _tell_taken(self.app, taken)
+
+    def told(self) -> str:
+        """The counts in a line."""
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes.items()) or "nothing enqueued"
+        refused = f"; {len(self.refused)} refused" if self.refused else ""
+        return f"{counts}; {clock(self.audio_s)} of audio{refused}"
 
 
 @click.command("retry")
@@ -167,7 +203,7 @@ def _tell_taken(app: App, taken: intake.Taken) -> None:
         )
         return
     number = f"#{answer.job_id}" if answer.job_id is not None else "-"
-    arrow = f" -> {answer.output}" if answer.outcome in ("queued", "superseding") else ""
+    arrow = f" -> {answer.output}" if answer.outcome in (Outcome.QUEUED, Outcome.SUPERSEDING) else ""
     note = f"  ({job.note})" if job.note else ""
     app.say(printable(f"{answer.outcome!s:<16} {number:<6} {job.source}{arrow}{note}"))
 

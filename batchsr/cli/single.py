@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from batchsr.cli.app import App, json_option, pass_app, printable, restoration_options, settings_from
+from batchsr import profile as profiles
+from batchsr.cli.app import DEFAULT_VARIANT, App, json_option, pass_app, printable, restoration_options
 from batchsr.intake import OUTPUT_SUFFIX
 from batchsr.profile import FORMATS
 
@@ -16,7 +17,8 @@ from batchsr.profile import FORMATS
 @click.command("upsample")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: SOURCE's stem + _upsampled.wav]")
-@click.option("--variant", default="int4", show_default=True, help="int4, int8, or a bundle's folder.")
+@click.option("--variant", help="int4, int8, or a bundle's folder.  [default: the profile's, else int4]")
+@click.option("--profile", help="How to restore: default, speech, music, archive, or a file.")
 @click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Precision of the computation.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @restoration_options
@@ -26,7 +28,8 @@ def upsample_command(
     app: App,
     source: Path,
     output: Path | None,
-    variant: str,
+    variant: str | None,
+    profile: str | None,
     dtype: str | None,
     overwrite: bool,
     given: dict[str, Any],
@@ -34,7 +37,8 @@ def upsample_command(
     """Restore SOURCE to 48 kHz: one file, at once, without the queue."""
     if output is not None and "format" not in given and output.suffix[1:].lower() in FORMATS:
         given["format"] = output.suffix[1:].lower()
-    settings = settings_from(given)
+    effective = profiles.effective(profile=profile, given=given)
+    settings = effective.settings
     if output is None:
         output = source.with_name(f"{source.stem}{OUTPUT_SUFFIX}.{settings.format}")
 
@@ -43,8 +47,9 @@ def upsample_command(
     from batchsr.model.flashsr import FlashSR
     from batchsr.storage import temporary_for
 
+    files.check_format(settings.format, settings.subtype, 1)
     info = files.probe(source)  # a bad file is told at once, before gigabytes are loaded
-    model = FlashSR.from_pretrained(variant, dtype=dtype)
+    model = FlashSR.from_pretrained(variant or effective.variant or DEFAULT_VARIANT, dtype=dtype)
     task = restore.Task(
         source=source,
         output=output,
@@ -75,8 +80,7 @@ def upsample_command(
         return
     app.say(f"{printable(str(output))}")
     app.say(
-        f"duration {info.duration_s:.2f} s, wall time {done.wall_s:.2f} s, "
-        f"RTF {rtf:.3f} ({1 / rtf:.2f} x real time)"
+        f"duration {info.duration_s:.2f} s, wall time {done.wall_s:.2f} s, RTF {rtf:.3f} ({1 / rtf:.2f} x real time)"
     )
 
 

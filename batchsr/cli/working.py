@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any
 
 import click
 from rich.console import Console
 
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import DEFAULT_VARIANT, App, json_option, pass_app
 from batchsr.cli.queueing import variant_name
 from batchsr.queue import Queue, State
 from batchsr.screen import Screen
 
-DEFAULT_VARIANT = "int4"
-
 
 @click.command("work")
-@click.option("--variant", help="int4, int8 or a bundle's folder.  [default: what unfinished jobs are bound to, else int4]")
+@click.option("--variant", help="int4, int8 or a folder.  [default: that of unfinished jobs, else int4]")
 @click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Precision of the computation.")
-@click.option("--procs", type=click.IntRange(1, 64), default=1, show_default=True, help="Workers; dead and hung ones are replaced.")
-@click.option("--min-free", type=float, default=2.0, show_default=True, metavar="GB", help="Pause below so much free space.")
-@click.option("--max-attempts", type=click.IntRange(1), default=5, show_default=True, help="Tries at a file that may yet work.")
+@click.option(
+    "--procs",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Workers; dead and hung ones are replaced.",
+)
+@click.option(
+    "--min-free", type=float, default=2.0, show_default=True, metavar="GB", help="Pause below so much free space."
+)
+@click.option(
+    "--max-attempts", type=click.IntRange(1), default=5, show_default=True, help="Tries at a file that may yet work."
+)
 @click.option("--stop-after", type=click.IntRange(1), metavar="FILES", help="Stop after so many files.")
 @click.option("--stay", is_flag=True, help="Wait for more when the queue is empty.")
 @json_option
@@ -49,20 +58,14 @@ def work_command(
 
             sys.exit(supervise(app.db, worker_command(app, sys.argv[1:]), procs, screen))
         code = 0
-        for name in [variant_name(variant)] if variant else _variants(queue):
-            left = queue.totals()
-            screen.expect(
-                sum(left[state]["jobs"] for state in _LEFT if state in left),
-                sum(left[state]["audio_s"] or 0.0 for state in _LEFT if state in left),
-            )
+        for name in _variants(queue, variant_name(variant)):
+            totals = queue.totals()
+            left = [totals[state] for state in _LEFT if state in totals]
+            screen.expect(sum(int(one["jobs"]) for one in left), sum(one["audio_s"] or 0.0 for one in left))
             options = worker.WorkerOptions(
-                variant=name,
-                min_free_bytes=min_free * 1e9,
-                max_attempts=max_attempts,
-                limit=stop_after,
-                stay=stay,
+                variant=name, min_free_bytes=int(min_free * 1e9), max_attempts=max_attempts, limit=stop_after, stay=stay
             )
-            summary = worker.run(queue, lambda name=name: _load(name, dtype), options, screen)
+            summary = worker.run(queue, functools.partial(_load, name, dtype), options, screen)
             code = max(code, summary.exit_code)
             if summary.stopped_by is not None or summary.paused:
                 code = summary.exit_code
@@ -77,9 +80,9 @@ def work_command(
 _LEFT = (State.QUEUED, State.WAITING, State.RUNNING, State.COMMITTING)
 
 
-def _variants(queue: Queue) -> list[str]:
-    """Bare `work` resumes: first what unfinished jobs are bound to; open jobs take the first of these."""
-    return queue.bound_variants() or [DEFAULT_VARIANT]
+def _variants(queue: Queue, variant: str | None) -> list[str]:
+    """Bare `work` resumes: it takes what unfinished jobs are bound to; open jobs go to the first of these."""
+    return [variant] if variant else queue.bound_variants() or [DEFAULT_VARIANT]
 
 
 def _load(variant: str, dtype: str | None) -> Any:
