@@ -86,7 +86,9 @@ def write_sidecar(output: Path, document: Mapping[str, Any], *, tag: str) -> Non
     """Write the sidecar, replacing only one of ours. Raises OutputExists where another file has the name."""
     path = sidecar_path(output)
     if path.exists() and not _is_ours(path):
-        raise OutputExists(f"{path} exists and is not a sidecar of batchsr", remedy="move it away, or pass --no-sidecar")
+        raise OutputExists(
+            f"{path} exists and is not a sidecar of batchsr", remedy="move it away, or pass --no-sidecar"
+        )
     data = json.dumps(document, indent=2, ensure_ascii=True) + "\n"
     storage.write_atomic(path, data.encode("ascii"), tag=tag)
 

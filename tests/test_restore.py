@@ -42,7 +42,9 @@ class FakeModel:
     def windows(self, timestep: int, seed: int):  # type: ignore[no-untyped-def]
         def compute(x: NDArray[np.float32], indices: Sequence[int]) -> NDArray[np.float32]:
             self.computed.append(list(indices))
-            noise = [np.random.default_rng([seed, timestep, i]).standard_normal(FRAME, dtype=np.float32) for i in indices]
+            noise = [
+                np.random.default_rng([seed, timestep, i]).standard_normal(FRAME, dtype=np.float32) for i in indices
+            ]
             y = x + np.float32(self.hiss) * np.stack(noise)
             return np.full_like(y, np.nan) if self.broken else y
 
@@ -61,7 +63,13 @@ def sound(path: Path, seconds: float = 1.0, *, rate: int = 8_000, channels: int 
 
 
 def task_for(source: Path, output: Path, **changes: object) -> Task:
-    values = {"source": source, "output": output, "scratch": output.with_suffix(".scratch"), "settings": Settings(overlap=0.02), "tag": "1-1"}
+    values = {
+        "source": source,
+        "output": output,
+        "scratch": output.with_suffix(".scratch"),
+        "settings": Settings(overlap=0.02),
+        "tag": "1-1",
+    }
     return Task(**{**values, **changes})  # type: ignore[arg-type]
 
 
@@ -85,7 +93,9 @@ def test_the_output_is_the_source_at_48_khz(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("batch", [1, 3, 8])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_a_restoration_stopped_at_any_window_ends_with_the_same_bytes(tmp_path: Path, batch: int, channels: int) -> None:
+def test_a_restoration_stopped_at_any_window_ends_with_the_same_bytes(
+    tmp_path: Path, batch: int, channels: int
+) -> None:
     source = sound(tmp_path / "a.wav", 1.0, channels=channels)
     whole = run(task_for(source, tmp_path / "whole.wav"), FakeModel(batch))
     for stop_at in range(1, whole.windows_total + 1):
@@ -190,7 +200,10 @@ def test_a_source_that_changed_since_it_was_enqueued_is_refused(tmp_path: Path) 
     source = sound(tmp_path / "a.wav", 0.3)
     status = source.stat()
     with pytest.raises(InputChanged, match="changed after it was enqueued"):
-        run(task_for(source, tmp_path / "b.wav", size_bytes=status.st_size, mtime_ns=status.st_mtime_ns - 1), FakeModel())
+        run(
+            task_for(source, tmp_path / "b.wav", size_bytes=status.st_size, mtime_ns=status.st_mtime_ns - 1),
+            FakeModel(),
+        )
 
 
 def test_a_source_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ def render(what: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(None, "--:--"), (0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3_599, "59:59"), (90_061, "25:01:01")]
+    ("seconds", "text"),
+    [(None, "--:--"), (0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3_599, "59:59"), (90_061, "25:01:01")],
 )
 def test_times_are_told_as_on_a_clock(seconds: float | None, text: str) -> None:
     assert clock(seconds) == text
@@ -53,7 +54,9 @@ def test_a_finished_file_is_one_line_with_its_rtf() -> None:
     assert line(Finished(7, "a.wav", "done", 100.0, 50.0)) == (
         "done         #7  a.wav  1:40 of audio in 0:50, RTF 0.500 (2.00 x real time)"
     )
-    assert line(Finished(8, "b.wav", "failed", None, None, "no audio in it [input.empty]")).endswith("no audio in it [input.empty]")
+    assert line(Finished(8, "b.wav", "failed", None, None, "no audio in it [input.empty]")).endswith(
+        "no audio in it [input.empty]"
+    )
 
 
 def test_time_left_follows_from_the_speed_of_this_run() -> None:
@@ -94,7 +97,9 @@ def test_off_a_terminal_nothing_animates_and_each_file_is_one_plain_line() -> No
         screen.windows(job, 10, 10)
         screen.done(job)
         screen.claimed(Job(8, "/archive/bad\udce9.wav"))
-        screen.failed(Job(8, "/archive/bad\udce9.wav", state="failed", error="it is no audio", error_code="input.format"))
+        screen.failed(
+            Job(8, "/archive/bad\udce9.wav", state="failed", error="it is no audio", error_code="input.format")
+        )
         screen.show_summary()
     lines = out.getvalue().splitlines()
     assert lines == [

@@ -71,7 +71,9 @@ def test_publishing_orders_file_name_folder(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
-def test_a_refusing_disk_is_a_resource_error_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+def test_a_refusing_disk_is_a_resource_error_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
     def refuse(fd: int) -> None:
         raise OSError(code, os.strerror(code))
 
@@ -85,7 +87,9 @@ def test_a_refusing_disk_is_a_resource_error_with_a_remedy(tmp_path: Path, monke
     assert not final.exists()
 
 
-def test_a_failed_atomic_write_leaves_the_old_file_and_no_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_atomic_write_leaves_the_old_file_and_no_temporary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "out.json"
     storage.write_atomic(path, b"old", tag="1-1")
 
@@ -102,7 +106,11 @@ def test_a_failed_atomic_write_leaves_the_old_file_and_no_temporary(tmp_path: Pa
 def test_only_the_jobs_own_temporaries_are_removed(tmp_path: Path) -> None:
     final = tmp_path / "out.wav"
     mine = [storage.temporary_for(final, f"7-{claim}") for claim in (1, 2)]
-    others = [storage.temporary_for(final, "71-1"), storage.temporary_for(tmp_path / "other.wav", "7-1"), tmp_path / "x.part"]
+    others = [
+        storage.temporary_for(final, "71-1"),
+        storage.temporary_for(tmp_path / "other.wav", "7-1"),
+        tmp_path / "x.part",
+    ]
     for path in mine + others:
         path.write_bytes(b"")
     assert storage.remove_temporaries(final, "7") == 2

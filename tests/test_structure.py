@@ -73,7 +73,9 @@ def test_each_library_has_one_home(path: Path) -> None:
     inside = path.relative_to(PACKAGE).as_posix()
     for name in imports(path):
         homes = HOMES.get(name.split(".")[0])
-        assert homes is None or any(inside == home or inside.startswith(home + "/") for home in homes), f"{inside} imports {name}"
+        assert homes is None or any(inside == home or inside.startswith(home + "/") for home in homes), (
+            f"{inside} imports {name}"
+        )
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
