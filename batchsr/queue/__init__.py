@@ -13,6 +13,7 @@ from batchsr.queue.clock import Clock
 from batchsr.queue.control import Pause
 from batchsr.queue.job import LIVE, OWNED, TERMINAL, Backend, Enqueued, Job, NewJob, Outcome, Result, State
 from batchsr.queue.reaper import is_published
+from batchsr.queue.store import describe
 
 __all__ = [
     "LIVE",
@@ -29,5 +30,6 @@ __all__ = [
     "Result",
     "State",
     "Worker",
+    "describe",
     "is_published",
 ]

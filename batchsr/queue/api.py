@@ -118,6 +118,10 @@ class Queue:
         """Seconds until the first backoff of a job for this variant is over; None if none waits."""
         return claims.next_due_s(self._store, variant)
 
+    def bound_variants(self) -> list[str]:
+        """The variants that jobs still to be done name or are bound to, most urgent first."""
+        return claims.bound_variants(self._store)
+
     def claim(self, worker: Worker, backend: Backend) -> Job | None:
         """The next job that is open or names this variant, bound to `backend` from now on.
 

@@ -163,6 +163,15 @@ def next_due_s(store: Store, variant: str) -> float | None:
     return None if wait_s is None else max(0.0, wait_s)
 
 
+def bound_variants(store: Store) -> list[str]:
+    """The variants that jobs still to be done name or are bound to, most urgent first."""
+    rows = store.rows(
+        "SELECT variant FROM jobs WHERE state IN ('queued', 'waiting', 'running', 'committing') "
+        "AND variant IS NOT NULL GROUP BY variant ORDER BY max(priority) DESC, min(id)"
+    )
+    return [row["variant"] for row in rows]
+
+
 def progress(store: Store, job: Job, windows_done: int, windows_total: int) -> None:
     """A sign of life: so many windows are safe in the scratch. Raises ClaimLost."""
     with store.writing() as db:

@@ -34,6 +34,15 @@ def keeps_commits_in_wal(version: tuple[int, ...]) -> bool:
     return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
 
 
+def describe() -> dict[str, str]:
+    """The SQLite in use, for `doctor`."""
+    return {
+        "version": sqlite3.sqlite_version,
+        "module": sqlite3.__name__,
+        "journal": "wal" if keeps_commits_in_wal(sqlite3.sqlite_version_info) else "truncate",
+    }
+
+
 class Store:
     """An open database. One thread at a time; not to be carried over a fork."""
 

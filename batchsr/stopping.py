@@ -1,0 +1,98 @@
+"""Being asked to stop: once gently, twice at once.
+
+Python runs signal handlers in the main thread between two bytecodes, and a forward pass of a model may be
+half a minute without one. So the handlers do nothing, the C level writes each signal's number into a pipe,
+and a thread reads them: the first sets a flag that the worker looks at after each batch of windows, the
+second lets go of the claim and ends the process, whatever the main thread is doing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, Final, Self
+
+SUPERVISOR_VARIABLE: Final = "BATCHSR_SUPERVISOR"
+"""Process id of the supervisor that started this worker; without it the worker stops too."""
+
+
+class Stop:
+    """Whether, and by which signal, this process was asked to stop.
+
+    `on_first(signal)` and `on_second(signal)` are called in a thread of their own; after the latter the
+    process ends with 128 + signal. In a thread other than the main one no signal is taken.
+    """
+
+    def __init__(self, on_first: Callable[[int], None], on_second: Callable[[int], None]) -> None:
+        self._on_first = on_first
+        self._on_second = on_second
+        self._flag = threading.Event()
+        self._signal: int | None = None
+        self._supervisor = int(os.environ.get(SUPERVISOR_VARIABLE, "0"))
+        self._handlers: dict[int, Any] = {}
+        self._thread: threading.Thread | None = None
+        self._pipe: tuple[int, int] | None = None
+        self._wakeup_before = -1
+
+    @property
+    def signal(self) -> int | None:
+        """The signal, or None while nobody asked."""
+        if self._signal is None and self._supervisor and os.getppid() != self._supervisor:
+            self.ask(signal.SIGTERM)  # nobody is left to replace or to stop us
+        return self._signal
+
+    def ask(self, number: int) -> None:
+        """Stop gently, as the first signal does."""
+        if self._signal is None:
+            self._signal = number
+            self._flag.set()
+            self._on_first(number)
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but not past a signal."""
+        self._flag.wait(seconds)
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._pipe = os.pipe()
+            os.set_blocking(self._pipe[1], False)
+            self._wakeup_before = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                    self._handlers[number] = signal.signal(number, _nothing)
+            self._thread = threading.Thread(target=self._listen, name="signals", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pipe is None or self._thread is None:
+            return
+        signal.set_wakeup_fd(self._wakeup_before)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        os.write(self._pipe[1], b"\0")
+        self._thread.join()
+        for fd in self._pipe:
+            os.close(fd)
+
+    def _listen(self) -> None:
+        assert self._pipe is not None
+        while number := os.read(self._pipe[0], 1)[0]:
+            if number not in self._handlers:
+                continue
+            if self._signal is None:
+                self.ask(number)
+            else:
+                try:
+                    self._on_second(number)
+                finally:
+                    os._exit(128 + number)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """A handler must be there, or the signal would end the process."""
