@@ -2,7 +2,8 @@
 
 Most of the vocoder's time goes here, so each backend has its own way to the same numbers:
 
-    polyphase   plain MLX operations; the reference, and what training differentiates through
+    fused       one kernel on CUDA and Metal, with its own gradient (batchsr.model.kernels)
+    polyphase   plain MLX operations; the reference, and what is left where the kernel cannot be used
 
 With f the filter, x clamped at its ends (replicate padding) and s the signal at twice the rate:
 
@@ -16,11 +17,22 @@ Source: BigVGAN's alias-free activation as in jakeoneijk/FlashSR_Inference, comm
 
 from __future__ import annotations
 
+import functools
+import logging
+from collections.abc import Callable
+
 import mlx.core as mx
 import numpy as np
 from mlx import nn
 
+from batchsr.model import kernels
+from batchsr.model.layers import on_cpu
+
 TAPS = 12
+log = logging.getLogger(__name__)
+
+Path = Callable[[mx.array, mx.array, mx.array, mx.array, mx.array], mx.array]
+"""(x (B, T, C), up (12,), down (12,), frequency (C,), gain (C,)) -> (B, T, C)."""
 
 
 def kaiser_sinc() -> np.ndarray:
@@ -68,16 +80,120 @@ class Activation(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         up, down = self.upsample.filter.reshape(TAPS), self.downsample.lowpass.filter.reshape(TAPS)
-        return polyphase(x, up, down, mx.exp(self.act.alpha), 1.0 / (mx.exp(self.act.beta) + 1e-9))
+        # In float32 whatever the networks compute in: a rounded frequency shifts the phase of every loud sample.
+        alpha, beta = self.act.alpha.astype(mx.float32), self.act.beta.astype(mx.float32)
+        return _path(x)(x, up, down, mx.exp(alpha), 1.0 / (mx.exp(beta) + 1e-9))
+
+
+def _path(x: mx.array) -> Path:
+    if on_cpu() or x.shape[1] % kernels.OUTPUTS:
+        return polyphase
+    return fused() or polyphase
 
 
 def polyphase(x: mx.array, up: mx.array, down: mx.array, frequency: mx.array, gain: mx.array) -> mx.array:
     """The activation in plain operations. `up`, `down` (12,); `frequency`, `gain` (C,)."""
     B, T, C = x.shape
+    x, dtype = x.astype(mx.float32), x.dtype
+    up, down = up.astype(mx.float32), down.astype(mx.float32)
     padded = mx.pad(x, [(0, 0), (3, 3), (0, 0)], mode="edge")
     even = sum(up[2 * q + 1] * padded[:, 5 - q : 5 - q + T] for q in range(6))
     odd = sum(up[2 * q] * padded[:, 6 - q : 6 - q + T] for q in range(6))
     u = 2.0 * mx.stack([even, odd], axis=2).reshape(B, 2 * T, C)
     s = u + gain * mx.square(mx.sin(frequency * u))
     padded = mx.pad(s, [(0, 0), (5, 7), (0, 0)], mode="edge").reshape(B, T + 6, 2, C)
-    return sum(down[2 * k] * padded[:, k : k + T, 0] + down[2 * k + 1] * padded[:, k : k + T, 1] for k in range(6))
+    y = sum(down[2 * k] * padded[:, k : k + T, 0] + down[2 * k + 1] * padded[:, k : k + T, 1] for k in range(6))
+    return y.astype(dtype)
+
+
+@functools.cache
+def fused() -> Path | None:
+    """The kernel for the GPU that MLX uses, or None where there is none or it does not compute what `polyphase` does."""
+    if mx.metal.is_available():
+        make, header, thread = mx.fast.metal_kernel, kernels.METAL_HEADER, kernels.METAL_THREAD
+    elif mx.cuda.is_available():
+        make, header, thread = mx.fast.cuda_kernel, kernels.CUDA_HEADER, kernels.CUDA_THREAD
+    else:
+        return None
+    try:
+        path = _fused(make, header, thread)
+        worst = self_test(path)
+    except (RuntimeError, ValueError) as e:
+        log.warning("the fused activation cannot be used here, so the slower plain one is: %s", e)
+        return None
+    if not worst < SELF_TEST_TOLERANCE:
+        log.warning("the fused activation is wrong here by %.1e, so the slower plain one is used", worst)
+        return None
+    return path
+
+
+SELF_TEST_TOLERANCE = 1e-4
+"""Of norms; the two agree to 2e-7 where the arithmetic is float32."""
+
+
+def self_test(path: Path) -> float:
+    """Largest relative distance (of norms) of a path and its gradients to `polyphase`, on a small sound of two rows."""
+    rng = np.random.default_rng(0)
+    B, T, C = 2, 4 * kernels.OUTPUTS, 5
+    x, weight = (mx.array(rng.standard_normal((B, T, C)).astype(np.float32)) for _ in range(2))
+    frequency, gain = (mx.array(rng.uniform(0.5, 2, C).astype(np.float32)) for _ in range(2))
+    taps = mx.array(kaiser_sinc().astype(np.float32))
+
+    def everything(p: Path) -> list[mx.array]:
+        ys, gradients = mx.vjp(lambda x, f, g: p(x, taps, taps, f, g), [x, frequency, gain], [weight])
+        return [*ys, *gradients]
+
+    distances = [
+        (mx.linalg.norm(a.reshape(-1) - b.reshape(-1)) / mx.linalg.norm(b.reshape(-1))).item()
+        for a, b in zip(everything(path), everything(polyphase), strict=True)
+    ]
+    return float(np.max(distances))  # NaN stays NaN
+
+
+def _fused(make: Callable[..., Callable[..., list[mx.array]]], header: str, thread: str) -> Path:
+    """The two kernels as one differentiable function."""
+    names = ["up", "down", "frequency", "gain", "sizes"]
+    forward = make(
+        name="batchsr_activation",
+        input_names=["x", *names],
+        output_names=["y"],
+        header=header,
+        source=thread + kernels.FORWARD,
+    )
+    backward = make(
+        name="batchsr_activation_gradient",
+        input_names=["x", "dy", *names],
+        output_names=["dx", "dgain", "dfrequency"],
+        header=header,
+        source=thread + kernels.BACKWARD,
+    )
+
+    def run(kernel: Callable[..., list[mx.array]], inputs: list[mx.array], partials: int) -> list[mx.array]:
+        x = inputs[0]
+        B, T, C = x.shape
+        threads = B * (T // kernels.OUTPUTS) * C
+        partial = (B * (T // kernels.OUTPUTS), C)
+        return kernel(
+            inputs=[*inputs, mx.array([T, C, threads], mx.int32)],
+            template=[("T", x.dtype), ("N", kernels.OUTPUTS)],
+            grid=(threads, 1, 1),
+            threadgroup=(min(kernels.THREADS, threads), 1, 1),
+            output_shapes=[x.shape, *[partial] * partials],
+            output_dtypes=[x.dtype, *[mx.float32] * partials],
+        )
+
+    @mx.custom_function
+    def path(x: mx.array, up: mx.array, down: mx.array, frequency: mx.array, gain: mx.array) -> mx.array:
+        (y,) = run(forward, [x, up.astype(mx.float32), down.astype(mx.float32), frequency, gain], 0)
+        return y
+
+    @path.vjp
+    def gradient(primals: tuple[mx.array, ...], dy: mx.array, _: mx.array) -> tuple[mx.array, ...]:
+        x, up, down, frequency, gain = primals
+        inputs = [x, dy.astype(x.dtype), up.astype(mx.float32), down.astype(mx.float32), frequency, gain]
+        dx, dgain, dfrequency = run(backward, inputs, 2)
+        # The filters are constants of the architecture and are never trained.
+        return dx, mx.zeros_like(up), mx.zeros_like(down), dfrequency.sum(axis=0), dgain.sum(axis=0)
+
+    function: Path = path
+    return function
