@@ -1,10 +1,10 @@
 """One file, start to end: read -> windows -> model -> scratch -> output and sidecar.
 
 The model is a function here, so that everything around it can be tested with one that takes a microsecond.
-Two threads run beside it: one reads, resamples and cuts ahead; one waits for the disk (fsync of the
-scratch). The order of work within the file never depends on them, nor on where an earlier attempt stopped:
-windows go to the model in fixed groups counted from the file's start, and a group that is not finished in
-the scratch is done again as a whole. So the output's bytes depend on source, settings and model alone.
+Threads run beside it (batchsr.pipeline), but the order of work within the file never depends on them, nor on
+where an earlier attempt stopped: windows go to the model in fixed groups counted from the file's start, and a
+group that is not finished in the scratch is done again as a whole. So the output's bytes depend on source,
+settings and model alone.
 """
 
 from __future__ import annotations
@@ -12,32 +12,25 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import queue
-import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from batchsr import faults, report, storage
+from batchsr import faults, pipeline, report, storage
 from batchsr.audio import files, windows
-from batchsr.errors import InputChanged, InputMissing, NonFiniteOutput, OutputExists, OutputIsSource
+from batchsr.errors import InputChanged, InputMissing, OutputExists, OutputIsSource
+from batchsr.pipeline import WindowFn
 from batchsr.profile import Settings
 from batchsr.scratch import Scratch
 
 ALGORITHM: Final = 1
 """Raise it when the same source, settings and model would give other bytes: scratch of before is then not believed."""
-_STOP_CHECK_WINDOWS: Final = 64  # how often assembly asks whether to stop
-
-WindowFn = Callable[[NDArray[np.float32], Sequence[int]], NDArray[np.float32]]
-"""x (rows, frame_samples) float32 at 48 kHz and each row's window index -> the restored rows, same shape."""
-
-T = TypeVar("T")
+_SIGN_OF_LIFE_S: Final = 1.0
 
 
 class Identity(Protocol):
@@ -131,15 +124,34 @@ def restore(
     ) as scratch:
         finished = scratch.finished()
         on_windows(len(finished), plan.count)
-        resumed = _fill(scratch, finished, plan, task, model, on_windows)
         temporary = storage.temporary_for(task.output, task.tag)
-
-        def alive() -> None:
-            on_windows(plan.count, plan.count)
-
+        gate = pipeline.Gate(scratch, finished)
         try:
-            with storage.resource_errors(temporary, "write"):
-                written = _assemble(scratch, plan, temporary, channels, settings, alive)
+            with ThreadPoolExecutor(1, thread_name_prefix="join") as joiner:
+                joining = joiner.submit(_join, gate, plan, temporary, channels, settings)
+
+                def on_group(done: int) -> None:
+                    if joining.done():
+                        joining.result()  # it cannot be finished yet, so it failed: no need to go on
+                    on_windows(done, plan.count)
+
+                def alive() -> None:
+                    on_windows(plan.count, plan.count)
+
+                try:
+                    resumed = pipeline.fill(
+                        scratch,
+                        gate,
+                        finished,
+                        pipeline.group_size(model.batch_windows, channels),
+                        _windows_of(task, plan),
+                        lambda: model.windows(settings.timestep, settings.seed),
+                        name=str(task.source),
+                        on_windows=on_group,
+                    )
+                finally:
+                    gate.close()
+                written = _wait(joining, alive)
             restored = Restored(
                 source_sha256=_hash_source(task, info, alive),
                 output_sha256=_hash_output(temporary, alive),
@@ -205,54 +217,6 @@ def _scratch_key(task: Task, model: WindowModel, info: files.SourceInfo, plan: w
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
 
 
-def _fill(
-    scratch: Scratch,
-    finished: set[int],
-    plan: windows.Plan,
-    task: Task,
-    model: WindowModel,
-    on_windows: Callable[[int, int], None],
-) -> int:
-    """Bring the scratch to `plan.count` finished windows. Returns how many of an earlier attempt were kept."""
-    size = max(1, model.batch_windows // scratch.shape[0])
-    groups = [range(first, min(first + size, plan.count)) for first in range(0, plan.count, size)]
-    todo = [group for group in groups if not finished.issuperset(group)]
-    done = plan.count - sum(len(group) for group in todo)
-    resumed = done
-    if not todo:
-        return resumed
-    compute = model.windows(task.settings.timestep, task.settings.seed)
-    missing = iter(todo)
-    group = next(missing)
-    batch: list[NDArray[np.float32]] = []
-    unsynced: Future[None] | None = None
-    with (
-        ThreadPoolExecutor(1, thread_name_prefix="fsync") as disk,
-        closing(_ahead(_windows_of(task, plan), depth=2 * size)) as stream,
-    ):
-        for index, samples in stream:
-            if index not in group:
-                continue
-            batch.append(samples)
-            if len(batch) < len(group):
-                continue
-            for position, restored in zip(group, _compute(compute, group, batch, task.source), strict=True):
-                scratch.write(position, restored)
-            batch = []
-            if unsynced is not None:
-                unsynced.result()
-                on_windows(done, plan.count)
-            done += len(group)
-            unsynced = disk.submit(scratch.sync)
-            if (following := next(missing, None)) is None:
-                break
-            group = following
-        if unsynced is not None:
-            unsynced.result()
-            on_windows(done, plan.count)
-    return resumed
-
-
 def _windows_of(task: Task, plan: windows.Plan) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """The source as windows (channels, frame_samples) at 48 kHz, each with its index."""
     with files.Source.open(task.source) as source:
@@ -262,56 +226,27 @@ def _windows_of(task: Task, plan: windows.Plan) -> Iterator[tuple[int, NDArray[n
         yield from windows.cut(plan, blocks)
 
 
-def _compute(
-    compute: WindowFn, group: range, batch: list[NDArray[np.float32]], source: Path
-) -> list[NDArray[np.float32]]:
-    """Run one group through the model. Equal channels are computed once, silent ones not at all.
-
-    So a dual-mono file stays dual mono to the bit, and a dead channel stays dead.
-    """
-    rows: list[NDArray[np.float32]] = []
-    indices: list[int] = []
-    places: list[list[int]] = []  # for each window and channel, its row; -1 is silence
-    for index, samples in zip(group, batch, strict=True):
-        first_row = len(rows)
-        places.append([])
-        for channel in samples:
-            if not channel.any():
-                places[-1].append(-1)
-                continue
-            row = next((r for r in range(first_row, len(rows)) if np.array_equal(rows[r], channel)), len(rows))
-            if row == len(rows):
-                rows.append(channel)
-                indices.append(index)
-            places[-1].append(row)
-    silence = np.zeros_like(batch[0][0])
-    results = compute(np.stack(rows), indices) if rows else np.empty((0, silence.size), np.float32)
-    if not np.isfinite(results).all():
-        raise NonFiniteOutput(
-            f"{source}: the model gave NaN or Inf in windows {group.start} to {group.stop - 1}",
-            remedy="check the bundle with `batchsr models check`, or compute in float32",
-        )
-    return [np.stack([silence if row < 0 else results[row] for row in place]) for place in places]
-
-
-def _assemble(
-    scratch: Scratch,
-    plan: windows.Plan,
-    temporary: Path,
-    channels: int,
-    settings: Settings,
-    alive: Callable[[], None],
-) -> files.Writer:
-    """Write the finished windows, cross-faded, to the temporary. Returns the closed writer with its counts."""
-    with files.Writer(
-        temporary, channels=channels, format=settings.format, subtype=settings.subtype, frames=plan.total_samples
-    ) as writer:
-        for number, block in enumerate(windows.assemble(plan, scratch.read), 1):
+def _join(gate: pipeline.Gate, plan: windows.Plan, temporary: Path, channels: int, settings: Settings) -> files.Writer:
+    """Write the windows as they come, cross-faded, to the temporary. Returns the closed writer with its counts."""
+    with (
+        storage.resource_errors(temporary, "write"),
+        files.Writer(temporary, channels, settings.format, settings.subtype, frames=plan.total_samples) as writer,
+    ):
+        for block in windows.assemble(plan, gate.read):
             writer.write(block)
             faults.point("assemble.during")
-            if number % _STOP_CHECK_WINDOWS == 0:
-                alive()
     return writer
+
+
+def _wait(joining: Future[files.Writer], alive: Callable[[], None]) -> files.Writer:
+    """The joiner's result; meanwhile show that we live, and stop if asked to."""
+    while True:
+        try:
+            return joining.result(timeout=_SIGN_OF_LIFE_S)
+        except TimeoutError:
+            if joining.done():
+                raise
+            alive()
 
 
 def _hash_source(task: Task, info: files.SourceInfo, alive: Callable[[], None]) -> str:
@@ -330,48 +265,3 @@ def _hash_output(temporary: Path, alive: Callable[[], None]) -> str:
     """SHA-256 of what was written, read back from the file."""
     with storage.resource_errors(temporary, "read back"):
         return storage.sha256(temporary, tick=alive)
-
-
-def _ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
-    """The same items, made up to `depth` ahead by a thread. Its error is raised here; closing stops it."""
-    ready: queue.Queue[tuple[bool, Any]] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def put(entry: tuple[bool, Any]) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(entry, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def produce() -> None:
-        iterator = iter(items)
-        try:
-            for item in iterator:
-                if not put((True, item)):
-                    break
-            else:
-                put((False, None))
-        except BaseException as e:  # noqa: BLE001 - handed over to the consumer, who raises it
-            put((False, e))
-        finally:
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                close()
-
-    thread = threading.Thread(target=produce, name="read-ahead", daemon=True)
-    thread.start()
-    try:
-        while True:
-            more, value = ready.get()
-            if more:
-                yield value
-            elif value is None:
-                return
-            else:
-                raise value
-    finally:
-        stop.set()
-        thread.join()

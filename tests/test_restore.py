@@ -13,7 +13,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from batchsr import report, storage
-from batchsr.errors import InputChanged, InputNotFinite, NonFiniteOutput, OutputExists, OutputIsSource
+from batchsr.audio import files
+from batchsr.errors import InputChanged, InputNotFinite, NonFiniteOutput, OutputExists, OutputIsSource, ResourceError
 from batchsr.profile import Settings
 from batchsr.restore import Restored, Task, discard_scratch, restore
 
@@ -275,6 +276,25 @@ def test_a_file_of_the_users_that_has_the_sidecars_name_stays(tmp_path: Path) ->
         run(task_for(source, tmp_path / "b.wav"), FakeModel())
     assert (tmp_path / "b.wav.json").read_text() == '{"mine": true}'
     assert not (tmp_path / "b.wav").exists()
+
+
+def test_an_output_that_cannot_be_written_stops_the_model_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: files.Writer, block: object) -> None:
+        raise ResourceError(f"cannot write {self.path}: No space left on device")
+
+    source = sound(tmp_path / "a.wav", 20.0)
+    task = task_for(source, tmp_path / "b.wav")
+    model = FakeModel()
+    with monkeypatch.context() as patch, pytest.raises(ResourceError, match="No space left"):
+        patch.setattr(files.Writer, "write", full)
+        run(task, model)
+    stopped = len(model.computed)
+    assert not list(tmp_path.glob(".batchsr-*"))
+    done = run(task, model)
+    assert stopped < done.windows_total
+    assert done.windows_resumed >= stopped - 1
 
 
 def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
