@@ -26,7 +26,7 @@ OUTPUT_SUFFIX: Final = "_upsampled"
 
 # What a folder is searched for. The second row cannot be decoded here; it is taken all the same, so that
 # the record says why such a file was not restored.
-_AUDIO_SUFFIXES: Final = frozenset(
+AUDIO_SUFFIXES: Final = frozenset(
     ".wav .wave .bwf .rf64 .w64 .aif .aiff .aifc .au .snd .flac .ogg .oga .opus .mp3 .caf .voc .sph .nist .paf .iff"
     " .svx .aac .amr .ape .dff .dsf .g722 .g729 .gsm .m4a .m4b .mka .mkv .mp4 .ra .raw .spx .tta .vox .wma .wv".split()
 )
@@ -196,7 +196,7 @@ def is_audio(path: str) -> bool:
         return False
     suffix = os.path.splitext(name)[1].lower()
     if suffix:
-        return suffix in _AUDIO_SUFFIXES
+        return suffix in AUDIO_SUFFIXES
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return False
