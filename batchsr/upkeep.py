@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, Literal
 
-from batchsr import storage
+from batchsr import report, storage
 from batchsr.queue import TERMINAL, Job, Queue, State
 
 KEEP_EVENTS_S: Final = 90 * 86400.0
@@ -109,7 +109,8 @@ def _temporaries(queue: Queue) -> Iterator[tuple[int, Path]]:
             match = _TEMPORARY.fullmatch(entry.name)
             if match is None or (output := jobs.get(int(match[1]))) is None:
                 continue
-            if entry.name == storage.temporary_for(output, f"{match[1]}-{match[2]}").name:
+            tag = f"{match[1]}-{match[2]}"
+            if entry.name in {storage.temporary_for(name, tag).name for name in (output, report.sidecar_path(output))}:
                 yield int(match[1]), Path(entry.path)
 
 

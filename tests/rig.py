@@ -1,0 +1,188 @@
+"""What the tests of queue, worker and crashes share with scripts/soak: a fast model, short recordings, processes to kill."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from batchsr import faults, intake
+from batchsr.profile import Settings
+from batchsr.queue import Backend, Clock, NewJob, Queue
+from batchsr.worker import Silent, Summary, WorkerOptions, run
+
+BACKEND = Backend(variant="fast", revision="r1", weights_sha256="0" * 64, dtype="float32", device="cpu", batch_windows=2)
+OPTIONS = WorkerOptions(variant="fast", min_free_bytes=0, backoff_s=0.01, backoff_max_s=0.05, poll_s=0.02)
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    variant: str = "fast"
+    repository: str | None = None
+    revision: str = "r1"
+    weights_sha256: str = "0" * 64
+    dtype: str = "float32"
+    device: str = "cpu"
+
+
+class FastModel:
+    """A window function that takes microseconds: same shape, other samples, different for every window.
+
+    `pace_s` is slept per call, so that a kill can hit; `calls` sees the window indices of each call.
+    """
+
+    def __init__(
+        self,
+        *,
+        frame_samples: int = 4800,
+        batch_windows: int = 2,
+        pace_s: float = 0.0,
+        calls: Callable[[Sequence[int]], None] = lambda indices: None,
+        identity: Identity | None = None,
+    ) -> None:
+        self.frame_samples = frame_samples
+        self.batch_windows = batch_windows
+        self.identity = identity or Identity()
+        self._pace_s = pace_s
+        self._calls = calls
+
+    def windows(self, timestep: int, seed: int) -> Callable[[NDArray[np.float32], Sequence[int]], NDArray[np.float32]]:
+        ramp = np.linspace(-1.0, 1.0, self.frame_samples, dtype=np.float32)
+
+        def window(x: NDArray[np.float32], indices: Sequence[int]) -> NDArray[np.float32]:
+            self._calls(indices)
+            if self._pace_s:
+                time.sleep(self._pace_s)
+            tilt = np.asarray([((seed + 7 * index) % 13) / 100 for index in indices], dtype=np.float32)
+            return np.float32(0.5) * x + tilt[:, None] * ramp
+
+        return window
+
+
+class HandClock(Clock):
+    """A clock whose hands the test moves."""
+
+    def __init__(self, wall: float = 1_700_000_000.0, steady: float = 1000.0, boot: str = "boot-1") -> None:
+        self.wall_s = wall
+        self.steady_s = steady
+        self.boot_id = boot
+
+    def wall(self) -> float:
+        return self.wall_s
+
+    def steady(self) -> float:
+        return self.steady_s
+
+    @property
+    def boot(self) -> str:
+        return self.boot_id
+
+    def pass_s(self, seconds: float) -> None:
+        self.wall_s += seconds
+        self.steady_s += seconds
+
+
+def record(path: Path, seconds: float, *, rate_hz: int = 8000, channels: int = 1, seed: int = 0) -> Path:
+    """Write a short recording that is loud everywhere (silent windows would not reach the model)."""
+    rng = np.random.default_rng(seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = rng.uniform(-0.5, 0.5, (round(seconds * rate_hz), channels)).astype(np.float32)
+    soundfile.write(path, samples, rate_hz, subtype="PCM_16")
+    return path
+
+
+def jobs_for(sources: Iterable[Path], out: Path | None = None, **request: Any) -> list[NewJob]:
+    """NewJobs as the command line makes them."""
+    settings = Settings(**request.pop("settings", {}))
+    wanted = intake.Request(settings=settings, out=None if out is None else str(out), **request)
+    return [intake.to_job(intake.Found(str(source), str(source.parent)), wanted) for source in sources]
+
+
+def enqueue(db: Path, sources: Iterable[Path], out: Path | None = None, **request: Any) -> list[int]:
+    """Put recordings into a queue, and return the jobs' ids."""
+    with Queue.open(db) as queue:
+        return [answer.job_id for answer in queue.enqueue(jobs_for(sources, out, **request)) if answer.job_id is not None]
+
+
+def new_job(name: str = "a", **values: Any) -> NewJob:
+    """A NewJob of a recording that does not exist, for tests of the queue alone."""
+    source = f"/archive/{name}.wav"
+    defaults: dict[str, Any] = {
+        "source": source,
+        "output": f"/archive/{name}_upsampled.wav",
+        "alt_output": f"/archive/{name}.wav_upsampled.wav",
+        "identity": f"{source}\0{len(name)}\0{1}",
+        "settings": Settings().to_json(),
+        "audio_s": 2.0,
+    }
+    return NewJob(**(defaults | values))
+
+
+def work(db: Path, model: FastModel | None = None, options: WorkerOptions = OPTIONS, **more: Any) -> Summary:
+    """Run a worker in this process until the queue is drained."""
+    with Queue.open(db) as queue:
+        return run(queue, lambda: model or FastModel(), options, more.pop("listener", Silent()), **more)
+
+
+def fork(child: Callable[[], Any], *, fault: str | None = None, stderr: Path | None = None) -> int:
+    """Run `child` in a forked process that ends with 0, or 99 after an exception. `fault` is NAME:N."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # from 3.12: there may be threads; ours are at rest
+        pid = os.fork()
+    if pid:
+        return pid
+    code = 99
+    try:
+        if stderr is not None:
+            os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        if fault is not None:
+            name, _, count = fault.partition(":")
+            assert name in faults.POINTS
+            faults._wanted, faults._left = name, int(count)
+        result = child()
+        code = result if isinstance(result, int) else 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def wait(pid: int) -> int:
+    """Wait for a child; its exit code, or minus the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def until(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+    """Poll until something is true, and return it."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.005)
+    raise AssertionError("it did not happen in time")
+
+
+@contextlib.contextmanager
+def ended(pid: int) -> Iterator[int]:
+    """A child that is killed, if it still lives, when the block is left."""
+    try:
+        yield pid
+    finally:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
