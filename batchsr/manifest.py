@@ -1,24 +1,24 @@
 """What a collection is: a manifest (jobs/*.toml) names it, its sources, where they go and how they are restored.
 
-    name = "phone-archive"            # the batch; filters status, list and report
-    notes = "..."                     # goes into every sidecar
-    profile = "speech"
-    priority = 0                      # higher goes first
+name = "phone-archive"            # the batch; filters status, list and report
+notes = "..."                     # goes into every sidecar
+profile = "speech"
+priority = 0                      # higher goes first
 
-    [sources]                         # relative paths start at the manifest's folder
-    folders = ["~/calls"]             # searched with all below them
-    globs = ["~/old/**/*.wav"]
-    lists = ["calls.txt"]             # one path a line
-    exclude = ["*/rejected/*"]        # against the whole path
+[sources]                         # relative paths start at the manifest's folder
+folders = ["~/calls"]             # searched with all below them
+globs = ["~/old/**/*.wav"]
+lists = ["calls.txt"]             # one path a line
+exclude = ["*/rejected/*"]        # against the whole path
 
-    [output]
-    root = "restored"                 # mirrors the tree; absent: beside the sources
-    base = "~/calls"                  # where the mirrored tree begins; absent: the folder common to all
-    suffix = "_upsampled"
-    overwrite = false
+[output]
+root = "restored"                 # mirrors the tree; absent: beside the sources
+base = "~/calls"                  # where the mirrored tree begins; absent: the folder common to all
+suffix = "_upsampled"
+overwrite = false
 
-    [options]                         # as in a profile, and stronger than it
-    seed = 1
+[options]                         # as in a profile, and stronger than it
+seed = 1
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from batchsr import profile, tomlfile
+from batchsr import tomlfile
 from batchsr.errors import ConfigError
 from batchsr.intake import OUTPUT_SUFFIX, Found, Refused, Request, gather
+from batchsr.profile import Effective, Layer, layer
 
 _TOP: Final = {
     "name": "text",
@@ -71,7 +72,7 @@ class Manifest:
     base: str | None
     suffix: str
     overwrite: bool
-    options: profile.Layer
+    options: Layer
 
     def found(self) -> Iterator[Found | Refused]:
         """The sources, in the manifest's order, each once. Raises ConfigError when a list cannot be read."""
@@ -82,7 +83,7 @@ class Manifest:
 
     def request(
         self,
-        effective: profile.Effective,
+        effective: Effective,
         *,
         variant: str | None = None,
         out: str | None = None,
@@ -140,11 +141,11 @@ def load(path: Path) -> Manifest:
         base=_absolute(path, output["base"]) if "base" in output else None,
         suffix=suffix,
         overwrite=output.get("overwrite", False),
-        options=profile.layer(path, document.get("options", {}), prefix="options."),
+        options=layer(path, document.get("options", {}), prefix="options."),
     )
 
 
-def provenance(effective: profile.Effective, manifest: Manifest | None = None) -> str:
+def provenance(effective: Effective, manifest: Manifest | None = None) -> str:
     """Canonical JSON of where the settings came from, for the row and the sidecar."""
     facts: dict[str, Any] = {"profile": effective.profile, "profile_sha256": effective.profile_sha256}
     if manifest is not None:

@@ -61,7 +61,9 @@ class Settings:
 
         check(_is_int(self.timestep) and 0 <= self.timestep <= 999, "timestep", "a whole number from 0 to 999")
         check(_is_int(self.seed) and 0 <= self.seed < 2**63, "seed", "a whole number from 0 to 2**63 - 1")
-        check(_is_number(self.overlap) and 0 <= self.overlap <= MAX_OVERLAP_S, "overlap", f"seconds, 0 to {MAX_OVERLAP_S}")
+        check(
+            _is_number(self.overlap) and 0 <= self.overlap <= MAX_OVERLAP_S, "overlap", f"seconds, 0 to {MAX_OVERLAP_S}"
+        )
         check(
             self.lowpass in ("off", "auto") or (_is_number(self.lowpass) and 100 <= float(self.lowpass) <= 24_000),
             "lowpass",
@@ -174,7 +176,9 @@ def find(name: str) -> Path:
     for folder in _folders():
         if (path := folder / f"{name}.toml").is_file():
             return path
-    raise ConfigError(f"there is no profile {name!r}", remedy="known profiles: " + ", ".join(names()) + "; or give a path")
+    raise ConfigError(
+        f"there is no profile {name!r}", remedy="known profiles: " + ", ".join(names()) + "; or give a path"
+    )
 
 
 def names() -> list[str]:

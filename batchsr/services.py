@@ -51,7 +51,6 @@ RestartPreventExitStatus={EXIT_USAGE}
 SuccessExitStatus=143 SIGTERM
 Nice={nice}
 IOSchedulingClass=idle
-UMask=0077
 NoNewPrivileges=yes
 
 [Install]
@@ -84,7 +83,6 @@ def launchd(command: Sequence[str], *, label: str = "org.batchsr.watch", log: Pa
         "Nice": nice,
         "LowPriorityIO": True,
         "ProcessType": "Background",
-        "Umask": 0o077,
         "StandardOutPath": str(log),
         "StandardErrorPath": str(log),
     }

@@ -26,7 +26,8 @@ _COMMANDS = {
     "batchsr.cli.looking": ("status", "list", "show", "report", "verify"),
     "batchsr.cli.keeping": ("db", "gc"),
     "batchsr.cli.working": ("work",),
-    "batchsr.cli.watching": ("watch", "service", "config", "completion"),
+    "batchsr.cli.watching": ("watch",),
+    "batchsr.cli.setting_up": ("service", "config", "completion"),
 }
 
 

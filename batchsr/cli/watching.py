@@ -1,82 +1,306 @@
-"""Commands that set things up once: config, completion, service, watch."""
+"""`watch`: a hot folder."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from pathlib import Path
-from typing import Any
+import contextlib
+import os
+import shlex
+import sys
+import threading
+import time
+from typing import Any, Final
 
 import click
 
-from batchsr import manifest, profile
+from batchsr import hours, intake, manifest, profile
 from batchsr.cli.app import App, json_option, pass_app, printable, restoration_options
+from batchsr.cli.queueing import variant_name
+from batchsr.companions import Awake, WorkerProcess
+from batchsr.errors import UsageError
+from batchsr.queue import OWNED, Queue
+
+_SETTLE_S: Final = 10.0
+_SETTLE_POLLING_S: Final = 30.0
+_LOOK_AT_WORK_S: Final = 5.0  # how often it is asked whether the machine has to stay awake
 
 
-@click.group("config")
-def config_command() -> None:
-    """Profiles: how recordings are restored, and where each setting comes from."""
-
-
-@config_command.command("list")
-@json_option
-@pass_app
-def list_command(app: App) -> None:
-    """The profiles that --profile takes by name, and their files."""
-    for name in profile.names():
-        path = profile.find(name)
-        if app.json:
-            app.emit({"profile": name, "path": str(path)})
-        else:
-            app.say(printable(f"{name:<12} {path}"))
-
-
-@config_command.command("show")
-@click.option("--profile", "profile_", metavar="NAME", help="A profile's name, or the path of one.")
-@click.option("--job", type=click.Path(path_type=Path), help="A manifest; what it sets counts as well.")
-@click.option("--variant", help="int4, int8 or a bundle's folder.")
+@click.command("watch")
+@click.argument("folders", nargs=-1, required=True, type=click.Path(), metavar="DIR...")
+@click.option("--work", is_flag=True, help="Restore as well, in a process beside this one.")
+@click.option("--once", is_flag=True, help="Scan, enqueue and stop; with --work, restore what is queued first.")
+@click.option(
+    "--settle",
+    type=click.FloatRange(min=0),
+    metavar="S",
+    help="Seconds a file holds still.  [default: 10; 30 when polling]",
+)
+@click.option(
+    "--rescan",
+    type=click.FloatRange(min=0.1),
+    default=60.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds between scans.",
+)
+@click.option(
+    "--patience",
+    default="10m",
+    show_default=True,
+    metavar="TIME",
+    help="Wait so long for a header to fit; then let it fail.",
+)
+@click.option(
+    "--poll",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="auto: shares and unknown file systems.",
+)
+@click.option(
+    "--include", multiple=True, metavar="GLOB", help="Take these names or paths.  [default: what looks like audio]"
+)
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave these names or paths.")
+@click.option("--out", type=click.Path(), help="Mirror the tree below this folder.  [default: beside the sources]")
+@click.option(
+    "--done", type=click.Path(), metavar="DIR", help="Move sources there after success.  [default: they stay]"
+)
+@click.option(
+    "--failed", type=click.Path(), metavar="DIR", help="Move sources there after failure.  [default: they stay]"
+)
+@click.option(
+    "--done-list", type=click.Path(), metavar="FILE", help="Append the paths of restored sources to this file."
+)
+@click.option(
+    "--failed-list", type=click.Path(), metavar="FILE", help="Append the paths of failed sources to this file."
+)
+@click.option(
+    "--profile", "profile_", metavar="NAME", help="How to restore: default, speech, music, archive, or a file."
+)
+@click.option("--variant", help="int4, int8 or a bundle's folder; left open, the worker's own is taken.")
+@click.option("--batch", default="", help="Name of the batch, to filter by later.")
+@click.option("--priority", type=int, default=0, help="Higher goes first.")
+@click.option("--overwrite", is_flag=True, help="Let outputs replace existing files.")
+@click.option("--procs", type=click.IntRange(1, 64), default=1, show_default=True, help="With --work: workers.")
+@click.option(
+    "--min-free",
+    type=float,
+    default=2.0,
+    show_default=True,
+    metavar="GB",
+    help="With --work: pause below so much free space.",
+)
+@click.option(
+    "--nice", type=click.IntRange(0, 19), default=0, help="Lower the priority of the process, as nice(1) does."
+)
+@click.option("--only-between", metavar="SPAN", help="With --work: hours to work in, like 19:00-07:00.")
+@click.option("--stop-after", type=click.IntRange(1), metavar="FILES", help="With --work: stop after so many files.")
+@click.option("--for", "for_", metavar="TIME", help="With --work: take no new file after so long, like 2h.")
+@click.option(
+    "--keep-awake", metavar="COMMAND", help="With --work: held while a file is restored, like 'caffeinate -i'."
+)
 @restoration_options
 @json_option
 @pass_app
-def show_command(
-    app: App, profile_: str | None, job: Path | None, variant: str | None, given: dict[str, Any]
-) -> None:
-    """The settings that hold, and the origin of each. The output is itself a profile."""
-    if variant is not None:
-        given["variant"] = variant
-    effective = profile.effective(
-        profile=profile_, manifest=manifest.load(job) if job is not None else None, given=given
+def watch_command(app: App, /, folders: tuple[str, ...], given: dict[str, Any], **options: Any) -> None:
+    """Watch folders, and enqueue the recordings that arrive in them, each once and whole.
+
+    A file is taken when it has held still and is as long as its header says. Safe to stop and start at any time.
+    """
+    from batchsr.audio import files
+    from batchsr.hotfolder import After, HotFolder
+
+    roots = _roots(folders, must_exist=options["once"])
+    effective = profile.effective(profile=options["profile_"], given=given)
+    request = intake.Request(
+        settings=effective.settings,
+        variant=variant_name(options["variant"]) or effective.variant,
+        out=options["out"],
+        batch=options["batch"],
+        priority=options["priority"],
+        overwrite=options["overwrite"],
+        provenance=manifest.provenance(effective),
     )
-    values = dataclasses.asdict(effective.settings) | {"variant": effective.variant}
+    files.check_format(request.settings.format, request.settings.subtype, 1)
+    for check in (options["only_between"], hours.span), (options["for_"], hours.duration_s):
+        if check[0] is not None:
+            check[1](check[0])
+    if options["nice"]:
+        os.nice(options["nice"])
+    with app.queue() as queue, contextlib.ExitStack() as closing:
+        scope = _scope(roots, options, queue, request.suffix)
+        watch = _Watch(app, scope, options)
+        closing.callback(watch.events.close)
+        hot_folder = HotFolder(
+            queue,
+            watch.watcher,
+            scope,
+            request,
+            done=After(_absolute(options["done"]), _absolute(options["done_list"])),
+            failed=After(_absolute(options["failed"]), _absolute(options["failed_list"])),
+            told=lambda taken: _tell(app, taken),
+            say=app.note,
+        )
+        awake = closing.enter_context(Awake(shlex.split(options["keep_awake"] or ""), app.note))
+        worker = WorkerProcess(_worker_command(app, options, request.variant), app.note) if options["work"] else None
+        code = watch.once(hot_folder, worker) if options["once"] else watch.run(hot_folder, worker, awake, queue)
+    sys.exit(code)
+
+
+class _Watch:
+    """The loop of `watch`, and the signals that end it."""
+
+    def __init__(self, app: App, scope: Any, options: dict[str, Any]) -> None:
+        from batchsr.events import NoEvents, ObserverEvents, must_poll
+        from batchsr.settle import Settler
+        from batchsr.watcher import Watcher
+
+        polled = [root for root in scope.folders if must_poll(root, options["poll"])]
+        settle_s = options["settle"]
+        if settle_s is None:
+            settle_s = _SETTLE_POLLING_S if polled else _SETTLE_S
+        rescan_s = min(options["rescan"], max(settle_s, 1.0)) if polled else options["rescan"]
+        self.events = NoEvents() if len(polled) == len(scope.folders) else ObserverEvents()
+        self.watcher = Watcher(
+            scope,
+            self.events,
+            Settler(settle_s=settle_s, patience_s=max(settle_s, hours.duration_s(options["patience"]))),
+            rescan_s=rescan_s,
+            polls=lambda root: must_poll(root, options["poll"]),
+            say=app.note,
+        )
+        self._stop = threading.Event()
+        self._app = app
+        for root in scope.folders:
+            how = f"searching every {rescan_s:g} s" if root in polled else "listening"
+            app.note(f"watching {root} ({how}; a file is taken after {settle_s:g} s without a change)")
+
+    def run(self, hot_folder: Any, worker: WorkerProcess | None, awake: Awake, queue: Queue) -> int:
+        """Until a signal comes, or the worker has reached its limit. Returns the exit code."""
+        from batchsr.stopping import Stop
+
+        def first(number: int) -> None:
+            self._app.note(
+                "stopping" + ("; the worker finishes the windows in hand (once more: at once)" if worker else "")
+            )
+            self._stop.set()
+            self.events.wake()
+            if worker is not None:
+                worker.send(number)
+
+        def second(number: int) -> None:
+            if worker is not None:
+                worker.send(number)
+
+        code: int | None = None
+        look_at_work_s = 0.0
+        with Stop(first, second) as stop:
+            for ripe in self.watcher.run(self._stop):
+                hot_folder.tick(ripe)
+                if worker is not None and (code := worker.tick()) is not None:
+                    break
+                if time.monotonic() >= look_at_work_s:
+                    look_at_work_s = time.monotonic() + _LOOK_AT_WORK_S
+                    awake.hold(worker is not None and _is_working(queue))
+                if stop.signal is not None:
+                    break
+            if worker is not None and code is None:
+                worker.wait()
+            hot_folder.tick([])  # what the worker finished last is moved now, not at the next start
+            return 128 + stop.signal if stop.signal is not None else code or 0
+
+    def once(self, hot_folder: Any, worker: WorkerProcess | None) -> int:
+        """One scan; with a worker, its whole work. Returns the exit code."""
+        for ripe in self.watcher.once():
+            hot_folder.tick(ripe)
+        if worker is None:
+            return 0
+        from batchsr.stopping import Stop
+
+        with Stop(worker.send, worker.send) as stop:
+            code = None
+            while code is None and stop.signal is None:
+                code = worker.tick()
+                stop.wait(0.2)
+            code = worker.wait() if code is None else code
+            hot_folder.tick([])
+            return 128 + stop.signal if stop.signal is not None else code
+
+
+def _is_working(queue: Queue) -> bool:
+    counts = queue.counts()
+    return any(counts[state] for state in OWNED)
+
+
+def _worker_command(app: App, options: dict[str, Any], variant: str | None) -> list[str]:
+    """`work` with what was asked of `watch --work`. `variant` is what the jobs name; it claims no others."""
+    command = [*program(app), "--no-color", "work"]
+    if not options["once"]:
+        command.append("--stay")
+    if variant is not None:
+        command += ["--variant", variant]
+    for name in ("procs", "min_free", "only_between", "stop_after", "for_"):
+        if options[name] is not None:
+            command += [f"--{name.strip('_').replace('_', '-')}", str(options[name])]
+    return command
+
+
+def program(app: App) -> list[str]:
+    """This program with this database, by absolute paths."""
+    return [sys.executable, "-m", "batchsr", "--db", os.path.abspath(app.db)]
+
+
+def _roots(folders: tuple[str, ...], *, must_exist: bool) -> tuple[str, ...]:
+    roots = dict.fromkeys(os.path.abspath(folder) for folder in folders)
+    for root in roots:
+        if os.path.exists(root) and not os.path.isdir(root):
+            raise UsageError(f"{root} is not a folder", remedy="name the folder it is in, or `batchsr enqueue` it")
+        if must_exist and not os.path.isdir(root):
+            raise UsageError(f"there is no folder {root}", remedy="check the name, or whether its disk is mounted")
+    return tuple(roots)
+
+
+def _scope(roots: tuple[str, ...], options: dict[str, Any], queue: Queue, suffix: str) -> Any:
+    """What is watched, less the folders that files go to. Raises UsageError when a file would come back for ever."""
+    from batchsr.watcher import Scope
+
+    skip = []
+    for name in ("done", "failed", "out", "scratch", "workers"):
+        own = {"scratch": queue.scratch_folder, "workers": queue.workers_folder}.get(name) or options[name]
+        if own is None:
+            continue
+        folder = os.path.realpath(own)
+        for root in roots:
+            inside = os.path.relpath(folder, os.path.realpath(root))
+            if inside == "." and name in ("done", "failed"):
+                raise UsageError(
+                    f"--{name} {own} is a watched folder itself", remedy="name a folder in it or elsewhere"
+                )
+            if inside != "." and not inside.startswith(".."):
+                skip.append(os.path.join(root, inside))
+    return Scope(roots, options["include"], options["exclude"], tuple(skip), suffix)
+
+
+def _absolute(path: str | None) -> str | None:
+    return os.path.abspath(path) if path is not None else None
+
+
+def _tell(app: App, taken: intake.Taken) -> None:
+    job, answer = taken.job, taken.enqueued
     if app.json:
         app.emit(
             {
-                "profile": effective.profile,
-                "profile_sha256": effective.profile_sha256,
-                "settings_sha256": effective.settings.digest(),
-                "settings": {key: {"value": value, "origin": effective.origins[key]} for key, value in values.items()},
+                "source": job.source,
+                "outcome": str(answer.outcome),
+                "id": answer.job_id,
+                "output": answer.output,
+                "audio_s": job.audio_s,
+                "note": job.note,
             }
         )
-        return
-    app.say(printable(f"# profile {effective.profile}, settings {effective.settings.digest()}"))
-    for key, value in values.items():
-        # JSON's texts, numbers and truth values are TOML's; what is open cannot be said in TOML but as a comment.
-        line = f"{key} = {json.dumps(value)}" if value is not None else f"# {key} is open: the worker's own"
-        app.say(printable(f"{line:<28} # {effective.origins[key]}"))
-
-
-@click.command("completion")
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-@click.pass_context
-def completion_command(context: click.Context, shell: str) -> None:
-    """Print the completion script of SHELL.
-
-    bash: `batchsr completion bash > ~/.local/share/bash-completion/completions/batchsr`. zsh: the same into a
-    file `_batchsr` in a folder of $fpath. fish: into `~/.config/fish/completions/batchsr.fish`.
-    """
-    from click.shell_completion import get_completion_class
-
-    completer = get_completion_class(shell)
-    if completer is None:
-        raise AssertionError(f"click does not know {shell}")
-    click.echo(completer(context.find_root().command, {}, "batchsr", "_BATCHSR_COMPLETE").source())
+    else:
+        app.say(
+            printable(
+                f"{answer.outcome!s:<12} #{answer.job_id:<6} {job.source} -> {answer.output}"
+                + (f"  ({job.note})" if job.note else "")
+            )
+        )

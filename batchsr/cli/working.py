@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
+import os
 import sys
+import time
 from typing import Any
 
 import click
 from rich.console import Console
 
+from batchsr import hours
 from batchsr.cli.app import DEFAULT_VARIANT, App, json_option, pass_app
 from batchsr.cli.queueing import variant_name
 from batchsr.queue import Queue, State
@@ -32,6 +36,9 @@ from batchsr.screen import Screen
     "--max-attempts", type=click.IntRange(1), default=5, show_default=True, help="Tries at a file that may yet work."
 )
 @click.option("--stop-after", type=click.IntRange(1), metavar="FILES", help="Stop after so many files.")
+@click.option("--for", "for_", metavar="TIME", help="Take no new file after so long, like 90m or 8h.")
+@click.option("--only-between", metavar="SPAN", help="Hours to take new files in, like 19:00-07:00.")
+@click.option("--nice", type=click.IntRange(0, 19), default=0, help="Lower the priority, as nice(1) does.")
 @click.option("--stay", is_flag=True, help="Wait for more when the queue is empty.")
 @json_option
 @pass_app
@@ -43,6 +50,9 @@ def work_command(
     min_free: float,
     max_attempts: int,
     stop_after: int | None,
+    for_: str | None,
+    only_between: str | None,
+    nice: int,
     stay: bool,
 ) -> None:
     """Restore what is queued, and go on where an earlier run stopped.
@@ -51,19 +61,32 @@ def work_command(
     """
     from batchsr import worker
 
+    gate = hours.gate(
+        only_between=hours.span(only_between) if only_between is not None else None,
+        stop_after_s=hours.duration_s(for_) if for_ is not None else None,
+        wall=datetime.datetime.now,
+        steady_s=time.monotonic,
+    )
     console = Console(stderr=True, no_color=not app.color, highlight=False)
     with app.queue() as queue, Screen(console, plain=not app.color, quiet=app.verbosity < 0) as screen:
         if procs > 1:
             from batchsr.supervisor import supervise
 
             sys.exit(supervise(app.db, worker_command(app, sys.argv[1:]), procs, screen))
+        if nice:
+            os.nice(nice)
         code = 0
         for name in _variants(queue, variant_name(variant)):
             totals = queue.totals()
             left = [totals[state] for state in _LEFT if state in totals]
             screen.expect(sum(int(one["jobs"]) for one in left), sum(one["audio_s"] or 0.0 for one in left))
             options = worker.WorkerOptions(
-                variant=name, min_free_bytes=int(min_free * 1e9), max_attempts=max_attempts, limit=stop_after, stay=stay
+                variant=name,
+                min_free_bytes=int(min_free * 1e9),
+                max_attempts=max_attempts,
+                limit=stop_after,
+                stay=stay,
+                gate=gate,
             )
             summary = worker.run(queue, functools.partial(_load, name, dtype), options, screen)
             code = max(code, summary.exit_code)

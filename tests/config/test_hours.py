@@ -25,13 +25,17 @@ def at(text: str) -> datetime.datetime:
         ("9:00-9:01", ["09:00:30"], ["09:01", "08:59"]),
     ],
 )
-def test_a_span_holds_its_start_but_not_its_end_also_over_midnight(span: str, inside: list[str], outside: list[str]) -> None:
+def test_a_span_holds_its_start_but_not_its_end_also_over_midnight(
+    span: str, inside: list[str], outside: list[str]
+) -> None:
     parsed = hours.span(span)
     assert all(parsed.holds(at(time)) for time in inside)
     assert not any(parsed.holds(at(time)) for time in outside)
 
 
-@pytest.mark.parametrize("text", ["19-7", "19:00", "25:00-07:00", "19:60-07:00", "07:00-07:00", "00:00-24:00", "24:30-01:00", "", "a:b-c:d"])
+@pytest.mark.parametrize(
+    "text", ["19-7", "19:00", "25:00-07:00", "19:60-07:00", "07:00-07:00", "00:00-24:00", "24:30-01:00", "", "a:b-c:d"]
+)
 def test_what_is_no_span_is_a_configuration_error_with_an_example(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         hours.span(text)
@@ -46,7 +50,9 @@ def test_the_wait_ends_when_the_span_begins() -> None:
     assert span.wait_s(at("03:00")) == 0
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("15m", 900), ("15 min", 900), ("1.5h", 5400), ("1d", 86400)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("15m", 900), ("15 min", 900), ("1.5h", 5400), ("1d", 86400)]
+)
 def test_durations(text: str, seconds: float) -> None:
     assert hours.duration_s(text) == seconds
 

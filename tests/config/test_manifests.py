@@ -66,7 +66,13 @@ BYSTANDERS = (
 def test_each_shipped_manifest_runs_and_takes_what_its_comments_say(tmp_path: Path, name: str) -> None:
     for path in JOBS.iterdir():
         shutil.copy(path, tmp_path)
-    for wanted in (*EXPECTED["phone-archive"], *EXPECTED["oral-history"], *EXPECTED["radio"], *EXPECTED["music"], *BYSTANDERS):
+    for wanted in (
+        *EXPECTED["phone-archive"],
+        *EXPECTED["oral-history"],
+        *EXPECTED["radio"],
+        *EXPECTED["music"],
+        *BYSTANDERS,
+    ):
         if wanted.endswith(".txt"):
             (tmp_path / wanted).write_text("no audio")
         else:
@@ -77,7 +83,8 @@ def test_each_shipped_manifest_runs_and_takes_what_its_comments_say(tmp_path: Pa
         found = [one for one in job.found() if isinstance(one, intake.Found)]
         taken = list(intake.enqueue(queue, found, job.request(effective)))
         assert {
-            str(Path(one.job.source).relative_to(tmp_path)): str(Path(one.enqueued.output).relative_to(tmp_path)) for one in taken
+            str(Path(one.job.source).relative_to(tmp_path)): str(Path(one.enqueued.output).relative_to(tmp_path))
+            for one in taken
         } == EXPECTED[name]
         assert queue.counts(name)["queued"] == len(EXPECTED[name])
         again = [str(one.enqueued.outcome) for one in intake.enqueue(queue, job.found(), job.request(effective))]
@@ -92,7 +99,9 @@ def test_every_shipped_manifest_is_among_the_examples() -> None:
     assert {path.stem for path in JOBS.glob("*.toml")} == set(EXAMPLES)
 
 
-def test_relative_paths_start_at_the_manifest_wherever_it_is_read_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_paths_start_at_the_manifest_wherever_it_is_read_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recording(tmp_path / "jobs [old]" / "in" / "a.wav")
     write(tmp_path / "jobs [old]" / "job.toml", 'sources.globs = ["in/*.wav"]\noutput.root = "../out"')
     monkeypatch.chdir(tmp_path)
@@ -113,9 +122,18 @@ def test_lists_keep_order_skip_notes_and_name_what_is_missing(tmp_path: Path) ->
 
 
 def test_what_the_command_line_gives_is_stronger_than_the_manifest(tmp_path: Path) -> None:
-    job = manifest.load(write(tmp_path / "job.toml", 'priority = 3\nsources.folders = ["."]\noutput.root = "out"\noptions.variant = "int8"'))
+    job = manifest.load(
+        write(
+            tmp_path / "job.toml",
+            'priority = 3\nsources.folders = ["."]\noutput.root = "out"\noptions.variant = "int8"',
+        )
+    )
     effective = profile.effective(manifest=job)
-    assert (job.request(effective).priority, job.request(effective).out, job.request(effective).variant) == (3, str(tmp_path / "out"), "int8")
+    assert (job.request(effective).priority, job.request(effective).out, job.request(effective).variant) == (
+        3,
+        str(tmp_path / "out"),
+        "int8",
+    )
     given = job.request(effective, variant="int4", out="/elsewhere", priority=0, overwrite=True)
     assert (given.priority, given.out, given.variant, given.overwrite) == (0, "/elsewhere", "int4", True)
 

@@ -104,7 +104,9 @@ def test_a_profile_in_the_users_folder_goes_before_a_shipped_one(own_config_fold
 
 def test_command_line_over_manifest_over_profile_over_default(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("seed = 1\ntimestep = 1\noverlap = 1\nvariant = 'int8'")
-    (tmp_path / "job.toml").write_text("profile = './mine.toml'\nsources.folders = ['.']\noptions = {timestep = 2, overlap = 2}")
+    (tmp_path / "job.toml").write_text(
+        "profile = './mine.toml'\nsources.folders = ['.']\noptions = {timestep = 2, overlap = 2}"
+    )
     job = manifest.load(tmp_path / "job.toml")
     effective = profile.effective(manifest=job, given={"overlap": 2.5})
     assert effective.settings == Settings(seed=1, timestep=2, overlap=2.5)

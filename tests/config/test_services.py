@@ -32,7 +32,9 @@ def test_the_systemd_unit_passes_systemds_own_check(tmp_path: Path) -> None:
 
 
 def test_systemd_starts_exactly_the_words_given(tmp_path: Path) -> None:
-    line = next(line for line in services.systemd(["/usr/bin/batchsr", ODD]).splitlines() if line.startswith("ExecStart="))
+    line = next(
+        line for line in services.systemd(["/usr/bin/batchsr", ODD]).splitlines() if line.startswith("ExecStart=")
+    )
     # systemd's own rules (systemd.service(5), "Command lines"): C-style quotes; %% and $$ are one character.
     assert line == (
         'ExecStart=/usr/bin/batchsr "/srv/in box/100%% $$HOME \\"x\\" \'y\' \\\\ é" '

@@ -1,0 +1,229 @@
+"""Hints from the file system that something may have changed. watchdog lives here.
+
+Events are hints and the disk is the truth: they may be lost (a full inotify queue, a dropped FSEvents
+batch) or made up, and nothing but speed depends on them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol
+
+from watchdog.events import (
+    DirCreatedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+
+Kind = Literal["changed", "closed", "folder", "lost"]
+PollMode = Literal["auto", "always", "never"]
+
+# Opening and reading must not be among them: the watcher's own looks would set it off for ever.
+_WANTED: Final[list[type[FileSystemEvent]]] = [
+    FileCreatedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileClosedEvent,
+    DirCreatedEvent,
+    DirMovedEvent,
+]
+_MAX_PENDING: Final = 100_000
+_COALESCE_S: Final = 0.05  # a copy in progress makes thousands of events a second, and one look answers them all
+
+# File systems whose kernel sees every change. All others (shares, FUSE, what is not known) are polled.
+_LOCAL: Final = frozenset(
+    "ext2 ext3 ext4 xfs btrfs zfs bcachefs f2fs jfs nilfs2 reiserfs tmpfs ramfs overlay vfat exfat ntfs3 msdos hfsplus"
+    " apfs hfs ufs udf iso9660 squashfs".split()
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Hint:
+    """`changed`: a file appeared or changed; `closed`: a writer closed it; `folder`: a folder appeared, look below;
+    `lost`: hints were dropped, look everywhere."""
+
+    kind: Kind
+    path: str
+
+
+class Events(Protocol):
+    """Where hints come from. Tests bring one that replays a script."""
+
+    def watch(self, folders: Iterable[str]) -> dict[str, str]:
+        """Watch these folders and all below them from now on, and no others. Returns why, for those that cannot be."""
+        ...
+
+    def wait(self, timeout_s: float) -> list[Hint]:
+        """Hints since the last call; waits for one, at most so long. Returns at once after `wake`."""
+        ...
+
+    def wake(self) -> None:
+        """End a `wait` from another thread or a signal handler."""
+        ...
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        ...
+
+
+class NoEvents:
+    """For file systems that tell nothing: the watcher's own scans find everything, only later."""
+
+    def __init__(self) -> None:
+        self._woken = threading.Event()
+
+    def watch(self, folders: Iterable[str]) -> dict[str, str]:
+        """Nothing to do."""
+        return {}
+
+    def wait(self, timeout_s: float) -> list[Hint]:
+        """Wait; there are never hints."""
+        self._woken.wait(timeout_s)
+        self._woken.clear()
+        return []
+
+    def wake(self) -> None:
+        """End the wait."""
+        self._woken.set()
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+class ObserverEvents:
+    """inotify, FSEvents or kqueue, through watchdog."""
+
+    def __init__(self) -> None:
+        self._handler = _Handler()
+        self._observer: Any = None
+        # watchdog warns of overflows by itself; they are expected, and answered by the next scan.
+        logging.getLogger("watchdog").addHandler(logging.NullHandler())
+
+    def watch(self, folders: Iterable[str]) -> dict[str, str]:
+        """A fresh observer each time: one whose folder was unmounted or replaced is blind to the new one."""
+        self._stop_observer()
+        self._observer = Observer()
+        self._observer.start()
+        failed = {}
+        for folder in folders:
+            try:
+                self._observer.schedule(self._handler, folder, recursive=True, event_filter=_WANTED)
+            except OSError as e:
+                failed[folder] = e.strerror or str(e)
+        return failed
+
+    def wait(self, timeout_s: float) -> list[Hint]:
+        """Hints, each file once."""
+        return self._handler.wait(timeout_s)
+
+    def wake(self) -> None:
+        """End the wait."""
+        self._handler.woken.set()
+
+    def close(self) -> None:
+        """Stop the observer's threads."""
+        self._stop_observer()
+
+    def _stop_observer(self) -> None:
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join()
+            self._observer = None
+
+
+class _Handler(FileSystemEventHandler):
+    """Collects hints from the observer's thread."""
+
+    def __init__(self) -> None:
+        self.woken = threading.Event()
+        self._lock = threading.Lock()
+        self._pending: dict[str, Kind] = {}
+        self._lost = False
+
+    def wait(self, timeout_s: float) -> list[Hint]:
+        """What was collected; waits for something, or for `woken`."""
+        if self.woken.wait(timeout_s):
+            time.sleep(_COALESCE_S)
+        self.woken.clear()
+        with self._lock:
+            pending, self._pending = self._pending, {}
+            lost, self._lost = self._lost, False
+        hints = [Hint(kind, path) for path, kind in pending.items()]
+        return [*hints, Hint("lost", "")] if lost else hints
+
+    def dispatch(self, event: FileSystemEvent) -> None:
+        """From the observer's thread."""
+        path = os.fsdecode(event.dest_path if isinstance(event, DirMovedEvent | FileMovedEvent) else event.src_path)
+        if not path:
+            return
+        kind: Kind = "folder" if event.is_directory else "closed" if isinstance(event, FileClosedEvent) else "changed"
+        with self._lock:
+            if self._pending.get(path) == "closed" and kind == "changed":
+                return  # what comes after the close is the rename or touch that belongs to it; the look will tell
+            if len(self._pending) >= _MAX_PENDING:
+                self._pending.clear()
+                self._lost = True
+            self._pending[path] = kind
+        self.woken.set()
+
+
+def must_poll(folder: str, mode: PollMode) -> bool:
+    """Whether `folder` is on a file system that does not tell of changes made elsewhere."""
+    return mode == "always" or (mode == "auto" and file_system(folder) not in _LOCAL)
+
+
+def file_system(folder: str) -> str:
+    """The type of the file system that holds `folder`: "ext4", "nfs4", "apfs"...; "" if the system does not say."""
+    try:
+        if sys.platform == "darwin":
+            mounts = _darwin_mounts(subprocess.run(["/sbin/mount"], capture_output=True, check=True).stdout)
+        else:
+            mounts = linux_mounts(Path("/proc/self/mountinfo").read_bytes())
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return type_of(os.path.realpath(folder), mounts)
+
+
+def type_of(folder: str, mounts: Sequence[tuple[str, str]]) -> str:
+    """The type of the last, longest mount point above `folder`; `mounts` are (mount point, type), in mount order."""
+    best, kind = "", ""
+    for point, name in mounts:
+        inside = point == "/" or folder == point or folder.startswith(point + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, name
+    return kind
+
+
+def linux_mounts(mountinfo: bytes) -> list[tuple[str, str]]:
+    """(mount point, type) of each line of /proc/self/mountinfo (proc_pid_mountinfo(5))."""
+    mounts = []
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(b" - ")
+        if len(before.split()) >= 5 and after:
+            point = before.split()[4].decode("unicode_escape").encode("latin-1")  # a blank stands as \040
+            mounts.append((os.fsdecode(point), after.split()[0].decode()))
+    return mounts
+
+
+def _darwin_mounts(output: bytes) -> list[tuple[str, str]]:
+    """(mount point, type) of mount(8)'s lines: "/dev/disk3s1 on / (apfs, local, journaled)"."""
+    mounts = []
+    for line in output.splitlines():
+        _, _, rest = os.fsdecode(line).partition(" on ")
+        point, _, options = rest.rpartition(" (")
+        mounts.append((point, options.split(",")[0].rstrip(")")))
+    return mounts
