@@ -108,7 +108,7 @@ def polyphase(x: mx.array, up: mx.array, down: mx.array, frequency: mx.array, ga
 
 @functools.cache
 def fused() -> Path | None:
-    """The kernel for the GPU that MLX uses, or None where there is none or it does not compute what `polyphase` does."""
+    """The kernel for MLX's GPU, or None where there is none or it does not compute what `polyphase` does."""
     if mx.metal.is_available():
         make, header, thread = mx.fast.metal_kernel, kernels.METAL_HEADER, kernels.METAL_THREAD
     elif mx.cuda.is_available():

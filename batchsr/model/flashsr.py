@@ -68,8 +68,8 @@ class FlashSR:
         """The model of a variant (int4, int8, tiny) or of a bundle's folder.
 
         `dtype` (float32, float16, bfloat16) and `device` (cpu, gpu) are the backend's choice unless given. Raises
-        ModelUnavailable when neither the cache nor the hub has it, BundleError naming what is wrong with it, ConfigError
-        on an unknown dtype or device.
+        ModelUnavailable when neither the cache nor the hub has it, BundleError naming what is wrong with it, and
+        ConfigError on an unknown dtype or device.
         """
         location = hub.resolve(variant)
         backend = backends.prepare(dtype, device)
@@ -147,10 +147,10 @@ class FlashSR:
     def upsample_window(
         self, x: np.ndarray, noise: np.ndarray | None = None, timestep: int = 999, seed: int = 0
     ) -> np.ndarray:
-        """Restore windows: x (batch, frame_samples) at 48 kHz -> float32 of the same shape; (frame_samples,) works too.
+        """Restore windows: x (batch, frame_samples) or (frame_samples,) at 48 kHz -> float32 of the same shape.
 
-        noise: (batch or 1, frame_samples / 3840, 32, 16); without it row i has `noise(seed, i)`. A row's result does not
-        depend on the other rows. Raises as `upsample` does, and NonFiniteOutput when the networks overflow.
+        noise: (batch or 1, frame_samples / 3840, 32, 16); without it row i has `noise(seed, i)`. A row's result does
+        not depend on the other rows. Raises as `upsample` does, and NonFiniteOutput when the networks overflow.
         """
         x = _checked(x, (1, 2), "(batch, frame_samples)")
         _check_timestep(timestep)

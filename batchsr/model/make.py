@@ -37,7 +37,7 @@ SIZES = {
     ),
     "published": ModelConfig(),
 }
-"""`tiny` takes milliseconds a window; `small` has the depth of the published model at a quarter of its width or less."""
+"""`tiny` is for trying the program; `small` has the depth of the published model at a quarter of its width or less."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ class LogMel:
 
 
 def mel_bands(config: MelConfig) -> np.ndarray:
-    """Slaney's triangles, (n_mels, n_fft / 2 + 1), float64, each of area one when frequency is in Hz (height 2 / width)."""
+    """Slaney's triangles, (n_mels, n_fft / 2 + 1), float64, each of area one over frequency in Hz."""
     bins_hz = np.linspace(0, config.sr / 2, config.n_fft // 2 + 1)
     edges_mel = np.linspace(_hz_to_mel(config.fmin), _hz_to_mel(config.fmax), config.n_mels + 2)
     edges_hz = _mel_to_hz(edges_mel)
