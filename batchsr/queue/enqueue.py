@@ -186,8 +186,14 @@ class _Intake:
         self._next_id += 1
         self._remember(known)
         self._rows.append(
-            dataclasses.asdict(known)
-            | {
+            {
+                "id": known.id,
+                "state": known.state.value,
+                "source_key": known.source_key,
+                "output_key": known.output_key,
+                "wanted_key": known.wanted_key,
+                "identity": identity,
+                "dedupe_key": known.dedupe_key,
                 "source": stored_path(job.source),
                 "output": stored_path(output),
                 "settings": job.settings,

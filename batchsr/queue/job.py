@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import hashlib
 import json
 import os
@@ -238,11 +239,13 @@ def stored_text(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+@functools.lru_cache(maxsize=4096)  # enqueueing asks for the same few names again and again
 def exact_key(path: str) -> str:
     """Equal for equal paths; of fixed length, whatever the bytes."""
     return hashlib.blake2b(os.fsencode(path), digest_size=16).hexdigest()
 
 
+@functools.lru_cache(maxsize=4096)
 def folded_key(path: str) -> str:
     """Equal for paths that some file system takes for one: differing in case or in Unicode composition."""
     folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
