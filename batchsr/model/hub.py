@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import importlib
 import logging
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from batchsr.errors import ModelUnavailable, ResourceError
 
@@ -166,7 +167,7 @@ def _hub_errors(variant: str) -> Iterator[None]:
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
     # The library below was changed once (requests, httpx); the class that HfHubHTTPError extends is its root.
-    http_error = HfHubHTTPError.__mro__[1]
+    http_error = cast(type[Exception], HfHubHTTPError.__mro__[1])
     try:
         yield
     except (http_error, EntryNotFoundError, OSError, ValueError, RuntimeError) as e:
@@ -194,14 +195,14 @@ def _summary(error: BaseException) -> str:
 @contextlib.contextmanager
 def _progress_bars(wanted: bool) -> Iterator[None]:
     """huggingface_hub's bars, on or off, as they were before afterwards."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    bars = importlib.import_module("huggingface_hub.utils")  # they are public, but not declared so
 
-    before = are_progress_bars_disabled()
-    if wanted == (not before) or os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS"):
+    before = bars.are_progress_bars_disabled()
+    if wanted != before or os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS"):
         yield
         return
-    (enable_progress_bars if wanted else disable_progress_bars)()
+    (bars.enable_progress_bars if wanted else bars.disable_progress_bars)()
     try:
         yield
     finally:
-        (disable_progress_bars if before else enable_progress_bars)()
+        (bars.disable_progress_bars if before else bars.enable_progress_bars)()

@@ -20,6 +20,7 @@ import pytest
 
 from batchsr.errors import EXIT_NO_MODEL, ModelUnavailable, ResourceError
 from batchsr.model import hub
+
 from .hub_server import COMMIT
 from .hub_server import hub as hub_server
 
