@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import functools
 import html
 import io
 import json
@@ -154,6 +155,7 @@ def _iso(timestamp: float) -> str:
     return datetime.datetime.fromtimestamp(timestamp, datetime.UTC).isoformat(timespec="seconds")
 
 
+@functools.cache  # reading a package's metadata takes a millisecond, and a batch has many files
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)

@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+"""What the runner costs beside the model: busy share, memory over length, claim time over queue length.
+
+    scripts/bench_runner.py                      # a minute or two
+    scripts/bench_runner.py --hours 24 --rows 1000000
+
+The model is a stand-in that sleeps (as a CPU does while a GPU computes) for --window-ms a window of 5.12 s and
+echoes it, so that whatever the wall time is above its sum is ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from rich.console import Console
+
+from batchsr import intake
+from batchsr.profile import Settings
+from batchsr.queue import Backend, Queue
+from batchsr.screen import Screen, plain_table
+from batchsr.worker import WorkerOptions, run
+
+FRAME = 245_760
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    variant: str = "sleeping"
+    repository: str | None = None
+    revision: str = "none"
+    weights_sha256: str = "none"
+    dtype: str = "float32"
+    device: str = "none"
+    mlx_version: str = "none"
+
+
+class SleepingModel:
+    """Takes `window_s` for each pass over `batch_windows` windows, and says how long it has worked."""
+
+    identity = Identity()
+    frame_samples = FRAME
+
+    def __init__(self, window_s: float, batch_windows: int = 1) -> None:
+        self.window_s = window_s
+        self.batch_windows = batch_windows
+        self.worked_s = 0.0
+
+    def windows(self, timestep: int, seed: int) -> Any:
+        def compute(x: np.ndarray, indices: Sequence[int]) -> np.ndarray:
+            started = time.perf_counter()
+            time.sleep(self.window_s * len(x))
+            self.worked_s += time.perf_counter() - started
+            return x
+
+        return compute
+
+
+def recording(path: Path, seconds: float, rate: int = 8_000) -> Path:
+    """Noise, written block by block."""
+    rng = np.random.default_rng(1)
+    with soundfile.SoundFile(path, "w", rate, 1, "PCM_16") as file:
+        left = round(seconds * rate)
+        while left > 0:
+            n = min(left, rate * 600)
+            file.write(rng.integers(-8_000, 8_000, n, dtype=np.int16))
+            left -= n
+    return path
+
+
+def restore_all(folder: Path, paths: list[Path], model: SleepingModel) -> float:
+    """Enqueue and restore; seconds from the first claim to the end."""
+    with Queue.open(folder / "queue.db") as queue:
+        found = [intake.Found(str(path), str(folder)) for path in paths]
+        list(intake.enqueue(queue, found, intake.Request(Settings())))
+        screen = Screen(Console(file=io.StringIO()))
+        started = time.perf_counter()
+        summary = run(queue, lambda: model, WorkerOptions(variant="sleeping", min_free_bytes=0), screen)
+        wall_s = time.perf_counter() - started
+    if summary.done != len(paths):
+        raise SystemExit(f"{summary}")
+    return wall_s
+
+
+@contextlib.contextmanager
+def workplace() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=os.environ.get("BATCHSR_BENCH_DIR")) as folder:
+        yield Path(folder)
+
+
+def busy(files: int, seconds: float, window_ms: float, batch: int) -> dict[str, Any]:
+    """Share of the wall time in which the model worked."""
+    with workplace() as folder:
+        paths = [recording(folder / f"{i}.wav", seconds) for i in range(files)]
+        model = SleepingModel(window_ms / 1e3, batch)
+        wall_s = restore_all(folder, paths, model)
+    return {
+        "case": f"{files} files of {seconds:g} s, {window_ms:g} ms a window, batches of {batch}",
+        "model_s": f"{model.worked_s:.2f}",
+        "wall_s": f"{wall_s:.2f}",
+        "busy": f"{model.worked_s / wall_s:.1%}",
+    }
+
+
+def memory(hours: float) -> dict[str, Any]:
+    """Peak memory of a process that restores one file; run in a process of its own."""
+    command = [sys.executable, __file__, "--one", str(hours)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    peak_mb, wall_s = map(float, result.stdout.split())
+    return {"case": f"one file of {hours:g} h", "peak_mb": f"{peak_mb:.0f}", "wall_s": f"{wall_s:.1f}"}
+
+
+def one(hours: float) -> None:
+    with workplace() as folder:
+        wall_s = restore_all(folder, [recording(folder / "a.wav", hours * 3_600)], SleepingModel(0.0))
+    scale = 1e6 if sys.platform == "darwin" else 1e3
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale, wall_s)
+
+
+def claims(rows: int) -> dict[str, Any]:
+    """Median time of a claim with so many rows in the queue."""
+    with workplace() as folder, Queue.open(folder / "queue.db") as queue:
+        template = intake.to_job(
+            intake.Found(str(recording(folder / "a.wav", 1.0)), str(folder)), intake.Request(Settings())
+        )
+        jobs = (
+            dataclasses.replace(template, source=f"/a/{i}", output=f"/b/{i}", alt_output=f"/c/{i}", identity=str(i))
+            for i in range(rows)
+        )
+        started = time.perf_counter()
+        for _ in queue.enqueue(jobs):
+            pass
+        enqueued_s = time.perf_counter() - started
+        with queue.join() as owner:
+            backend = Backend("sleeping", "none", "none", "float32", "none", 1)
+            times = []
+            for _ in range(50):
+                started = time.perf_counter()
+                job = queue.claim(owner, backend)
+                times.append(time.perf_counter() - started)
+                if job is None:
+                    raise SystemExit("nothing was claimed")
+    return {
+        "case": f"{rows} rows",
+        "enqueue_s": f"{enqueued_s:.1f}",
+        "claim_ms": f"{statistics.median(times) * 1e3:.2f}",
+    }
+
+
+def show(title: str, rows: list[dict[str, Any]]) -> None:
+    print(f"\n{title}")
+    Console(file=sys.stdout, width=110).print(plain_table(rows, list(rows[0])))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--hours", type=float, default=1.0, help="the longest file (default: 1)")
+    parser.add_argument("--rows", type=int, default=20_000, help="the longest queue (default: 20000)")
+    parser.add_argument("--one", type=float, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one is not None:
+        one(args.one)
+        return
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    show(
+        "Busy share of the model",
+        [busy(2, 300.0, 25.0, 8), busy(4, 60.0, 25.0, 8), busy(20, 5.0, 25.0, 8), busy(4, 60.0, 250.0, 1)],
+    )
+    show("Memory over length", [memory(hours) for hours in (1 / 60, 0.25, args.hours)])
+    show("Claims over queue length", [claims(rows) for rows in (1_000, args.rows)])
+
+
+if __name__ == "__main__":
+    main()
