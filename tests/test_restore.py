@@ -287,9 +287,10 @@ def test_an_output_that_cannot_be_written_stops_the_model_early(
     source = sound(tmp_path / "a.wav", 20.0)
     task = task_for(source, tmp_path / "b.wav")
     model = FakeModel()
-    with monkeypatch.context() as patch, pytest.raises(ResourceError, match="No space left"):
+    with monkeypatch.context() as patch:
         patch.setattr(files.Writer, "write", full)
-        run(task, model)
+        with pytest.raises(ResourceError, match="No space left"):
+            run(task, model)
     stopped = len(model.computed)
     assert not list(tmp_path.glob(".batchsr-*"))
     done = run(task, model)
