@@ -163,7 +163,7 @@ CHECKS: Final[Sequence[tuple[str, str]]] = (
     ),
     (
         "was done more than once without being redone",
-        "SELECT e.job AS id FROM events e GROUP BY e.job HAVING sum(e.new = 'done') > 1 + sum(e.old = 'done')",
+        "SELECT e.job AS id FROM events e GROUP BY e.job HAVING sum(e.new = 'done') > 1 + sum(e.old IS 'done')",
     ),
     (
         "has claims that do not rise one by one",

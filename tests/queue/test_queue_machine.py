@@ -1,0 +1,234 @@
+"""The queue against a model of it in plain Python: whatever is done in whatever order, both say the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+import rig
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
+
+from batchsr.errors import ClaimLost
+from batchsr.queue import OWNED, Job, Queue, Result, State, Worker
+
+BACKOFF_S = 30.0
+Q, W, R, C = State.QUEUED, State.WAITING, State.RUNNING, State.COMMITTING
+
+
+@dataclasses.dataclass
+class Model:
+    """What a job should look like."""
+
+    name: str
+    version: int
+    priority: int
+    state: State = Q
+    claim: int = 0
+    owner: str | None = None
+    attempts: int = 0
+    crashes: int = 0
+    failures: int = 0
+    windows: int = 0
+    windows_at_claim: int | None = None
+    due_s: float = 0.0
+    done_events: int = 0
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """Three recordings that change now and then, workers that come, die and lag behind, a person, and time."""
+
+    workers = Bundle("workers")
+    claims = Bundle("claims")
+
+    @initialize()
+    def start(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="machine-"))
+        self.clock = rig.HandClock()
+        self.queue = Queue.open(self.folder / "queue.db", clock=self.clock)
+        self.jobs: dict[int, Model] = {}
+        self.paused = False
+        self.dead: set[str] = set()
+
+    def teardown(self) -> None:
+        if hasattr(self, "queue"):
+            assert self.queue.check() == []
+            self.queue.close()
+            shutil.rmtree(self.folder)
+
+    # Taking in
+
+    @rule(name=st.sampled_from("abc"), version=st.integers(0, 1), priority=st.integers(0, 2))
+    def enqueue(self, name: str, version: int, priority: int) -> None:
+        same = [i for i, m in self.jobs.items() if (m.name, m.version) == (name, version) and m.state != "superseded"]
+        (answer,) = self.queue.enqueue([rig.new_job(name, identity=f"{name}{version}", priority=priority)])
+        if same:
+            state = self.jobs[same[0]].state
+            expected = (
+                "already done" if state == "done" else "already queued" if state in (Q, W, R, C) else "needs retry"
+            )
+            assert (answer.outcome, answer.job_id) == (expected, same[0])
+            return
+        retired = [
+            model
+            for model in self.jobs.values()
+            if model.name == name and model.version != version and model.state in (Q, W, R, "failed", "quarantined")
+        ]
+        for model in retired:
+            model.state, model.owner = State.SUPERSEDED, None
+        assert answer.outcome == ("superseding" if retired else "queued")
+        self.jobs[answer.job_id] = Model(name, version, priority)
+
+    # Workers
+
+    @rule(target=workers)
+    def join(self) -> Worker:
+        return self.queue.join()
+
+    @rule(target=claims, worker=workers)
+    def claim(self, worker: Worker) -> tuple[Worker, Job] | None:
+        ready = [i for i, m in self.jobs.items() if m.state == Q or (m.state == W and m.due_s <= self.clock.steady_s)]
+        job = None if worker.name in self.dead else self.queue.claim(worker, rig.BACKEND)
+        if worker.name in self.dead or self.paused or not ready:
+            assert job is None
+            return None
+        for model in self.jobs.values():
+            if model.state == W and model.due_s <= self.clock.steady_s:
+                model.state = Q
+        expected = min(ready, key=lambda i: (-self.jobs[i].priority, i))
+        assert job is not None
+        assert job.id == expected
+        model = self.jobs[expected]
+        model.state, model.owner, model.claim, model.attempts = R, worker.name, model.claim + 1, model.attempts + 1
+        model.windows_at_claim = None
+        assert job.claim_seq == model.claim
+        return worker, job
+
+    def write(self, claim: tuple[Worker, Job] | None, states: tuple[State, ...], action) -> Model | None:  # type: ignore[no-untyped-def]
+        """Do what an owner does; it must work exactly if the claim is still the job's."""
+        if claim is None:
+            return None
+        worker, job = claim
+        model = self.jobs[job.id]
+        if model.claim == job.claim_seq and model.owner == worker.name and model.state in states:
+            action(job)
+            return model
+        with pytest.raises(ClaimLost):
+            action(job)
+        return None
+
+    @rule(claim=claims, windows=st.integers(0, 9))
+    def progress(self, claim: tuple[Worker, Job] | None, windows: int) -> None:
+        model = self.write(claim, (R,), lambda job: self.queue.progress(job, windows, 9))
+        if model is not None:
+            if windows > model.windows:
+                model.crashes = model.failures = 0
+            if model.windows_at_claim is None:
+                model.windows_at_claim = windows
+            model.windows = windows
+
+    @rule(claim=claims)
+    def committing(self, claim: tuple[Worker, Job] | None) -> None:
+        result = Result("ab" * 32, 5, windows_total=9)
+        model = self.write(claim, (R,), lambda job: self.queue.committing(job, result))
+        if model is not None:
+            model.state = C
+
+    @rule(claim=claims)
+    def finish(self, claim: tuple[Worker, Job] | None) -> None:
+        model = self.write(claim, (C,), lambda job: self.queue.finish(job))
+        if model is not None:
+            model.state, model.owner, model.windows = State.DONE, None, 9
+            model.crashes = model.failures = 0
+            model.done_events += 1
+
+    @rule(claim=claims, final=st.booleans())
+    def fail(self, claim: tuple[Worker, Job] | None, final: bool) -> None:
+        wait_s = None if final else BACKOFF_S
+        model = self.write(claim, (R, C), lambda job: self.queue.fail(job, "x", "x", lambda failures: wait_s))
+        if model is not None:
+            model.state, model.owner = (State.FAILED if final else W), None
+            model.failures += 1
+            model.due_s = self.clock.steady_s + BACKOFF_S
+
+    @rule(claim=claims)
+    def release(self, claim: tuple[Worker, Job] | None) -> None:
+        model = self.write(claim, (R, C), lambda job: self.queue.release(job))
+        if model is not None:
+            model.state, model.owner, model.attempts = Q, None, model.attempts - 1
+
+    @rule(claim=claims)
+    def give_back(self, claim: tuple[Worker, Job] | None) -> None:
+        model = self.write(claim, (R, C), lambda job: self.queue.give_back(job, "full"))
+        if model is not None:
+            model.state, model.owner, model.attempts = Q, None, model.attempts - 1
+            self.paused = True
+
+    @rule(worker=consumes(workers))
+    def die(self, worker: Worker) -> None:
+        worker._lock.release()
+        self.dead.add(worker.name)
+
+    @rule()
+    def reap(self) -> None:
+        self.queue.reap()
+        for model in self.jobs.values():
+            if model.owner in self.dead:
+                assert model.state in OWNED
+                grew = model.windows_at_claim is not None and model.windows > model.windows_at_claim
+                model.crashes = 0 if grew else model.crashes + 1
+                model.state, model.owner = (State.QUARANTINED if model.crashes >= 2 else Q), None
+
+    # People and time
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.jobs)
+    def cancel(self, data: st.DataObject) -> None:
+        job = data.draw(st.sampled_from(sorted(self.jobs)))
+        model = self.jobs[job]
+        cancelled = self.queue.cancel([job])
+        assert cancelled == ([job] if model.state in (Q, W, R) else [])
+        if cancelled:
+            model.state, model.owner = State.CANCELLED, None
+
+    @rule()
+    def retry_all(self) -> None:
+        expected = [i for i, model in sorted(self.jobs.items()) if model.state in ("failed", "quarantined")]
+        assert self.queue.retry() == expected
+        for i in expected:
+            self.jobs[i].state, self.jobs[i].crashes, self.jobs[i].failures = Q, 0, 0
+
+    @rule()
+    def pause(self) -> None:
+        self.queue.pause("a person")
+        self.paused = True
+
+    @rule()
+    def resume(self) -> None:
+        assert self.queue.resume() is self.paused
+        self.paused = False
+
+    @rule(seconds=st.sampled_from([1.0, BACKOFF_S + 1]), jump_s=st.sampled_from([0.0, 86_400.0, -86_400.0]))
+    def time_goes_by(self, seconds: float, jump_s: float) -> None:
+        self.clock.pass_s(seconds)
+        self.clock.wall_s += jump_s
+
+    @invariant()
+    def the_rows_are_as_the_model_says(self) -> None:
+        if not hasattr(self, "queue"):
+            return
+        for job in self.queue.jobs():
+            model = self.jobs[job.id]
+            assert (job.state, job.claim_seq, job.worker) == (model.state, model.claim, model.owner)
+            assert (job.attempts, job.crashes, job.failures) == (model.attempts, model.crashes, model.failures)
+            assert job.windows_done == model.windows
+        live = [job.output for job in self.queue.jobs() if job.state not in ("cancelled", "superseded")]
+        assert len(live) == len(set(live)), "no two jobs write one output"
+
+
+TestQueueMachine = QueueMachine.TestCase
+TestQueueMachine.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
