@@ -7,10 +7,16 @@ matrix products come from whichever BLAS the process already holds.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import importlib.metadata
 import os
-from typing import TYPE_CHECKING
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from batchsr.errors import ConfigError
+from batchsr.errors import ConfigError, ModelUnavailable
+from batchsr.model import blas
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -18,17 +24,32 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "float16", "bfloat16")
 DTYPE_VARIABLE = "BATCHSR_DTYPE"
 DEVICES = ("cpu", "gpu")
+CPU_BATCH = 1
+"""A second row would take as long as the first."""
+GPU_BATCH = {"metal": 1, "cuda": 8}
+GPU_DTYPES = {"metal": "float32", "cuda": "float32"}
+GPU_CACHE_BYTES = 4 << 30
+"""Freed memory that MLX may keep for its next allocation."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Backend:
-    """`device`: cpu, cuda or metal. `dtype`: what the networks compute in. `batch_windows`: rows of a pass."""
+    """What `prepare` chose."""
 
     device: str
+    """cpu, cuda or metal."""
     dtype: str
+    """What the networks compute in, one of DTYPES."""
     batch_windows: int
+    """Rows of one pass."""
     blas: str
+    """Library of the matrix products on the CPU; empty where that is MLX's own affair."""
     mlx_version: str
+
+    @property
+    def label(self) -> str:
+        """Device and library: on one machine, the same label, weights and precision give the same bytes."""
+        return f"{self.device} ({self.blas})" if self.blas else self.device
 
     def mlx_dtype(self) -> mx.Dtype:
         """`dtype` as MLX's own."""
@@ -38,23 +59,83 @@ class Backend:
 
 
 def prepare(dtype: str | None = None, device: str | None = None) -> Backend:
-    """Choose device and precision, and set MLX up for them.
+    """Choose device and precision, and set MLX up for them. May be called again.
 
     `dtype` is one of DTYPES, else the variable BATCHSR_DTYPE, else the device's own choice; `device` is cpu, gpu, or
-    None for the best there is. Raises ConfigError naming what is wrong.
+    None for the best there is. Raises ConfigError naming what is wrong, ModelUnavailable without a working MLX.
     """
-    import mlx.core as mx
-
     dtype = dtype or os.environ.get(DTYPE_VARIABLE) or None
     if dtype is not None and dtype not in DTYPES:
         raise ConfigError(f"dtype = {dtype!r} is unknown", remedy="known: " + ", ".join(DTYPES))
     if device is not None and device not in DEVICES:
         raise ConfigError(f"device = {device!r} is unknown", remedy="known: " + ", ".join(DEVICES))
-    metal, cuda = mx.metal.is_available(), bool(getattr(mx, "cuda", None)) and mx.cuda.is_available()
-    if device == "gpu" and not (metal or cuda):
+    library = _import_mlx()
+    import mlx.core as mx
+
+    kind = _gpu()
+    if device == "gpu" and kind is None:
         raise ConfigError("device = 'gpu', but MLX finds none here")
-    if device == "cpu" or not (metal or cuda):
+    version = importlib.metadata.version("mlx")
+    if device == "cpu" or kind is None:
         mx.set_default_device(mx.cpu)
-        return Backend("cpu", dtype or "float32", 1, "", mx.__version__)
+        return Backend("cpu", dtype or "float32", CPU_BATCH, library, version)
     mx.set_default_device(mx.gpu)
-    return Backend("metal" if metal else "cuda", dtype or "float32", 1 if metal else 8, "", mx.__version__)
+    mx.set_cache_limit(GPU_CACHE_BYTES)
+    return Backend(kind, dtype or GPU_DTYPES[kind], GPU_BATCH[kind], "", version)
+
+
+def doctor() -> dict[str, Any]:
+    """What this machine offers the model: `backend, dtype, blas, blas_candidates, gflops, mlx`. Takes a second."""
+    chosen = prepare()
+    return {
+        "mlx": chosen.mlx_version,
+        "backend": chosen.device,
+        "dtype": chosen.dtype,
+        "batch_windows": chosen.batch_windows,
+        "blas": chosen.blas or "MLX's own",
+        "blas_candidates": [candidate.name for candidate in blas.candidates()],
+        "gflops": round(_gflops()),
+    }
+
+
+@functools.cache
+def _import_mlx() -> str:
+    """Import MLX behind the best BLAS that is installed; the library's name, empty if it is MLX's own."""
+    candidate = blas.wanted()
+    late = "mlx.core" in sys.modules  # then the loader has made its choice
+    library = blas.preload(candidate) if candidate else None
+    try:
+        import mlx.core as mx
+    except ImportError as e:
+        remedy = "install it for this platform: pip install 'mlx[cpu]'"
+        raise ModelUnavailable(f"MLX cannot be loaded: {e}", remedy=remedy) from e
+    if candidate is None or library is None:
+        return ""
+    if (candidate.prefixed or late) and not blas.redirect(
+        candidate, library, Path(mx.__file__).parent / "lib" / "libmlx.so"
+    ):
+        return ""
+    return candidate.name
+
+
+def _gpu() -> str | None:
+    import mlx.core as mx
+
+    if mx.metal.is_available():
+        return "metal"
+    cuda = getattr(mx, "cuda", None)  # older MLX has none
+    return "cuda" if cuda is not None and cuda.is_available() else None
+
+
+def _gflops(size: int = 1024) -> float:
+    """Speed of a matrix product on the default device, the best of three."""
+    import mlx.core as mx
+
+    a = mx.random.normal((size, size))
+    mx.eval(a @ a)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        mx.eval(a @ a)
+        times.append(time.perf_counter() - start)
+    return float(2e-9 * size**3 / min(times))

@@ -83,7 +83,7 @@ class FlashSR:
             revision=location.revision or f"sha256:{digest}",
             weights_sha256=digest,
             dtype=backend.dtype,
-            device=backend.device,
+            device=backend.label,
             mlx_version=backend.mlx_version,
         )
         return cls(config, networks, backend, identity)
