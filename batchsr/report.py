@@ -20,7 +20,8 @@ from batchsr.errors import OutputExists
 if TYPE_CHECKING:
     from batchsr.audio.files import SourceInfo
     from batchsr.audio.windows import Plan
-    from batchsr.restore import Restored, Task
+    from batchsr.recording import Treatment
+    from batchsr.restore import Restored, Task, Written
 
 SCHEMA: Final = "batchsr.sidecar/1"
 _LIBRARIES: Final = ("mlx", "numpy", "scipy", "soundfile", "soxr")
@@ -31,12 +32,16 @@ def sidecar_path(output: Path) -> Path:
     return output.with_name(output.name + ".json")
 
 
-def sidecar(task: Task, info: SourceInfo, plan: Plan, restored: Restored, *, peak: float) -> dict[str, Any]:
+def sidecar(
+    task: Task, info: SourceInfo, plan: Plan, restored: Restored, treatment: Treatment, written: Written
+) -> dict[str, Any]:
     """The provenance of one output, JSON-able: what came in, what was done with what, what came out."""
     settings = json.loads(task.settings.to_json())
+    band = written.ear.band()
+    crossover = treatment.crossover
     return {
         "schema": SCHEMA,
-        "note": "An access derivative: the recording is the source. What lies above its bandwidth is synthesised.",
+        "note": _note(band["cutoff_hz"] or band["nyquist_hz"], treatment),
         "source": {
             "path": str(task.source),
             "sha256": restored.source_sha256,
@@ -48,6 +53,8 @@ def sidecar(task: Task, info: SourceInfo, plan: Plan, restored: Restored, *, pea
             "channels": info.channels,
             "frames": info.frames,
             "duration_s": info.duration_s,
+            "peak": written.ear.peak,
+            "band": band,
         },
         "output": {
             "path": str(task.output),
@@ -57,12 +64,19 @@ def sidecar(task: Task, info: SourceInfo, plan: Plan, restored: Restored, *, pea
             "subtype": task.settings.subtype,
             "sample_rate_hz": 48_000,
             "frames": plan.total_samples,
-            "peak": peak,
+            "peak": written.writer.peak,
             "clipped_samples": restored.clipped_samples,
         },
         "settings": settings,
         "settings_sha256": task.settings.digest(),
-        "model": {key: value for key, value in task.provenance.items() if key != "job"},
+        "treatment": {
+            "only_resampled": treatment.bypass,
+            "lowpass_hz": treatment.lowpass_hz,
+            "kept_below_hz": crossover.pass_hz if crossover else None,
+            "synthesised_above_hz": crossover.stop_hz if crossover else None,
+        },
+        "model": {key: value for key, value in task.provenance.items() if key not in ("job", "collection")},
+        "collection": task.provenance.get("collection", {}),
         "job": task.provenance.get("job", {}),
         "windows": {
             "total": restored.windows_total,
@@ -81,6 +95,19 @@ def sidecar(task: Task, info: SourceInfo, plan: Plan, restored: Restored, *, pea
         "wall_s": round(restored.wall_s, 3),
         "rtf": round(restored.wall_s / restored.audio_s, 4),
     }
+
+
+def _note(band_hz: float, treatment: Treatment) -> str:
+    """The sentence that a person must read before taking the output for the recording."""
+    if treatment.bypass:
+        return "An access derivative. The recording is full-band already: it was resampled and nothing was synthesised."
+    above = f"content above {treatment.crossover.stop_hz if treatment.crossover else band_hz:.0f} Hz is synthesised"
+    below = (
+        f"below {treatment.crossover.pass_hz:.0f} Hz it is the recording itself"
+        if treatment.crossover
+        else "the rest was resynthesised by the model as well"
+    )
+    return f"An access derivative, not the recording: {above}; {below}."
 
 
 def write_sidecar(output: Path, document: Mapping[str, Any], *, tag: str) -> None:

@@ -13,19 +13,20 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from batchsr import faults, pipeline, report, storage
 from batchsr.audio import files, windows
+from batchsr.audio.filters import keep_band
+from batchsr.audio.windows import Block
 from batchsr.errors import InputChanged, InputMissing, OutputExists, OutputIsSource
 from batchsr.pipeline import WindowFn
 from batchsr.profile import Settings
+from batchsr.recording import Ear, Recording, Treatment
 from batchsr.scratch import Scratch
 
 ALGORITHM: Final = 1
@@ -114,21 +115,22 @@ def restore(
     info = files.probe(task.source)
     _check_unchanged(task, info)
     settings = task.settings
+    recording = Recording(task.source, info, settings)
+    treatment = recording.treatment()
     plan = windows.Plan.of(info.output_samples, model.frame_samples, settings.overlap)
-    channels = 1 if settings.channels == "mono" else info.channels
     storage.make_folder(task.output.parent)
     storage.remove_temporaries(task.output, task.tag.rpartition("-")[0])
     key = _scratch_key(task, model, info, plan)
     with Scratch(
-        task.scratch, key=key, channels=channels, frame_samples=plan.frame_samples, count=plan.count
+        task.scratch, key=key, channels=recording.channels, frame_samples=plan.frame_samples, count=plan.count
     ) as scratch:
-        finished = scratch.finished()
+        finished = set(range(plan.count)) if treatment.bypass else scratch.finished()
         on_windows(len(finished), plan.count)
         temporary = storage.temporary_for(task.output, task.tag)
         gate = pipeline.Gate(scratch, finished)
         try:
             with ThreadPoolExecutor(1, thread_name_prefix="join") as joiner:
-                joining = joiner.submit(_join, gate, plan, temporary, channels, settings)
+                joining = joiner.submit(_join, gate, plan, temporary, recording, treatment)
 
                 def on_group(done: int) -> None:
                     if joining.done():
@@ -143,8 +145,8 @@ def restore(
                         scratch,
                         gate,
                         finished,
-                        pipeline.group_size(model.batch_windows, channels),
-                        _windows_of(task, plan),
+                        pipeline.group_size(model.batch_windows, recording.channels),
+                        windows.cut(plan, recording.conditioned(treatment)),
                         lambda: model.windows(settings.timestep, settings.seed),
                         name=str(task.source),
                         on_windows=on_group,
@@ -159,14 +161,14 @@ def restore(
                 windows_total=plan.count,
                 windows_resumed=resumed,
                 audio_s=info.duration_s,
-                clipped_samples=written.clipped_samples,
+                clipped_samples=written.writer.clipped_samples,
                 sample_rate=info.sample_rate,
                 channels=info.channels,
                 frames=info.frames,
                 wall_s=time.monotonic() - started,
                 report={},
             )
-            document = report.sidecar(task, info, plan, restored, peak=written.peak)
+            document = report.sidecar(task, info, plan, restored, treatment, written)
             restored = dataclasses.replace(restored, report=document)
             before_publish(restored)
             if settings.sidecar:  # before the output, so that an output never stands without its record
@@ -217,28 +219,55 @@ def _scratch_key(task: Task, model: WindowModel, info: files.SourceInfo, plan: w
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
 
 
-def _windows_of(task: Task, plan: windows.Plan) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """The source as windows (channels, frame_samples) at 48 kHz, each with its index."""
-    with files.Source.open(task.source) as source:
-        blocks = files.resampled(source)
-        if task.settings.channels == "mono":
-            blocks = (block.mean(axis=1, keepdims=True, dtype=np.float32) for block in blocks)
-        yield from windows.cut(plan, blocks)
+@dataclasses.dataclass(frozen=True, slots=True)
+class Written:
+    """A finished temporary, and what was heard while it was made."""
+
+    writer: files.Writer
+    ear: Ear
 
 
-def _join(gate: pipeline.Gate, plan: windows.Plan, temporary: Path, channels: int, settings: Settings) -> files.Writer:
-    """Write the windows as they come, cross-faded, to the temporary. Returns the closed writer with its counts."""
+def _join(
+    gate: pipeline.Gate, plan: windows.Plan, temporary: Path, recording: Recording, treatment: Treatment
+) -> Written:
+    """Write the windows as they come, cross-faded, to the temporary; beside them the recording itself is read
+    once more, for the record and for the band that is kept."""
+    settings = recording.settings
+    ear = Ear(recording.info.sample_rate)
+    programme = recording.programme(listen=ear)
     with (
-        storage.resource_errors(temporary, "write"),
-        files.Writer(temporary, channels, settings.format, settings.subtype, frames=plan.total_samples) as writer,
+        closing(programme),
+        files.Writer(
+            temporary, recording.channels, settings.format, settings.subtype, frames=plan.total_samples
+        ) as writer,
     ):
-        for block in windows.assemble(plan, gate.read):
-            writer.write(block)
+        blocks: Iterator[Block] = programme
+        if treatment.bypass:
+            pass
+        elif treatment.crossover is None:
+            blocks = _beside(programme, windows.assemble(plan, gate.read))
+        else:
+            blocks = keep_band(programme, windows.assemble(plan, gate.read), treatment.crossover)
+        for block in blocks:
+            with storage.resource_errors(temporary, "write"):
+                writer.write(block)
             faults.point("assemble.during")
-    return writer
+    return Written(writer, ear)
 
 
-def _wait(joining: Future[files.Writer], alive: Callable[[], None]) -> files.Writer:
+def _beside(programme: Iterator[Block], blocks: Iterable[Block]) -> Iterator[Block]:
+    """The blocks, with the programme drawn in step so that it is heard, and read to its end."""
+    ahead = 0
+    for block in blocks:
+        ahead -= len(block)
+        while ahead < 0 and (heard := next(programme, None)) is not None:
+            ahead += len(heard)
+        yield block
+    for _ in programme:
+        pass
+
+
+def _wait(joining: Future[Written], alive: Callable[[], None]) -> Written:
     """The joiner's result; meanwhile show that we live, and stop if asked to."""
     while True:
         try:

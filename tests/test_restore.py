@@ -310,3 +310,74 @@ def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
         return size
 
     assert peak(40) < peak(4) + 2_000_000
+
+
+def voice_like(path: Path, *, edge_hz: float, rate: int, seconds: float = 3.0) -> Path:
+    """Noise that comes and goes, as speech does, with nothing above `edge_hz`."""
+    rng = np.random.default_rng(4)
+    frames = round(rate * seconds)
+    x = rng.standard_normal(frames) * (0.55 + 0.45 * np.sin(2 * np.pi * 3 * np.arange(frames) / rate))
+    spectrum = np.fft.rfft(x)
+    spectrum[np.fft.rfftfreq(frames, 1 / rate) > edge_hz] = 0
+    x = np.fft.irfft(spectrum, frames)
+    soundfile.write(path, 0.3 * x / np.abs(x).max(), rate, subtype="FLOAT")
+    return path
+
+
+def test_the_kept_band_is_the_recording_itself_and_the_rest_is_the_models(tmp_path: Path) -> None:
+    source = voice_like(tmp_path / "a.wav", edge_hz=7_000, rate=16_000)
+    settings = Settings(overlap=0.02, keep_band=True, subtype="FLOAT")
+    done = run(task_for(source, tmp_path / "b.wav", settings=settings), FakeModel(hiss=0.05))
+    treatment = done.report["treatment"]
+    assert 5_000 < treatment["kept_below_hz"] < treatment["synthesised_above_hz"] < 7_000
+    y = soundfile.read(tmp_path / "b.wav")[0]
+    with files.Source.open(source) as opened:
+        x = np.concatenate(list(files.resampled(opened)))[:, 0]
+    frequencies = np.fft.rfftfreq(len(x), 1 / 48_000)
+    faded = np.hanning(len(x))  # without it the ends of the hiss would leak down into the kept band
+    residual, reference = np.abs(np.fft.rfft((y - x) * faded)), np.abs(np.fft.rfft(x * faded))
+    kept = (frequencies > 200) & (frequencies < 0.95 * treatment["kept_below_hz"])
+    assert 20 * np.log10(np.linalg.norm(residual[kept]) / np.linalg.norm(reference[kept])) < -80
+    above = frequencies > 8_000
+    assert np.linalg.norm(np.abs(np.fft.rfft(y * faded))[above]) > 100 * np.linalg.norm(reference[above])
+    assert "is synthesised" in done.report["note"]
+
+
+def test_the_low_pass_reaches_the_model_in_every_window(tmp_path: Path) -> None:
+    source = voice_like(tmp_path / "a.wav", edge_hz=15_000, rate=32_000)
+    settings = Settings(overlap=0.02, lowpass=4_000.0, subtype="FLOAT")
+    done = run(task_for(source, tmp_path / "b.wav", settings=settings), FakeModel(hiss=0))
+    y = soundfile.read(tmp_path / "b.wav")[0]
+    power = np.abs(np.fft.rfft(y)) ** 2
+    frequencies = np.fft.rfftfreq(len(y), 1 / 48_000)
+    assert power[frequencies > 5_000].sum() < 1e-6 * power.sum()
+    assert done.report["treatment"]["lowpass_hz"] == 4_000
+
+
+def test_a_full_band_recording_is_only_resampled_and_the_record_says_so(tmp_path: Path) -> None:
+    source = voice_like(tmp_path / "a.wav", edge_hz=21_500, rate=48_000)
+    settings = Settings(overlap=0.02, lowpass="auto", subtype="FLOAT")
+    model = FakeModel()
+    done = run(task_for(source, tmp_path / "b.wav", settings=settings), model)
+    assert model.computed == []
+    assert done.report["treatment"]["only_resampled"] is True
+    np.testing.assert_array_equal(soundfile.read(tmp_path / "b.wav")[0], soundfile.read(source)[0])
+
+
+def test_the_band_of_the_recording_is_in_the_record_whatever_the_settings(tmp_path: Path) -> None:
+    source = voice_like(tmp_path / "a.wav", edge_hz=5_000, rate=16_000)
+    done = run(task_for(source, tmp_path / "b.wav"), FakeModel())
+    assert done.report["source"]["band"]["cutoff_hz"] == pytest.approx(5_000, rel=0.1)
+    assert done.report["treatment"]["lowpass_hz"] is None
+
+
+@pytest.mark.parametrize(
+    "settings", [Settings(overlap=0.02, lowpass="auto", keep_band=True), Settings(overlap=0.0, keep_band=True)]
+)
+def test_treated_files_resume_to_the_same_bytes_too(tmp_path: Path, settings: Settings) -> None:
+    source = voice_like(tmp_path / "a.wav", edge_hz=3_400, rate=16_000)
+    whole = run(task_for(source, tmp_path / "whole.wav", settings=settings), FakeModel(3))
+    task = task_for(source, tmp_path / "b.wav", settings=settings)
+    with pytest.raises(Stop):
+        run(task, FakeModel(3), stop_at=6)
+    assert run(task, FakeModel(3)).output_sha256 == whole.output_sha256

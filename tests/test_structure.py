@@ -37,7 +37,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("storage", "profile", "tomlfile"),
     ("audio", "scratch", "queue"),
     ("report", "model", "screen"),
-    ("pipeline",),
+    ("pipeline", "recording"),
     ("restore", "intake", "upkeep", "manifest", "services", "evaluate", "hours", "adopting", "obstacles", "stopping"),
     ("attempt",),
     ("worker", "supervisor"),
