@@ -51,14 +51,15 @@ class Recording:
             return Treatment()
         lowpass_hz: float | None
         if isinstance(lowpass, int | float):
-            lowpass_hz, bypass = float(lowpass), False
+            lowpass_hz, bypass, exact = float(lowpass), False, True
             band_hz = lowpass_hz
         else:
             cutoff = self._cutoff()
-            band_hz, bypass = cutoff.band_hz, cutoff.full_band
+            band_hz, bypass, exact = cutoff.band_hz, cutoff.full_band, False
             lowpass_hz = cutoff.hz if lowpass == "auto" and not bypass else None
-        crossover = Crossover.below(band_hz, self.info.sample_rate) if keep and not bypass else None
-        return Treatment(lowpass_hz, crossover, bypass)
+        if not keep or bypass:
+            return Treatment(lowpass_hz, None, bypass)
+        return Treatment(lowpass_hz, Crossover.below(band_hz, self.info.sample_rate, exact=exact))
 
     def programme(self, *, listen: Callable[[Block], None] = lambda _: None) -> Generator[Block, None, None]:
         """The recording at 48 kHz, (n, channels). `listen` hears each block as read, at its own rate."""
