@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import Program
+from program import Program
 
 from batchsr import storage
 

@@ -1,0 +1,57 @@
+"""The program as tests drive it: as a person would, through processes and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+class Program:
+    """The program as a person runs it: a process of its own, a database of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.db = folder / "queue.db"
+        self.environment = {**os.environ, "BATCHSR_DB": str(self.db), "NO_COLOR": "1"}
+        self.environment.pop("BATCHSR_FAULT", None)
+
+    def command(self, *arguments: str | Path) -> list[str]:
+        return [sys.executable, "-m", "batchsr", *map(str, arguments)]
+
+    def run(self, *arguments: str | Path, code: int | None = 0, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run to the end; `code` is the exit code to insist on, None for any."""
+        environment = {**self.environment, **options.pop("environment", {})}
+        result = subprocess.run(
+            self.command(*arguments),
+            env=environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            **options,
+        )
+        assert "Traceback" not in result.stderr, result.stderr
+        if code is not None:
+            assert result.returncode == code, f"exit {result.returncode}\n{result.stdout}\n{result.stderr}"
+        return result
+
+    def start(self, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(*arguments),
+            env={**self.environment, **environment},
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def jobs(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.run("list", "--json").stdout.splitlines()]
+
+    def status(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.run("status", "--json").stdout)
+        return document
