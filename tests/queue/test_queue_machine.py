@@ -5,13 +5,24 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import rig
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
 
 from batchsr.errors import ClaimLost
 from batchsr.queue import OWNED, Job, Queue, Result, State, Worker
@@ -45,14 +56,19 @@ class QueueMachine(RuleBasedStateMachine):
     workers = Bundle("workers")
     claims = Bundle("claims")
 
-    @initialize()
-    def start(self) -> None:
+    @initialize(target=workers)
+    def start(self) -> Any:
         self.folder = Path(tempfile.mkdtemp(prefix="machine-"))
         self.clock = rig.HandClock()
         self.queue = Queue.open(self.folder / "queue.db", clock=self.clock)
         self.jobs: dict[int, Model] = {}
         self.paused = False
         self.dead: set[str] = set()
+        self.given: list[tuple[Worker, Job]] = []
+        self.turn = 0
+        self.enqueue("a", 0, 0)
+        self.enqueue("b", 0, 1)
+        return multiple(self.queue.join(), self.queue.join())
 
     def teardown(self) -> None:
         if hasattr(self, "queue"):
@@ -90,12 +106,15 @@ class QueueMachine(RuleBasedStateMachine):
         return self.queue.join()
 
     @rule(target=claims, worker=workers)
-    def claim(self, worker: Worker) -> tuple[Worker, Job] | None:
+    def claim(self, worker: Worker) -> Any:
+        if self.paused:
+            assert self.queue.claim(worker, rig.BACKEND) is None
+            self.resume()
         ready = [i for i, m in self.jobs.items() if m.state == Q or (m.state == W and m.due_s <= self.clock.steady_s)]
-        job = None if worker.name in self.dead else self.queue.claim(worker, rig.BACKEND)
-        if worker.name in self.dead or self.paused or not ready:
+        job = self.queue.claim(worker, rig.BACKEND)
+        if not ready:
             assert job is None
-            return None
+            return multiple()
         for model in self.jobs.values():
             if model.state == W and model.due_s <= self.clock.steady_s:
                 model.state = Q
@@ -106,12 +125,19 @@ class QueueMachine(RuleBasedStateMachine):
         model.state, model.owner, model.claim, model.attempts = R, worker.name, model.claim + 1, model.attempts + 1
         model.windows_at_claim = None
         assert job.claim_seq == model.claim
+        self.given.append((worker, job))
         return worker, job
 
-    def write(self, claim: tuple[Worker, Job] | None, states: tuple[State, ...], action) -> Model | None:  # type: ignore[no-untyped-def]
-        """Do what an owner does; it must work exactly if the claim is still the job's."""
-        if claim is None:
-            return None
+    def write(
+        self, claim: tuple[Worker, Job], states: tuple[State, ...], action: Callable[[Job], object]
+    ) -> Model | None:
+        """Do what an owner does; it must work exactly if the claim is still the job's. Most are stale: prefer not."""
+        current = [
+            (w, j) for w, j in self.given if (self.jobs[j.id].claim, self.jobs[j.id].owner) == (j.claim_seq, w.name)
+        ]
+        self.turn += 1
+        if current and self.turn % 4:
+            claim = current[self.turn % len(current)]
         worker, job = claim
         model = self.jobs[job.id]
         if model.claim == job.claim_seq and model.owner == worker.name and model.state in states:
@@ -122,7 +148,7 @@ class QueueMachine(RuleBasedStateMachine):
         return None
 
     @rule(claim=claims, windows=st.integers(0, 9))
-    def progress(self, claim: tuple[Worker, Job] | None, windows: int) -> None:
+    def progress(self, claim: tuple[Worker, Job], windows: int) -> None:
         model = self.write(claim, (R,), lambda job: self.queue.progress(job, windows, 9))
         if model is not None:
             if windows > model.windows:
@@ -132,14 +158,14 @@ class QueueMachine(RuleBasedStateMachine):
             model.windows = windows
 
     @rule(claim=claims)
-    def committing(self, claim: tuple[Worker, Job] | None) -> None:
+    def committing(self, claim: tuple[Worker, Job]) -> None:
         result = Result("ab" * 32, 5, windows_total=9)
         model = self.write(claim, (R,), lambda job: self.queue.committing(job, result))
         if model is not None:
             model.state = C
 
     @rule(claim=claims)
-    def finish(self, claim: tuple[Worker, Job] | None) -> None:
+    def finish(self, claim: tuple[Worker, Job]) -> None:
         model = self.write(claim, (C,), lambda job: self.queue.finish(job))
         if model is not None:
             model.state, model.owner, model.windows = State.DONE, None, 9
@@ -147,7 +173,7 @@ class QueueMachine(RuleBasedStateMachine):
             model.done_events += 1
 
     @rule(claim=claims, final=st.booleans())
-    def fail(self, claim: tuple[Worker, Job] | None, final: bool) -> None:
+    def fail(self, claim: tuple[Worker, Job], final: bool) -> None:
         wait_s = None if final else BACKOFF_S
         model = self.write(claim, (R, C), lambda job: self.queue.fail(job, "x", "x", lambda failures: wait_s))
         if model is not None:
@@ -156,13 +182,13 @@ class QueueMachine(RuleBasedStateMachine):
             model.due_s = self.clock.steady_s + BACKOFF_S
 
     @rule(claim=claims)
-    def release(self, claim: tuple[Worker, Job] | None) -> None:
+    def release(self, claim: tuple[Worker, Job]) -> None:
         model = self.write(claim, (R, C), lambda job: self.queue.release(job))
         if model is not None:
             model.state, model.owner, model.attempts = Q, None, model.attempts - 1
 
     @rule(claim=claims)
-    def give_back(self, claim: tuple[Worker, Job] | None) -> None:
+    def give_back(self, claim: tuple[Worker, Job]) -> None:
         model = self.write(claim, (R, C), lambda job: self.queue.give_back(job, "full"))
         if model is not None:
             model.state, model.owner, model.attempts = Q, None, model.attempts - 1
@@ -172,6 +198,25 @@ class QueueMachine(RuleBasedStateMachine):
     def die(self, worker: Worker) -> None:
         worker._lock.release()
         self.dead.add(worker.name)
+
+    @rule(target=workers, windows=st.integers(0, 2))
+    def an_owner_dies_and_is_reaped(self, windows: int) -> Any:
+        held = [
+            (w, j) for w, j in self.given if (self.jobs[j.id].claim, self.jobs[j.id].owner) == (j.claim_seq, w.name)
+        ]
+        if not held:
+            return multiple()
+        worker, job = held[-1]
+        if windows and self.jobs[job.id].state == R:
+            self.turn = -1
+            self.given = [(worker, job)]
+            self.progress((worker, job), self.jobs[job.id].windows)
+            self.turn = -1
+            self.progress((worker, job), min(9, self.jobs[job.id].windows + windows - 1))
+        if worker.name not in self.dead:
+            self.die(worker)
+        self.reap()
+        return self.queue.join()
 
     @rule()
     def reap(self) -> None:
@@ -231,4 +276,4 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueueMachine = QueueMachine.TestCase
-TestQueueMachine.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestQueueMachine.settings = settings(max_examples=40, stateful_step_count=50, deadline=None)
