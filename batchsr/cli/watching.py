@@ -21,7 +21,7 @@ from batchsr.queue import OWNED, Queue
 
 _SETTLE_S: Final = 10.0
 _SETTLE_POLLING_S: Final = 30.0
-_LOOK_AT_WORK_S: Final = 5.0  # how often it is asked whether the machine has to stay awake
+_LOOK_AT_WORK_S: Final = 2.0  # how often it is asked whether the machine has to stay awake
 
 
 @click.command("watch")

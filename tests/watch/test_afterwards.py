@@ -168,7 +168,10 @@ def test_sources_move_when_their_job_is_over_and_are_not_taken_there(hot: Hot, r
         hot.pump(lambda: (done / "sub" / "good.wav").exists() and (failed / "sub" / "bad.wav").exists())
         hot.settle()
         assert hot.states() == {"sub/good.wav": "done", "sub/bad.wav": "failed"}
-        assert sorted(path.name for path in (hot.root / "sub").iterdir()) == ["good_upsampled.wav", "good_upsampled.wav.json"]
+        assert sorted(path.name for path in (hot.root / "sub").iterdir()) == [
+            "good_upsampled.wav",
+            "good_upsampled.wav.json",
+        ]
         # The name is free again: another recording under it is another job.
         hot.file("sub/good.wav", seconds=0.2)
         hot.pump(lambda: len(hot.jobs()) == 3)

@@ -151,7 +151,7 @@ def test_a_file_removed_before_its_turn_takes_nothing_with_it(hot: Hot) -> None:
 
 
 def test_a_folder_removed_under_the_workers_hands_does_not_stop_the_queue(hot: Hot) -> None:
-    """A worker takes a source whose whole folder is gone for one on a lost share, and pauses; the watcher knows better."""
+    """A worker takes a source whose folder is gone for one on a lost share, and pauses; the watcher knows better."""
     hot.rescan_s = 3600.0
     with hot.watching():
         hot.file("folder/gone.wav")

@@ -30,9 +30,7 @@ class Disk:
         self.whole = True
 
     def settler(self, settle_s: float = 10.0, patience_s: float = 600.0) -> Settler:
-        return Settler(
-            settle_s=settle_s, patience_s=patience_s, look=self.files.get, whole=lambda path: self.whole
-        )
+        return Settler(settle_s=settle_s, patience_s=patience_s, look=self.files.get, whole=lambda path: self.whole)
 
 
 @pytest.fixture
@@ -285,7 +283,12 @@ def test_a_watched_folder_that_is_replaced_is_listened_to_anew(tmp_path: Path) -
 def test_scanning_takes_at_most_a_tenth_of_the_time(tmp_path: Path) -> None:
     script = Script(None, None, None)
     watcher = Watcher(
-        Scope((str(tmp_path),)), script, Settler(settle_s=10, patience_s=600), rescan_s=1.0, tick_s=1000.0, clock=script.clock
+        Scope((str(tmp_path),)),
+        script,
+        Settler(settle_s=10, patience_s=600),
+        rescan_s=1.0,
+        tick_s=1000.0,
+        clock=script.clock,
     )
 
     def slow(folder: str, root: str, seen: set[str]) -> bool:
@@ -352,7 +355,9 @@ def test_the_file_system_of_a_folder_is_that_of_the_last_nearest_mount(folder: s
     assert fs_events.type_of(folder, fs_events.linux_mounts(MOUNTINFO)) == kind
 
 
-@pytest.mark.parametrize(("kind", "polled"), [("ext4", False), ("tmpfs", False), ("nfs4", True), ("fuse.sshfs", True), ("", True)])
+@pytest.mark.parametrize(
+    ("kind", "polled"), [("ext4", False), ("tmpfs", False), ("nfs4", True), ("fuse.sshfs", True), ("", True)]
+)
 def test_shares_and_unknown_file_systems_are_polled(monkeypatch: pytest.MonkeyPatch, kind: str, polled: bool) -> None:
     monkeypatch.setattr(fs_events, "file_system", lambda folder: kind)
     assert fs_events.must_poll("/x", "auto") is polled
