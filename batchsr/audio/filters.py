@@ -77,7 +77,8 @@ def lowpass(blocks: Iterable[Block], cutoff_hz: float, rate_hz: int = SAMPLE_RAT
 def _odd(edge: Block) -> NDArray[np.float64]:
     """The odd extension before an edge (m + 1, C), nearest sample first: (m, C)."""
     values = edge.astype(np.float64)
-    return 2 * values[0] - values[1:]
+    extension: NDArray[np.float64] = 2 * values[0] - values[1:]
+    return extension
 
 
 def _filter(

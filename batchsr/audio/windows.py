@@ -8,10 +8,15 @@
     output    |-----------0---x---------1-----x--2---x----3--------|   x: joint, `fade_samples` long
 
 The model knows nothing beyond a window's edges, so what it makes there is worse than further in. In the
-stretch that two neighbours share, both outer parts are therefore thrown away, and a short cross-fade in
-the middle passes from one to the other. Its weights sum to one: the kept band is the same in both windows
-and comes through untouched. The synthesised band differs (each window has its own noise), and uncorrelated
-signals dip by up to 3 dB half-way through any such fade; that is why the fade is short.
+stretch that two neighbours share, both outer parts are therefore thrown away, and a cross-fade in the middle
+passes from one to the other. Its weights sum to one: what both windows agree on comes through untouched.
+
+Measured with random weights of the published depth: two windows that share noise and sound differ most in the
+first 10 ms behind an edge and settle 120 to 200 ms behind it; 150 ms are discarded on each side of half a second.
+The bands that are made up differ (each window has its own noise, and its own level). Over 52 joints in real
+recordings the largest level step at a joint was 2.6 times that elsewhere with plain concatenation, 1.7 with a hard
+switch between half a second of overlap, 1.3 with a fade of 50 ms, 1.1 with 100 ms and 0.97 with 200 ms
+(batchsr.audio.seams).
 """
 
 from __future__ import annotations
@@ -29,8 +34,8 @@ Window = NDArray[np.float32]
 
 SAMPLE_RATE_HZ = 48_000
 """Rate of the model, and of every stream behind the resampler."""
-FADE_SAMPLES = 2_400
-"""Longest cross-fade: 50 ms."""
+FADE_SAMPLES = 9_600
+"""Longest cross-fade: 200 ms."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

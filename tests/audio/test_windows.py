@@ -99,8 +99,8 @@ def test_both_edges_of_a_joint_are_discarded() -> None:
     plan = Plan.of(10 * FRAME, FRAME, 0.5)
     for index in range(plan.count - 1):
         first, last = plan.joint(index)
-        assert first - plan.start(index + 1) >= 10_000
-        assert plan.start(index) + FRAME - last >= 10_000
+        assert first - plan.start(index + 1) >= 7_200
+        assert plan.start(index) + FRAME - last >= 7_200
 
 
 def test_assembling_holds_two_windows_and_asks_once_for_each() -> None:
