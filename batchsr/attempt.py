@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -107,6 +108,7 @@ def _provenance(job: Job, backend: Backend) -> dict[str, Any]:
             "attempts": job.attempts,
             "claim": job.claim_seq,
             "worker": job.worker,
+            **json.loads(job.provenance or "{}"),
         }
     }
 

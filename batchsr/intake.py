@@ -140,11 +140,13 @@ def to_job(found: Found, request: Request) -> NewJob:
         size_bytes=status.st_size,
         mtime_ns=status.st_mtime_ns,
         inode=status.st_ino,
+        device=os.lstat(found.path).st_dev,  # of the name's own file system, also where it is a link
         frames=info.frames if info else None,
         sample_rate=info.sample_rate if info else None,
         channels=info.channels if info else None,
         audio_s=info.duration_s if info else None,
         note=note,
+        provenance=request.provenance,
     )
 
 

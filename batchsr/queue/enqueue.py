@@ -211,6 +211,7 @@ class _Intake:
                 "channels": job.channels,
                 "audio_s": job.audio_s,
                 "note": stored_text(job.note),
+                "provenance": job.provenance,
                 "created_at": self._now,
                 "changed_at": self._now,
             }

@@ -73,6 +73,8 @@ class NewJob:
     channels: int | None = None
     audio_s: float | None = None
     note: str = ""
+    provenance: str = ""
+    """JSON object of where the settings came from (profile, manifest, notes); not part of what makes a job the same."""
 
     @property
     def dedupe_key(self) -> str:
@@ -171,6 +173,7 @@ class Job:
     error_code: str | None
     error: str | None
     note: str
+    provenance: str
     source_sha256: str | None
     output_sha256: str | None
     output_bytes: int | None
@@ -205,6 +208,8 @@ class Job:
         return values | {
             "state": str(self.state),
             "settings": json.loads(self.settings),
+            "settings_sha256": hashlib.sha256(self.settings.encode()).hexdigest(),
+            "provenance": json.loads(self.provenance or "{}"),
             "rtf": self.rtf,
             "created_at": iso(self.created_at),
             "started_at": iso(self.started_at),

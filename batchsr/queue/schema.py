@@ -80,6 +80,7 @@ CREATE TABLE jobs (
     run_boot TEXT,
     error_code TEXT, error TEXT,
     note TEXT NOT NULL DEFAULT '',
+    provenance TEXT NOT NULL DEFAULT '' CHECK (provenance = '' OR json_valid(provenance)),
     source_sha256 TEXT, output_sha256 TEXT, output_bytes INTEGER, windows_resumed INTEGER, clipped_samples INTEGER,
     report TEXT,
     created_at REAL NOT NULL, started_at REAL, finished_at REAL,
