@@ -9,17 +9,19 @@ stream at 48 kHz to a stream at 48 kHz.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from batchsr.audio import files
+from batchsr.audio.channels import Alikeness, mix_down
 from batchsr.audio.cutoff import BandLevels, Cutoff, find_cutoff
 from batchsr.audio.filters import Crossover, condition
+from batchsr.audio.loudness import LoudnessMeter
 from batchsr.audio.resample import resample_blocks
-from batchsr.audio.windows import Block
+from batchsr.audio.seams import SeamMeter
+from batchsr.audio.windows import Block, Plan
 from batchsr.profile import Settings
 
 
@@ -61,13 +63,14 @@ class Recording:
             return Treatment(lowpass_hz, None, bypass)
         return Treatment(lowpass_hz, Crossover.below(band_hz, self.info.sample_rate, exact=exact))
 
-    def programme(self, *, listen: Callable[[Block], None] = lambda _: None) -> Generator[Block, None, None]:
-        """The recording at 48 kHz, (n, channels). `listen` hears each block as read, at its own rate."""
+    def programme(self, ear: Ear | None = None) -> Generator[Block, None, None]:
+        """The recording at 48 kHz, (n, channels), heard by `ear` on the way."""
         with files.Source.open(self.path) as source:
-            blocks = _heard(source.blocks(), listen)
+            blocks = source.blocks() if ear is None else _heard(source.blocks(), ear.hear_source)
             if self.settings.channels == "mono":
-                blocks = (block.mean(axis=1, keepdims=True, dtype=np.float32) for block in blocks)
-            yield from resample_blocks(blocks, self.info.sample_rate, self.info.frames)
+                blocks = mix_down(blocks)
+            programme = resample_blocks(blocks, self.info.sample_rate, self.info.frames)
+            yield from programme if ear is None else _heard(programme, ear.hear_programme)
 
     def conditioned(self, treatment: Treatment) -> Iterator[Block]:
         """What the model hears, at 48 kHz."""
@@ -81,21 +84,54 @@ class Recording:
 
 
 class Ear:
-    """Listens to a recording while it passes by, for the record: its band and its peak."""
+    """Listens to a restoration while it passes by, for the record: band, levels, channels, seams."""
 
-    def __init__(self, rate_hz: int) -> None:
-        self._levels = BandLevels(rate_hz)
-        self.peak = 0.0
+    def __init__(self, recording: Recording, plan: Plan) -> None:
+        self._source = BandLevels(recording.info.sample_rate)
+        self._channels = Alikeness(recording.info.channels)
+        self._before = LoudnessMeter(recording.channels)
+        self._after = LoudnessMeter(recording.channels)
+        self._seams = SeamMeter(plan.borders())
 
-    def __call__(self, block: Block) -> None:
-        """Hear one block (n, C) at the recording's own rate."""
-        self._levels.add(block)
-        self.peak = max(self.peak, float(np.abs(block).max(initial=0.0)))
+    def hear_source(self, block: Block) -> None:
+        """One block (n, C) of the recording at its own rate."""
+        self._source.add(block)
+        self._channels.add(block)
 
-    def band(self) -> dict[str, Any]:
-        """Where the recording's band ends and by what that was found, JSON-able."""
-        cutoff = self._levels.cutoff()
-        return {"cutoff_hz": cutoff.hz and round(cutoff.hz, 1), "found_by": cutoff.how, "nyquist_hz": cutoff.nyquist_hz}
+    def hear_programme(self, block: Block) -> None:
+        """One block (n, channels) of the recording at 48 kHz."""
+        self._before.add(block)
+
+    def hear_output(self, block: Block) -> None:
+        """One block (n, channels) of the output at 48 kHz, before it is written."""
+        self._after.add(block)
+        self._seams.add(block)
+
+    def source(self) -> dict[str, Any]:
+        """What was heard of the recording, JSON-able."""
+        cutoff = self._source.cutoff()
+        return {
+            "band": {
+                "cutoff_hz": cutoff.hz and round(cutoff.hz, 1),
+                "found_by": cutoff.how,
+                "nyquist_hz": cutoff.nyquist_hz,
+            },
+            **_levels(self._before),
+            "dual_mono": self._channels.dual_mono,
+            "silent_channels": [number for number, silent in enumerate(self._channels.silent) if silent],
+        }
+
+    def output(self) -> dict[str, Any]:
+        """What was heard of the output, JSON-able."""
+        self._seams.finish()
+        return {**_levels(self._after), "seams": dataclasses.asdict(self._seams.result)}
+
+
+def _levels(meter: LoudnessMeter) -> dict[str, Any]:
+    return {
+        "peak_dbfs": round(20 * math.log10(meter.peak), 2) if meter.peak > 0 else None,
+        "loudness_lufs": None if meter.lufs is None else round(meter.lufs, 2),
+    }
 
 
 def _heard(blocks: Iterable[Block], listen: Callable[[Block], None]) -> Iterator[Block]:

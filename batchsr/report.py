@@ -8,6 +8,7 @@ import functools
 import html
 import io
 import json
+import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
@@ -35,15 +36,16 @@ def sidecar_path(output: Path) -> Path:
 def sidecar(
     task: Task, info: SourceInfo, plan: Plan, restored: Restored, treatment: Treatment, written: Written
 ) -> dict[str, Any]:
-    """The provenance of one output, JSON-able: what came in, what was done with what, what came out."""
+    """The provenance of one output, JSON-able, as sidecar.schema.json describes it."""
     settings = json.loads(task.settings.to_json())
-    band = written.ear.band()
+    heard = written.ear.source()
+    band = heard["band"]
     crossover = treatment.crossover
     return {
         "schema": SCHEMA,
         "note": _note(band["cutoff_hz"] or band["nyquist_hz"], treatment),
         "source": {
-            "path": str(task.source),
+            "path": os.path.abspath(task.source),
             "sha256": restored.source_sha256,
             "size_bytes": info.size_bytes,
             "modified": _iso(info.mtime_ns / 1e9),
@@ -53,19 +55,18 @@ def sidecar(
             "channels": info.channels,
             "frames": info.frames,
             "duration_s": info.duration_s,
-            "peak": written.ear.peak,
-            "band": band,
+            **heard,
         },
         "output": {
-            "path": str(task.output),
+            "path": os.path.abspath(task.output),
             "sha256": restored.output_sha256,
             "size_bytes": restored.output_bytes,
             "format": task.settings.format,
             "subtype": task.settings.subtype,
             "sample_rate_hz": 48_000,
             "frames": plan.total_samples,
-            "peak": written.writer.peak,
             "clipped_samples": restored.clipped_samples,
+            **written.ear.output(),
         },
         "settings": settings,
         "settings_sha256": task.settings.digest(),

@@ -233,8 +233,8 @@ def _join(
     """Write the windows as they come, cross-faded, to the temporary; beside them the recording itself is read
     once more, for the record and for the band that is kept."""
     settings = recording.settings
-    ear = Ear(recording.info.sample_rate)
-    programme = recording.programme(listen=ear)
+    ear = Ear(recording, plan)
+    programme = recording.programme(ear)
     with (
         closing(programme),
         files.Writer(
@@ -249,6 +249,7 @@ def _join(
         else:
             blocks = keep_band(programme, windows.assemble(plan, gate.read), treatment.crossover)
         for block in blocks:
+            ear.hear_output(block)
             with storage.resource_errors(temporary, "write"):
                 writer.write(block)
             faults.point("assemble.during")

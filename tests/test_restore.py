@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 import soundfile
@@ -267,6 +268,23 @@ def test_the_sidecar_says_what_was_done(tmp_path: Path) -> None:
     assert document["settings"]["overlap"] == 0.02
     assert document["model"] == {"variant": "int4", "revision": "abc"}
     assert document["windows"]["total"] == done.windows_total
+
+
+@pytest.mark.parametrize(
+    "settings", [Settings(), Settings(keep_band=True, channels="mono"), Settings(lowpass="auto", subtype="FLOAT")]
+)
+def test_every_sidecar_follows_the_published_schema(tmp_path: Path, settings: Settings) -> None:
+    schema = json.loads(Path(report.__file__).with_name("sidecar.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    source = sound(tmp_path / "a.wav", 0.5, channels=2)
+    provenance = {"variant": "tiny", "revision": "r", "weights_sha256": "w", "dtype": "float32", "device": "cpu"}
+    done = run(task_for(source, tmp_path / "b.wav", settings=settings, provenance=provenance), FakeModel())
+    document = json.loads(report.sidecar_path(tmp_path / "b.wav").read_text())
+    assert document == done.report
+    assert [error.message for error in validator.iter_errors(document)] == []
+    del document["source"]["sha256"]
+    assert not validator.is_valid(document)
 
 
 def test_a_file_of_the_users_that_has_the_sidecars_name_stays(tmp_path: Path) -> None:
