@@ -76,8 +76,7 @@ def sidecar(
             "kept_below_hz": crossover.pass_hz if crossover else None,
             "synthesised_above_hz": crossover.stop_hz if crossover else None,
         },
-        "model": {key: value for key, value in task.provenance.items() if key not in ("job", "collection")},
-        "collection": task.provenance.get("collection", {}),
+        "model": {key: value for key, value in task.provenance.items() if key != "job"},
         "job": task.provenance.get("job", {}),
         "windows": {
             "total": restored.windows_total,
