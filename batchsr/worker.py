@@ -40,6 +40,7 @@ from batchsr.errors import (
     ClaimLost,
     InputError,
     QueueBusy,
+    QueueError,
     ResourceError,
 )
 from batchsr.queue import Job, Pause, Queue, State, Worker
@@ -171,17 +172,19 @@ class _Run:
 
     def run(self) -> Summary:
         with self._stop:
-            going = True
-            while going and self._stop.signal is None:
-                try:
-                    if self._worker is None:
-                        self._worker = self._queue.join()
-                    going = self._step(self._worker)
-                except (ResourceError, QueueBusy) as e:
-                    self._database_trouble(e)
-            if self._worker is not None:
-                with contextlib.suppress(ResourceError, QueueBusy):  # the next reaper signs it off
-                    self._worker.leave()
+            try:
+                going = True
+                while going and self._stop.signal is None:
+                    try:
+                        if self._worker is None:
+                            self._worker = self._queue.join()
+                        going = self._step(self._worker)
+                    except (ResourceError, QueueBusy) as e:
+                        self._database_trouble(e)
+            finally:
+                if self._worker is not None:
+                    with contextlib.suppress(QueueError, ResourceError):  # the next reaper signs it off
+                        self._worker.leave()
             self._summary.stopped_by = self._stop.signal
         return self._summary
 

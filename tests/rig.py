@@ -1,4 +1,4 @@
-"""What the tests of queue, worker and crashes share with scripts/soak: a fast model, short recordings, processes to kill."""
+"""What the tests of queue and worker share with scripts/soak: a fast model, short recordings, processes to kill."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from batchsr import faults, intake
 from batchsr.profile import Settings
-from batchsr.queue import Backend, Clock, NewJob, Queue
+from batchsr.queue import Backend, Clock, Job, NewJob, Queue
 from batchsr.worker import Silent, Summary, WorkerOptions, run
 
-BACKEND = Backend(variant="fast", revision="r1", weights_sha256="0" * 64, dtype="float32", device="cpu", batch_windows=2)
+BACKEND = Backend("fast", revision="r1", weights_sha256="0" * 64, dtype="float32", device="cpu", batch_windows=2)
 OPTIONS = WorkerOptions(variant="fast", min_free_bytes=0, backoff_s=0.01, backoff_max_s=0.05, poll_s=0.02)
 
 
@@ -94,6 +94,43 @@ class HandClock(Clock):
         self.steady_s += seconds
 
 
+class Told(Silent):
+    """Keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.on_windows: Callable[[Job, int, int], None] = lambda job, done, total: None
+        self.on_paused: Callable[[], None] = lambda: None
+
+    def windows(self, job: Job, done: int, total: int) -> None:
+        self.on_windows(job, done, total)
+
+    def done(self, job: Job) -> None:
+        self.said.append(f"done {job.id}")
+
+    def failed(self, job: Job) -> None:
+        self.said.append(f"{job.state} {job.id} {job.error_code}")
+
+    def retrying(self, job: Job, wait_s: float) -> None:
+        self.said.append(f"retrying {job.id}")
+
+    def released(self, job: Job) -> None:
+        self.said.append(f"released {job.id}")
+
+    def paused(self, reason: str) -> None:
+        self.said.append(f"paused {reason}")
+        self.on_paused()
+
+    def resumed(self) -> None:
+        self.said.append("resumed")
+
+    def waiting(self, reason: str, seconds: float) -> None:
+        self.said.append(f"waiting {reason}")
+
+    def message(self, text: str) -> None:
+        self.said.append(text)
+
+
 def record(path: Path, seconds: float, *, rate_hz: int = 8000, channels: int = 1, seed: int = 0) -> Path:
     """Write a short recording that is loud everywhere (silent windows would not reach the model)."""
     rng = np.random.default_rng(seed)
@@ -113,7 +150,8 @@ def jobs_for(sources: Iterable[Path], out: Path | None = None, **request: Any) -
 def enqueue(db: Path, sources: Iterable[Path], out: Path | None = None, **request: Any) -> list[int]:
     """Put recordings into a queue, and return the jobs' ids."""
     with Queue.open(db) as queue:
-        return [answer.job_id for answer in queue.enqueue(jobs_for(sources, out, **request)) if answer.job_id is not None]
+        answers = list(queue.enqueue(jobs_for(sources, out, **request)))
+    return [answer.job_id for answer in answers if answer.job_id is not None]
 
 
 def new_job(name: str = "a", **values: Any) -> NewJob:
@@ -136,6 +174,13 @@ def work(db: Path, model: FastModel | None = None, options: WorkerOptions = OPTI
         return run(queue, lambda: model or FastModel(), options, more.pop("listener", Silent()), **more)
 
 
+def job_of(db: Path, number: int) -> Job:
+    with Queue.open(db) as queue:
+        job = queue.get(number)
+    assert job is not None
+    return job
+
+
 def fork(child: Callable[[], Any], *, fault: str | None = None, stderr: Path | None = None) -> int:
     """Run `child` in a forked process that ends with 0, or 99 after an exception. `fault` is NAME:N."""
     with warnings.catch_warnings():
@@ -155,7 +200,7 @@ def fork(child: Callable[[], Any], *, fault: str | None = None, stderr: Path | N
             faults._wanted, faults._left = name, int(count)
         result = child()
         code = result if isinstance(result, int) else 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the child must never return into the test
         traceback.print_exc()
     finally:
         sys.stderr.flush()
