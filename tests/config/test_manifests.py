@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rig
 import soundfile
 
 from batchsr import intake, manifest, profile
@@ -176,3 +177,25 @@ def test_an_unknown_profile_in_a_manifest_names_the_known_ones(tmp_path: Path) -
     job = manifest.load(write(tmp_path / "job.toml", 'profile = "speach"\nsources.folders = ["."]'))
     with pytest.raises(ConfigError, match="known profiles"):
         profile.effective(manifest=job)
+
+
+def test_profile_hash_and_notes_reach_row_and_sidecar(tmp_path: Path) -> None:
+
+    rig.record(tmp_path / "in" / "a.wav", 0.2)
+    write(tmp_path / "job.toml", 'notes = "Found in a drawer."\nprofile = "archive"\nsources.folders = ["in"]')
+    job = manifest.load(tmp_path / "job.toml")
+    effective = profile.effective(manifest=job)
+    with Queue.open(tmp_path / "queue.db") as queue:
+        found = [one for one in job.found() if isinstance(one, intake.Found)]
+        list(intake.enqueue(queue, found, job.request(effective)))
+        assert rig.work(tmp_path / "queue.db").done == 1
+        (row,) = queue.jobs()
+    shown = row.to_dict()
+    assert shown["settings_sha256"] == effective.settings.digest()
+    assert shown["provenance"]["profile_sha256"] == effective.profile_sha256
+    sidecar = json.loads((tmp_path / "in" / "a_upsampled.flac.json").read_text())
+    assert sidecar["settings_sha256"] == effective.settings.digest()
+    assert sidecar["job"]["notes"] == "Found in a drawer."
+    assert sidecar["job"]["profile"] == "archive"
+    assert sidecar["job"]["profile_sha256"] == effective.profile_sha256
+    assert sidecar["job"]["manifest"] == "job.toml"

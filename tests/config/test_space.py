@@ -1,0 +1,81 @@
+"""Room is reserved for a file, and for those in hand, before it is begun."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import rig
+
+from batchsr import space, storage
+from batchsr.queue import Job, Queue, State
+
+GB = 10**9
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    """An hour of stereo at 8 kHz, on one file system with its scratch."""
+    source = rig.record(tmp_path / "in" / "a.wav", 0.1)
+    rig.enqueue(tmp_path / "queue.db", [source], tmp_path / "out" / "not yet there")
+    with Queue.open(tmp_path / "queue.db") as queue:
+        (found,) = queue.jobs()
+    return dataclasses.replace(found, frames=3600 * 8000, sample_rate=8000, channels=2)
+
+
+def test_an_hour_of_stereo_needs_its_windows_and_its_output(job: Job) -> None:
+    need = space.need_of(job)
+    assert need.output_bytes == 3600 * 48_000 * 2 * 3
+    hop_s = 5.12 - 0.5
+    assert need.scratch_bytes == pytest.approx(3600 / hop_s * 5.12 * 48_000 * 2 * 4, rel=0.01)
+
+
+def test_mono_and_subtype_and_finished_windows_count(job: Job) -> None:
+    whole = space.need_of(job)
+    settings = job.settings.replace('"all"', '"mono"').replace("PCM_24", "FLOAT")
+    mono = space.need_of(dataclasses.replace(job, settings=settings))
+    assert mono.output_bytes == 3600 * 48_000 * 4
+    assert mono.scratch_bytes == pytest.approx(whole.scratch_bytes / 2, rel=0.01)
+    half = space.need_of(dataclasses.replace(job, windows_done=390))
+    assert half.scratch_bytes == pytest.approx(whole.scratch_bytes / 2, rel=0.01)
+
+
+def test_what_will_fail_or_is_written_needs_nothing(job: Job) -> None:
+    assert space.need_of(dataclasses.replace(job, frames=None)) == space.Need()
+    assert space.need_of(dataclasses.replace(job, state=State.COMMITTING)) == space.Need()
+
+
+def test_a_shortage_is_told_with_its_figures_and_ends_where_the_room_does(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need = sum(dataclasses.astuple(space.need_of(job)))
+    monkeypatch.setattr(storage, "free_bytes", lambda path: need + 2 * GB)
+    assert space.shortage(job, [], tmp_path, 2 * GB) is None
+    short = space.shortage(job, [], tmp_path, 2 * GB + 1)
+    assert short is not None
+    assert "--min-free 2.00 GB" in short
+    assert f"{need / GB:.2f} GB for {job.source}" in short
+
+
+def test_files_in_hand_keep_their_reservation(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need = sum(dataclasses.astuple(space.need_of(job)))
+    monkeypatch.setattr(storage, "free_bytes", lambda path: 2 * need)
+    assert space.shortage(job, [job], tmp_path, 0) is None
+    short = space.shortage(job, [job, job], tmp_path, 0)
+    assert short is not None
+    assert "for the files in hand" in short
+
+
+def test_each_file_system_is_looked_at_by_itself(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shm = Path("/dev/shm")
+    if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system at hand (/dev/shm)")
+    need = space.need_of(job)
+    free = {str(shm): need.scratch_bytes, str(Path(job.output).parent): need.output_bytes}
+    monkeypatch.setattr(storage, "free_bytes", lambda path: free[str(path)])
+    assert space.shortage(job, [], shm, 0) is None
+    free[str(shm)] -= 1
+    short = space.shortage(job, [], shm, 0)
+    assert short is not None
+    assert short.startswith(str(shm))
