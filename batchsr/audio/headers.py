@@ -40,7 +40,7 @@ class Header:
     data_bytes: int = 0
 
 
-class _Bytes:
+class BytesAt:
     """Random access to an open file that leaves its position alone."""
 
     def __init__(self, fd: int, size: int) -> None:
@@ -60,7 +60,7 @@ def inspect(fd: int, size: int) -> Header:
 
     Raises OSError when the file cannot be read.
     """
-    file = _Bytes(fd, size)
+    file = BytesAt(fd, size)
     head = file.at(0, 40)
     for magic, name, parse in _PARSERS:
         if head.startswith(magic):
@@ -68,7 +68,7 @@ def inspect(fd: int, size: int) -> Header:
     return Header("")
 
 
-def chunks(file: _Bytes, start: int, endian: Literal["<", ">"]) -> Iterator[tuple[bytes, int, int]]:
+def chunks(file: BytesAt, start: int, endian: Literal["<", ">"]) -> Iterator[tuple[bytes, int, int]]:
     """(id, first byte of the body, claimed length) of each chunk of a RIFF or IFF file, overrunning ones too."""
     for _ in range(MAX_CHUNKS):
         head = file.at(start, 8)
@@ -79,7 +79,7 @@ def chunks(file: _Bytes, start: int, endian: Literal["<", ">"]) -> Iterator[tupl
         start += 8 + length + (length & 1)
 
 
-def _judge(file: _Bytes, header: Header, frame_bytes: int) -> Header:
+def _judge(file: BytesAt, header: Header, frame_bytes: int) -> Header:
     """Compare the claimed audio with the file's size. `frame_bytes` is 0 where frames have no fixed length."""
     there = max(file.size - header.data_start, 0)
     if header.data_bytes > there:
@@ -93,7 +93,7 @@ def _judge(file: _Bytes, header: Header, frame_bytes: int) -> Header:
     return header
 
 
-def _riff(file: _Bytes, name: str) -> Header:
+def _riff(file: BytesAt, name: str) -> Header:
     head = file.at(0, 12)
     if head[8:12] != b"WAVE":
         return Header("")
@@ -125,7 +125,7 @@ def _unpatched(header: Header) -> Header:
     return dataclasses.replace(header, trouble="unpatched", detail=detail)
 
 
-def _only_chunks(file: _Bytes, start: int, endian: Literal["<", ">"]) -> bool:
+def _only_chunks(file: BytesAt, start: int, endian: Literal["<", ">"]) -> bool:
     """Whether nothing but well-formed chunks lies from `start` to the end: then an empty data chunk is meant so."""
     for key, body, length in chunks(file, start, endian):
         if not all(32 <= c < 127 for c in key) or body + length > file.size:
@@ -134,7 +134,7 @@ def _only_chunks(file: _Bytes, start: int, endian: Literal["<", ">"]) -> bool:
     return file.size - start < 8
 
 
-def _without_data(file: _Bytes, name: str, promised: int) -> Header:
+def _without_data(file: BytesAt, name: str, promised: int) -> Header:
     if promised > file.size:
         return Header(
             name, "cut", f"its header promises {promised:,} bytes, {file.size:,} are there, none of them audio"
@@ -142,7 +142,7 @@ def _without_data(file: _Bytes, name: str, promised: int) -> Header:
     return Header(name, "no_data", "it has no chunk of audio")
 
 
-def _w64(file: _Bytes, name: str) -> Header:
+def _w64(file: BytesAt, name: str) -> Header:
     position = 40  # riff GUID, size, wave GUID
     tag = channels = rate = frame_bytes = 0
     for _ in range(MAX_CHUNKS):
@@ -162,7 +162,7 @@ def _w64(file: _Bytes, name: str) -> Header:
     return _without_data(file, name, promised)
 
 
-def _iff(file: _Bytes, name: str) -> Header:
+def _iff(file: BytesAt, name: str) -> Header:
     head = file.at(0, 12)
     body_key = {b"AIFF": b"SSND", b"AIFC": b"SSND", b"8SVX": b"BODY", b"16SV": b"BODY"}.get(head[8:12])
     if body_key is None:
@@ -186,7 +186,7 @@ def _iff(file: _Bytes, name: str) -> Header:
     return _without_data(file, name, struct.unpack(">I", head[4:8])[0] + 8)
 
 
-def _au(file: _Bytes, name: str) -> Header:
+def _au(file: BytesAt, name: str) -> Header:
     head = file.at(0, 24)
     if len(head) < 24:
         return Header(name, "cut", "it ends inside its header")
@@ -198,7 +198,7 @@ def _au(file: _Bytes, name: str) -> Header:
     return _unpatched(header) if not length and there else _judge(file, header, frame_bytes)
 
 
-def _caf(file: _Bytes, name: str) -> Header:
+def _caf(file: BytesAt, name: str) -> Header:
     position, rate, channels, frame_bytes = 8, 0, 0, 0
     for _ in range(MAX_CHUNKS):
         head = file.at(position, 12)
@@ -222,7 +222,7 @@ def _caf(file: _Bytes, name: str) -> Header:
     return Header(name, "cut", "it ends before its audio begins")
 
 
-def _nist(file: _Bytes, name: str) -> Header:
+def _nist(file: BytesAt, name: str) -> Header:
     lines = file.at(0, 1024).decode("latin-1").splitlines()
     fields = {part[0]: part[2] for line in lines if len(part := line.split(None, 2)) == 3 and part[1] == "-i"}
     try:
@@ -233,7 +233,7 @@ def _nist(file: _Bytes, name: str) -> Header:
     return _judge(file, Header(name, None, "", None, channels, None, start, frames * channels * sample_bytes), 0)
 
 
-def _flac(file: _Bytes, name: str) -> Header:
+def _flac(file: BytesAt, name: str) -> Header:
     position = 4
     frames = rate = channels = 0
     for _ in range(MAX_CHUNKS):
@@ -256,7 +256,7 @@ def _flac(file: _Bytes, name: str) -> Header:
     return _unpatched(header) if synced else dataclasses.replace(header, trouble="no_frames")
 
 
-def _ogg(file: _Bytes, name: str) -> Header:
+def _ogg(file: BytesAt, name: str) -> Header:
     """The last page has to be whole and to carry the flag that ends the stream."""
     offset = max(file.size - _OGG_TAIL_BYTES, 0)
     tail = file.at(offset, _OGG_TAIL_BYTES)
@@ -284,7 +284,7 @@ def _finds(text: bytes, word: bytes) -> Iterator[int]:
         position = text.find(word, position + 1)
 
 
-_PARSERS: Final[tuple[tuple[bytes, str, Callable[[_Bytes, str], Header]], ...]] = (
+_PARSERS: Final[tuple[tuple[bytes, str, Callable[[BytesAt, str], Header]], ...]] = (
     (b"RIFF", "WAV", _riff),
     (b"RIFX", "RIFX", _riff),
     (b"RF64", "RF64", _riff),

@@ -208,6 +208,15 @@ def open_decoder(fd: int) -> soundfile.SoundFile:
     return soundfile.SoundFile(fd, closefd=False)
 
 
+def texts_of(fd: int) -> dict[str, str]:
+    """The texts that libsndfile finds in an open file, by its names; none where it cannot open it."""
+    try:
+        with open_decoder(fd) as decoder:
+            return dict(decoder.copy_metadata())
+    except soundfile.LibsndfileError:
+        return {}
+
+
 def _check_limits(name: str, rate_hz: int | None, channels: int | None) -> None:
     low, high = RATE_LIMITS_HZ
     if rate_hz is not None and not low <= rate_hz <= high:

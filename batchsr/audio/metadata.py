@@ -1,0 +1,267 @@
+"""What a recording says about itself: read from any container, carried into the output, and never lost silently.
+
+Broadcast chunks and LIST/INFO are read here; Vorbis comments and ID3 by tinytag (MIT-licensed; mutagen would
+bind the project to the GPL). Metadata that is broken is reported, not raised: the sound is worth more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, BinaryIO, Final, Literal
+
+import tinytag
+
+from batchsr.audio import broadcast, foreign, headers, probe
+from batchsr.audio.broadcast import Marker
+from batchsr.audio.windows import SAMPLE_RATE_HZ
+from batchsr.audio.writer import Embedded
+
+# LIST/INFO's names and ours.
+_INFO: Final = MappingProxyType(
+    {
+        b"INAM": "title",
+        b"IART": "artist",
+        b"IPRD": "album",
+        b"ICRD": "date",
+        b"IGNR": "genre",
+        b"ICMT": "comment",
+        b"ICOP": "copyright",
+        b"ITRK": "tracknumber",
+        b"ISFT": "software",
+        b"IMUS": "composer",
+        b"IENG": "engineer",
+        b"ITCH": "technician",
+        b"IKEY": "keywords",
+        b"ISBJ": "subject",
+        b"ISRC": "source",
+        b"ISRF": "source_form",
+        b"IMED": "medium",
+        b"ILNG": "language",
+        b"IARL": "archival_location",
+        b"ICMS": "commissioned",
+    }
+)
+_INFO_ID: Final = MappingProxyType({name: key for key, name in _INFO.items()})
+# What libsndfile writes into each container. It would add its own name to `software`.
+_ALL_TAGS: Final = ("title", "artist", "album", "date", "genre", "comment", "copyright", "license", "tracknumber")
+_TAGS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {"flac": _ALL_TAGS, "ogg": _ALL_TAGS, "caf": _ALL_TAGS, "aiff": ("title", "artist", "comment"), "w64": ()}
+)
+_TINYTAG: Final = MappingProxyType({"year": "date", "track": "tracknumber"})
+# About the file that is left behind, not about the recording.
+_NOT_TEXT: Final = (
+    "encoder",
+    "encoder_settings",
+    "filename",
+    "filesize",
+    "mime_type",
+    "duration",
+    "bitrate",
+    "samplerate",
+    "channels",
+    "bitdepth",
+)
+# Chunks that are about the layout of the file itself.
+_LAYOUT: Final = (
+    b"fmt ",
+    b"data",
+    b"fact",
+    b"ds64",
+    b"JUNK",
+    b"junk",
+    b"PAD ",
+    b"FLLR",
+    b"PEAK",
+    b"FVER",
+    b"COMM",
+    b"SSND",
+)
+_AIFF_TEXTS: Final = MappingProxyType({b"NAME": "title", b"AUTH": "artist", b"(c) ": "copyright", b"ANNO": "comment"})
+_LARGEST_CHUNK_BYTES: Final = 16 * 2**20
+_LONGEST_TAG: Final = 2_000  # libsndfile keeps all texts of a header in one small buffer
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Metadata:
+    """What a recording says about itself."""
+
+    texts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """title, artist, date... and whatever other names the container has."""
+    bext: bytes | None = None
+    ixml: bytes | None = None
+    markers: tuple[Marker, ...] = ()
+    channel_mask: int | None = None
+    unread: tuple[str, ...] = ()
+    """What is there and is not understood: chunks by name, pictures, broken tags."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON types, for the sidecar, where what the output cannot hold still stands."""
+        found: dict[str, Any] = {"texts": dict(self.texts), "unread": list(self.unread)}
+        if self.bext is not None:
+            found["bext"] = dict(broadcast.bext_fields(self.bext))
+        if self.ixml is not None:
+            found["ixml"] = broadcast.text(self.ixml)
+        if self.markers:
+            found["markers"] = [dataclasses.asdict(marker) for marker in self.markers]
+        return found
+
+
+def read(path: Path) -> Metadata:
+    """The metadata of a file that `probe` has accepted. Raises an InputError only when it cannot be opened."""
+    fd, status = probe.open_regular(path)
+    with os.fdopen(fd, "rb") as file:
+        container = headers.inspect(fd, status.st_size).container
+        found, has_id3 = Metadata(), True
+        if container in ("WAV", "RF64", "BW64", "AIFF"):
+            found, has_id3 = _from_chunks(headers.BytesAt(fd, status.st_size), ">" if container == "AIFF" else "<")
+        texts, unread = _tags(file) if has_id3 else ({}, ())
+        unread = (*unread, *foreign.parts_left_behind(fd, status.st_size, container))
+    # What was read here is better: tinytag cuts and reinterprets.
+    return dataclasses.replace(found, texts=MappingProxyType({**texts, **found.texts}), unread=(*found.unread, *unread))
+
+
+def _tags(file: BinaryIO) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Vorbis comments, ID3 and the like: (texts, what is there besides)."""
+    try:
+        tag = tinytag.TinyTag.get(file_obj=file, duration=False, image=True)
+    except tinytag.UnsupportedFormatError:
+        return probe.texts_of(file.fileno()), ()
+    except (tinytag.TinyTagException, ValueError, LookupError, TypeError, EOFError, OSError, struct.error):
+        return {}, ("tags that are broken",)
+    pictures = sum(len(images) for images in tag.images.as_dict().values())
+    return _texts_of(tag), (f"{pictures} pictures",) if pictures else ()
+
+
+def _texts_of(tag: tinytag.TinyTag) -> dict[str, str]:
+    texts = {}
+    for name, values in tag.as_dict().items():
+        if name in _NOT_TEXT:
+            continue
+        joined = "; ".join(str(value).strip("\0 ") for value in (values if isinstance(values, list) else [values]))
+        if joined:
+            texts[_TINYTAG.get(name, name)] = joined
+    return texts
+
+
+def _from_chunks(file: headers.BytesAt, endian: Literal["<", ">"]) -> tuple[Metadata, bool]:
+    """What the chunks of a WAV or AIFF file say, and whether there is ID3 among them."""
+    has_id3 = False
+    texts: dict[str, str] = {}
+    unread: list[str] = []
+    bext = ixml = None
+    cue = adtl = b""
+    markers: tuple[Marker, ...] = ()
+    mask = None
+    for key, start, length in headers.chunks(file, 12, endian):
+        name = key.decode("latin-1").strip()
+        if key == b"fmt " and length >= 40:
+            tag, mask_bits = struct.unpack(endian + "H18xI", file.at(start, 24))
+            mask = mask_bits if tag == 0xFFFE else None
+        if key in _LAYOUT or not all(32 <= c < 127 for c in key):
+            continue
+        if start + length > file.size or length > _LARGEST_CHUNK_BYTES:
+            unread.append(f"chunk {name} (cut or too large)")
+            continue
+        body = file.at(start, length)
+        if key == b"bext":
+            bext = body
+        elif key == b"iXML":
+            ixml = body.rstrip(b"\0")
+        elif key == b"cue ":
+            cue = body
+        elif key == b"LIST" and body[:4] == b"INFO":
+            texts |= _info(body[4:], unread)
+        elif key == b"LIST" and body[:4] == b"adtl":
+            adtl = body[4:]
+        elif key == b"MARK":
+            markers = tuple(_aiff_markers(body))
+        elif key in _AIFF_TEXTS:
+            texts[_AIFF_TEXTS[key]] = broadcast.text(body)
+        elif key in (b"id3 ", b"ID3 "):
+            has_id3 = True
+        else:
+            unread.append(f"chunk {name}")
+    markers = markers or broadcast.read_markers(cue, adtl)
+    texts = {name: value for name, value in texts.items() if value}
+    return Metadata(texts, bext, ixml, markers, mask, tuple(unread)), has_id3
+
+
+def _info(body: bytes, unread: list[str]) -> dict[str, str]:
+    texts = {}
+    for key, raw in broadcast.sub_chunks(body):
+        if key in _INFO:
+            texts[_INFO[key]] = broadcast.text(raw)
+        else:
+            unread.append(f"INFO {key.decode('latin-1')}: {broadcast.text(raw)}")
+    return texts
+
+
+def _aiff_markers(body: bytes) -> Iterator[Marker]:
+    at = 2
+    while at + 7 <= len(body):
+        number, sample, length = struct.unpack(">HIB", body[at : at + 7])
+        yield Marker(number, sample, broadcast.text(body[at + 7 : at + 7 + length]))
+        at += 7 + length + (1 - length % 2)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Carried:
+    """What goes into the output, and what does not."""
+
+    embedded: Embedded
+    lost: tuple[str, ...]
+    """One line each, for the report."""
+
+
+def carry_over(
+    metadata: Metadata, *, form: str, subtype: str, channels: int, source_rate_hz: int, program: str
+) -> Carried:
+    """Bring metadata to an output of 48 kHz in the container `form` (a key of `SUBTYPES`).
+
+    `program` is what the coding history names: the program, its version and the model.
+    """
+    lost = list(metadata.unread)
+    mask = metadata.channel_mask
+    if mask is not None and mask.bit_count() != channels:
+        mask = None
+    if form == "wav":
+        chunks, more = _wav_chunks(metadata, subtype, channels, source_rate_hz, program)
+        return Carried(Embedded(chunks=chunks, channel_mask=mask), (*lost, *more))
+    tags = {name: value for name, value in metadata.texts.items() if name in _TAGS[form] and len(value) <= _LONGEST_TAG}
+    lost += [f"{name}: {value}" for name, value in metadata.texts.items() if name not in tags]
+    if metadata.bext is not None:
+        lost += [f"bext {name}: {value}" for name, value in broadcast.bext_fields(metadata.bext).items()]
+    lost += ["iXML"] if metadata.ixml is not None else []
+    lost += [f"{len(metadata.markers)} markers"] if metadata.markers else []
+    return Carried(Embedded(tags=MappingProxyType(tags)), tuple(lost))
+
+
+def _wav_chunks(
+    metadata: Metadata, subtype: str, channels: int, source_rate_hz: int, program: str
+) -> tuple[tuple[tuple[bytes, bytes], ...], list[str]]:
+    bits = {"PCM_16": 16, "PCM_24": 24}.get(subtype, 32)
+    chunks: list[tuple[bytes, bytes]] = []
+    lost: list[str] = []
+    if metadata.bext is not None:
+        mode = {1: "mono", 2: "stereo"}.get(channels, "multitrack")
+        history = f"A=PCM,F={SAMPLE_RATE_HZ},W={bits},M={mode},T={program.replace(',', ';')}"
+        body, lost = broadcast.rescale_bext(metadata.bext, source_rate_hz, history)
+        chunks.append((b"bext", body))
+    if metadata.ixml is not None:
+        chunks.append((b"iXML", broadcast.rescale_ixml(metadata.ixml, source_rate_hz, bits)))
+    info = b""
+    for name, value in sorted(metadata.texts.items()):
+        if name in _INFO_ID:
+            raw = value.encode("utf-8", "replace") + b"\0"
+            info += _INFO_ID[name] + struct.pack("<I", len(raw)) + raw + b"\0" * (len(raw) & 1)
+        else:
+            lost.append(f"{name}: {value}")
+    if info:
+        chunks.append((b"LIST", b"INFO" + info))
+    markers, more = broadcast.write_markers(metadata.markers, source_rate_hz)
+    return (*chunks, *markers), lost + more
