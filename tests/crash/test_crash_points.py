@@ -1,0 +1,223 @@
+"""The process ends with SIGKILL at every named point, again and again; the next worker makes it right.
+
+Each point is hit at least 20 times, the ones in a file's windows at 20 different windows. After every kill
+no name shows anything but a whole output; in the end every output has the bytes of an uninterrupted run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import rig
+from rig import job_of
+from sqlite_utils import Database
+
+from batchsr import faults, storage, upkeep
+from batchsr.queue import LIVE, Queue, State, schema
+
+TIMES = 20
+WINDOW_POINTS = ("slot.before_write", "slot.after_write", "slot.after_fsync", "slot.after_row", "assemble.during")
+JOB_POINTS = (
+    "claim.after",
+    "committing.before",
+    "committing.after",
+    "rename.before",
+    "rename.after",
+    "folder_fsync.before",
+    "folder_fsync.after",
+    "done.before",
+    "done.after",
+)
+OTHER_POINTS = ("migration.during", "enqueue.during", "reaper.during")
+
+
+def test_every_point_is_tried_here() -> None:
+    assert {*WINDOW_POINTS, *JOB_POINTS, *OTHER_POINTS} == set(faults.POINTS)
+
+
+class Bench:
+    """One recording, a queue, and an account of the windows computed."""
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        self.db, self.out = folder / "queue.db", folder / "out"
+        self.source = rig.record(folder / "in" / "a.wav", seconds)
+        self._account = folder / "windows.jsonl"
+        peace = folder / "peace"
+        rig.enqueue(folder / "peace.db", [self.source], peace)
+        assert rig.work(folder / "peace.db").done == 1
+        self.expected = storage.sha256(peace / "a_upsampled.wav")
+        self.rounds = 0
+
+    def enqueue(self) -> int:
+        """The recording once more, to another folder."""
+        self.rounds += 1
+        (number,) = rig.enqueue(self.db, [self.source], self.out / str(self.rounds))
+        return number
+
+    def work_and_die(self, fault: str) -> bool:
+        """A worker that dies at `fault`. False if it got done without coming by there so often."""
+        code = rig.wait(rig.fork(self._work, fault=fault))
+        assert code in (0, -signal.SIGKILL)
+        for path in self.out.rglob("*.wav"):
+            if not path.name.startswith("."):
+                assert storage.sha256(path) == self.expected, "a name showed something else than a whole output"
+        return code != 0
+
+    def finish(self) -> None:
+        """A worker in peace, after a person retried what was quarantined."""
+        with Queue.open(self.db) as queue:
+            queue.reap()
+            queue.retry()
+        rig.work(self.db, rig.FastModel())
+        with Queue.open(self.db) as queue:
+            assert not any(queue.counts()[state] for state in (*LIVE, State.FAILED, State.QUARANTINED))
+
+    def _work(self) -> None:
+        def called(indices: Sequence[int]) -> None:
+            fd = os.open(self._account, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            os.write(fd, json.dumps([rig_listener.job, sorted(set(indices))]).encode() + b"\n")
+            os.close(fd)
+
+        rig_listener = Remembering()
+        rig.work(self.db, rig.FastModel(calls=called), listener=rig_listener)
+
+    def redone(self) -> int:
+        """Windows that were computed more than once."""
+        computed: list[tuple[int, int]] = []
+        if self._account.exists():
+            for line in self._account.read_text().splitlines():
+                job, indices = json.loads(line)
+                computed += [(job, index) for index in indices]
+        return len(computed) - len(set(computed))
+
+
+class Remembering(rig.Told):
+    job = 0
+
+    def claimed(self, job: rig.Job) -> None:
+        self.job = job.id
+
+
+def judge(bench: Bench, kills: int) -> None:
+    """What must hold in the end."""
+    with Queue.open(bench.db) as queue:
+        assert queue.check() == []
+        for job in queue.jobs():
+            assert (job.state, job.output_sha256) == (State.DONE, bench.expected)
+            assert sum(event["new"] == "done" for event in queue.events(job.id)) == 1
+        assert {verdict.verdict for verdict in upkeep.verify(queue)} == {"ok"}
+        upkeep.collect_garbage(queue)
+        assert list(queue.scratch_folder.iterdir()) == []
+        assert list(bench.out.rglob(storage.TEMPORARY_PREFIX + "*")) == []
+    assert bench.redone() <= rig.BACKEND.batch_windows * kills
+
+
+@pytest.mark.parametrize("point", WINDOW_POINTS)
+def test_a_kill_at_any_window_costs_at_most_one_batch(tmp_path: Path, point: str) -> None:
+    seconds = 1.3 if point in ("slot.before_write", "slot.after_write", "assemble.during") else 2.2
+    bench = Bench(tmp_path, seconds)
+    kills = 0
+    for nth in range(1, 60):
+        number = bench.enqueue()
+        if not bench.work_and_die(f"{point}:{nth}"):
+            assert nth > TIMES, f"{point} was passed only {nth - 1} times"
+            break
+        kills += 1
+        bench.finish()
+        assert job_of(bench.db, number).attempts >= 1
+        if kills >= TIMES:
+            break
+    assert kills >= TIMES
+    judge(bench, kills)
+
+
+@pytest.mark.parametrize("point", JOB_POINTS)
+def test_a_kill_around_claim_commit_and_rename_loses_and_doubles_nothing(tmp_path: Path, point: str) -> None:
+    bench = Bench(tmp_path, seconds=0.25)
+    kills = 0
+    while kills < TIMES:
+        bench.enqueue()
+        for again in range(1 + kills % 3):  # up to three times in a row at the same job
+            kills += bench.work_and_die(f"{point}:1")
+            if again:
+                with Queue.open(bench.db) as queue:
+                    queue.retry()
+        bench.finish()
+    judge(bench, kills)
+
+
+def test_a_kill_in_the_reaper_leaves_the_job_to_the_next_one(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, seconds=0.25)
+    kills = 0
+    while kills < TIMES:
+        number = bench.enqueue()
+        assert bench.work_and_die("slot.after_row:2")
+        assert bench.work_and_die("reaper.during:1")
+        with Queue.open(bench.db) as queue:
+            job = queue.get(number)
+            assert (job.state, job.crashes) == (State.RUNNING, 0), "all of the reaper's transaction or nothing"
+        kills += 1
+        bench.finish()
+    judge(bench, 2 * kills)
+
+
+def test_a_kill_in_a_bulk_enqueue_takes_in_whole_chunks_and_repeating_it_completes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batchsr.queue.enqueue._CHUNK", 50)
+    jobs = [rig.new_job(str(number)) for number in range(110)]
+
+    def child(db: Path) -> None:
+        with Queue.open(db) as queue:
+            list(queue.enqueue(jobs))
+
+    for time in range(TIMES):
+        db = tmp_path / f"{time}.db"
+        chunk = 1 + time % 3
+        assert rig.wait(rig.fork(lambda db=db: child(db), fault=f"enqueue.during:{chunk}")) == -signal.SIGKILL
+        with Queue.open(db) as queue:
+            assert queue.counts()["queued"] == 50 * (chunk - 1)
+            outcomes = [str(answer.outcome) for answer in queue.enqueue(jobs)]
+            assert outcomes.count("already queued") == 50 * (chunk - 1)
+            assert queue.counts()["queued"] == 110
+            assert queue.check() == []
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_kill_in_a_migration_leaves_the_version_before_it(
+    tmp_path: Path, existing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = type(schema.migrations)("batchsr")
+    later._migrations = [*schema.migrations._migrations]
+
+    @later()
+    def add_colour(db: Database) -> None:
+        db.table("jobs").add_column("colour", str)
+
+    def upgrade() -> None:
+        if existing:
+            schema.migrations, schema.VERSION = later, schema.VERSION + 1  # type: ignore[misc]
+        Queue.open(db).close()
+
+    for time in range(TIMES // 2):
+        db = tmp_path / str(time) / "queue.db"
+        if existing:
+            with Queue.open(db) as queue:
+                list(queue.enqueue([rig.new_job()]))
+        assert rig.wait(rig.fork(upgrade, fault="migration.during:1")) == -signal.SIGKILL
+        with Queue.open(db) as queue:
+            assert queue.counts()["queued"] == int(existing)
+            assert "colour" not in queue._store.db.table("jobs").columns_dict
+            assert queue.check() == []
+        assert len(list(db.parent.glob("*.backup-schema1-*"))) == int(existing)
+        assert rig.wait(rig.fork(upgrade)) == 0
+        if existing:
+            monkeypatch.setattr(schema, "VERSION", 2)
+            with Queue.open(db) as queue:
+                assert "colour" in queue._store.db.table("jobs").columns_dict
+            monkeypatch.undo()
