@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,8 @@ from batchsr.queue import TERMINAL, Job, Outcome, Queue, State
 from batchsr.settle import Look, Ripe, look
 from batchsr.watcher import Scope, Watcher
 
-_ASK_AT_ONCE: Final = 1000  # jobs whose state is asked for in one tick
+_ASK_AT_ONCE: Final = 1000  # jobs whose state is asked for in one query
+_ASK_SHARE: Final = 20  # asking takes at most a twentieth of the time, however long the queue is
 _NOT_NOW: Final = (QueueError, ResourceError, TransientError)
 
 
@@ -63,6 +65,7 @@ class HotFolder:
         self._job_of: dict[str, int] = {}
         self._open: dict[int, tuple[str, Look]] = {}  # jobs whose sources wait to be moved or listed
         self._counts: tuple[int, ...] = ()
+        self._look_again_s = 0.0
         self._listed: dict[str, set[bytes]] = {}
         self._complaint = ""
 
@@ -126,7 +129,10 @@ class HotFolder:
             self._say(f"{path} was removed or renamed before its turn: job {job_id} is cancelled")
 
     def _look_after(self) -> None:
+        if (began_s := time.monotonic()) < self._look_again_s:
+            return
         counts = self._queue.counts()
+        self._look_again_s = began_s + _ASK_SHARE * (time.monotonic() - began_s)
         state = tuple(counts[name] for name in TERMINAL)
         if state == self._counts:
             return

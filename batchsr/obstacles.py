@@ -20,21 +20,16 @@ RESOURCE_ERRNOS: Final = frozenset(
 """OSErrors that are about the machine, wherever they come from."""
 
 
-def shortage(folders: list[Path], min_free_bytes: float) -> str | None:
-    """Which file system has less than `min_free_bytes` free, in words; None if none."""
-    for folder in folders:
-        free_bytes = storage.free_bytes(folder)
-        if free_bytes < min_free_bytes:
-            return f"{folder} has {free_bytes / 1e9:.2f} GB free, less than --min-free {min_free_bytes / 1e9:.2f} GB"
-    return None
-
-
 def is_over(pause: Pause, min_free_bytes: float, tag: str) -> bool:
-    """Whether what paused the queue is gone: every probe can be written to (or, for a lost share, read) again."""
+    """Whether what paused the queue is gone: every probe can be written to (or, for a lost share, read) again.
+
+    Whether there is room for the next file as well is the caller's to ask (batchsr.space).
+    """
     if pause.kind == "source":
         return all(_is_mounted(Path(probe)) for probe in pause.probes)
     folders = [Path(probe) for probe in pause.probes]
-    return shortage(folders, min_free_bytes) is None and all(_can_write(folder, tag) for folder in folders)
+    roomy = all(storage.free_bytes(folder) >= min_free_bytes for folder in folders)
+    return roomy and all(_can_write(folder, tag) for folder in folders)
 
 
 def source_folder_is_gone(job: Job, error: Exception) -> bool:

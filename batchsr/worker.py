@@ -30,7 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
-from batchsr import obstacles
+from batchsr import obstacles, space
 from batchsr.attempt import Attempt, Interrupted, RestoreFn, backend_of
 from batchsr.errors import (
     EXIT_BUSY,
@@ -214,17 +214,28 @@ class _Run:
                 return self._wait("every job left waits for its next try", due_s)
             return options.stay and self._wait("nothing to do", options.poll_s)
         if (pause := self._queue.paused()) is not None:
-            return self._sit_out(pause)
+            return self._sit_out(pause, following)
         if self._model is None:
             self._model = self._load_model()
-        folders = [Path(following.output).parent, self._queue.scratch_folder]
-        if (short := obstacles.shortage(folders, options.min_free_bytes)) is not None:
+        if (short := self._shortage(following)) is not None:
+            folders = [Path(following.output).parent, self._queue.scratch_folder]
             self._queue.pause(short, "resource", [str(folder) for folder in folders])
             return True
         job = self._queue.claim(worker, backend_of(options.variant, self._model))
         if job is not None:
             self._work_on(job, self._model)
         return True
+
+    def _shortage(self, following: Job) -> str | None:
+        """Why there is no room for this job beside those in hand; a claim in the same moment is for ENOSPC to find."""
+        frame_samples = self._model.frame_samples if self._model is not None else space.FRAME_SAMPLES
+        return space.shortage(
+            following,
+            self._queue.in_hand(),
+            self._queue.scratch_folder,
+            self._options.min_free_bytes,
+            frame_samples=frame_samples,
+        )
 
     def _reap(self) -> None:
         for job in self._queue.reap():
@@ -309,7 +320,7 @@ class _Run:
                 continue
             return
 
-    def _sit_out(self, pause: Pause) -> bool:
+    def _sit_out(self, pause: Pause, following: Job) -> bool:
         """The queue is paused. A person's pause ends the run; otherwise wait, probe, and resume when it is over."""
         if pause.kind == "user":
             if self._options.stay:
@@ -325,7 +336,8 @@ class _Run:
         while left_s > 0 and self._stop.signal is None and self._queue.paused() is not None:
             self._stop.wait(min(left_s, self._options.poll_s))
             left_s -= self._options.poll_s
-        if obstacles.is_over(pause, self._options.min_free_bytes, f"probe-{os.getpid()}"):
+        is_over = obstacles.is_over(pause, self._options.min_free_bytes, f"probe-{os.getpid()}")
+        if is_over and (pause.kind == "source" or self._shortage(following) is None):
             if self._queue.resume(only=pause):
                 self._listener.resumed()
         else:

@@ -17,7 +17,7 @@ from batchsr.cli.app import App, json_option, pass_app, printable, restoration_o
 from batchsr.cli.queueing import variant_name
 from batchsr.companions import Awake, WorkerProcess
 from batchsr.errors import UsageError
-from batchsr.queue import OWNED, Queue
+from batchsr.queue import Queue
 
 _SETTLE_S: Final = 10.0
 _SETTLE_POLLING_S: Final = 30.0
@@ -227,8 +227,7 @@ class _Watch:
 
 
 def _is_working(queue: Queue) -> bool:
-    counts = queue.counts()
-    return any(counts[state] for state in OWNED)
+    return bool(queue.in_hand())
 
 
 def _worker_command(app: App, options: dict[str, Any], variant: str | None) -> list[str]:

@@ -198,6 +198,10 @@ class Queue:
             self._store, states=states, batch=batch, ids=ids, source=source, newest_first=newest_first, limit=limit
         )
 
+    def in_hand(self) -> list[Job]:
+        """The jobs that workers own now."""
+        return queries.in_hand(self._store)
+
     def counts(self, batch: str | None = None) -> dict[str, int]:
         """How many jobs are in each state; every state is there."""
         return {state: int(total["jobs"]) for state, total in self.totals(batch).items()}

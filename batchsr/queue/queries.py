@@ -63,6 +63,11 @@ def get(store: Store, job_id: int) -> Job | None:
     return next(jobs(store, ids=[job_id]), None)
 
 
+def in_hand(store: Store) -> list[Job]:
+    """The jobs that workers own now."""
+    return [to_job(row) for row in store.rows(f"SELECT {COLUMNS} FROM jobs WHERE worker IS NOT NULL")]
+
+
 def totals(store: Store, batch: str | None = None) -> dict[str, dict[str, float]]:
     """For each state, how many jobs, seconds of audio and seconds spent."""
     found: dict[str, dict[str, float]] = {str(state): {"jobs": 0, "audio_s": 0.0, "wall_s": 0.0} for state in State}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,35 @@ def test_each_file_system_is_looked_at_by_itself(job: Job, tmp_path: Path, monke
     short = space.shortage(job, [], shm, 0)
     assert short is not None
     assert short.startswith(str(shm))
+
+
+def test_a_worker_waits_for_the_room_that_the_next_file_needs_and_tells_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db, free, said, resumed = tmp_path / "queue.db", [0], list[str](), list[int]()
+    rig.enqueue(db, [rig.record(tmp_path / "a.wav", 20.0)], tmp_path / "out")
+    with Queue.open(db) as queue:
+        (job,) = queue.jobs()
+    need = sum(dataclasses.astuple(space.need_of(job, frame_samples=4800)))
+    free[0] = need - 1
+    monkeypatch.setattr(storage, "free_bytes", lambda path: free[0])
+
+    class Listens(rig.Silent):
+        def resumed(self) -> None:
+            resumed.append(free[0])
+
+        def paused(self, reason: str) -> None:
+            said.append(reason)
+            if len(said) > 1:
+                return
+            with Queue.open(db) as queue:
+                assert queue.counts()["queued"] == 1
+
+            def free_some() -> None:
+                free[0] = need
+
+            threading.Timer(0.3, free_some).start()
+
+    assert rig.work(db, listener=Listens()).done == 1
+    assert resumed == [need], "the pause does not flap while the room is short"
+    assert "a.wav" in said[0]
