@@ -65,6 +65,7 @@ def load(args: argparse.Namespace, chosen: Any) -> tuple[Any, Any]:
     networks = Networks(config)
     networks.cast(chosen.mlx_dtype())
     mx.eval(networks.parameters())
+    networks.lay_out()
     return networks, config
 
 

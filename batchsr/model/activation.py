@@ -3,6 +3,7 @@
 Most of the vocoder's time goes here, so each backend has its own way to the same numbers:
 
     fused       one kernel on CUDA and Metal, with its own gradient (batchsr.model.kernels)
+    cpu         loops that a C++ compiler vectorises, on two cores (batchsr.model.cpu)
     polyphase   plain MLX operations; the reference, and what is left where the kernel cannot be used
 
 With f the filter, x clamped at its ends (replicate padding) and s the signal at twice the rate:
@@ -25,7 +26,7 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
-from batchsr.model import kernels
+from batchsr.model import cpu, kernels
 from batchsr.model.layers import on_cpu
 
 TAPS = 12
@@ -82,7 +83,14 @@ class Activation(nn.Module):
         up, down = self.upsample.filter.reshape(TAPS), self.downsample.lowpass.filter.reshape(TAPS)
         # In float32 whatever the networks compute in: a rounded frequency shifts the phase of every loud sample.
         alpha, beta = self.act.alpha.astype(mx.float32), self.act.beta.astype(mx.float32)
+        if on_cpu() and x.dtype == mx.float32:
+            return cpu.activation(x, _constants(up), _constants(down), mx.exp(alpha), 1.0 / (mx.exp(beta) + 1e-9))
         return _path(x)(x, up, down, mx.exp(alpha), 1.0 / (mx.exp(beta) + 1e-9))
+
+
+def _constants(taps: mx.array) -> tuple[float, ...]:
+    values: list[float] = taps.tolist()
+    return tuple(values)
 
 
 def _path(x: mx.array) -> Path:
@@ -172,7 +180,7 @@ def _fused(make: Callable[..., Callable[..., list[mx.array]]], header: str, thre
         x = inputs[0]
         B, T, C = x.shape
         threads = B * (T // kernels.OUTPUTS) * C
-        partial = (B * (T // kernels.OUTPUTS), C)
+        partial = (B, T // kernels.OUTPUTS, C)
         return kernel(
             inputs=[*inputs, mx.array([T, C, threads], mx.int32)],
             template=[("T", x.dtype), ("N", kernels.OUTPUTS)],
@@ -193,7 +201,9 @@ def _fused(make: Callable[..., Callable[..., list[mx.array]]], header: str, thre
         inputs = [x, dy.astype(x.dtype), up.astype(mx.float32), down.astype(mx.float32), frequency, gain]
         dx, dgain, dfrequency = run(backward, inputs, 2)
         # The filters are constants of the architecture and are never trained.
-        return dx, mx.zeros_like(up), mx.zeros_like(down), dfrequency.sum(axis=0), dgain.sum(axis=0)
+        # Summed in two steps: over one long axis alone, CUDA would leave most of the chip idle.
+        dfrequency, dgain = dfrequency.sum(axis=1).sum(axis=0), dgain.sum(axis=1).sum(axis=0)
+        return dx, mx.zeros_like(up), mx.zeros_like(down), dfrequency, dgain
 
     function: Path = path
     return function

@@ -154,6 +154,7 @@ def load(folder: Path, dtype: mx.Dtype = mx.float32) -> tuple[ModelConfig, Netwo
         weights.append((name, value))
     networks.update(tree_unflatten(weights))
     networks.cast(dtype)
+    networks.lay_out()
     networks.eval()
     return config, networks
 

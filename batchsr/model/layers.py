@@ -9,6 +9,8 @@ from __future__ import annotations
 import mlx.core as mx
 from mlx import nn
 
+from batchsr.model import cpu
+
 
 def on_cpu() -> bool:
     """Whether arrays are computed on the CPU, where matrix products are cheap and everything else is not."""
@@ -34,6 +36,8 @@ class GroupNorm(nn.Module):
         self.bias = mx.zeros((channels,))
 
     def __call__(self, x: mx.array) -> mx.array:
+        if on_cpu() and x.dtype == mx.float32:
+            return cpu.group_norm(x, self.groups, self.eps, self.weight, self.bias)
         B, C = x.shape[0], x.shape[-1]
         # layer_norm over a transposed view: mean and var over split axes are many times slower on CUDA.
         grouped = x.reshape(B, -1, self.groups, C // self.groups).transpose(0, 2, 1, 3).reshape(B, self.groups, -1)
@@ -55,6 +59,8 @@ class Conv2d(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         if self.weight.shape[1] == 1:
             return x @ self.weight[:, 0, 0].T + self.bias
+        if on_cpu() and (self.stride, self.padding) == (1, 1):
+            return cpu.conv2d(x, self.weight, self.bias)
         return mx.conv2d(x, self.weight, self.stride, self.padding) + self.bias
 
 
@@ -72,20 +78,9 @@ class Conv1d(nn.Module):
         self.bias = mx.zeros((out,))
 
     def __call__(self, x: mx.array) -> mx.array:
-        if self.dilation > 1 and self.stride == 1 and on_cpu():
-            return self._shifted(x)
+        if on_cpu() and self.stride == 1:
+            return cpu.conv1d(x, self.weight, self.bias, self.padding, self.dilation)
         return mx.conv1d(x, self.weight, self.stride, self.padding, self.dilation) + self.bias
-
-    def _shifted(self, x: mx.array) -> mx.array:
-        """A sum of matrix products, one a tap: MLX's dilated convolution on the CPU is a naive loop."""
-        kernel = self.weight.shape[1]
-        length = x.shape[1] + 2 * self.padding - self.dilation * (kernel - 1)
-        padded = mx.pad(x, [(0, 0), (self.padding, self.padding), (0, 0)])
-        y = self.bias
-        for k in range(kernel):
-            start = k * self.dilation
-            y = y + padded[:, start : start + length] @ self.weight[:, k].T
-        return y
 
 
 class ConvTranspose1d(nn.Module):
@@ -115,6 +110,18 @@ class ConvTranspose1d(nn.Module):
         y = (side @ taps).reshape(B, blocks * rate, out)
         crop = (kernel - rate) // 2
         return y[:, crop : crop + T * rate] + self.bias
+
+
+class SiLU(nn.Module):
+    """x * sigmoid(x); a module because it stands in numbered lists of layers."""
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return silu(x)
+
+
+def silu(x: mx.array) -> mx.array:
+    """x * sigmoid(x)."""
+    return cpu.silu(x) if on_cpu() and x.dtype == mx.float32 else nn.silu(x)
 
 
 def upsample_nearest(x: mx.array) -> mx.array:

@@ -7,6 +7,8 @@ from mlx import nn
 from mlx.utils import tree_flatten
 
 from batchsr.model.config import ModelConfig
+from batchsr.model.cpu import tap_major
+from batchsr.model.layers import Conv1d, Conv2d, on_cpu
 from batchsr.model.mel import LogMel
 from batchsr.model.unet import Unet
 from batchsr.model.vae import Vae
@@ -33,6 +35,14 @@ class Networks(nn.Module):
         """Compute in `dtype` from now on; parameters are converted."""
         self.set_dtype(dtype)
         self._dtype = dtype
+
+    def lay_out(self) -> None:
+        """Order the convolutions' weights in memory as the CPU wants them; shapes and values stay."""
+        if on_cpu():
+            for _, layer in self.named_modules():
+                if isinstance(layer, Conv1d | Conv2d):
+                    layer.weight = tap_major(layer.weight)
+                    mx.eval(layer.weight)
 
     def log_mel(self, norm: mx.array) -> mx.array:
         """Normalised samples (B, T) float32 -> log-mel (B, T / hop, M) float32."""

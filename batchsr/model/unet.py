@@ -12,7 +12,7 @@ import mlx.core as mx
 from mlx import nn
 
 from batchsr.model.config import UnetConfig
-from batchsr.model.layers import Conv2d, GroupNorm, upsample_nearest
+from batchsr.model.layers import Conv2d, GroupNorm, SiLU, upsample_nearest
 
 MAX_PERIOD = 10_000
 
@@ -20,9 +20,9 @@ MAX_PERIOD = 10_000
 class ResBlock(nn.Module):
     def __init__(self, channels: int, embedding: int, out: int) -> None:
         super().__init__()
-        self.in_layers = [GroupNorm(channels, 1e-5), nn.SiLU(), Conv2d(channels, out, 3, padding=1)]
-        self.emb_layers = [nn.SiLU(), nn.Linear(embedding, out)]
-        self.out_layers = [GroupNorm(out, 1e-5), nn.SiLU(), nn.Identity(), Conv2d(out, out, 3, padding=1)]
+        self.in_layers = [GroupNorm(channels, 1e-5), SiLU(), Conv2d(channels, out, 3, padding=1)]
+        self.emb_layers = [SiLU(), nn.Linear(embedding, out)]
+        self.out_layers = [GroupNorm(out, 1e-5), SiLU(), nn.Identity(), Conv2d(out, out, 3, padding=1)]
         if channels != out:
             self.skip_connection = Conv2d(channels, out, 1)
 
@@ -130,7 +130,7 @@ class Unet(nn.Module):
         embedding = 4 * base
         last = len(config.channel_mult) - 1
         self.frequencies = base // 2
-        self.time_embed = [nn.Linear(base, embedding), nn.SiLU(), nn.Linear(embedding, embedding)]
+        self.time_embed = [nn.Linear(base, embedding), SiLU(), nn.Linear(embedding, embedding)]
 
         self.input_blocks: list[list[nn.Module]] = [[Conv2d(config.in_channels, base, 3, padding=1)]]
         channels, skips = base, [base]
@@ -166,7 +166,7 @@ class Unet(nn.Module):
                     block.append(Upsample(channels))
                 self.output_blocks.append(block)
 
-        self.out = [GroupNorm(channels, 1e-5), nn.SiLU(), Conv2d(channels, config.out_channels, 3, padding=1)]
+        self.out = [GroupNorm(channels, 1e-5), SiLU(), Conv2d(channels, config.out_channels, 3, padding=1)]
 
     def __call__(self, noise: mx.array, cond: mx.array, t: mx.array) -> mx.array:
         emb = _chain(self.time_embed, self._timestep_embedding(t).astype(noise.dtype))

@@ -9,7 +9,7 @@ import mlx.core as mx
 from mlx import nn
 
 from batchsr.model.config import VaeConfig
-from batchsr.model.layers import Conv2d, GroupNorm, upsample_nearest
+from batchsr.model.layers import Conv2d, GroupNorm, silu, upsample_nearest
 
 EPS = 1e-6
 
@@ -25,8 +25,8 @@ class ResnetBlock(nn.Module):
             self.nin_shortcut = Conv2d(channels, out, 1)
 
     def __call__(self, x: mx.array) -> mx.array:
-        h = self.conv1(nn.silu(self.norm1(x)))
-        h = self.conv2(nn.silu(self.norm2(h)))
+        h = self.conv1(silu(self.norm1(x)))
+        h = self.conv2(silu(self.norm2(h)))
         return (self.nin_shortcut(x) if "nin_shortcut" in self else x) + h
 
 
@@ -118,7 +118,7 @@ class Encoder(nn.Module):
         x = self.conv_in(x)
         for level in self.down:
             x = level(x)
-        return self.conv_out(nn.silu(self.norm_out(self.mid(x))))
+        return self.conv_out(silu(self.norm_out(self.mid(x))))
 
 
 class Decoder(nn.Module):
@@ -143,7 +143,7 @@ class Decoder(nn.Module):
         x = self.mid(self.conv_in(z))
         for level in reversed(self.up):
             x = level(x)
-        return self.conv_out(nn.silu(self.norm_out(x)))
+        return self.conv_out(silu(self.norm_out(x)))
 
 
 class Vae(nn.Module):
