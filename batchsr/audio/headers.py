@@ -15,6 +15,8 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
+from batchsr.audio import mp3
+
 Trouble = Literal["cut", "unpatched", "mid_sample", "no_data", "no_frames"]
 """cut: the header promises more than is there. unpatched: a length that the writer never filled in. mid_sample: the
 audio is no whole number of frames. no_data: no chunk of audio. no_frames: a chunk of audio that is rightly empty."""
@@ -65,7 +67,7 @@ def inspect(fd: int, size: int) -> Header:
     for magic, name, parse in _PARSERS:
         if head.startswith(magic):
             return parse(file, name)
-    return Header("")
+    return _mp3(fd, size)
 
 
 def chunks(file: BytesAt, start: int, endian: Literal["<", ">"]) -> Iterator[tuple[bytes, int, int]]:
@@ -177,7 +179,7 @@ def _iff(file: BytesAt, name: str) -> Header:
         elif key == body_key:
             extra = 8 if key == b"SSND" else 0  # offset and block size stand before the samples
             header = Header(name, None, "", None, channels or None, None, start + extra, max(length - extra, 0))
-            if not header.data_bytes and frames:
+            if not header.data_bytes and (frames or not _only_chunks(file, start + length + (length & 1), ">")):
                 return _unpatched(header)
             plain = codec in (b"NONE", b"sowt", b"twos", b"fl32", b"FL32", b"fl64", b"FL64", b"in24", b"in32")
             return _judge(file, header, channels * (bits + 7 >> 3) if plain and key == b"SSND" else 0)
@@ -275,6 +277,14 @@ def _ogg(file: BytesAt, name: str) -> Header:
             return Header(name, "cut", "its last page does not end the stream")
         # Neither at the end nor at an end of stream: the four letters stood inside a page's data by chance.
     return Header(name, "cut", "no page ends its stream")
+
+
+def _mp3(fd: int, size: int) -> Header:
+    stream = mp3.find(fd, size)
+    if stream is None:
+        return Header("")
+    header = Header("MP3", None, "", stream.first.rate_hz, stream.first.channels)
+    return dataclasses.replace(header, trouble="cut", detail="it ends inside a frame") if stream.cut else header
 
 
 def _finds(text: bytes, word: bytes) -> Iterator[int]:

@@ -12,7 +12,7 @@ from typing import Final
 
 import soundfile
 
-from batchsr.audio import headers
+from batchsr.audio import headers, mp3
 from batchsr.audio.windows import SAMPLE_RATE_HZ
 from batchsr.errors import (
     InputEmpty,
@@ -204,6 +204,10 @@ def open_decoder(fd: int) -> soundfile.SoundFile:
     By descriptor, not by name: no name is too odd, the file cannot be exchanged under us, and libsndfile
     cannot guess a headerless format from an extension.
     """
+    size = os.fstat(fd).st_size
+    stream = mp3.find(fd, size)
+    if stream is not None and stream.frames is not None and stream.first.layer == 3:
+        return soundfile.SoundFile(mp3.WithInfo(fd, size, stream))
     os.lseek(fd, 0, os.SEEK_SET)
     return soundfile.SoundFile(fd, closefd=False)
 
