@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from batchsr import storage
 from batchsr.queue import control
 from batchsr.queue.claims import COLUMNS, to_job
+from batchsr.queue.control import Pause
 from batchsr.queue.enqueue import same_file_as_output
 from batchsr.queue.job import Job, State, folded_key, iso, loaded_path, stored_text
 from batchsr.queue.store import Store
@@ -18,6 +20,7 @@ _PAGE: Final = 500
 HUNG_AFTER_S: Final = 600.0
 HUNG_AFTER_MEDIANS: Final = 20
 _MEDIAN_OF: Final = 200  # latest attempts
+_LEAST_FREE_BYTES: Final = 1 << 20  # below it the next commits fail
 
 
 def jobs(
@@ -86,7 +89,7 @@ def status(store: Store) -> dict[str, Any]:
     """The queue at a glance; see Queue.status."""
     with store.reading() as db:  # one moment for all of it
         found = totals(store)
-        pause = control.current(store)
+        pause = control.current(store) or _full_disk(store)
         alive = list(
             db.query(
                 "SELECT w.id, w.pid, w.host, w.variant, w.device, w.started_at, w.boot, j.id AS job, j.source, "
@@ -123,6 +126,15 @@ def status(store: Store) -> dict[str, Any]:
         "paused_reason": pause.reason if pause else None,
         "paused_since": iso(pause.since) if pause else None,
     }
+
+
+def _full_disk(store: Store) -> Pause | None:
+    """A pause that could not be written down, because the database's own disk is full."""
+    free_bytes = storage.free_bytes(store.path.parent)
+    if free_bytes >= _LEAST_FREE_BYTES:
+        return None
+    reason = f"no space left for {store.path}: {free_bytes} bytes free"
+    return Pause("resource", reason, store.clock.wall(), (str(store.path.parent),))
 
 
 def _hung_after_s(store: Store) -> float:
