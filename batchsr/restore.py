@@ -19,8 +19,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from batchsr import faults, pipeline, report, storage
-from batchsr.audio import files, windows
+from batchsr import __version__, faults, pipeline, report, storage
+from batchsr.audio import files, metadata, windows
 from batchsr.audio.filters import keep_band
 from batchsr.audio.windows import Block
 from batchsr.errors import InputChanged, InputMissing, OutputExists, OutputIsSource
@@ -117,6 +117,15 @@ def restore(
     settings = task.settings
     recording = Recording(task.source, info, settings)
     treatment = recording.treatment()
+    described = metadata.read(task.source)
+    carried = metadata.carry_over(
+        described,
+        form=settings.format,
+        subtype=settings.subtype,
+        channels=recording.channels,
+        source_rate_hz=info.sample_rate,
+        program=f"batchsr {__version__}; FlashSR {Path(str(task.provenance.get('variant', ''))).name}".rstrip(),
+    )
     plan = windows.Plan.of(info.output_samples, model.frame_samples, settings.overlap)
     storage.make_folder(task.output.parent)
     storage.remove_temporaries(task.output, task.tag.rpartition("-")[0])
@@ -130,7 +139,7 @@ def restore(
         gate = pipeline.Gate(scratch, finished)
         try:
             with ThreadPoolExecutor(1, thread_name_prefix="join") as joiner:
-                joining = joiner.submit(_join, gate, plan, temporary, recording, treatment)
+                joining = joiner.submit(_join, gate, plan, temporary, recording, treatment, carried.embedded)
 
                 def on_group(done: int) -> None:
                     if joining.done():
@@ -169,6 +178,7 @@ def restore(
                 report={},
             )
             document = report.sidecar(task, info, plan, restored, treatment, written)
+            document["metadata"] = {**described.to_dict(), "not_carried_over": list(carried.lost)}
             restored = dataclasses.replace(restored, report=document)
             before_publish(restored)
             if settings.sidecar:  # before the output, so that an output never stands without its record
@@ -228,7 +238,12 @@ class Written:
 
 
 def _join(
-    gate: pipeline.Gate, plan: windows.Plan, temporary: Path, recording: Recording, treatment: Treatment
+    gate: pipeline.Gate,
+    plan: windows.Plan,
+    temporary: Path,
+    recording: Recording,
+    treatment: Treatment,
+    embedded: files.Embedded,
 ) -> Written:
     """Write the windows as they come, cross-faded, to the temporary; beside them the recording itself is read
     once more, for the record and for the band that is kept."""
@@ -238,7 +253,12 @@ def _join(
     with (
         closing(programme),
         files.Writer(
-            temporary, recording.channels, settings.format, settings.subtype, frames=plan.total_samples
+            temporary,
+            recording.channels,
+            settings.format,
+            settings.subtype,
+            frames=plan.total_samples,
+            embedded=embedded,
         ) as writer,
     ):
         blocks: Iterator[Block] = programme

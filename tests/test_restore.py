@@ -399,3 +399,19 @@ def test_treated_files_resume_to_the_same_bytes_too(tmp_path: Path, settings: Se
     with pytest.raises(Stop):
         run(task, FakeModel(3), stop_at=6)
     assert run(task, FakeModel(3)).output_sha256 == whole.output_sha256
+
+
+def test_what_a_recording_says_about_itself_is_carried_over_or_listed(recordings: Path, tmp_path: Path) -> None:
+    source = recordings / "inputs" / "bwf" / "dir-intro-fn_8k_bext_info.wav"
+    done = run(task_for(source, tmp_path / "b.wav"), FakeModel(8))
+    data = (tmp_path / "b.wav").read_bytes()
+    assert b"bext" in data
+    said = done.report["metadata"]
+    assert said["texts"]["artist"]
+    assert said["bext"]["time_reference"] == 123456789
+    position = data.index(b"bext") + 8
+    (time_reference,) = np.frombuffer(data, "<u8", 1, position + 338)  # EBU Tech 3285: TimeReference
+    assert time_reference == 123456789 * 6  # 8 to 48 kHz
+    assert b"batchsr" in data[position : position + 2_000]
+    flac = run(task_for(source, tmp_path / "c.flac", settings=Settings(overlap=0.02, format="flac")), FakeModel(8))
+    assert any("bext" in line for line in flac.report["metadata"]["not_carried_over"])
