@@ -49,7 +49,7 @@ class Plan:
     overlap_samples: int
     """What neighbours share, less than T; 0 is plain concatenation, the last window padded with zeros."""
     fade_samples: int = FADE_SAMPLES
-    """Longest cross-fade inside what neighbours share."""
+    """Longest cross-fade; it takes half of what neighbours share at most."""
 
     def __post_init__(self) -> None:
         if self.total_samples < 0 or self.frame_samples < 1 or self.fade_samples < 0:
@@ -94,8 +94,9 @@ class Plan:
         """
         before, behind = self.start(index), self.start(index + 1)
         shared = before + self.frame_samples - behind
-        # Half a hop at most: the joints of a short hop would run into each other otherwise.
-        fade = min(self.fade_samples, shared, self.hop_samples // 2) if self.overlap_samples else 0
+        # Half of what is shared, so that edges are discarded at a short overlap too; half a hop, because the joints of
+        # a short hop would run into each other otherwise.
+        fade = min(self.fade_samples, (shared + 1) // 2, self.hop_samples // 2) if self.overlap_samples else 0
         first = behind + shared // 2 - fade // 2
         return first, first + fade
 
