@@ -1,0 +1,48 @@
+"""The torture itself, as CI runs it, and the proof that it would notice."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SOAK = Path(__file__).resolve().parents[2] / "scripts" / "soak"
+SECONDS = os.environ.get("BATCHSR_SOAK_SECONDS", "30")
+
+
+def soak(*arguments: str) -> tuple[int, dict[str, Any], str]:
+    done = subprocess.run(
+        [sys.executable, str(SOAK), *arguments], capture_output=True, text=True, check=False, timeout=500
+    )
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout), done.stderr
+
+
+@pytest.mark.slow
+def test_half_a_minute_of_kills_and_stops_breaks_no_promise() -> None:
+    code, figures, said = soak("--seconds", SECONDS, "--kills", "100")
+    assert code == 0, said
+    assert figures["broken"] == 0
+    assert figures["kills"] >= 100
+    assert figures["crashes"] >= 20, "the kills must hit jobs, not only idle workers"
+    assert figures["stops"] >= 5
+    assert figures["windows_redone"] <= 2 * figures["crashes"]
+
+
+@pytest.mark.slow
+def test_without_fence_and_locks_the_same_harness_fails() -> None:
+    code, figures, said = soak("--seconds", "4", "--negative-control")
+    assert code == 1
+    assert figures["broken"] > 0
+    assert "counted after claim" in said, "a write of an owner that was replaced must be among what it finds"
+
+
+@pytest.mark.slow
+def test_the_same_short_run_without_the_negative_control_holds() -> None:
+    code, _, said = soak("--seconds", "4", "--files", "8")
+    assert code == 0, said
