@@ -280,6 +280,44 @@ def test_a_watched_folder_that_is_replaced_is_listened_to_anew(tmp_path: Path) -
     assert script.watched == [[str(root)], [str(root)]]
 
 
+def test_a_change_of_case_is_a_rename_where_the_old_name_still_seems_to_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on macOS: both names open the file, and the folder lists the new one."""
+    source = rig.record(tmp_path / "Tape.wav", 0.1)
+
+    def rename() -> list[Hint]:
+        source.rename(tmp_path / "tape.wav")
+        monkeypatch.setattr(os.path, "lexists", lambda path: True)
+        return [Hint("changed", str(tmp_path / "tape.wav"))]
+
+    script = Script(None, rename, None)
+    watcher = Watcher(
+        Scope((str(tmp_path),)),
+        script,
+        Settler(settle_s=10, patience_s=600),
+        rescan_s=1e6,
+        tick_s=1e6,
+        clock=script.clock,
+    )
+    found = []
+    for ripe in watcher.run(script.stop):
+        for one in ripe:
+            watcher.remember(one.path, one.look)
+            found.append((os.path.basename(one.path), one.renamed_from and os.path.basename(one.renamed_from)))
+    assert found == [("Tape.wav", None), ("tape.wav", "Tape.wav")]
+
+
+def test_a_hard_link_is_a_recording_of_its_own(tmp_path: Path) -> None:
+    source = rig.record(tmp_path / "a.wav", 0.1)
+
+    def link() -> list[Hint]:
+        (tmp_path / "b.wav").hardlink_to(source)
+        return [Hint("changed", str(tmp_path / "b.wav"))]
+
+    assert run(tmp_path, Script(None, link, None, None)) == [(10.0, "a.wav"), (20.0, "b.wav")]
+
+
 def test_scanning_takes_at_most_a_tenth_of_the_time(tmp_path: Path) -> None:
     script = Script(None, None, None)
     watcher = Watcher(

@@ -147,6 +147,16 @@ def test_the_machine_is_kept_awake_while_a_file_is_restored_and_no_longer(progra
     assert log.read_text().split("\n")[:2] == ["held", "let go"]
 
 
+def test_without_a_model_it_ends_with_69_and_loses_nothing(program: Any) -> None:
+    del program.environment["PYTHONPATH"]  # the real model code, which looks for the bundle
+    rig.record(program.folder / "in" / "a.wav", 0.1)
+    missing = program.folder / "no such" / "bundle"
+    with running(program, "in", "--work", "--variant", missing, "--min-free", "0", *FAST) as process:
+        process.communicate(timeout=60)
+    assert process.returncode == 69
+    assert states(program) == {"queued": 1}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
