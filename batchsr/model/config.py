@@ -242,11 +242,9 @@ def _check(config: ModelConfig) -> None:
     want(
         ldm.model_channels % 2 == 0, "ldm.model_channels", ldm.model_channels, "the time embedding needs an even number"
     )
-    rates = {2**level for level in range(len(ldm.channel_mult))}
-    for rate in ldm.attention_resolutions:
-        want(
-            rate in rates, "ldm.attention_resolutions", ldm.attention_resolutions, f"the levels are at {sorted(rates)}"
-        )
+    for rate in ldm.attention_resolutions:  # one deeper than the UNet is never met, as in the authors' code
+        power = rate > 0 and rate & (rate - 1) == 0
+        want(power, "ldm.attention_resolutions", ldm.attention_resolutions, "the levels are at powers of two")
     for level, mult in enumerate(ldm.channel_mult):
         width = ldm.model_channels * mult
         want(

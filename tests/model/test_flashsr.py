@@ -1,159 +1,238 @@
-"""The public model: any sound in, 48 kHz out, the same bytes every time."""
+"""The public model: shapes, repeatability, silence, and what it refuses."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from batchsr import FlashSR
-from batchsr.errors import BatchsrError, ConfigError, InputEmpty, InputFormat, InputLimits, InputNotFinite, UsageError
-from batchsr.model.schedule import step_weights
-
-
-@pytest.fixture(scope="module")
-def model(bundle: Path) -> FlashSR:
-    return FlashSR.from_pretrained(bundle)
-
-
-def noise_like(samples: int, channels: int = 0, seed: int = 0) -> NDArray[np.float32]:
-    shape = (samples, channels) if channels else (samples,)
-    return np.random.default_rng(seed).uniform(-0.5, 0.5, shape).astype(np.float32)
-
-
-@pytest.mark.parametrize(
-    ("samples", "rate", "channels"),
-    [(1, 8_000, 0), (2, 8_000, 1), (8_001, 8_000, 0), (10_000, 44_100, 2), (30_000, 96_000, 0)],
+from batchsr.audio.windows import Plan
+from batchsr.errors import (
+    BatchsrError,
+    ConfigError,
+    InputEmpty,
+    InputFormat,
+    InputLimits,
+    InputNotFinite,
+    NonFiniteOutput,
+    UsageError,
 )
-def test_any_length_rate_and_channels_give_48_khz_of_that_length(
-    model: FlashSR, samples: int, rate: int, channels: int
-) -> None:
-    y = model.upsample(noise_like(samples, channels), rate)
-    length = -(-samples * 48_000 // rate)
-    assert y.shape == ((length, channels) if channels else (length,))
-    assert y.dtype == np.float32
-    assert np.isfinite(y).all()
 
 
-def test_a_sound_of_one_window_is_one_forward_pass(model: FlashSR) -> None:
-    x = noise_like(model.frame_samples)
-    np.testing.assert_array_equal(model.upsample(x, 48_000, seed=5), model.upsample_window(x[None], seed=5)[0])
+def sound(samples: int, channels: int = 0, seed: int = 0) -> np.ndarray:
+    shape = (samples, channels) if channels else (samples,)
+    return (0.2 * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
 
 
-def test_without_overlap_windows_are_concatenated(model: FlashSR) -> None:
-    frame = model.frame_samples
-    x = noise_like(2 * frame + 100)
-    padded = np.concatenate([x, np.zeros(frame - 100, np.float32)]).reshape(3, frame)
-    apart = [model.upsample_window(padded[i : i + 1], model.noise(3, i)[None], timestep=600)[0] for i in range(3)]
-    joined = model.upsample(x, 48_000, timestep=600, seed=3, overlap=0.0)
-    np.testing.assert_array_equal(joined, np.concatenate(apart)[: len(x)])
+def test_a_window_comes_back_in_its_shape(tiny: FlashSR) -> None:
+    x = sound(2 * tiny.frame_samples).reshape(2, -1)
+    y = tiny.upsample_window(x)
+    assert (y.shape, y.dtype) == (x.shape, np.float32)
+    assert tiny.upsample_window(x[0]).shape == x[0].shape
+    assert np.abs(y - x).max() > 0.1
 
 
-def test_noise_is_a_function_of_seed_and_window_alone(model: FlashSR) -> None:
-    shape = (model.frame_samples // 3_840, 32, 16)
-    first = model.noise(0, 0)
-    assert first.shape[0] == shape[0]
-    assert first.dtype == np.float32
-    np.testing.assert_array_equal(first, model.noise(0, 0))
-    others = [model.noise(0, 1), model.noise(1, 0), model.noise(2**62, 2**40)]
-    assert all(not np.array_equal(first, other) for other in others)
-    values = np.concatenate([n.ravel() for n in (first, *others)])
-    assert abs(values.mean()) < 0.1
-    assert values.std() == pytest.approx(1, abs=0.1)
-
-
-def test_a_row_does_not_depend_on_its_company(model: FlashSR) -> None:
-    rows = noise_like(3 * model.frame_samples).reshape(3, -1)
-    together = model.upsample_window(rows, seed=1)
+def test_a_row_does_not_depend_on_its_company(tiny: FlashSR) -> None:
+    x = sound(3 * tiny.frame_samples).reshape(3, -1)
+    noise = np.stack([tiny.noise(5, i) for i in range(3)])
+    together = tiny.upsample_window(x, noise)
     for i in range(3):
-        alone = model.upsample_window(rows[i : i + 1], model.noise(1, i)[None])
-        np.testing.assert_array_equal(alone[0], together[i])
-    np.testing.assert_array_equal(model.windows(999, 1)(rows[[2, 0]], [2, 0]), together[[2, 0]])
+        assert np.array_equal(tiny.upsample_window(x[i : i + 1], noise[i : i + 1])[0], together[i])
+    assert np.array_equal(tiny.upsample_window(x[::-1], noise[::-1])[::-1], together)
 
 
-def test_channels_share_the_noise_so_that_equal_ones_stay_equal(model: FlashSR) -> None:
-    x = noise_like(20_000)
-    y = model.upsample(np.stack([x, x], axis=1), 48_000)
-    np.testing.assert_array_equal(y[:, 0], y[:, 1])
-    np.testing.assert_array_equal(y[:, 0], model.upsample(x, 48_000))
+def test_the_same_question_has_the_same_answer_to_the_bit(tiny_folder: Path, tiny: FlashSR) -> None:
+    x = sound(tiny.frame_samples)
+    first = tiny.upsample_window(x)
+    other = FlashSR.from_pretrained(tiny_folder, device="cpu")
+    assert all(np.array_equal(model.upsample_window(x), first) for model in (tiny, tiny, other))
 
 
-def test_seed_and_timestep_reach_every_window(model: FlashSR) -> None:
-    x = noise_like(4 * model.frame_samples)
-    base = model.upsample(x, 48_000, timestep=600)
-    for other in (model.upsample(x, 48_000, timestep=600, seed=1), model.upsample(x, 48_000, timestep=200)):
-        differs = (other != base).reshape(8, -1)
-        assert differs.any(axis=1).all()
+def test_without_noise_row_i_has_that_of_window_i(tiny: FlashSR) -> None:
+    x = sound(2 * tiny.frame_samples).reshape(2, -1)
+    given = tiny.upsample_window(x, noise=np.stack([tiny.noise(3, 0), tiny.noise(3, 1)]))
+    assert np.array_equal(tiny.upsample_window(x, seed=3), given)
 
 
-def test_the_same_sound_gives_the_same_bytes_again_and_in_a_second_model(model: FlashSR, bundle: Path) -> None:
-    x = noise_like(50_000)
-    first = model.upsample(x, 48_000)
-    np.testing.assert_array_equal(first, model.upsample(x, 48_000))
-    np.testing.assert_array_equal(first, FlashSR.from_pretrained(bundle).upsample(x, 48_000))
+def test_one_noise_serves_all_rows(tiny: FlashSR) -> None:
+    x = np.stack([sound(tiny.frame_samples)] * 2)
+    y = tiny.upsample_window(x, noise=tiny.noise(0, 0)[None])
+    assert np.array_equal(y[0], y[1])
 
 
-def test_silence_stays_silent_and_dc_stays_dc(model: FlashSR) -> None:
-    assert np.abs(model.upsample(np.zeros(20_000, np.float32), 16_000)).max() < 1e-4
-    np.testing.assert_allclose(model.upsample(np.full(20_000, 0.25, np.float32), 48_000), 0.25, atol=1e-4)
+def test_timestep_and_seed_matter(tiny: FlashSR) -> None:
+    x = sound(tiny.frame_samples)
+    base = tiny.upsample_window(x, timestep=600)
+    assert not np.array_equal(base, tiny.upsample_window(x, timestep=200))
+    assert not np.array_equal(base, tiny.upsample_window(x, timestep=600, seed=1))
 
 
-def test_level_goes_through(model: FlashSR) -> None:
-    x = noise_like(model.frame_samples)
-    quiet = model.upsample(x * np.float32(1e-4), 48_000)
-    np.testing.assert_allclose(quiet * 1e4, model.upsample(x, 48_000), atol=2e-2)
+def test_noise_is_a_function_of_seed_and_index_alone(tiny: FlashSR) -> None:
+    noise = tiny.noise(7, 3)
+    assert (noise.shape, noise.dtype) == (tiny.config.noise_shape, np.float32)
+    assert np.array_equal(noise, tiny.noise(7, 3))
+    assert not np.array_equal(noise, tiny.noise(7, 4))
+    assert not np.array_equal(noise, tiny.noise(8, 3))
+    assert abs(float(noise.mean())) < 0.1
+    assert abs(float(noise.std()) - 1) < 0.1
+    # Pinned: resumed files and other machines rely on it.
+    assert hashlib.sha256(noise.tobytes()).hexdigest()[:16] == "1a60ca9fc1cf17ad"
+
+
+def test_noise_takes_the_largest_seed_and_index(tiny: FlashSR) -> None:
+    assert np.isfinite(tiny.noise(2**63 - 1, 2**40)).all()
+
+
+@pytest.mark.parametrize("level", [0.0, 0.3, -1e-3, 1e-12])
+def test_a_constant_stays_that_constant(tiny: FlashSR, level: float) -> None:
+    y = tiny.upsample_window(np.full(tiny.frame_samples, level, np.float32))
+    assert np.abs(y - np.float32(level)).max() < 1e-4  # -80 dBFS
+
+
+def test_level_is_given_back(tiny: FlashSR) -> None:
+    x = sound(tiny.frame_samples)
+    loud, quiet = tiny.upsample_window(x), tiny.upsample_window(x / 1024)
+    assert np.abs(quiet * 1024 - loud).max() < 1e-3 * np.abs(loud).max()
+
+
+def test_one_window_at_48_khz_is_that_window(tiny: FlashSR) -> None:
+    x = sound(tiny.frame_samples, 2)
+    y = tiny.upsample(x, 48_000, timestep=600, seed=4)
+    window = tiny.upsample_window(np.ascontiguousarray(x.T), noise=tiny.noise(4, 0)[None], timestep=600)
+    assert np.array_equal(y, window.T)
+
+
+@pytest.mark.parametrize(("samples", "rate_hz"), [(1, 8000), (4001, 8000), (16_001, 44_100)])
+@pytest.mark.parametrize("channels", [0, 2])
+def test_any_length_comes_back_at_48_khz(tiny: FlashSR, samples: int, rate_hz: int, channels: int) -> None:
+    y = tiny.upsample(sound(samples, channels), rate_hz)
+    assert y.shape == (-(-samples * 48_000 // rate_hz), *([channels] if channels else []))
+    assert (y.dtype, bool(np.isfinite(y).all())) == (np.float32, True)
+
+
+def test_every_window_gets_timestep_seed_and_noise_of_its_own(tiny: FlashSR) -> None:
+    T = tiny.frame_samples
+    x = np.concatenate([sound(T)] * 3)
+    y = tiny.upsample(x, 48_000, timestep=600, seed=9, overlap=0).reshape(3, T)
+    expected = tiny.upsample_window(x.reshape(3, T), timestep=600, seed=9)
+    assert np.array_equal(y, expected)
+    assert not np.array_equal(expected[0], expected[1])
+
+
+def test_overlapping_windows_are_joined_as_the_plan_says(tiny: FlashSR) -> None:
+    T = tiny.frame_samples
+    x = sound(2 * T)
+    y = tiny.upsample(x, 48_000, overlap=0.1)
+    plan = Plan.of(len(x), T, 0.1)
+    for i in range(plan.count):
+        first = plan.joint(i - 1)[1] if i else 0
+        last = plan.joint(i)[0] if i < plan.count - 1 else len(x)
+        start = plan.start(i)
+        window = tiny.upsample_window(x[start : start + T], noise=tiny.noise(0, i)[None])
+        assert np.array_equal(y[first:last], window[first - start : last - start])
+
+
+def test_equal_channels_stay_equal(tiny: FlashSR) -> None:
+    x = np.repeat(sound(5000, 1), 2, axis=1)
+    y = tiny.upsample(x, 16_000)
+    assert np.array_equal(y[:, 0], y[:, 1])
+
+
+def test_windows_gives_a_runner_what_upsample_window_gives(tiny: FlashSR) -> None:
+    x = sound(2 * tiny.frame_samples).reshape(2, -1)
+    restore = tiny.windows(timestep=300, seed=2)
+    noise = np.stack([tiny.noise(2, 7), tiny.noise(2, 7)])
+    assert np.array_equal(restore(x, [7, 7]), tiny.upsample_window(x, noise, 300))
+
+
+def test_the_identity_names_the_weights(tiny_folder: Path, tiny: FlashSR) -> None:
+    digest = hashlib.sha256((tiny_folder / "model.safetensors").read_bytes()).hexdigest()
+    assert (tiny.identity.weights_sha256, tiny.identity.revision) == (digest, f"sha256:{digest}")
+    assert (tiny.identity.repository, tiny.identity.dtype) == (None, "float32")
+    assert tiny.identity.device.startswith("cpu")
+    assert tiny.batch_windows == 1
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("float16", 0.1), ("bfloat16", 0.6)])
+def test_half_precision_works_and_stays_near(tiny_folder: Path, tiny: FlashSR, dtype: str, bound: float) -> None:
+    x = sound(tiny.frame_samples)
+    half = FlashSR.from_pretrained(tiny_folder, dtype=dtype, device="cpu")
+    y, reference = half.upsample_window(x), tiny.upsample_window(x)
+    assert (y.dtype, half.identity.dtype) == (np.float32, dtype)
+    assert 0 < np.linalg.norm(y - reference) <= bound * np.linalg.norm(reference)
+
+
+def test_the_variable_sets_the_precision(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCHSR_DTYPE", "bfloat16")
+    assert FlashSR.from_pretrained(tiny_folder, device="cpu").identity.dtype == "bfloat16"
+    assert FlashSR.from_pretrained(tiny_folder, device="cpu", dtype="float32").identity.dtype == "float32"
+
+
+@pytest.mark.parametrize("argument", [{"dtype": "float8"}, {"device": "tpu"}])
+def test_an_unknown_dtype_or_device_is_refused(tiny_folder: Path, argument: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(argument.values()))):
+        FlashSR.from_pretrained(tiny_folder, **argument)
+
+
+def test_weights_that_overflow_are_told(tiny_folder: Path) -> None:
+    model = FlashSR.from_pretrained(tiny_folder, device="cpu")
+    model._networks.voc.conv_pre.weight = model._networks.voc.conv_pre.weight * np.float32(1e38)
+    with pytest.raises(NonFiniteOutput, match="NaN or infinity"):
+        model.upsample_window(sound(model.frame_samples))
 
 
 @pytest.mark.parametrize(
-    ("x", "rate", "error"),
+    ("x", "error"),
     [
-        (np.zeros(0, np.float32), 8_000, InputEmpty),
-        (np.array([0.0, np.nan], np.float32), 8_000, InputNotFinite),
-        (np.array([0.0, np.inf], np.float32), 8_000, InputNotFinite),
-        (np.zeros((2, 2, 2), np.float32), 8_000, InputFormat),
-        (np.zeros(100, np.int16), 8_000, InputFormat),
-        (np.zeros(100, np.float32), 0, InputLimits),
-        (np.zeros(100, np.float32), 800_000, InputLimits),
+        (np.zeros(0, np.float32), InputEmpty),
+        (np.zeros((0, 2), np.float32), InputEmpty),
+        (np.array([0.1, np.nan], np.float32), InputNotFinite),
+        (np.array([0.1, np.inf], np.float32), InputNotFinite),
+        (np.array([0.1, 1e35], np.float32), InputNotFinite),
+        (np.zeros(9, np.int16), InputFormat),
+        (np.zeros((2, 2, 2), np.float32), InputFormat),
+        (np.float32(1), InputFormat),
     ],
 )
-def test_what_cannot_be_restored_is_refused(
-    model: FlashSR, x: NDArray[np.float32], rate: int, error: type[BatchsrError]
+def test_sound_that_cannot_be_restored_is_refused(tiny: FlashSR, x: np.ndarray, error: type[BatchsrError]) -> None:
+    with pytest.raises(error):
+        tiny.upsample(x, 8000)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"sample_rate": 999}, InputLimits),
+        ({"sample_rate": 768_001}, InputLimits),
+        ({"sample_rate": 8000.5}, InputLimits),
+        ({"timestep": 1000}, UsageError),
+        ({"timestep": -1}, UsageError),
+        ({"timestep": 1.0}, UsageError),
+        ({"seed": -1}, UsageError),
+        ({"seed": 2**63}, UsageError),
+        ({"overlap": -0.1}, UsageError),
+        ({"overlap": float("nan")}, UsageError),
+        ({"overlap": "1"}, UsageError),
+    ],
+)
+def test_options_out_of_range_are_refused(
+    tiny: FlashSR, arguments: dict[str, object], error: type[BatchsrError]
 ) -> None:
     with pytest.raises(error):
-        model.upsample(x, rate)
+        tiny.upsample(sound(800), **{"sample_rate": 8000, **arguments})  # type: ignore[arg-type]
 
 
-def test_wrong_options_are_refused(model: FlashSR, bundle: Path) -> None:
-    x = np.zeros((1, model.frame_samples), np.float32)
-    for timestep in (-1, 1_000, 1.5):
-        with pytest.raises(UsageError, match="timestep"):
-            model.upsample_window(x, timestep=timestep)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="seed"):
-        model.upsample_window(x, seed=-1)
-    with pytest.raises(UsageError, match="samples"):
-        model.upsample_window(x[:, :-1])
-    with pytest.raises(UsageError, match="noise"):
-        model.upsample_window(x, noise=np.zeros((1, 2, 3, 4), np.float32))
-    with pytest.raises(ConfigError, match="dtype"):
-        FlashSR.from_pretrained(bundle, dtype="float8")
+def test_a_window_of_another_length_is_refused(tiny: FlashSR) -> None:
+    with pytest.raises(UsageError, match=str(tiny.frame_samples)):
+        tiny.upsample_window(sound(tiny.frame_samples - 1))
 
 
-def test_half_precision_is_near_single(model: FlashSR, bundle: Path) -> None:
-    x = noise_like(model.frame_samples)[None]
-    half = FlashSR.from_pretrained(bundle, dtype="float16")
-    assert half.identity.dtype == "float16"
-    exact = model.upsample_window(x)
-    off = np.linalg.norm(half.upsample_window(x) - exact) / np.linalg.norm(exact)
-    assert 0 < off < 0.1
-
-
-def test_the_schedule_is_the_clipped_cosine() -> None:
-    """Values of FlashSR's own schedule: the closed form without the clip would give 1.56e-3 at 999."""
-    assert step_weights(999)[0] == pytest.approx(4.93e-5, rel=2e-3)
-    assert step_weights(600)[0] == pytest.approx(0.58252, rel=1e-4)
-    for t in (0, 1, 500, 999):
-        signal, rest = step_weights(t)
-        assert signal**2 + rest**2 == pytest.approx(1)
-    assert step_weights(0)[0] > 0.99
+def test_noise_of_another_shape_or_not_finite_is_refused(tiny: FlashSR) -> None:
+    x = sound(2 * tiny.frame_samples).reshape(2, -1)
+    noise = np.stack([tiny.noise(0, 0)] * 3)
+    for bad in (noise, noise[0], np.full_like(noise[:2], np.nan)):
+        with pytest.raises(UsageError, match="noise"):
+            tiny.upsample_window(x, noise=bad)

@@ -1,0 +1,87 @@
+"""Golden files, and models with the weights that they were made with."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from batchsr import FlashSR
+from batchsr.model import backend
+
+backend.prepare(device="cpu")
+
+from batchsr.model import bundle, make, recipe  # noqa: E402  (MLX may only be imported behind prepare)
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+
+
+@dataclasses.dataclass(frozen=True)
+class Golden:
+    """One golden file: arrays of every stage, computed by the authors' PyTorch code with the recipe's weights."""
+
+    size: str
+    seed: str
+    keys: dict[str, dict[str, Any]]
+    arrays: dict[str, np.ndarray]
+
+    def write(self, folder: Path, format: str = "float32") -> Path:
+        """A bundle with its weights and its window."""
+        config = make.config_of_size(self.size, format=format, frame_samples=self.arrays["audio"].shape[1])
+        inits = {name: entry["init"] for name, entry in self.keys.items()}
+        bundle.write(folder, config, lambda name, shape: recipe.draw(self.seed, name, shape, inits[name]))
+        return folder
+
+    @classmethod
+    def read(cls, folder: Path, name: str, size: str) -> Golden:
+        meta = json.loads((folder / f"keys_{name}.json").read_text())
+        with np.load(folder / f"golden_{name}.npz") as arrays:
+            return cls(size, meta["seed"], meta["keys"], dict(arrays))
+
+
+def distance(out: Any, reference: np.ndarray) -> float:
+    """norm(out - reference) / norm(reference), in float64."""
+    out = np.asarray(out).astype(np.float64)
+    assert out.shape == reference.shape
+    return float(np.linalg.norm(out - reference) / np.linalg.norm(reference.astype(np.float64)))
+
+
+@pytest.fixture(scope="session")
+def golden() -> Golden:
+    return Golden.read(DATA, "small", "small")
+
+
+@pytest.fixture(scope="session")
+def golden_model(golden: Golden, tmp_path_factory: pytest.TempPathFactory) -> FlashSR:
+    return FlashSR.from_pretrained(golden.write(tmp_path_factory.mktemp("golden")), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    make.write_random(folder, make.config_of_size("tiny"), "tests")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder: Path) -> FlashSR:
+    return FlashSR.from_pretrained(tiny_folder, device="cpu")
+
+
+@pytest.fixture
+def tiny_copy(tiny_folder: Path, tmp_path: Path) -> Callable[[], Path]:
+    """A copy of the tiny bundle that may be damaged."""
+
+    def copy() -> Path:
+        folder = tmp_path / "bundle"
+        folder.mkdir()
+        for path in tiny_folder.iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+        return folder
+
+    return copy

@@ -1,0 +1,163 @@
+"""config.json: the published one is read as it is, and every wrong value is an error naming its key."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from batchsr.errors import BundleError
+from batchsr.model.config import ModelConfig
+
+PUBLISHED: dict[str, Any] = {
+    "vae": {
+        "in_channels": 1,
+        "out_ch": 1,
+        "ch": 128,
+        "ch_mult": [1, 2, 4, 8],
+        "num_res_blocks": 2,
+        "attn_resolutions": [],
+        "double_z": True,
+        "z_channels": 16,
+        "embed_dim": 16,
+        "dropout": 0.1,
+        "resolution": 256,
+        "mel_bins": 256,
+        "scale_factor_z": 0.3342,
+    },
+    "ldm": {"in_channels": 32, "model_channels": 128, "out_channels": 16, "num_res_blocks": 2},
+    "mel": {"n_fft": 2048, "hop": 480, "sr": 48000, "n_mels": 256, "fmin": 20, "fmax": 24000},
+    "audio": {"sample_rate": 48000, "frame_samples": 245760, "frame_sec": 5.12},
+    "format": "int4",
+    "quantization": {"mode": "mlx_affine_flat", "bits": 4, "group_size": 64, "rule": "every weight with ndim>=2"},
+    "quantized_shapes": {"ldm.time_embed.2.weight": [512, 512]},
+}
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    """PUBLISHED with one value replaced; `...` removes it."""
+    values = copy.deepcopy(PUBLISHED)
+    *sections, key = path.split(".")
+    target = values
+    for section in sections:
+        target = target.setdefault(section, {})
+    if value is ...:
+        del target[key]
+    else:
+        target[key] = value
+    return values
+
+
+def test_the_published_config_has_the_published_sizes() -> None:
+    config = ModelConfig.from_mapping(PUBLISHED)
+    assert (config.vae.ch, config.ldm.channel_mult, config.ldm.attention_resolutions) == (128, (1, 2, 3, 5), (2, 4, 8))
+    assert config.vocoder.upsample_initial_channel == 1536
+    assert config.noise_shape == (64, 32, 16)
+    assert config.window_multiple_samples == 30_720
+    assert (config.format, config.quantization and config.quantization.bits) == ("int4", 4)
+
+
+def test_an_empty_config_means_the_published_sizes_in_float32() -> None:
+    assert ModelConfig.from_mapping({}) == ModelConfig()
+
+
+def test_what_is_written_is_read_back() -> None:
+    config = ModelConfig.from_mapping(PUBLISHED)
+    assert ModelConfig.from_mapping(config.to_mapping()) == config
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "read"),
+    [
+        ("ldm.channel_mult", [1, 2], lambda c: c.ldm.channel_mult == (1, 2)),
+        ("ldm.attention_resolutions", [8, 4, 2], lambda c: set(c.ldm.attention_resolutions) == {2, 4, 8}),
+        ("ldm.num_head_channels", 64, lambda c: c.ldm.num_head_channels == 64),
+        ("vocoder.upsample_initial_channel", 96, lambda c: c.vocoder.upsample_initial_channel == 96),
+        ("voc.upsample_initial_channel", 96, lambda c: c.vocoder.upsample_initial_channel == 96),
+        ("vocoder.upsample_kernel_sizes", [20, 12, 4, 4, 4], lambda c: c.vocoder.upsample_kernel_sizes[0] == 20),
+        ("vocoder.resblock_dilation_sizes", [[1, 3, 5]] * 3, lambda c: len(c.vocoder.resblock_dilation_sizes) == 3),
+        ("audio.frame_samples", 30720, lambda c: c.noise_shape == (8, 32, 16)),
+        ("mel.fmin", 20.0, lambda c: c.mel.fmin == 20),
+        ("name", "anything", lambda c: True),
+    ],
+)
+def test_a_bundle_may_name_other_sizes(path: str, value: object, read: Any) -> None:
+    assert read(ModelConfig.from_mapping(changed(path, value)))
+
+
+@pytest.mark.parametrize("spelling", ["float32", "fp32", "f32"])
+def test_float32_has_several_spellings(spelling: str) -> None:
+    assert ModelConfig.from_mapping({"format": spelling}).format == "float32"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("vae.ch", "128"),
+        ("vae.ch", 128.0),
+        ("vae.ch", True),
+        ("vae.ch", -128),
+        ("vae.ch", 100),
+        ("vae.ch_mult", []),
+        ("vae.ch_mult", 3),
+        ("vae.in_channels", 2),
+        ("vae.double_z", False),
+        ("vae.double_z", 1),
+        ("vae.attn_resolutions", [16]),
+        ("vae.mel_bins", 80),
+        ("vae.scale_factor_z", 0),
+        ("vae.scale_factor_z", float("nan")),
+        ("vae.dropout", 1.5),
+        ("vae.surprise", 1),
+        ("ldm.in_channels", 16),
+        ("ldm.out_channels", 8),
+        ("ldm.model_channels", 100),
+        ("ldm.channel_mult", [1, 2, 3, 5, 5, 5, 5]),
+        ("ldm.attention_resolutions", [3]),
+        ("ldm.num_head_channels", 48),
+        ("ldm.transformer_depth", 2),
+        ("vocoder.upsample_initial_channel", 100),
+        ("vocoder.upsample_rates", [10, 6, 2, 2]),
+        ("vocoder.upsample_kernel_sizes", [20, 12, 4, 4, 3]),
+        ("vocoder.resblock_kernel_sizes", [3, 7, 10]),
+        ("vocoder.resblock_dilation_sizes", [[1, 3, 5]]),
+        ("vocoder.activation", "snake"),
+        ("mel.hop", 500),
+        ("mel.sr", 44100),
+        ("mel.fmax", 30000),
+        ("mel.n_fft", 2047),
+        ("audio.sample_rate", 44100),
+        ("audio.frame_samples", 245761),
+        ("audio.frame_samples", 0),
+        ("quantization.mode", "mlx_affine"),
+        ("quantization.bits", 5),
+        ("quantization.bits", 8),
+        ("quantization.group_size", 60),
+        ("quantization.bits", ...),
+        ("quantized_shapes", [1]),
+        ("format", "int2"),
+        ("format", 4),
+        ("surprise", {}),
+    ],
+)
+def test_a_wrong_value_is_named(path: str, value: object) -> None:
+    with pytest.raises(BundleError) as caught:
+        ModelConfig.from_mapping(changed(path, value))
+    assert path in str(caught.value), caught.value
+
+
+def test_a_quantised_format_needs_its_section() -> None:
+    with pytest.raises(BundleError, match="format"):
+        ModelConfig.from_mapping(changed("quantization", ...))
+
+
+@pytest.mark.parametrize("values", [None, [], "x", 3])
+def test_anything_but_an_object_is_refused(values: object) -> None:
+    with pytest.raises(BundleError, match="not a JSON object"):
+        ModelConfig.from_mapping(values)
+
+
+def test_a_section_named_twice_is_refused() -> None:
+    with pytest.raises(BundleError, match="vocoder"):
+        ModelConfig.from_mapping({"vocoder": {}, "voc": {}})

@@ -1,0 +1,256 @@
+"""Layers against slow references in float64, on every path that this machine can take."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from batchsr.model import cpu, kernels, mel, schedule
+from batchsr.model.activation import kaiser_sinc, polyphase, self_test
+from batchsr.model.config import MelConfig
+from batchsr.model.layers import Conv1d, Conv2d, ConvTranspose1d, GroupNorm, silu, upsample_nearest
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def close(out: mx.array, reference: np.ndarray, tolerance: float = 1e-5) -> bool:
+    assert tuple(out.shape) == reference.shape
+    return bool(np.linalg.norm(np.array(out) - reference) <= tolerance * np.linalg.norm(reference))
+
+
+# --- the activation ---------------------------------------------------------------------------------------------------
+
+
+def slow_activation(
+    x: np.ndarray, up: np.ndarray, down: np.ndarray, frequency: np.ndarray, gain: np.ndarray
+) -> np.ndarray:
+    """As the authors do it: pad, transposed convolution by zero-stuffing, snake, pad, strided convolution."""
+    B, T, C = x.shape
+    y = np.empty((B, T, C))
+    for b in range(B):
+        for c in range(C):
+            padded = np.pad(x[b, :, c].astype(np.float64), 5, mode="edge")
+            stuffed = np.zeros(2 * len(padded))
+            stuffed[::2] = padded
+            u = 2 * np.convolve(stuffed, up)[15 : 15 + 2 * T]
+            s = u + gain[c] * np.sin(frequency[c] * u) ** 2
+            padded = np.pad(s, (5, 6), mode="edge")
+            y[b, :, c] = [padded[2 * m : 2 * m + 12] @ down for m in range(T)]
+    return y
+
+
+def activation_inputs(B: int, T: int, C: int) -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng(3)
+    taps = [(kaiser_sinc() + 0.004 * rng.standard_normal(12)).astype(np.float32) for _ in range(2)]  # not symmetric
+    curves = [rng.uniform(0.3, 3, C).astype(np.float32) for _ in range(2)]
+    return normal(B, T, C), *taps, *curves
+
+
+def cpu_activation(x: mx.array, up: mx.array, down: mx.array, f: mx.array, g: mx.array) -> mx.array:
+    return cpu.activation(x, tuple(up.tolist()), tuple(down.tolist()), f, g)
+
+
+@pytest.mark.parametrize("path", [polyphase, cpu_activation])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 7, 3), (1, 40, 4), (1, 5000, 60), (2, 5000, 60)])
+def test_the_activation_is_the_authors(path: Callable[..., mx.array], shape: tuple[int, int, int]) -> None:
+    inputs = activation_inputs(*shape)
+    assert close(path(*map(mx.array, inputs)), slow_activation(*inputs), 1e-6)
+
+
+def test_the_activation_passes_a_constant_and_shapes_it_alike_everywhere() -> None:
+    taps = mx.array(kaiser_sinc().astype(np.float32))
+    y = cpu_activation(mx.full((1, 64, 1), 0.5), taps, taps, mx.array([2.0]), mx.array([0.25]))
+    assert np.allclose(np.array(y), 0.5 + 0.25 * np.sin(1.0) ** 2, atol=1e-6)
+
+
+def test_large_arguments_keep_their_phase() -> None:
+    v = np.linspace(-500, 500, 10_001).astype(np.float32)
+    squared, snake = cpu._sines()
+    w = squared(mx.array(v))
+    out = np.array(snake(mx.zeros(v.shape), w, mx.ones(v.shape)))
+    assert np.abs(out - np.sin(np.pi * v.astype(np.float64)) ** 2).max() < 1e-6
+
+
+def compiled_kernels(folder: Path) -> ctypes.CDLL:
+    """The GPU kernels' source, built for this processor: one loop over the threads instead of a grid."""
+    taps = "const float *up, const float *down, const float *frequency, const float *gain, const int *sizes"
+    source = f"""
+#include <cmath>
+#include <cstddef>
+using std::fma; using std::rint;
+#define FUNCTION static inline
+{kernels.HEADER}
+typedef float T;
+static const int N = {kernels.OUTPUTS};
+static void forward_one(const T *x, {taps}, T *y, long THREAD) {{ {kernels.FORWARD} }}
+static void backward_one(const T *x, const T *dy, {taps}, T *dx, float *dgain, float *dfrequency, long THREAD)
+{{ {kernels.BACKWARD} }}
+extern "C" void forward(const T *x, {taps}, T *y)
+{{ for (long t = 0; t < sizes[2]; ++t) forward_one(x, up, down, frequency, gain, sizes, y, t); }}
+extern "C" void backward(const T *x, const T *dy, {taps}, T *dx, float *dgain, float *dfrequency)
+{{ for (long t = 0; t < sizes[2]; ++t)
+     backward_one(x, dy, up, down, frequency, gain, sizes, dx, dgain, dfrequency, t); }}
+"""
+    (folder / "kernels.cpp").write_text(source)
+    compiler = shutil.which("c++") or shutil.which("g++")
+    assert compiler
+    subprocess.run(
+        [compiler, "-O1", "-w", "-shared", "-fPIC", "-o", "kernels.so", "kernels.cpp"], cwd=folder, check=True
+    )
+    return ctypes.CDLL(str(folder / "kernels.so"))
+
+
+@pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="no C++ compiler is installed")
+@pytest.mark.parametrize("shape", [(2, 16, 3), (1, 32, 5), (2, 64, 4)])
+def test_the_gpu_kernels_compute_the_activation_and_its_gradient(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    library = compiled_kernels(tmp_path)
+    x, up, down, frequency, gain = activation_inputs(*shape)
+    dy = normal(*shape, seed=1)
+    B, T, C = shape
+    sizes = np.array([T, C, B * (T // kernels.OUTPUTS) * C], np.int32)
+
+    def pointers(*arrays: np.ndarray) -> list[ctypes.c_void_p]:
+        return [a.ctypes.data_as(ctypes.c_void_p) for a in arrays]
+
+    y = np.full_like(x, np.nan)
+    library.forward(*pointers(x, up, down, frequency, gain, sizes, y))
+    assert np.linalg.norm(y - slow_activation(x, up, down, frequency, gain)) <= 1e-6 * np.linalg.norm(y)
+
+    dx, dgain, dfrequency = (
+        np.full(s, np.nan, np.float32) for s in (shape, (B * T // kernels.OUTPUTS, C), (B * T // kernels.OUTPUTS, C))
+    )
+    library.backward(*pointers(x, dy, up, down, frequency, gain, sizes, dx, dgain, dfrequency))
+    _, expected = mx.vjp(
+        lambda x, f, g: polyphase(x, mx.array(up), mx.array(down), f, g),
+        [mx.array(a) for a in (x, frequency, gain)],
+        [mx.array(dy)],
+    )
+    for ours, theirs in zip((dx, dfrequency.sum(axis=0), dgain.sum(axis=0)), expected, strict=True):
+        assert close(theirs, ours, 1e-5)
+
+
+def test_the_self_test_tells_right_from_wrong() -> None:
+    assert self_test(polyphase) == 0
+    assert self_test(lambda x, up, down, f, g: polyphase(x, up, down, f, 1.01 * g)) > 1e-4
+    assert np.isnan(self_test(lambda x, up, down, f, g: polyphase(x, up, down, f, g) * mx.array(float("nan"))))
+
+
+# --- the rest ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation", "padding"),
+    [(3, 1, 1, 1), (7, 1, 3, 9), (11, 1, 5, 25), (4, 2, 1, 1), (7, 1, 1, 0)],
+)
+def test_conv1d(kernel: int, stride: int, dilation: int, padding: int) -> None:
+    layer = Conv1d(5, 6, kernel, stride=stride, dilation=dilation, padding=padding)
+    layer.bias = mx.array(normal(6))
+    x = normal(2, 40, 5)
+    padded = np.pad(x.astype(np.float64), [(0, 0), (padding, padding), (0, 0)])
+    weight = np.array(layer.weight).astype(np.float64)
+    count = (padded.shape[1] - dilation * (kernel - 1) - 1) // stride + 1
+    expected = sum(
+        padded[:, k * dilation : k * dilation + stride * (count - 1) + 1 : stride] @ weight[:, k].T
+        for k in range(kernel)
+    )
+    assert close(layer(mx.array(x)), expected + np.array(layer.bias))
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 1, 1), (3, 2, 0), (3, 2, 1), (1, 1, 0)])
+def test_conv2d(kernel: int, stride: int, padding: int) -> None:
+    layer = Conv2d(3, 4, kernel, stride, padding)
+    layer.bias = mx.array(normal(4))
+    x = normal(2, 9, 7, 3)
+    padded = np.pad(x.astype(np.float64), [(0, 0), (padding, padding), (padding, padding), (0, 0)])
+    H, W = ((padded.shape[i] - kernel) // stride + 1 for i in (1, 2))
+    expected = sum(
+        padded[:, i : i + stride * (H - 1) + 1 : stride, j : j + stride * (W - 1) + 1 : stride]
+        @ np.array(layer.weight)[:, i, j].T.astype(np.float64)
+        for i in range(kernel)
+        for j in range(kernel)
+    )
+    assert close(layer(mx.array(x)), expected + np.array(layer.bias))
+
+
+@pytest.mark.parametrize(("kernel", "rate"), [(20, 10), (12, 6), (4, 2), (5, 3), (3, 3)])
+def test_transposed_conv1d(kernel: int, rate: int) -> None:
+    layer = ConvTranspose1d(3, 4, kernel, rate)
+    layer.bias = mx.array(normal(4))
+    x, weight = normal(2, 11, 3), np.array(layer.weight).astype(np.float64)
+    full = np.zeros((2, 10 * rate + kernel, 4))
+    for i in range(11):
+        for k in range(kernel):
+            full[:, i * rate + k] += x[:, i] @ weight[:, k].T
+    crop = (kernel - rate) // 2
+    assert close(layer(mx.array(x)), full[:, crop : crop + 11 * rate] + np.array(layer.bias))
+
+
+@pytest.mark.parametrize("offset", [0.0, 30.0])
+def test_group_norm_is_over_space_and_channels_together(offset: float) -> None:
+    layer = GroupNorm(8, 1e-5, groups=2)
+    layer.weight, layer.bias = mx.array(normal(8)), mx.array(normal(8, seed=1))
+    x = normal(2, 64, 5, 8) + np.float32(offset)
+    grouped = x.astype(np.float64).reshape(2, 320, 2, 4)
+    centred = grouped - grouped.mean(axis=(1, 3), keepdims=True)
+    expected = centred / np.sqrt(centred.var(axis=(1, 3), keepdims=True) + 1e-5)
+    expected = expected.reshape(x.shape) * np.array(layer.weight) + np.array(layer.bias)
+    assert close(layer(mx.array(x)), expected)
+    half = layer(mx.array(x).astype(mx.float16))
+    assert close(half.astype(mx.float32), expected, 0.03)
+
+
+def test_silu_over_its_whole_range() -> None:
+    x = np.concatenate([np.linspace(-100, 100, 20_001), [0.0, 1e-8, -1e-8]]).astype(np.float32)
+    wide = x.astype(np.float64)
+    expected = wide / (1 + np.exp(-wide))
+    assert np.abs(np.array(silu(mx.array(x))) - expected).max() < 2e-5
+    near = np.abs(x) < 8
+    assert np.abs(np.array(silu(mx.array(x)))[near] - expected[near]).max() < 3e-6
+
+
+def test_nearest_upsampling_repeats_each_value() -> None:
+    x = normal(1, 3, 2, 4)
+    assert np.array_equal(np.array(upsample_nearest(mx.array(x))), x.repeat(2, axis=1).repeat(2, axis=2))
+
+
+def test_weights_keep_their_values_when_laid_out() -> None:
+    weight = normal(4, 3, 5)
+    assert np.array_equal(np.array(cpu.tap_major(mx.array(weight))), weight)
+    weight = normal(4, 3, 3, 5)
+    assert np.array_equal(np.array(cpu.tap_major(mx.array(weight))), weight)
+
+
+def test_mel_of_a_tone_peaks_in_its_band() -> None:
+    config = MelConfig()
+    tone = np.sin(2 * np.pi * 3000 * np.arange(9600) / 48_000).astype(np.float32)
+    out = np.array(mel.LogMel(config)(mx.array(tone)[None]))[0]
+    bands = mel.mel_bands(config)
+    hz = (bands * np.linspace(0, 24_000, 1025)).sum(axis=1) / bands.sum(axis=1).clip(1e-9)
+    assert out.shape == (20, 256)
+    assert abs(hz[out[10].argmax()] - 3000) < 30
+    assert out.min() == pytest.approx(np.log(1e-5))
+
+
+def test_the_bands_have_area_one() -> None:
+    # Where a band is wide against a bin; the narrow ones miss or hit bins by luck.
+    areas = mel.mel_bands(MelConfig()).sum(axis=1) * (48_000 / 2048)
+    assert np.allclose(areas[-100:], 1, atol=0.05)
+
+
+def test_the_schedule_is_the_clipped_one() -> None:
+    assert schedule.step_weights(999)[0] == pytest.approx(4.93e-5, rel=1e-3)
+    assert schedule.step_weights(600)[0] == pytest.approx(0.58252, rel=1e-4)
+    a = schedule.cumulative_alphas()
+    assert len(a) == 1000
+    assert (np.diff(a) < 0).all()
+    for t in (0, 500, 999):
+        assert np.hypot(*schedule.step_weights(t)) == pytest.approx(1)
