@@ -4,7 +4,7 @@ libsndfile reads whatever it finds: half a WAV whose header promises an hour, a 
 was never filled in, an Ogg stream cut in mid-page. An archive has to know.
 
 Sources of the layouts: RIFF/WAVE (Microsoft, 1991), RF64 (EBU Tech 3306), Wave64 (Sony/VCS), AIFF-C (Apple,
-1991), AU (Sun), CAF (Apple), NIST SPHERE, FLAC (RFC 9639), Ogg (RFC 3533).
+1991), AU (Sun), CAF (Apple), NIST SPHERE, Creative Voice, FLAC (RFC 9639), Ogg (RFC 3533).
 """
 
 from __future__ import annotations
@@ -226,13 +226,25 @@ def _caf(file: BytesAt, name: str) -> Header:
 
 def _nist(file: BytesAt, name: str) -> Header:
     lines = file.at(0, 1024).decode("latin-1").splitlines()
-    fields = {part[0]: part[2] for line in lines if len(part := line.split(None, 2)) == 3 and part[1] == "-i"}
+    fields = {part[0]: part[2] for line in lines if len(part := line.split(None, 2)) == 3}
     try:
         start = int(lines[1])
         frames, channels, sample_bytes = (int(fields[k]) for k in ("sample_count", "channel_count", "sample_n_bytes"))
     except (IndexError, KeyError, ValueError):
         return Header(name)
     return _judge(file, Header(name, None, "", None, channels, None, start, frames * channels * sample_bytes), 0)
+
+
+def _voc(file: BytesAt, name: str) -> Header:
+    position = int.from_bytes(file.at(20, 2), "little")
+    for _ in range(MAX_CHUNKS):
+        head = file.at(position, 4)
+        if not head or head[0] == 0:  # the block that ends the file has no length, and may be missing
+            return Header(name)
+        position += 4 + int.from_bytes(head[1:], "little")
+        if len(head) < 4 or position > file.size:
+            break
+    return Header(name, "cut", f"its blocks promise {position:,} bytes, {file.size:,} are there")
 
 
 def _flac(file: BytesAt, name: str) -> Header:
@@ -305,6 +317,7 @@ _PARSERS: Final[tuple[tuple[bytes, str, Callable[[BytesAt, str], Header]], ...]]
     (b"dns.", "AU", _au),
     (b"caff", "CAF", _caf),
     (b"NIST_1A", "NIST", _nist),
+    (b"Creative Voice File\x1a", "VOC", _voc),
     (b"fLaC", "FLAC", _flac),
     (b"OggS", "OGG", _ogg),
 )

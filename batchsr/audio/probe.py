@@ -28,6 +28,8 @@ from batchsr.errors import (
 RATE_LIMITS_HZ: Final = (1_000, 768_000)
 CHANNELS_LIMIT: Final = 64
 
+# WAVE formats that libsndfile knows: where it refuses one of these, its own words say more.
+_PLAIN_TAGS: Final = (0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0011, 0x0031, 0xFFFE)
 # Audio without a container: nothing in the file says its rate. What ffmpeg has to be told instead.
 _HEADERLESS: Final = {
     ".gsm": "-f gsm",
@@ -253,7 +255,7 @@ def _decoder_error(
         return _truncated(name, header.detail)
     if header.trouble == "no_data":
         return InputFormat(f"{name} cannot be decoded: {header.detail}", remedy=remedy)
-    if header.container in ("WAV", "RIFX", "RF64", "W64") and header.codec_tag is not None:
+    if header.container in ("WAV", "RIFX", "RF64", "W64") and header.codec_tag not in (None, *_PLAIN_TAGS):
         tag = f"its codec (WAVE format 0x{header.codec_tag:04X}) is not one that libsndfile decodes"
         return InputFormat(f"{name} cannot be decoded: {tag}", remedy=remedy)
     options = _HEADERLESS.get(path.suffix.lower())

@@ -15,9 +15,18 @@ from batchsr.audio import ogg, probe
 from batchsr.audio.probe import SourceInfo, shown
 from batchsr.audio.resample import resample_blocks
 from batchsr.audio.windows import Block
-from batchsr.errors import InputChanged, InputError, InputFormat, InputMissing, InputNotFinite, InputTruncated
+from batchsr.errors import (
+    InputChanged,
+    InputError,
+    InputFormat,
+    InputMissing,
+    InputNotFinite,
+    InputTruncated,
+    InputUnreadable,
+)
 
 BLOCK_FRAMES: Final = 65_536
+_SYSTEM_ERROR: Final = 2  # libsndfile's SF_ERR_SYSTEM
 LARGEST_SAMPLE: Final = 1e12
 """+240 dBFS: past any scaling of integers as floats, and its square, summed over a window, is still a float32."""
 
@@ -65,7 +74,7 @@ class Source:
         Samples over full scale (float and Vorbis sources) come as they are. May be called again when the pass
         before is over or given up; two passes at once are not possible.
 
-        Raises InputNotFinite, InputTruncated, InputFormat, InputChanged, InputMissing.
+        Raises InputNotFinite, InputTruncated, InputFormat, InputUnreadable, InputChanged, InputMissing.
         """
         self._close_decoder()
         position = 0
@@ -118,6 +127,9 @@ class Source:
     def _broken(self, position: int, e: soundfile.LibsndfileError) -> InputError:
         self.check_unchanged()
         name = shown(self.info.path)
+        if e.code == _SYSTEM_ERROR:
+            message = f"{name} cannot be read any further: the system reports an error"
+            return InputUnreadable(message, remedy="check the disk, or the share it is on")
         message = (
             f"{name} is damaged {position / self.info.sample_rate:.1f} s or more after its start:"
             f" {e.error_string.strip().rstrip('.')}"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from batchsr.audio.files import Source, resample, resampled
 from batchsr.audio.resample import reblock, resample_blocks
-from batchsr.errors import InputChanged, InputFormat, InputMissing, InputNotFinite, InputTruncated
+from batchsr.errors import InputChanged, InputFormat, InputMissing, InputNotFinite, InputTruncated, InputUnreadable
 from tests.audio.conftest import Make
 
 
@@ -106,6 +106,16 @@ def test_a_decoder_that_stops_early_is_a_cut_file(make: Make, monkeypatch: pytes
     with Source.open(make()) as source:
         monkeypatch.setattr(soundfile.SoundFile, "read", lambda *a, **k: np.zeros((10, 1), np.float32))
         with pytest.raises(InputTruncated, match="8,000 frames promised, 10 there"):
+            whole(source)
+
+
+def test_an_error_of_the_disk_is_not_blamed_on_the_file(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise soundfile.LibsndfileError(2)
+
+    with Source.open(make()) as source:
+        monkeypatch.setattr(soundfile.SoundFile, "read", fail)
+        with pytest.raises(InputUnreadable, match="the system reports an error"):
             whole(source)
 
 
