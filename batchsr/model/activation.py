@@ -84,8 +84,8 @@ class Activation(nn.Module):
         # In float32 whatever the networks compute in: a rounded frequency shifts the phase of every loud sample.
         alpha, beta = self.act.alpha.astype(mx.float32), self.act.beta.astype(mx.float32)
         if on_cpu() and x.dtype == mx.float32 and _is_usual(up) and _is_usual(down):
-            taps = (tuple(filter.tolist()) for filter in (up, down))
-            return cpu.activation(x, *taps, mx.exp(alpha), 1.0 / (mx.exp(beta) + 1e-9))
+            constants = (tuple(up.tolist()), tuple(down.tolist()))
+            return cpu.activation(x, *constants, mx.exp(alpha), 1.0 / (mx.exp(beta) + 1e-9))
         return _path(x)(x, up, down, mx.exp(alpha), 1.0 / (mx.exp(beta) + 1e-9))
 
 

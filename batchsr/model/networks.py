@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import mlx.core as mx
 from mlx import nn
 from mlx.utils import tree_flatten
@@ -25,6 +27,7 @@ class Networks(nn.Module):
         self.voc = Vocoder(config.vocoder, config.mel.n_mels)
         self._log_mel = LogMel(config.mel)
         self._dtype = mx.float32
+        self._compiled: Callable[..., mx.array] | None = None
 
     @property
     def dtype(self) -> mx.Dtype:
@@ -43,6 +46,19 @@ class Networks(nn.Module):
                 if isinstance(layer, Conv1d | Conv2d):
                     layer.weight = tap_major(layer.weight)
                     mx.eval(layer.weight)
+
+    @property
+    def fused(self) -> bool:
+        """Whether `forward` is compiled as a whole: on GPUs, which wait for many small kernels otherwise."""
+        return not on_cpu()
+
+    def forward(self, norm: mx.array, noise: mx.array, t: mx.array, weights: mx.array) -> mx.array:
+        """As `__call__`, the fastest way; for inference only. The weights must not change after the first call."""
+        if not self.fused:
+            return self(norm, noise, t, weights)
+        if self._compiled is None:
+            self._compiled = mx.compile(self.__call__)
+        return self._compiled(norm, noise, t, weights)
 
     def log_mel(self, norm: mx.array) -> mx.array:
         """Normalised samples (B, T) float32 -> log-mel (B, T / hop, M) float32."""
