@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
+from mlx.utils import tree_flatten
+
 from batchsr.errors import BundleError
 from batchsr.model import bundle, recipe
 from batchsr.model.config import (
@@ -52,21 +55,34 @@ def config_of_size(size: str, *, format: str = "float32", frame_samples: int | N
     """The config of one of SIZES, in a format and with a window of `frame_samples`. Raises BundleError."""
     if size not in SIZES:
         raise BundleError(f"size = {size!r} is unknown", remedy="known: " + ", ".join(SIZES))
-    if format not in FLOAT_FORMATS and format not in QUANTISED_FORMATS:
-        raise BundleError(
-            f"format = {format!r} is unknown", remedy="known: " + ", ".join((*FLOAT_FORMATS, *QUANTISED_FORMATS))
-        )
     config = SIZES[size]
-    audio = config.audio
     if frame_samples is not None:
         audio = AudioConfig(frame_samples=frame_samples, frame_sec=frame_samples / config.audio.sample_rate)
+        config = dataclasses.replace(config, audio=audio)
+    return in_format(config, format)
+
+
+def in_format(config: ModelConfig, format: str) -> ModelConfig:
+    """The same sizes, stored in another format. Raises BundleError naming an unknown one."""
+    if format not in FLOAT_FORMATS and format not in QUANTISED_FORMATS:
+        known = ", ".join((*dict.fromkeys(FLOAT_FORMATS.values()), *QUANTISED_FORMATS))
+        raise BundleError(f"format = {format!r} is unknown", remedy=f"known: {known}")
     bits = QUANTISED_FORMATS.get(format)
     return dataclasses.replace(
         config,
-        audio=audio,
         format=FLOAT_FORMATS.get(format, format),
         quantization=QuantisationConfig(bits=bits) if bits else None,
+        quantized_shapes={},
     )
+
+
+def rewrite(source: Path, folder: Path, format: str) -> ModelConfig:
+    """Write the bundle in `source` again in another format, and return its new config. Raises BundleError."""
+    if folder.resolve() == source.resolve():
+        raise BundleError(f"{folder} is the bundle to be read", remedy="write to another folder")
+    config, networks = bundle.load(source)
+    values = dict(tree_flatten(networks.parameters()))
+    return bundle.write(folder, in_format(config, format), lambda name, _: np.array(values[name]))
 
 
 def write_random(folder: Path, config: ModelConfig, seed: str) -> Made:

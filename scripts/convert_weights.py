@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""Turn the authors' PyTorch checkpoints into a bundle.
+
+    pip install torch
+    scripts/convert_weights.py CHECKPOINTS FOLDER --format int8
+
+CHECKPOINTS is a folder with student_ldm.pth, sr_vocoder.pth and vae.pth. They are pickles, and are loaded as data only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("checkpoints", type=Path, help="folder with the three .pth files")
+    parser.add_argument("folder", type=Path, help="where to write the bundle")
+    parser.add_argument("--format", default="float16", help="float32, float16 (default), bfloat16, int8 or int4")
+    parser.add_argument("--config", type=Path, help="config.json naming other sizes (default: the published ones)")
+    args = parser.parse_args(argv)
+
+    from batchsr.errors import BatchsrError
+    from batchsr.model import backend
+
+    try:
+        backend.prepare()
+        from batchsr.model import bundle, convert, make
+
+        config = bundle.read_config(args.config.parent) if args.config else make.config_of_size("published")
+        tensors = convert.converted(
+            config, {part: read(args.checkpoints / name) for part, name in convert.FILES.items()}
+        )
+        bundle.write(args.folder, make.in_format(config, args.format), lambda name, _: tensors[name])
+    except BatchsrError as error:
+        print(f"convert_weights: {error}", file=sys.stderr)
+        return error.exit_code
+    print(f"{args.folder}: {len(tensors)} tensors, {args.format}")
+    return 0
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The tensors of one checkpoint, as float32 arrays."""
+    import pickle
+
+    import torch
+
+    from batchsr.errors import BundleError
+
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as e:
+        raise BundleError(f"{path} cannot be read: {e}") from e
+    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, dict):
+        raise BundleError(f"{path} holds no state dict")
+    return {key: value.float().numpy() for key, value in loaded.items() if isinstance(value, torch.Tensor)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
