@@ -120,8 +120,11 @@ class ObserverEvents:
         self._observer.start()
         failed = {}
         for folder in folders:
+            # The kernel watches the folder, not a link to it, and tells names below that; they are told as ours.
+            real = os.path.realpath(folder)
+            self._handler.spelled[real] = folder
             try:
-                self._observer.schedule(self._handler, folder, recursive=True, event_filter=_WANTED)
+                self._observer.schedule(self._handler, real, recursive=True, event_filter=_WANTED)
             except OSError as e:
                 failed[folder] = e.strerror or str(e)
         return failed
@@ -150,6 +153,8 @@ class _Handler(FileSystemEventHandler):
 
     def __init__(self) -> None:
         self.woken = threading.Event()
+        self.spelled: dict[str, str] = {}
+        """Watched folders as the kernel names them, and as whoever watches does."""
         self._lock = threading.Lock()
         self._pending: dict[str, Kind] = {}
         self._lost = False
@@ -170,6 +175,7 @@ class _Handler(FileSystemEventHandler):
         path = os.fsdecode(event.dest_path if isinstance(event, DirMovedEvent | FileMovedEvent) else event.src_path)
         if not path:
             return
+        path = self._as_spelled(path)
         kind: Kind = "folder" if event.is_directory else "closed" if isinstance(event, FileClosedEvent) else "changed"
         with self._lock:
             if self._pending.get(path) == "closed" and kind == "changed":
@@ -179,6 +185,12 @@ class _Handler(FileSystemEventHandler):
                 self._lost = True
             self._pending[path] = kind
         self.woken.set()
+
+    def _as_spelled(self, path: str) -> str:
+        best = max(
+            (real for real in self.spelled if path == real or path.startswith(real + os.sep)), key=len, default=""
+        )
+        return self.spelled[best] + path[len(best) :] if best else path
 
 
 def must_poll(folder: str, mode: PollMode) -> bool:

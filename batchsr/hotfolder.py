@@ -21,8 +21,9 @@ from batchsr.settle import Look, Ripe, look
 from batchsr.watcher import Scope, Watcher
 
 _ASK_AT_ONCE: Final = 1000  # jobs whose state is asked for in one query
+_TROUBLE_S: Final = 5.0  # between tries at a move that cannot be made
 _ASK_SHARE: Final = 20  # asking takes at most a twentieth of the time, however long the queue is
-_NOT_NOW: Final = (QueueError, ResourceError, TransientError)
+_NOT_NOW: Final = (QueueError, ResourceError, TransientError, OSError)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,7 +90,9 @@ class HotFolder:
             self._complaint = ""
 
     def _enqueue(self) -> None:
-        by_path = {one.path: one for one in self._backlog}
+        # What cannot be looked at now (gone, or on a share that drops) is found again by a later scan.
+        by_path = {one.path: one for one in self._backlog if look(one.path) is not None}
+        self._backlog = list(by_path.values())
         found = [intake.Found(path, self._scope.root_of(path) or os.path.dirname(path)) for path in by_path]
         for taken in intake.enqueue(self._queue, found, self._request):
             one = by_path[taken.job.source]
@@ -137,10 +140,18 @@ class HotFolder:
         if state == self._counts:
             return
         ids = list(self._open)
+        trouble: ResourceError | None = None
         for start in range(0, len(ids), _ASK_AT_ONCE):
             for job in self._queue.jobs(states=TERMINAL, ids=ids[start : start + _ASK_AT_ONCE]):
-                self._finish(job)
-                del self._open[job.id]
+                try:
+                    self._finish(job)
+                except ResourceError as e:  # one folder that cannot be written to must not keep the others waiting
+                    trouble = e
+                else:
+                    del self._open[job.id]
+        if trouble is not None:
+            self._look_again_s = time.monotonic() + _TROUBLE_S
+            raise trouble
         self._counts = state
 
     def _finish(self, job: Job) -> None:

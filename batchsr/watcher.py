@@ -104,6 +104,7 @@ class Watcher:
         self._name_of: dict[tuple[int, int], str] = {}  # (size, inode) of known files -> their name
         self._renamed: list[Ripe] = []
         self._gone: list[str] = []
+        self._soonest_scan_s = 0.0
         self._trouble: set[str] = set()
         self._roots: dict[str, tuple[int, int] | None] = {}
 
@@ -122,7 +123,9 @@ class Watcher:
             lost = False
             for hint in self._events.wait(max(0.0, until_s - self._clock())):
                 lost = self._follow(hint) or lost
-            if lost or self._clock() >= next_scan_s:
+            if lost:  # at once, but a storm must not make it scan without a pause
+                next_scan_s = min(next_scan_s, self._soonest_scan_s)
+            if self._clock() >= next_scan_s:
                 self._listen_again_where_needed()
                 next_scan_s = self._scan_all()
 
@@ -188,7 +191,8 @@ class Watcher:
         if whole:
             self._forget_gone(seen)
         now_s = self._clock()
-        return now_s + max(self._rescan_s, _RESCAN_SHARE * (now_s - began_s))
+        self._soonest_scan_s = now_s + _RESCAN_SHARE * (now_s - began_s)
+        return max(now_s + self._rescan_s, self._soonest_scan_s)
 
     def _forget_gone(self, seen: set[str]) -> None:
         """Keep memory from growing with files that are gone; those of a share that is away are not gone."""

@@ -250,6 +250,26 @@ def test_a_queue_that_cannot_be_used_for_a_while_loses_nothing(hot: Hot, monkeyp
         assert len([text for text in hot.said if "held by another process" in text]) == 1
 
 
+def test_one_source_that_cannot_be_moved_does_not_hold_up_the_others(hot: Hot, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = hot.root.with_name("done")
+    hot.after = {"done": After(str(done))}
+    move = moving.move
+
+    def stuck(source: Path, folder: Path, relative: str, expected: Look) -> Path | None:
+        if source.name == "a.wav":
+            raise ResourceError(f"cannot move {source}: Permission denied")
+        return move(source, folder, relative, expected)
+
+    monkeypatch.setattr(moving, "move", stuck)
+    with hot.watching():
+        hot.file("a.wav")
+        hot.file("b.wav")
+        hot.pump(lambda: len(hot.jobs()) == 2)
+        hot.work()
+        hot.pump(lambda: (done / "b.wav").exists())
+        assert len([text for text in hot.said if "Permission denied" in text]) == 1
+
+
 def test_a_full_disk_under_the_done_folder_is_said_once_and_tried_again(
     hot: Hot, monkeypatch: pytest.MonkeyPatch
 ) -> None:

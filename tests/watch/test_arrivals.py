@@ -399,6 +399,17 @@ def test_thousands_of_files_at_once_with_a_tiny_event_queue_are_each_taken_once(
     assert any("overflowed" in record.message for record in caplog.records)
 
 
+def test_a_watched_folder_may_be_a_link(hot: Hot) -> None:
+    real, link = hot.root, hot.root.with_name("link")
+    link.symlink_to(real, target_is_directory=True)
+    hot.root, hot.scope = link, {"folders": (str(link),)}
+    with hot.watching():
+        hot.pump_for(0.1)
+        rig.record(real / "sub" / "a.wav", 0.1)
+        hot.pump(lambda: hot.jobs())
+        assert hot.states() == {"sub/a.wav": "queued"}
+
+
 def test_two_watchers_on_one_folder_take_each_file_once(hot: Hot) -> None:
     twin = Hot(hot.root, hot.db, hot.polling)
     with hot.watching(), twin.watching():
