@@ -23,13 +23,26 @@ LAUNCHD_AWAKE: Final = "caffeinate -i"
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
-def systemd(command: Sequence[str], *, nice: int = 10) -> str:
-    """A systemd unit that runs `command` (program first, by its absolute path) for the user or for the system."""
+def systemd(command: Sequence[str], *, user: str | None = None, nice: int = 10) -> str:
+    """A systemd unit that runs `command` (program first, by its absolute path).
+
+    For a user's own systemd; with `user` for the machine's, run in that name. Raises ConfigError on a word that
+    cannot stand in a unit.
+    """
+    if user is None:
+        where = """\
+# For yourself:
+#     batchsr service print systemd DIR... > ~/.config/systemd/user/batchsr.service
+#     systemctl --user enable --now batchsr && loginctl enable-linger"""
+    else:
+        where = """\
+# For the machine:
+#     batchsr service print systemd --system DIR... | sudo tee /etc/systemd/system/batchsr.service
+#     sudo systemctl enable --now batchsr"""
     arguments = " ".join(_systemd_word(word) for word in [*command, "--keep-awake", SYSTEMD_AWAKE])
     return f"""\
-# Written by `batchsr service print systemd`. For yourself:
-#     batchsr service print systemd DIR... > ~/.config/systemd/user/batchsr.service
-#     systemctl --user enable --now batchsr; loginctl enable-linger
+# Written by `batchsr service print systemd`.
+{where}
 [Unit]
 Description=batchsr: restore what arrives in the watched folders
 Documentation=man:systemd.service(5)
@@ -38,6 +51,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=exec
+{f"User={_systemd_word(user)}" if user is not None else "# It runs as you."}
 ExecStart={arguments}
 # SIGTERM goes to the watcher alone, which passes it on: a worker that gets two stops in mid-window.
 KillMode=mixed
@@ -54,7 +68,7 @@ IOSchedulingClass=idle
 NoNewPrivileges=yes
 
 [Install]
-WantedBy=default.target
+WantedBy={"default" if user is None else "multi-user"}.target
 """
 
 

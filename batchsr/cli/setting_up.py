@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import getpass
 import json
 import os
 from collections.abc import Iterator
@@ -91,19 +92,22 @@ def service_command() -> None:
 @service_command.command("print", context_settings={"ignore_unknown_options": True})
 @click.argument("system", type=click.Choice(["systemd", "launchd"]))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="DIR... [OPTIONS OF watch]", required=True)
+@click.option("--system", "machine", is_flag=True, help="systemd: a unit for the machine, run in your name.")
 @click.option("--label", default="org.batchsr.watch", show_default=True, help="launchd's name for the service.")
 @click.option(
     "--log", type=click.Path(path_type=Path), help="Where launchd writes what it says.  [default: beside the database]"
 )
 @pass_app
-def print_command(app: App, system: str, arguments: tuple[str, ...], label: str, log: Path | None) -> None:
+def print_command(
+    app: App, system: str, arguments: tuple[str, ...], machine: bool, label: str, log: Path | None
+) -> None:
     """Print a unit that runs `watch --work` with these folders and options; the comments in it say where to put it."""
     absolute = list(_absolute_words(arguments))
     with watch_command.make_context("batchsr watch", [*absolute]):
         pass  # a wrong option is told now, not by a service that does not start
     command = [*program(app), "watch", "--work", *(word for word in absolute if word != "--work")]
     if system == "systemd":
-        click.echo(services.systemd(command), nl=False)
+        click.echo(services.systemd(command, user=getpass.getuser() if machine else None), nl=False)
     else:
         click.echo(
             services.launchd(command, label=label, log=log or app.db.absolute().with_name("batchsr.log")), nl=False
