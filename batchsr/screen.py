@@ -292,7 +292,7 @@ def plain_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Ta
     """Rows of the queue as a table for `list` and `status`."""
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold", justify="left" if column in ("state", "source", "error") else "right")
+        table.add_column(column, overflow="fold", justify="left" if column in ("state", "source", "file", "error", "case", "figure") else "right")
     for row in rows:
         table.add_row(
             *(
