@@ -149,21 +149,32 @@ def activation(x: mx.array, up: Taps, down: Taps, frequency: mx.array, gain: mx.
     Everything is scaled by frequency / pi, so that the sine's period is one; both phases of the doubled rate are kept
     apart, so that the filters are sums of shifted arrays. Pieces of T alternate between two streams.
     """
-    _, T, C = x.shape
+    B, T, C = x.shape
     scale = frequency * (1.0 / math.pi)
     rows = max(16, CHUNK_ELEMENTS // C)
-    padded = mx.pad(x * scale, [(0, 0), (2 * HALO, 2 * HALO), (0, 0)], mode="edge")
-    tiles = [mx.broadcast_to(v, (1, min(rows, T) + 2 * HALO, C)) for v in (gain * scale, 1.0 / scale)]
-    tile_gain, tile_back = (mx.contiguous(tile) for tile in tiles)
+    # Copies of the channels' constants for every row, because a loop with a broadcast in it is not vectorised.
+    shape = (B, min(rows, T) + 4 * HALO, C)
+    tiles = [mx.contiguous(mx.broadcast_to(v, shape)) for v in (scale, gain * scale, 1.0 / scale)]
     pieces = []
     for number, start in enumerate(range(0, T, rows)):
         stop = min(start + rows, T)
         with mx.stream(_streams()[number % 2]):
-            piece = padded[:, start : stop + 4 * HALO]
-            even, odd = _upsampled(piece, up, tile_gain[:, : stop - start + 2 * HALO])
+            to_scale, of_sine, back = (tile[:, : stop - start + n] for tile, n in zip(tiles, (12, 6, 0), strict=True))
+            even, odd = _upsampled(_piece(x, start, stop) * to_scale, up, of_sine)
             even, odd = _replicated(even, odd, first=start == 0, last=stop == T)
-            pieces.append(_downsampled(even, odd, down, tile_back[:, : stop - start]))
+            pieces.append(_downsampled(even, odd, down, back))
     return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces, axis=1)
+
+
+def _piece(x: mx.array, start: int, stop: int) -> mx.array:
+    """Rows start - 6 .. stop + 6; what lies beyond the sound repeats its first or last row."""
+    T = x.shape[1]
+    before, after = max(2 * HALO - start, 0), max(stop + 2 * HALO - T, 0)
+    inner = x[:, max(start - 2 * HALO, 0) : min(stop + 2 * HALO, T)]
+    if not before and not after:
+        return inner
+    first, last = (mx.repeat(x[:, i : i + 1], n, axis=1) for i, n in ((0, before), (T - 1, after)))
+    return mx.concatenate([first, inner, last], axis=1)
 
 
 @functools.cache
@@ -176,14 +187,8 @@ def _upsampled(piece: mx.array, up: Taps, gain: mx.array) -> tuple[mx.array, mx.
     to_even, to_odd = _upsample_filters(up)
     count = piece.shape[1] - 2 * HALO
     shifted = [piece[:, 2 * HALO - q : 2 * HALO - q + count] for q in range(7)]
-    gain = mx.broadcast_to(gain, (piece.shape[0], *gain.shape[1:]))
-    return _snake(to_even(*shifted[1:]), gain), _snake(to_odd(*shifted[:6]), gain)
-
-
-def _snake(v: mx.array, gain: mx.array) -> mx.array:
-    """v + gain * sin(pi v)^2"""
-    squared, snake = _sines()
-    return snake(v, squared(v), gain)
+    snake = _snake()
+    return snake(to_even(*shifted[1:]), gain), snake(to_odd(*shifted[:6]), gain)
 
 
 def _replicated(even: mx.array, odd: mx.array, *, first: bool, last: bool) -> tuple[mx.array, mx.array]:
@@ -201,7 +206,6 @@ def _downsampled(even: mx.array, odd: mx.array, down: Taps, back: mx.array) -> m
     """Both phases of s for rows t - 3 .. t + n + 3 -> y for rows t .. t + n, scaled back."""
     from_odd, from_even = _downsample_filters(down)
     count = even.shape[1] - 2 * HALO
-    back = mx.broadcast_to(back, (even.shape[0], *back.shape[1:]))
     half = from_odd(*[odd[:, k : k + count] for k in range(6)])
     return from_even(*[even[:, k + 1 : k + 1 + count] for k in range(6)], half, back)
 
@@ -234,16 +238,16 @@ def _downsample_filters(down: Taps) -> tuple[Callable[..., mx.array], Callable[.
 
 
 @functools.cache
-def _sines() -> tuple[Callable[[mx.array], mx.array], Callable[[mx.array, mx.array, mx.array], mx.array]]:
+def _snake() -> Callable[[mx.array, mx.array], mx.array]:
+    """(v, gain) -> v + gain sin(pi v)^2, no deeper than MLX fuses."""
     a = SIN2_PI_TERMS
 
-    def squared(v: mx.array) -> mx.array:
-        """Square of v's distance to the nearest integer."""
-        rest = v - ((v + _ROUND) - _ROUND)
-        return rest * rest
-
-    def snake(v: mx.array, w: mx.array, gain: mx.array) -> mx.array:
+    def snake(v: mx.array, gain: mx.array) -> mx.array:
+        rest = v - ((v + _ROUND) - _ROUND)  # signed distance to the nearest integer
+        w = rest * rest
         w2 = w * w
-        return v + gain * (w * ((a[0] + a[1] * w) + w2 * ((a[2] + a[3] * w) + w2 * (a[4] + a[5] * w))))
+        polynomial = ((a[0] + a[1] * w) + w2 * (a[2] + a[3] * w)) + (w2 * w2) * (a[4] + a[5] * w)
+        return v + (gain * w) * polynomial
 
-    return mx.compile(squared), mx.compile(snake)
+    fused: Callable[[mx.array, mx.array], mx.array] = mx.compile(snake)
+    return fused

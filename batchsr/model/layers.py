@@ -56,6 +56,10 @@ class Conv2d(nn.Module):
         self.weight = _uniform((out, kernel, kernel, channels), kernel * kernel * channels)
         self.bias = mx.zeros((out,))
 
+    def lay_out(self) -> None:
+        """Order the weight in memory as the CPU wants it; shape and values stay."""
+        self.weight = cpu.tap_major(self.weight)
+
     def __call__(self, x: mx.array) -> mx.array:
         if self.weight.shape[1] == 1:
             return x @ self.weight[:, 0, 0].T + self.bias
@@ -77,6 +81,10 @@ class Conv1d(nn.Module):
         self.weight = _uniform((out, kernel, channels), kernel * channels)
         self.bias = mx.zeros((out,))
 
+    def lay_out(self) -> None:
+        """Order the weight in memory as the CPU wants it; shape and values stay."""
+        self.weight = cpu.tap_major(self.weight)
+
     def __call__(self, x: mx.array) -> mx.array:
         if on_cpu() and self.stride == 1:
             return cpu.conv1d(x, self.weight, self.bias, self.padding, self.dilation)
@@ -95,15 +103,25 @@ class ConvTranspose1d(nn.Module):
         self.rate = rate
         self.weight = _uniform((out, kernel, channels), kernel * channels)
         self.bias = mx.zeros((out,))
+        self._taps: mx.array | None = None
+
+    def lay_out(self) -> None:
+        """Order the weight once for all calls; it must not change afterwards."""
+        self._taps = mx.contiguous(self._ordered())
+
+    def _ordered(self) -> mx.array:
+        """The weight as one matrix (inputs * C, rate * out); taps past the kernel are zero."""
+        out, kernel, C = self.weight.shape
+        inputs = -(-kernel // self.rate)
+        taps = mx.pad(self.weight, [(0, 0), (0, inputs * self.rate - kernel), (0, 0)])
+        return taps.reshape(out, inputs, self.rate, C).transpose(1, 3, 2, 0).reshape(inputs * C, self.rate * out)
 
     def __call__(self, x: mx.array) -> mx.array:
-        B, T, C = x.shape
+        B, T, _ = x.shape
         out, kernel, _ = self.weight.shape
         rate = self.rate
         inputs = -(-kernel // rate)
-        # (out, inputs, rate, C) -> (inputs, C, rate, out); taps past the kernel are zero.
-        taps = mx.pad(self.weight, [(0, 0), (0, inputs * rate - kernel), (0, 0)])
-        taps = taps.reshape(out, inputs, rate, C).transpose(1, 3, 2, 0).reshape(inputs * C, rate * out)
+        taps = self._ordered() if self._taps is None else self._taps
         blocks = T + inputs - 1
         padded = mx.pad(x, [(0, 0), (inputs - 1, inputs - 1), (0, 0)])
         side = mx.concatenate([padded[:, inputs - 1 - j : inputs - 1 - j + blocks] for j in range(inputs)], axis=-1)

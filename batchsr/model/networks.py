@@ -9,8 +9,7 @@ from mlx import nn
 from mlx.utils import tree_flatten
 
 from batchsr.model.config import ModelConfig
-from batchsr.model.cpu import tap_major
-from batchsr.model.layers import Conv1d, Conv2d, on_cpu
+from batchsr.model.layers import Conv1d, Conv2d, ConvTranspose1d, on_cpu
 from batchsr.model.mel import LogMel
 from batchsr.model.unet import Unet
 from batchsr.model.vae import Vae
@@ -40,11 +39,11 @@ class Networks(nn.Module):
         self._dtype = dtype
 
     def lay_out(self) -> None:
-        """Order the convolutions' weights in memory as the CPU wants them; shapes and values stay."""
+        """Order the convolutions' weights in memory as the CPU wants them; they must not change afterwards."""
         if on_cpu():
             for _, layer in self.named_modules():
-                if isinstance(layer, Conv1d | Conv2d):
-                    layer.weight = tap_major(layer.weight)
+                if isinstance(layer, Conv1d | Conv2d | ConvTranspose1d):
+                    layer.lay_out()
                     mx.eval(layer.weight)
 
     @property
