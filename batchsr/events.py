@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
@@ -75,6 +76,10 @@ class Events(Protocol):
         """End a `wait` from another thread or a signal handler."""
         ...
 
+    def is_listening(self) -> bool:
+        """False when hints will not come any more, unless `watch` is called again."""
+        ...
+
     def close(self) -> None:
         """Watch nothing any more."""
         ...
@@ -100,6 +105,10 @@ class NoEvents:
         """End the wait."""
         self._woken.set()
 
+    def is_listening(self) -> bool:
+        """As much as ever."""
+        return True
+
     def close(self) -> None:
         """Nothing to do."""
 
@@ -110,8 +119,10 @@ class ObserverEvents:
     def __init__(self) -> None:
         self._handler = _Handler()
         self._observer: Any = None
-        # watchdog warns of overflows by itself; they are expected, and answered by the next scan.
+        # watchdog logs overflows, and warns (at the length of all its watches) when a folder that was just made is
+        # found twice. The next scan answers the ones, and the others are harmless.
         logging.getLogger("watchdog").addHandler(logging.NullHandler())
+        warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"watchdog\.observers")
 
     def watch(self, folders: Iterable[str]) -> dict[str, str]:
         """A fresh observer each time: one whose folder was unmounted or replaced is blind to the new one."""
@@ -136,6 +147,14 @@ class ObserverEvents:
     def wake(self) -> None:
         """End the wait."""
         self._handler.woken.set()
+
+    def is_listening(self) -> bool:
+        """Whether all of the observer's threads live."""
+        if self._observer is None:
+            return False
+        reader = getattr(self._observer, "_inotify_fd", None)  # the thread below the emitters, where there is one
+        threads = [self._observer, *self._observer.emitters, *([reader] if reader is not None else [])]
+        return all(thread.is_alive() for thread in threads)
 
     def close(self) -> None:
         """Stop the observer's threads."""

@@ -64,6 +64,7 @@ class HotFolder:
         self._say = say
         self._backlog: list[Ripe] = []
         self._job_of: dict[str, int] = {}
+        self._moved: set[str] = set()
         self._open: dict[int, tuple[str, Look]] = {}  # jobs whose sources wait to be moved or listed
         self._counts: tuple[int, ...] = ()
         self._look_again_s = 0.0
@@ -101,6 +102,10 @@ class HotFolder:
             # As it settled, not as it was probed: if it changed in between, the watcher sees a difference, and waits.
             self._watcher.remember(one.path, one.look)
             job_id = taken.enqueued.job_id
+            if job_id is not None and taken.enqueued.outcome is Outcome.NEEDS_RETRY and one.path in self._moved:
+                self._moved.discard(one.path)  # put back after it had failed: that is a wish to try again
+                self._queue.retry([job_id])
+                self._say(f"{one.path} was put back: job {job_id} is tried again")
             if job_id is not None:
                 self._job_of[one.path] = job_id
                 if self._done or self._failed:
@@ -172,6 +177,7 @@ class HotFolder:
             to = moving.move(Path(path), Path(after.folder), relative, expected)
             if to is not None:
                 self._watcher.forget(path)
+                self._moved.add(path)
                 self._job_of.pop(path, None)
                 self._say(f"{path} moved to {to}")
 

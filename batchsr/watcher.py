@@ -177,8 +177,9 @@ class Watcher:
             self._say(f"{root}: no events ({why}); it is searched every {self._rescan_s:g} s instead")
 
     def _listen_again_where_needed(self) -> None:
-        """A folder that was unmounted, replaced or came back is another one to the kernel."""
-        if any(_identity(root) != identity for root, identity in self._roots.items()):
+        """A folder that was unmounted, replaced or came back is another one to the kernel; and threads may die."""
+        changed = any(_identity(root) != identity for root, identity in self._roots.items())
+        if changed or not self._events.is_listening():
             self._listen()
 
     def _scan_all(self) -> float:

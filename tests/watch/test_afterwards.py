@@ -11,7 +11,7 @@ import rig
 from conftest import Hot
 
 from batchsr import moving, settle, storage
-from batchsr.errors import ResourceError
+from batchsr.errors import NonFiniteOutput, ResourceError
 from batchsr.hotfolder import After
 from batchsr.settle import Look
 
@@ -248,6 +248,26 @@ def test_a_queue_that_cannot_be_used_for_a_while_loses_nothing(hot: Hot, monkeyp
         hot.pump(lambda: hot.jobs())
         assert left == [0]
         assert len([text for text in hot.said if "held by another process" in text]) == 1
+
+
+def test_a_failed_source_that_is_put_back_is_tried_again(hot: Hot) -> None:
+    failed = hot.root.with_name("failed")
+    hot.after = {"failed": After(str(failed))}
+
+    def broken(*_: object, **__: object) -> None:
+        raise NonFiniteOutput("the model is broken")
+
+    with hot.watching():
+        source = hot.file("a.wav")
+        hot.pump(lambda: hot.jobs())
+        assert hot.work(restore=broken).failed == 1
+        hot.pump(lambda: (failed / "a.wav").exists())
+        (failed / "a.wav").rename(source)
+        hot.pump(lambda: hot.states() == {"a.wav": "queued"})
+        assert hot.work().done == 1
+        hot.settle()
+        assert hot.states() == {"a.wav": "done"}
+        assert source.exists()
 
 
 def test_one_source_that_cannot_be_moved_does_not_hold_up_the_others(hot: Hot, monkeypatch: pytest.MonkeyPatch) -> None:

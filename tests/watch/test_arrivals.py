@@ -350,6 +350,9 @@ class Deaf:
 
     def wake(self) -> None: ...
 
+    def is_listening(self) -> bool:
+        return True
+
     def close(self) -> None: ...
 
 

@@ -205,6 +205,9 @@ class Script:
 
     def wake(self) -> None: ...
 
+    def is_listening(self) -> bool:
+        return True
+
     def close(self) -> None: ...
 
 
@@ -439,6 +442,28 @@ def test_a_folder_that_cannot_be_watched_is_named_with_the_reason(tmp_path: Path
         events.close()
     assert list(failed) == [str(tmp_path / "gone")]
     assert "No such file" in failed[str(tmp_path / "gone")]
+
+
+def test_dead_threads_are_noticed(tmp_path: Path) -> None:
+    events = fs_events.ObserverEvents()
+    try:
+        assert not events.is_listening()
+        events.watch([str(tmp_path)])
+        assert events.is_listening()
+        events._observer._inotify_fd.stop()
+        events._observer._inotify_fd.join(10)
+        assert not events.is_listening()
+        events.watch([str(tmp_path)])
+        assert events.is_listening()
+    finally:
+        events.close()
+
+
+def test_a_watcher_whose_events_died_listens_anew_at_the_next_scan(tmp_path: Path) -> None:
+    script = Script(None, None)
+    script.is_listening = lambda: len(script.watched) != 1  # type: ignore[method-assign]
+    run(tmp_path, script)
+    assert script.watched == [[str(tmp_path)]] * 2
 
 
 def test_wake_ends_a_wait() -> None:
