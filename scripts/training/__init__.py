@@ -1,0 +1,1 @@
+"""What scripts/train_tiny.py is made of; not part of the package."""
