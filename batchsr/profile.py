@@ -222,7 +222,8 @@ def _variant(path: Path, value: object, prefix: str) -> str:
 
 
 def _folders() -> tuple[Path, ...]:
-    return (platformdirs.user_config_path("batchsr"), *_SHIPPED)
+    shipped = next((folder for folder in _SHIPPED if folder.is_dir()), _SHIPPED[0])
+    return (platformdirs.user_config_path("batchsr"), shipped)
 
 
 def _is_int(value: object) -> bool:
