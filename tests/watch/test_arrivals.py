@@ -268,6 +268,17 @@ def test_foreign_files_are_left_alone(hot: Hot) -> None:
         assert set(hot.states()) == {"take.wav", "bare"}
 
 
+def test_any_name_that_a_file_can_have_is_taken(hot: Hot) -> None:
+    names = [os.fsdecode(b"caf\xe9.wav"), "new\nline.wav", " blank .WAV", "-r.wav", "*?[a].wav", "ü" * 100 + ".wav"]
+    source = hot.file("plain.wav")
+    for name in names:
+        (hot.root / name).write_bytes(source.read_bytes())
+    with hot.watching():
+        hot.pump(lambda: len(hot.jobs()) == 7)
+        assert hot.work().done == 7
+        assert set(hot.states()) == {"plain.wav", *names}
+
+
 def test_include_and_exclude_are_globs_on_names_and_paths(hot: Hot) -> None:
     hot.scope = {"include": ("*.dat", "band/*"), "exclude": ("*draft*", "band/old/*")}
     source = hot.file("x.wav")
