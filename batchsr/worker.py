@@ -217,11 +217,17 @@ class _Run:
             return self._sit_out(pause, following)
         if self._model is None:
             self._model = self._load_model()
+            if self._stop.signal is not None:  # it may have taken a while
+                return False
         if (short := self._shortage(following)) is not None:
             folders = [Path(following.output).parent, self._queue.scratch_folder]
             self._queue.pause(short, "resource", [str(folder) for folder in folders])
             return True
-        job = self._queue.claim(worker, backend_of(options.variant, self._model))
+        try:
+            job = self._queue.claim(worker, backend_of(options.variant, self._model))
+        except ClaimLost:  # somebody removed our lock file
+            self._worker = None
+            return True
         if job is not None:
             self._work_on(job, self._model)
         return True

@@ -125,7 +125,8 @@ class Queue:
     def claim(self, worker: Worker, backend: Backend) -> Job | None:
         """The next job that is open or names this variant, bound to `backend` from now on.
 
-        None if there is none or the queue is paused. Windows that another backend made do not count.
+        None if there is none or the queue is paused. Windows that another backend made do not count. Raises
+        ClaimLost if the worker itself was taken for dead: it must join anew.
         """
         return claims.claim(self._store, worker.name, backend)
 

@@ -83,12 +83,15 @@ def sign_off(store: Store, worker: str, ending: str) -> None:
 def claim(store: Store, worker: str, backend: Backend) -> Job | None:
     """The next job that is open or names this variant, now owned by `worker` and bound to `backend`.
 
-    None if there is none, or if the queue is paused. Windows that another backend made do not count.
+    None if there is none, or if the queue is paused. Windows that another backend made do not count. Raises
+    ClaimLost if the worker itself was taken for dead, as when somebody removed its lock file: it must join anew.
     """
     values = clock_values(store) | dataclasses.asdict(backend) | {"worker": worker}
     with store.writing() as db:
         if next(db.query("SELECT paused FROM control"))["paused"]:
             return None
+        if db.table("workers").count_where("id = :worker AND ended_at IS NOT NULL", {"worker": worker}):
+            raise ClaimLost(f"worker {worker} was taken for dead; it must join anew")
         _end_backoffs(db, values)
         same = " AND ".join(f"{name} IS :{name}" for name in _BINDING)
         sql = f"""
@@ -99,8 +102,8 @@ def claim(store: Store, worker: str, backend: Backend) -> Job | None:
                 started_at = coalesce(started_at, :now), finished_at = NULL, error_code = NULL, error = NULL,
                 changed_at = :now, reason = 'claimed'
             WHERE id = (
-                SELECT id FROM jobs WHERE state = 'queued' AND (variant IS NULL OR variant = :variant)
-                ORDER BY priority DESC, id LIMIT 1
+                SELECT id FROM jobs INDEXED BY jobs_ready WHERE state = 'queued'
+                AND (variant IS NULL OR variant = :variant) ORDER BY priority DESC, id LIMIT 1
             )
             RETURNING {COLUMNS}"""
         rows = list(db.query(sql, values))
@@ -136,7 +139,8 @@ _BINDING: Final = ("variant", "revision", "weights_sha256", "dtype", "device", "
 
 def _end_backoffs(db: Database, values: dict[str, Any]) -> None:
     db.execute(
-        "UPDATE jobs SET state = 'queued', run_at = NULL, run_at_steady = NULL, run_boot = NULL, changed_at = :now, "
+        "UPDATE jobs INDEXED BY jobs_waiting SET state = 'queued', run_at = NULL, run_at_steady = NULL, "
+        "run_boot = NULL, changed_at = :now, "
         f"reason = 'backoff over' WHERE {DUE}",
         {name: values[name] for name in ("now", "steady", "boot")},
     )
@@ -144,8 +148,10 @@ def _end_backoffs(db: Database, values: dict[str, Any]) -> None:
 
 def peek(store: Store, variant: str) -> Job | None:
     """The job that `claim` would give next, backoffs that are over included; pauses do not matter here."""
-    rows = store.rows(
-        f"SELECT {COLUMNS} FROM jobs WHERE (state = 'queued' OR ({DUE})) AND (variant IS NULL OR variant = :variant) "
+    first = "AND (variant IS NULL OR variant = :variant) ORDER BY priority DESC, id LIMIT 1"
+    rows = store.rows(  # apart, so that each goes by its own index
+        f"SELECT * FROM (SELECT {COLUMNS} FROM jobs INDEXED BY jobs_ready WHERE state = 'queued' {first}) "
+        f"UNION ALL SELECT * FROM (SELECT {COLUMNS} FROM jobs INDEXED BY jobs_waiting WHERE {DUE} {first}) "
         "ORDER BY priority DESC, id LIMIT 1",
         clock_values(store) | {"variant": variant},
     )
@@ -156,7 +162,7 @@ def next_due_s(store: Store, variant: str) -> float | None:
     """Seconds until the first backoff of a job for this variant is over; None if none waits."""
     rows = store.rows(
         "SELECT min(CASE WHEN run_boot = :boot THEN run_at_steady - :steady ELSE run_at - :now END) AS wait_s "
-        "FROM jobs WHERE state = 'waiting' AND (variant IS NULL OR variant = :variant)",
+        "FROM jobs INDEXED BY jobs_waiting WHERE state = 'waiting' AND (variant IS NULL OR variant = :variant)",
         clock_values(store) | {"variant": variant},
     )
     wait_s = rows[0]["wait_s"]

@@ -30,6 +30,12 @@ from batchsr.queue.job import (
 from batchsr.queue.store import Store
 
 _CHUNK: Final = 500  # jobs a transaction: a few tens of milliseconds, so that workers hardly wait
+_INDEXES: Final = {
+    "dedupe_key": ("jobs_dedupe", "state <> 'superseded'"),
+    "output_key": ("jobs_output", "state NOT IN ('cancelled', 'superseded')"),
+    "source_key": ("jobs_source", "true"),
+}
+"""Which index finds a key, and the condition that it is limited to: without it SQLite reads the whole table."""
 _UNFINISHED: Final = (State.QUEUED, State.WAITING, State.RUNNING, State.FAILED, State.QUARANTINED)
 
 
@@ -83,17 +89,15 @@ class _Intake:
     def _load(self) -> None:
         outputs = {folded_key(name) for job in self._chunk for name in (job.output, job.alt_output, job.source)}
         sources = {exact_key(name) for job in self._chunk for name in (job.output, job.alt_output, job.source)}
-        for column, keys in (
-            ("dedupe_key", {job.dedupe_key for job in self._chunk}),
-            ("output_key", outputs),
-            ("source_key", sources),
-        ):
-            self._look_up(column, keys)
+        self._look_up("dedupe_key", {job.dedupe_key for job in self._chunk})
+        self._look_up("output_key", outputs)
+        self._look_up("source_key", sources)
 
     def _look_up(self, column: str, keys: Iterable[str]) -> None:
         sql = (
             "SELECT id, state, source_key, output, output_key, wanted_key, identity, dedupe_key "
-            f"FROM jobs WHERE {column} IN (SELECT value FROM json_each(?))"
+            f"FROM jobs INDEXED BY {_INDEXES[column][0]} "
+            f"WHERE {column} IN (SELECT value FROM json_each(?)) AND {_INDEXES[column][1]}"
         )
         for row in self._db.query(sql, (json.dumps(sorted(keys)),)):
             self._remember(
@@ -220,7 +224,9 @@ class _Intake:
 
     def _flush(self) -> None:
         if self._rows:
-            self._db.table("jobs").insert_all(self._rows, batch_size=_CHUNK)
+            names = self._rows[0].keys()
+            sql = f"INSERT INTO jobs ({', '.join(names)}) VALUES ({', '.join(':' + name for name in names)})"
+            self._db.conn.executemany(sql, self._rows)  # half the time of insert_all, which looks at every value
             self._rows.clear()
 
 

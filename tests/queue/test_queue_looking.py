@@ -146,3 +146,29 @@ def test_old_events_of_finished_jobs_are_pruned_and_no_others(queue: Queue, cloc
     assert queue.prune_events(50) == 4
     assert queue.events(1) == []
     assert len(queue.events(2)) == 1
+
+
+def test_claims_and_look_ups_go_by_their_indexes_however_long_the_queue(queue: Queue) -> None:
+    """A plan that reads the whole table costs 90 ms a claim, and makes enqueueing quadratic, at 100,000 jobs."""
+    fill(queue, *[str(number) for number in range(50)])
+    plans: list[str] = []
+
+    def trace(sql: str, parameters: object) -> None:
+        if sql.lstrip().startswith(("UPDATE jobs", "SELECT")):
+            values = parameters if parameters is not None else ()
+            plans.extend(row[3] for row in queue._store.db.conn.execute("EXPLAIN QUERY PLAN " + sql, values))
+
+    with queue._store.db.tracer(trace), queue.join() as worker:
+        fill(queue, "51", "52")
+        queue.peek("fast")
+        queue.next_due_s("fast")
+        job = queue.claim(worker, rig.BACKEND)
+        queue.progress(job, 1, 2)
+        queue.in_hand()
+        queue.reap()
+        queue.is_output("/a/b.wav")
+        queue.release(job)
+    scans = [plan for plan in plans if plan.startswith("SCAN jobs") and "USING" not in plan]
+    assert len(plans) > 15
+    assert scans == []
+    assert not any("TEMP B-TREE FOR ORDER BY" in plan and "jobs" in plan for plan in plans)

@@ -107,6 +107,8 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(target=claims, worker=workers)
     def claim(self, worker: Worker) -> Any:
+        if worker.name in self.dead:
+            return multiple()
         if self.paused:
             assert self.queue.claim(worker, rig.BACKEND) is None
             self.resume()

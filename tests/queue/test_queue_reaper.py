@@ -151,6 +151,8 @@ def test_a_worker_whose_lock_file_was_removed_counts_as_dead_and_is_fenced_off(q
         assert [taken.id for taken in queue.reap()] == [1]
         with pytest.raises(ClaimLost):
             queue.progress(job, 1, 4)
+        with pytest.raises(ClaimLost, match="join anew"):
+            queue.claim(worker, rig.BACKEND)
 
 
 def test_time_spent_by_a_worker_that_died_counts_up_to_its_last_window(queue: Queue, clock: rig.HandClock) -> None:

@@ -367,6 +367,24 @@ def test_what_the_worker_lost_meanwhile_is_left_to_its_new_owner(db: Path, sourc
     assert job_of(db, 1).state is State.QUEUED
 
 
+def test_a_worker_that_was_taken_for_dead_joins_anew(db: Path, sources: list[Path], out: Path, told: Told) -> None:
+    rig.enqueue(db, sources[:1], out)
+    taken: list[int] = []
+
+    def remove_the_locks(job: Any, done: int, total: int) -> None:
+        if not taken:
+            with Queue.open(db) as queue:
+                for path in queue.workers_folder.iterdir():
+                    path.unlink()
+                taken.extend(one.id for one in queue.reap())
+
+    told.on_windows = remove_the_locks
+    summary = rig.work(db, listener=told)
+    assert (taken, summary.lost, summary.done) == ([1], 1, 1)
+    with Queue.open(db) as queue:
+        assert queue.check() == []
+
+
 def test_an_input_that_can_never_work_leaves_no_scratch_behind(db: Path, sources: list[Path]) -> None:
     rig.enqueue(db, sources[:1])
 
