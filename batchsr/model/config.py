@@ -4,6 +4,8 @@ A published bundle names `vae`, `ldm`, `mel`, `audio`, `format`, `quantization` 
 the UNet's multipliers nor the vocoder's sizes. A bundle of another size names those too, in `ldm` and in a section
 `vocoder`, under the names of the authors' code. Whatever is absent has the published value.
 
+It is long for being a table: each key is named as a field, as a reader, and in a check of what it goes with.
+
 Strict means that a wrong type, a value that this architecture cannot have, and an unknown key are each a
 BundleError naming the key. The only keys without a meaning here are those of INFORMATIONAL, at the top level.
 

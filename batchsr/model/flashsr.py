@@ -75,7 +75,8 @@ class FlashSR:
         backend = backends.prepare(dtype, device)
         from batchsr.model import bundle  # after prepare(): it imports MLX
 
-        config, networks = bundle.load(location.folder, backend.mlx_dtype())
+        with backends.loading():
+            config, networks = bundle.load(location.folder, backend.mlx_dtype())
         digest = bundle.weights_sha256(location.folder)
         identity = ModelIdentity(
             variant=location.variant,

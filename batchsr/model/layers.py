@@ -17,6 +17,13 @@ def on_cpu() -> bool:
     return bool(mx.default_device().type == mx.DeviceType.cpu)
 
 
+def settle(x: mx.array) -> mx.array:
+    """x itself, computed by now on the CPU: a whole network at once would hold a gigabyte more than its parts."""
+    if on_cpu():
+        mx.eval(x)
+    return x
+
+
 def _uniform(shape: tuple[int, ...], fan_in: int) -> mx.array:
     bound = fan_in**-0.5
     return mx.random.uniform(-bound, bound, shape)

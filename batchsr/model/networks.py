@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import mlx.core as mx
 from mlx import nn
 from mlx.utils import tree_flatten
 
 from batchsr.model.config import ModelConfig
-from batchsr.model.layers import Conv1d, Conv2d, ConvTranspose1d, on_cpu
+from batchsr.model.layers import Conv1d, Conv2d, ConvTranspose1d, on_cpu, settle
 from batchsr.model.mel import LogMel
 from batchsr.model.unet import Unet
 from batchsr.model.vae import Vae
@@ -26,7 +24,6 @@ class Networks(nn.Module):
         self.voc = Vocoder(config.vocoder, config.mel.n_mels)
         self._log_mel = LogMel(config.mel)
         self._dtype = mx.float32
-        self._compiled: Callable[..., mx.array] | None = None
 
     @property
     def dtype(self) -> mx.Dtype:
@@ -46,19 +43,6 @@ class Networks(nn.Module):
                     layer.lay_out()
                     mx.eval(layer.weight)
 
-    @property
-    def fused(self) -> bool:
-        """Whether `forward` is compiled as a whole: on GPUs, which wait for many small kernels otherwise."""
-        return not on_cpu()
-
-    def forward(self, norm: mx.array, noise: mx.array, t: mx.array, weights: mx.array) -> mx.array:
-        """As `__call__`, the fastest way; for inference only. The weights must not change after the first call."""
-        if not self.fused:
-            return self(norm, noise, t, weights)
-        if self._compiled is None:
-            self._compiled = mx.compile(self.__call__)
-        return self._compiled(norm, noise, t, weights)
-
     def log_mel(self, norm: mx.array) -> mx.array:
         """Normalised samples (B, T) float32 -> log-mel (B, T / hop, M) float32."""
         return self._log_mel(norm)
@@ -70,10 +54,10 @@ class Networks(nn.Module):
         weights (2, B): sqrt(a[t]) and sqrt(1 - a[t]). Returns (B, T) float32 in (-1, 1).
         """
         cond = self.vae.encode(self.log_mel(norm).astype(self.dtype))
-        v = self.ldm(noise.astype(self.dtype), cond, t)
+        v = settle(self.ldm(noise.astype(self.dtype), cond, t))
         signal, rest = weights[:, :, None, None, None]
         z = (signal * noise - rest * v).astype(self.dtype)
-        mel = self.vae.decode(z)
+        mel = settle(self.vae.decode(z))
         return self.voc(mel, norm.astype(self.dtype)).astype(mx.float32)
 
 

@@ -9,7 +9,7 @@ import mlx.core as mx
 from mlx import nn
 
 from batchsr.model.config import VaeConfig
-from batchsr.model.layers import Conv2d, GroupNorm, silu, upsample_nearest
+from batchsr.model.layers import Conv2d, GroupNorm, settle, silu, upsample_nearest
 
 EPS = 1e-6
 
@@ -89,7 +89,7 @@ class Level(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         for block in self.block:
-            x = block(x)
+            x = settle(block(x))
         if "downsample" in self:
             x = self.downsample(x)
         if "upsample" in self:

@@ -20,6 +20,7 @@ from batchsr.errors import (
     NonFiniteOutput,
     UsageError,
 )
+from batchsr.model.backend import Backend
 
 
 def sound(samples: int, channels: int = 0, seed: int = 0) -> np.ndarray:
@@ -42,6 +43,17 @@ def test_a_row_does_not_depend_on_its_company(tiny: FlashSR) -> None:
     for i in range(3):
         assert np.array_equal(tiny.upsample_window(x[i : i + 1], noise[i : i + 1])[0], together[i])
     assert np.array_equal(tiny.upsample_window(x[::-1], noise[::-1])[::-1], together)
+
+
+def test_a_pass_of_several_rows_is_filled_up_and_gives_each_row_its_own(tiny: FlashSR) -> None:
+    several = FlashSR(tiny.config, tiny._networks, Backend("cpu", "float32", 2, "", ""), tiny.identity)
+    x = sound(3 * tiny.frame_samples).reshape(3, -1)
+    noise = np.stack([tiny.noise(5, i) for i in range(3)])
+    y = several.upsample_window(x, noise)
+    reference = tiny.upsample_window(x, noise)
+    assert np.linalg.norm(y - reference) <= 1e-5 * np.linalg.norm(reference)
+    assert np.array_equal(several.upsample_window(x[2:], noise[2:]), y[2:])
+    assert np.array_equal(several.upsample_window(x[[1, 2]], noise[[1, 2]])[1], y[2])
 
 
 def test_the_same_question_has_the_same_answer_to_the_bit(tiny_folder: Path, tiny: FlashSR) -> None:
