@@ -147,9 +147,7 @@ def loading() -> Iterator[None]:
         if libc is not None and glibc:
             libc.malloc_trim(0)
             libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-            libc.mallopt(CPU_WORKING_BYTES = 400_000_000
-"""Beyond it, MLX waits for an operation to end before it begins another."""
-_M_TRIM_THRESHOLD, (1 << 31) - 1)
+            libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
         if mx.default_device().type == mx.DeviceType.cpu:
             mx.set_memory_limit(mx.get_active_memory() + CPU_WORKING_BYTES)
 
