@@ -146,40 +146,50 @@ class HotFolder:
             return
         ids = list(self._open)
         trouble: ResourceError | None = None
+        away = False
         for start in range(0, len(ids), _ASK_AT_ONCE):
             for job in self._queue.jobs(states=TERMINAL, ids=ids[start : start + _ASK_AT_ONCE]):
                 try:
-                    self._finish(job)
+                    settled = self._finish(job)
                 except ResourceError as e:  # one folder that cannot be written to must not keep the others waiting
                     trouble = e
                 else:
-                    del self._open[job.id]
-        if trouble is not None:
+                    if settled:
+                        del self._open[job.id]
+                    else:
+                        away = True
+        if trouble is not None or away:
             self._look_again_s = time.monotonic() + _TROUBLE_S
+        else:
+            self._counts = state
+        if trouble is not None:
             raise trouble
-        self._counts = state
 
-    def _finish(self, job: Job) -> None:
+    def _finish(self, job: Job) -> bool:
+        """Do with the source of a job that is over what is wished. False: its folder is away, so not now."""
         path, expected = self._open[job.id]
-        if job.state in (State.CANCELLED, State.SUPERSEDED):
-            return
         after = self._done if job.state is State.DONE else self._failed
-        if (
-            not after
-            or (job.size_bytes, job.mtime_ns) != (expected.size_bytes, expected.mtime_ns)
-            or look(path) != expected
-        ):
-            return
+        over = job.state in (State.CANCELLED, State.SUPERSEDED)
+        if over or not after or (job.size_bytes, job.mtime_ns) != (expected.size_bytes, expected.mtime_ns):
+            return True
+        if look(path) != expected:
+            return self._is_settled(path, expected)
         if after.listing is not None:
             self._list(Path(after.listing), path)
         if after.folder is not None:
             relative = os.path.relpath(path, self._scope.root_of(path) or os.path.dirname(path))
             to = moving.move(Path(path), Path(after.folder), relative, expected)
-            if to is not None:
-                self._watcher.forget(path)
-                self._moved.add(path)
-                self._job_of.pop(path, None)
-                self._say(f"{path} moved to {to}")
+            if to is None:
+                return self._is_settled(path, expected)
+            self._watcher.forget(path)
+            self._moved.add(path)
+            self._job_of.pop(path, None)
+            self._say(f"{path} moved to {to}")
+        return True
+
+    def _is_settled(self, path: str, expected: Look) -> bool:
+        """Whether a source that is not what it was is gone or another one, and not just away with its share."""
+        return self._watcher.is_here(path) and look(path) != expected and self._watcher.is_here(path)
 
     def _list(self, listing: Path, path: str) -> None:
         """Add a line, durably, unless it is there: a crash after the line must not make a second one."""

@@ -22,6 +22,8 @@ def move(source: Path, folder: Path, relative: str, expected: Look) -> Path | No
     Raises ResourceError.
     """
     target = folder / relative
+    if look(os.fspath(source)) != expected:
+        return None
     storage.make_folder(target.parent)
     with storage.resource_errors(target, "move the source to"):
         for name in _names(target):

@@ -10,7 +10,7 @@ import pytest
 import rig
 from conftest import Hot
 
-from batchsr import moving, settle, storage
+from batchsr import hotfolder, moving, settle, storage
 from batchsr.errors import NonFiniteOutput, ResourceError
 from batchsr.hotfolder import After
 from batchsr.settle import Look
@@ -51,7 +51,7 @@ def test_a_file_that_changed_or_went_is_not_moved(source: Path, tmp_path: Path) 
     assert source.read_bytes() == b"another recording"
     source.unlink()
     assert moving.move(source, tmp_path / "done", "a.wav", expected) is None
-    assert list((tmp_path / "done").iterdir()) == []
+    assert not (tmp_path / "done").exists()
 
 
 def test_a_file_replaced_at_the_last_moment_is_put_back(
@@ -268,6 +268,27 @@ def test_a_failed_source_that_is_put_back_is_tried_again(hot: Hot) -> None:
         hot.settle()
         assert hot.states() == {"a.wav": "done"}
         assert source.exists()
+
+
+def test_a_source_whose_folder_is_away_when_its_job_ends_moves_when_it_is_back(
+    hot: Hot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hotfolder, "_TROUBLE_S", 0.05)
+    hot.rescan_s = 0.05
+    hot.after = {"done": After(str(hot.root / "done"))}
+    hot.scope = {"skip": (str(hot.root / "done"),)}
+    away = hot.root.with_name("away")
+    with hot.watching():
+        source = hot.file("sub/a.wav")
+        hot.pump(lambda: hot.jobs())
+        hot.work()
+        hot.root.rename(away)
+        hot.pump(lambda: any("cannot be searched" in text for text in hot.said))
+        hot.settle()
+        assert not hot.root.exists(), "nothing is made where the share was"
+        away.rename(hot.root)
+        hot.pump(lambda: not source.exists())
+        assert (hot.root / "done" / "sub" / "a.wav").exists()
 
 
 def test_one_source_that_cannot_be_moved_does_not_hold_up_the_others(hot: Hot, monkeypatch: pytest.MonkeyPatch) -> None:
