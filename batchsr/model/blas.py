@@ -2,7 +2,7 @@
 
 Nothing here is needed for MLX to work. Candidates, all of which may be absent:
 
-    mkl        Intel's, from PyPI (`pip install batchsr[cpu]`)
+    mkl        Intel's, from PyPI (`pip install mkl`)
     openblas   the system's
     scipy      the OpenBLAS inside SciPy's wheel, which is installed anyway
 
