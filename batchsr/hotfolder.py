@@ -149,6 +149,8 @@ class HotFolder:
         away = False
         for start in range(0, len(ids), _ASK_AT_ONCE):
             for job in self._queue.jobs(states=TERMINAL, ids=ids[start : start + _ASK_AT_ONCE]):
+                if job.state in (State.FAILED, State.QUARANTINED) and not self._failed:
+                    continue  # it stays where it is, and a retry may yet do it
                 try:
                     settled = self._finish(job)
                 except ResourceError as e:  # one folder that cannot be written to must not keep the others waiting

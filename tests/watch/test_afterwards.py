@@ -291,6 +291,23 @@ def test_a_source_whose_folder_is_away_when_its_job_ends_moves_when_it_is_back(
         assert (hot.root / "done" / "sub" / "a.wav").exists()
 
 
+def test_a_source_that_failed_and_was_retried_moves_when_it_is_done(hot: Hot) -> None:
+    hot.after = {"done": After(str(hot.root.with_name("done")))}
+
+    def broken(*_: object, **__: object) -> None:
+        raise NonFiniteOutput("the model is broken")
+
+    with hot.watching():
+        source = hot.file("a.wav")
+        hot.pump(lambda: hot.jobs())
+        assert hot.work(restore=broken).failed == 1
+        hot.settle()
+        assert source.exists()
+        hot.queue.retry()
+        assert hot.work().done == 1
+        hot.pump(lambda: not source.exists())
+
+
 def test_one_source_that_cannot_be_moved_does_not_hold_up_the_others(hot: Hot, monkeypatch: pytest.MonkeyPatch) -> None:
     done = hot.root.with_name("done")
     hot.after = {"done": After(str(done))}
