@@ -96,7 +96,7 @@ def test_rounding_the_weights_to_float16_changes_little(golden: Golden, tmp_path
 
 @pytest.mark.slow
 def test_the_published_size(shared: Path, tmp_path: Path) -> None:
-    """Stage after stage, so that 2.5 GB of weights are drawn and every product computed once."""
+    """Stage after stage, each with its own golden input, and the chain as a whole."""
     full = Golden.read(shared / "flashsr", "full", "published")
     model = FlashSR.from_pretrained(full.write(tmp_path), device="cpu")
     a, nets = full.arrays, networks(model)
@@ -109,3 +109,5 @@ def test_the_published_size(shared: Path, tmp_path: Path) -> None:
         "hr_norm_999": nets.voc(given["mel_rec_999"], given["norm"]),
     }
     assert {name: distance(out, a[name]) <= TOLERANCE for name, out in stages.items()} == dict.fromkeys(stages, True)
+    whole = model.upsample_window(a["audio"], noise=a["noise"], timestep=999)
+    assert distance(whole, a["hr_999"]) <= TOLERANCE
