@@ -13,7 +13,7 @@ from batchsr.errors import ClaimLost
 from batchsr.queue import Queue, Result, State
 
 PROCESSES = 16
-SECONDS = float(os.environ.get("BATCHSR_CROWD_SECONDS", "8"))
+SECONDS = float(os.environ.get("BATCHSR_CROWD_SECONDS", "5"))
 
 
 def busybody(db: Path, number: int, seconds: float) -> None:

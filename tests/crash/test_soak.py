@@ -40,9 +40,3 @@ def test_without_fence_and_locks_the_same_harness_fails() -> None:
     assert code == 1
     assert figures["broken"] > 0
     assert "counted after claim" in said, "a write of an owner that was replaced must be among what it finds"
-
-
-@pytest.mark.slow
-def test_the_same_short_run_without_the_negative_control_holds() -> None:
-    code, _, said = soak("--seconds", "4", "--files", "8")
-    assert code == 0, said
