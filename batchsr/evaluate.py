@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsr.audio import measure
+from batchsr.audio.filters import Crossover, keep_band
 from batchsr.audio.measure import EDGE, SAMPLE_RATE_HZ, Signal
 from batchsr.errors import InputMissing
 
@@ -125,6 +126,26 @@ def replicate(x: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
 BASELINES: Mapping[str, Restorer] = {"sinc": measure.sinc, "replication": replicate}
 
 
+def both_ways(name: str, restore: Restorer) -> dict[str, Restorer]:
+    """The methods `NAME` and `NAME+keep`: a restoration as it is, and with the recording's own band put back.
+
+    The cutoff is given to the crossover, not detected. Each sound is restored once for the two.
+    """
+    last: list[tuple[NDArray[np.float32], int, NDArray[np.float32]]] = []
+
+    def once(x: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
+        if not last or last[0][0] is not x or last[0][1] != rate_hz:
+            last[:] = [(x, rate_hz, restore(x, rate_hz))]
+        return last[0][2]
+
+    def kept(x: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
+        crossover = Crossover.below(EDGE * rate_hz / 2, rate_hz, exact=True)
+        recording, restored = measure.sinc(x, rate_hz), once(x, rate_hz)
+        return np.concatenate(list(keep_band([recording[:, None]], [restored[:, None]], crossover)))[:, 0]
+
+    return {name: once, f"{name}+keep": kept}
+
+
 def find_clips(folder: Path) -> list[Path]:
     """The WAV and FLAC files of a folder, by name. Raises InputMissing when there is none."""
     clips = sorted(path for path in folder.glob("*") if path.suffix.lower() in {".wav", ".flac"})
@@ -133,16 +154,28 @@ def find_clips(folder: Path) -> list[Path]:
     return clips
 
 
+def compare(
+    path: Path, methods: Mapping[str, Restorer], rate_hz: int, seconds: float | None = None
+) -> Iterator[tuple[Result, NDArray[np.float32]]]:
+    """One clip at one rate by every method, with what each made of it; `seconds` of its middle, or all of it."""
+    reference = measure.middle(measure.read_clip(path), seconds)
+    x = measure.degrade(reference, rate_hz)
+    for name, restore in methods.items():
+        restored = restore(x, rate_hz)
+        yield Result(path.stem, rate_hz, name, score(reference, restored, EDGE * rate_hz / 2)), restored
+
+
 def evaluate(
-    clips: Iterable[Path], methods: Mapping[str, Restorer], rates_hz: Sequence[int] = RATES_HZ
+    clips: Iterable[Path],
+    methods: Mapping[str, Restorer],
+    rates_hz: Sequence[int] = RATES_HZ,
+    seconds: float | None = None,
 ) -> Iterator[Result]:
     """Every clip at every rate by every method, one result at a time, in this order."""
     for path in clips:
-        reference = measure.read_clip(path)
         for rate_hz in rates_hz:
-            x = measure.degrade(reference, rate_hz)
-            for name, restore in methods.items():
-                yield Result(path.stem, rate_hz, name, score(reference, restore(x, rate_hz), EDGE * rate_hz / 2))
+            for result, _ in compare(path, methods, rate_hz, seconds):
+                yield result
 
 
 def group_of(clip: str) -> str:

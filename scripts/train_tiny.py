@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Train a small FlashSR, such as the bundle `tiny`, on a CUDA or Apple machine.
 
-    python scripts/train_tiny.py DATA --config CONFIG.json --out RUN --minutes 13
+    python scripts/train_tiny.py DATA --out RUN --minutes 60
 
-DATA holds sound files in one folder a Debian package (scripts/training/sounds.py). RUN gets `log.jsonl`, `state-*`
-(everything needed to go on: the same command resumes) and `weights.safetensors` (float32, the running mean of the
-weights). The schedule follows the clock with --minutes and the count with --steps.
+DATA holds sound files in one folder a Debian package (scripts/training/sounds.py). RUN gets `log.jsonl`, every few
+minutes `state.safetensors` (all that is needed to go on: the same command resumes) and `weights.safetensors` (float32,
+the running mean of the weights), and at the end `bundle`. The schedule follows the clock with --minutes, the count
+with --steps.
 
 Everything is trained together, from scratch: the VAE on log-mels, the UNet on the VAE's latents, the vocoder half on
 true and half on predicted mels; discriminators join for the last part. Same seed, same batches in the same order;
@@ -15,6 +16,7 @@ CUDA's own sums are not repeatable, so weights differ in rounding.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
 import math
@@ -49,7 +51,9 @@ LAST = 999
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--config", type=Path, required=True, help="config.json of the bundle to be")
+    tiny = Path(__file__).parent / "training" / "tiny.json"
+    parser.add_argument("--config", type=Path, default=tiny, help="config.json of the bundle to be (default: tiny's)")
+    parser.add_argument("--format", default="int8", help="of the bundle: float32, float16, int8 or int4")
     parser.add_argument("--out", type=Path, required=True)
     length = parser.add_mutually_exclusive_group(required=True)
     length.add_argument("--minutes", type=float, help="of training in all, over every resumption")
@@ -264,6 +268,19 @@ class Trainer:
             (folder / f"{name}-new.safetensors").replace(folder / f"{name}.safetensors")
         (folder / "meta.json").write_text(json.dumps(meta))
 
+    def export(self, folder: Path, form: str) -> None:
+        """Write the running mean of the weights as a bundle."""
+        from mlx.utils import tree_flatten
+
+        from batchsr.model import bundle
+        from batchsr.model.config import QUANTISED_FORMATS, QuantisationConfig
+
+        named = dict(tree_flatten(self.model.parameters())) | dict(self.weights.named(self.arrays["mean"]))
+        bits = QUANTISED_FORMATS.get(form)
+        how = QuantisationConfig(bits=bits) if bits else None
+        config = dataclasses.replace(self.config, format=form, quantization=how)
+        bundle.write(folder, config, lambda name, _: np.array(named[name]))
+
     def load(self, file: Path) -> None:
         """Go on from a saved state."""
         import mlx.core as mx
@@ -329,6 +346,7 @@ def main() -> None:
         if index % 4 == 0:
             mx.eval(losses)  # keep the queue of work, and its memory, short
         index += 1
+    trainer.export(options.out / "bundle", options.format)
     print(f"{index} steps, {(time.monotonic() - begun) / 60:.1f} minutes", flush=True)
 
 

@@ -38,6 +38,15 @@ def read_clip(path: Path) -> NDArray[np.float32]:
     return np.asarray(samples.mean(axis=1), np.float32)
 
 
+def middle(clip: NDArray[np.float32], seconds: float | None) -> NDArray[np.float32]:
+    """`seconds` out of the middle of a 48 kHz clip, or all of it for None."""
+    if seconds is None:
+        return clip
+    length = min(len(clip), round(seconds * SAMPLE_RATE_HZ))
+    first = (len(clip) - length) // 2
+    return clip[first : first + length]
+
+
 def degrade(clip: Signal, rate_hz: int) -> NDArray[np.float32]:
     """What is left of a 48 kHz clip at `rate_hz`, a divisor of 48,000: low-pass, then every q-th sample.
 

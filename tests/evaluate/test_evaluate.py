@@ -74,11 +74,32 @@ def test_a_restoration_of_another_length_is_cut_or_filled() -> None:
 
 
 def test_replication_leaves_the_kept_band_and_fills_the_rest() -> None:
-    x = noise(1)
+    # Noise that falls by 6 dB an octave above 500 Hz, as much sound does.
+    fall = np.maximum(np.arange(48_001) / 1_000, 1)
+    x = np.fft.irfft(np.fft.rfft(noise(1)) / fall).astype(np.float32)
     given = measure.degrade(x, 16_000)
-    score = evaluate.score(x, evaluate.replicate(given, 16_000), 7_200)
-    assert score.lsd_below < 0.15
-    assert score.lsd_above < 1.2  # noise for noise: 0.79 and what the slope misses
+    plain, filled = (evaluate.score(x, f(given, 16_000), 7_200) for f in (measure.sinc, evaluate.replicate))
+    assert filled.lsd_below < 0.25
+    assert filled.lsd_above < 2 < 4 < plain.lsd_above  # 0.79 is noise for noise, the rest each frame's guessed slope
+
+
+def test_keeping_the_band_takes_the_recording_below_the_cutoff_and_restores_once() -> None:
+    x, made, calls = noise(1), noise(2), []
+
+    def restore(given: np.ndarray, rate_hz: int) -> np.ndarray:
+        calls.append(rate_hz)
+        return made
+
+    given = measure.degrade(x, 16_000)
+    methods = evaluate.both_ways("model", restore)
+    assert list(methods) == ["model", "model+keep"]
+    scores = [evaluate.score(x, method(given, 16_000), 7_200) for method in methods.values()]
+    assert calls == [16_000]
+    assert scores[0].lsd_below == pytest.approx(0.79, abs=0.02)
+    assert scores[1].lsd_below < 0.15  # nothing but what lies between the crossover and the cutoff
+    assert scores[1].lsd_above == pytest.approx(scores[0].lsd_above, abs=0.02)
+    methods["model"](measure.degrade(x, 8_000), 8_000)
+    assert calls == [16_000, 8_000]
 
 
 @pytest.fixture

@@ -73,3 +73,11 @@ def test_a_clip_at_another_rate_or_that_is_no_sound_is_refused(tmp_path: Path) -
         measure.read_clip(tmp_path / "a.wav")
     with pytest.raises(InputFormat, match=r"b\.wav"):
         measure.read_clip(tmp_path / "b.wav")
+
+
+def test_the_middle_of_a_clip_lies_in_its_middle() -> None:
+    clip = np.arange(96_000, dtype=np.float32)
+    part = measure.middle(clip, 0.5)
+    assert (part[0], len(part)) == (36_000, 24_000)
+    assert len(measure.middle(clip, 5)) == 96_000
+    assert measure.middle(clip, None) is clip

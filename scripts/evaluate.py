@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+"""Measure how well variants restore full-band clips, and print the table of README.
+
+    scripts/evaluate.py CLIPS                                  # the baselines and tiny
+    scripts/evaluate.py CLIPS --variant tiny --variant int4 --rate 8000 --json results.json
+    scripts/evaluate.py CLIPS --spectrograms PICTURES          # before, after, original; needs matplotlib
+
+CLIPS holds WAV or FLAC files at 48 kHz; a name begins with its group (music_..., speech_...). Their channels are mixed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from batchsr import evaluate
+from batchsr.audio import measure
+
+
+def restorer(variant: str) -> evaluate.Restorer:
+    """A variant or a bundle's folder as a function of (x, rate in Hz)."""
+    from batchsr import FlashSR
+
+    model = FlashSR.from_pretrained(variant)
+    print(f"{variant}: {model.identity}", file=sys.stderr)
+    return lambda x, rate_hz: np.asarray(model.upsample(x, rate_hz), np.float32)
+
+
+def draw(path: Path, pictures: list[tuple[str, NDArray[np.float32]]]) -> None:
+    """Spectrograms of the same stretch side by side, one scale of -110 to 0 dB for all."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(pictures), figsize=(6 * len(pictures), 5), sharey=True, layout="constrained")
+    for axis, (title, samples) in zip(axes, pictures, strict=True):
+        level_db = 10 * np.log10(evaluate.spectrogram(samples) + 1e-8).T
+        extent = (0, len(samples) / 48_000, 0, 24)
+        axis.imshow(level_db, origin="lower", aspect="auto", extent=extent, vmin=-80, vmax=30, cmap="magma")
+        axis.set(title=title, xlabel="s")
+    axes[0].set_ylabel("kHz")
+    figure.savefig(path, dpi=80)
+    pyplot.close(figure)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", type=Path)
+    parser.add_argument("--variant", action="append", help="a variant or a bundle's folder; may be given again")
+    parser.add_argument("--rate", type=int, action="append", help="Hz; may be given again (8000, 16000, 24000)")
+    parser.add_argument("--seconds", type=float, help="only so much of each clip, out of its middle")
+    parser.add_argument("--json", type=Path, help="write every single result there")
+    parser.add_argument("--spectrograms", type=Path, help="folder for pictures")
+    options = parser.parse_args()
+
+    methods = dict(evaluate.BASELINES)
+    for variant in options.variant or ["tiny"]:
+        methods |= evaluate.both_ways(Path(variant).name, restorer(variant))
+    results = []
+    for path in evaluate.find_clips(options.clips):
+        for rate_hz in options.rate or evaluate.RATES_HZ:
+            outputs: dict[str, NDArray[np.float32]] = {}
+            for result, restored in evaluate.compare(path, methods, rate_hz, options.seconds):
+                results.append(result)
+                outputs[result.method] = restored
+                print(f"{result.clip} {rate_hz} {result.method}: {result.score.lsd:.2f}", file=sys.stderr)
+            if options.spectrograms:
+                options.spectrograms.mkdir(parents=True, exist_ok=True)
+                original = measure.middle(measure.read_clip(path), options.seconds)
+                pictures = [("given", outputs["sinc"])]
+                pictures += [(name, y) for name, y in outputs.items() if name not in evaluate.BASELINES]
+                draw(options.spectrograms / f"{path.stem}_{rate_hz}.png", [*pictures, ("original", original)])
+    print(evaluate.tabulate(results))
+    if options.json:
+        options.json.write_text(json.dumps([dataclasses.asdict(result) for result in results], indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
