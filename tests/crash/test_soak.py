@@ -36,7 +36,7 @@ def test_half_a_minute_of_kills_and_stops_breaks_no_promise() -> None:
 
 @pytest.mark.slow
 def test_without_fence_and_locks_the_same_harness_fails() -> None:
-    code, figures, said = soak("--seconds", "4", "--negative-control")
+    code, figures, said = soak("--seconds", "8", "--pause", "0.1", "--negative-control")
     assert code == 1
     assert figures["broken"] > 0
     assert "counted after claim" in said, "a write of an owner that was replaced must be among what it finds"
