@@ -18,7 +18,6 @@ SILENT = 10.0
 """What the length of a normalised spectrum (some hundreds for sound) is taken to be at least."""
 
 
-
 def spectrum(x: mx.array, n_fft: int) -> mx.array:
     """Complex spectrum (B, M, n_fft / 2 + 1), Hann, hop n_fft / 4, frames wholly inside.
 
@@ -107,9 +106,7 @@ class Discriminator(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.n_fft = n_fft
         widths = [2, channels // 2, channels, channels, channels]
-        self.convs = [
-            nn.Conv2d(a, b, (3, 9), stride=(1, 2), padding=(1, 4)) for a, b in itertools.pairwise(widths)
-        ]
+        self.convs = [nn.Conv2d(a, b, (3, 9), stride=(1, 2), padding=(1, 4)) for a, b in itertools.pairwise(widths)]
         self.last = nn.Conv2d(channels, 1, 3, padding=1)
 
     def __call__(self, x: mx.array) -> list[mx.array]:
