@@ -10,13 +10,16 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
+
+_TEXT_COLUMNS: Final = ("state", "source", "file", "error", "case", "figure")
 
 
 class JobView(Protocol):
@@ -292,7 +295,7 @@ def plain_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Ta
     """Rows of the queue as a table for `list` and `status`."""
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold", justify="left" if column in ("state", "source", "file", "error", "case", "figure") else "right")
+        table.add_column(column, overflow="fold", justify="left" if column in _TEXT_COLUMNS else "right")
     for row in rows:
         table.add_row(
             *(
