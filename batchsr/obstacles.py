@@ -40,15 +40,17 @@ def source_folder_is_gone(job: Job, error: Exception) -> bool:
         folder = os.stat(os.path.dirname(job.source))
     except OSError:
         return True
-    # An empty mount point is a folder too, but on the file system beneath.
-    return job.source_device is not None and folder.st_dev != job.source_device
+    # A bare mount point is a folder too, but empty and on the file system beneath. The number alone proves nothing:
+    # some file systems get another one at every mount.
+    moved = job.source_device is not None and folder.st_dev != job.source_device % 2**64
+    return moved and not _entries(os.path.dirname(job.source))
 
 
 def _is_mounted(source: Path) -> bool:
-    return os.path.lexists(source) or (source.parent.is_dir() and any(_entries(source.parent)))
+    return os.path.lexists(source) or (source.parent.is_dir() and bool(_entries(source.parent)))
 
 
-def _entries(folder: Path) -> list[str]:
+def _entries(folder: str | Path) -> list[str]:
     with contextlib.suppress(OSError):
         return os.listdir(folder)
     return []

@@ -204,6 +204,14 @@ def test_an_empty_mount_point_is_a_vanished_share_too(db: Path, sources: list[Pa
     assert any("is its share mounted?" in said for said in told.said)
 
 
+def test_a_deleted_file_on_a_share_that_was_mounted_anew_is_just_missing(db: Path, sources: list[Path]) -> None:
+    with Queue.open(db) as queue:
+        list(queue.enqueue(dataclasses.replace(job, device=12345) for job in rig.jobs_for(sources)))
+    sources[0].unlink()
+    assert rig.work(db).failed == 1
+    assert job_of(db, 1).error_code == "input.missing"
+
+
 def test_a_deleted_file_is_just_missing(db: Path, sources: list[Path]) -> None:
     rig.enqueue(db, sources)
     sources[0].unlink()
