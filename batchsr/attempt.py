@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from batchsr import adopting
-from batchsr.errors import ResourceError
+from batchsr import adopting, obstacles
+from batchsr.errors import BatchsrError, ResourceError
 from batchsr.profile import Settings
 from batchsr.queue import Backend, Job, Queue, Result, is_published
 from batchsr.restore import Restored, Task, WindowModel
@@ -115,3 +116,21 @@ def _provenance(job: Job, backend: Backend) -> dict[str, Any]:
 
 def _result(restored: Restored) -> Result:
     return Result(**{field.name: getattr(restored, field.name) for field in dataclasses.fields(Result)})
+
+
+def failure_of(error: Exception) -> str:
+    """The failure class of what ended an attempt: input, transient or resource."""
+    if isinstance(error, BatchsrError):
+        return error.failure
+    if isinstance(error, OSError) and error.errno in obstacles.RESOURCE_ERRNOS:
+        return "resource"
+    return "transient"
+
+
+def described(error: Exception) -> tuple[str, str]:
+    """Code and message for the row. What nobody foresaw keeps its last line of traceback."""
+    if isinstance(error, BatchsrError):
+        return error.code, str(error)
+    where = traceback.extract_tb(error.__traceback__)[-1:]
+    place = f" ({Path(where[0].filename).name}:{where[0].lineno})" if where else ""
+    return "internal", f"{type(error).__name__}: {error}{place}"

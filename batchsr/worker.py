@@ -25,13 +25,12 @@ import math
 import os
 import random
 import signal
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
 from batchsr import obstacles, space
-from batchsr.attempt import Attempt, Interrupted, RestoreFn, backend_of
+from batchsr.attempt import Attempt, Interrupted, RestoreFn, backend_of, described, failure_of
 from batchsr.errors import (
     EXIT_BUSY,
     EXIT_OK,
@@ -282,15 +281,15 @@ class _Run:
         if (done := attempt.finish_if_published()) is not None:
             self._done(done)
             return
-        code, message = _described(error)
+        code, message = described(error)
         if obstacles.source_folder_is_gone(job, error):
             reason = f"{os.path.dirname(job.source)} is gone: is its share mounted?"
             self._paused(self._queue.give_back(job, reason, "source", [job.source]))
-        elif _failure(error) == "resource":
+        elif failure_of(error) == "resource":
             probes = [Path(job.output).parent, self._queue.scratch_folder, self._queue.path.parent]
             self._paused(self._queue.give_back(job, message, "resource", [str(probe) for probe in probes]))
         else:
-            transient = _failure(error) == "transient"
+            transient = failure_of(error) == "transient"
             failed = self._queue.fail(job, code, message, self._backoff if transient else lambda failures: None)
             if failed.state is State.FAILED:
                 self._summary.failed += 1
@@ -387,20 +386,3 @@ class _Run:
         if (job := self._job) is not None:
             with Queue.open(self._queue.path) as queue:
                 queue.release(job)
-
-
-def _failure(error: Exception) -> str:
-    if isinstance(error, BatchsrError):
-        return error.failure
-    if isinstance(error, OSError) and error.errno in obstacles.RESOURCE_ERRNOS:
-        return "resource"
-    return "transient"
-
-
-def _described(error: Exception) -> tuple[str, str]:
-    """Code and message for the row. What nobody foresaw keeps its last line of traceback."""
-    if isinstance(error, BatchsrError):
-        return error.code, str(error)
-    where = traceback.extract_tb(error.__traceback__)[-1:]
-    place = f" ({Path(where[0].filename).name}:{where[0].lineno})" if where else ""
-    return "internal", f"{type(error).__name__}: {error}{place}"
