@@ -331,6 +331,7 @@ def test_one_source_that_cannot_be_moved_does_not_hold_up_the_others(hot: Hot, m
 def test_a_full_disk_under_the_done_folder_is_said_once_and_tried_again(
     hot: Hot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(hotfolder, "_TROUBLE_S", 0.05)
     hot.after = {"done": After(str(hot.root.with_name("done")))}
     make_folder, broken = storage.make_folder, [True]
 
