@@ -22,6 +22,7 @@ from batchsr.watcher import Scope, Watcher
 
 _ASK_AT_ONCE: Final = 1000  # jobs whose state is asked for in one query
 _TROUBLE_S: Final = 5.0  # between tries at a move that cannot be made
+_SAY_AGAIN_S: Final = 3600.0
 _ASK_SHARE: Final = 20  # asking takes at most a twentieth of the time, however long the queue is
 _NOT_NOW: Final = (QueueError, ResourceError, TransientError, OSError)
 
@@ -69,12 +70,12 @@ class HotFolder:
         self._counts: tuple[int, ...] = ()
         self._look_again_s = 0.0
         self._listed: dict[str, set[bytes]] = {}
-        self._complaint = ""
+        self._complaints: dict[str, float] = {}  # what was said, and when it may be said again
 
     def tick(self, ripe: Iterable[Ripe]) -> None:
         """Enqueue these files, drop the jobs of files that were removed, move the sources of jobs that are over.
 
-        A queue or a disk that cannot be used now is said once, and tried again at the next tick.
+        A queue or a disk that cannot be used now is said once an hour, and tried again soon.
         """
         self._backlog.extend(ripe)
         try:
@@ -84,11 +85,11 @@ class HotFolder:
             if self._open:
                 self._look_after()
         except _NOT_NOW as e:
-            if str(e) != self._complaint:
-                self._complaint = str(e)
+            now_s = time.monotonic()
+            if now_s >= self._complaints.get(str(e), 0.0):
+                self._complaints = {text: until_s for text, until_s in self._complaints.items() if until_s > now_s}
+                self._complaints[str(e)] = now_s + _SAY_AGAIN_S
                 self._say(f"{e}; it is tried again")
-        else:
-            self._complaint = ""
 
     def _enqueue(self) -> None:
         # What cannot be looked at now (gone, or on a share that drops) is found again by a later scan.
