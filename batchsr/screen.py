@@ -18,7 +18,6 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-
 _TEXT_COLUMNS: Final = ("state", "source", "file", "error", "case", "figure")
 
 
