@@ -34,7 +34,7 @@ from batchsr import intake
 from batchsr.profile import Settings
 from batchsr.queue import Backend, Queue
 from batchsr.screen import Screen, plain_table
-from batchsr.worker import WorkerOptions, run
+from batchsr.work.worker import WorkerOptions, run
 
 FRAME = 245_760
 

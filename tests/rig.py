@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from batchsr import faults, intake
 from batchsr.profile import Settings
 from batchsr.queue import Backend, Clock, Job, NewJob, Queue
-from batchsr.worker import Silent, Summary, WorkerOptions, run
+from batchsr.work.worker import Silent, Summary, WorkerOptions, run
 
 BACKEND = Backend("fast", revision="r1", weights_sha256="0" * 64, dtype="float32", device="cpu", batch_windows=2)
 OPTIONS = WorkerOptions(variant="fast", min_free_bytes=0, backoff_s=0.01, backoff_max_s=0.05, poll_s=0.02)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from batchsr import upkeep
 from batchsr.cli.app import App, json_option, pass_app, printable
 from batchsr.errors import EXIT_IO
+from batchsr.work import upkeep
 
 
 @click.group("db")

@@ -10,11 +10,12 @@ from typing import Any
 import click
 from rich.console import Console
 
-from batchsr import report, upkeep
+from batchsr import report
 from batchsr.cli.app import App, job_ids, json_option, pass_app, printable
 from batchsr.errors import EXIT_SOME_FAILED, UsageError
 from batchsr.queue import State
 from batchsr.screen import clock, plain_table
+from batchsr.work import upkeep
 
 _REPORT_COLUMNS = (
     *(

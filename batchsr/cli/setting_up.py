@@ -12,9 +12,10 @@ from typing import Any
 
 import click
 
-from batchsr import manifest, profile, services
+from batchsr import manifest, profile
 from batchsr.cli.app import App, json_option, pass_app, printable, restoration_options
 from batchsr.cli.watching import program, watch_command
+from batchsr.watch import services
 
 
 @click.group("config")

@@ -12,12 +12,13 @@ from typing import Any, Final
 
 import click
 
-from batchsr import hours, intake, manifest, profile
+from batchsr import intake, manifest, profile
 from batchsr.cli.app import App, json_option, pass_app, printable, restoration_options
 from batchsr.cli.queueing import variant_name
-from batchsr.companions import Awake, WorkerProcess
 from batchsr.errors import UsageError
 from batchsr.queue import Queue
+from batchsr.watch.companions import Awake, WorkerProcess
+from batchsr.work import hours
 
 _SETTLE_S: Final = 10.0
 _SETTLE_POLLING_S: Final = 30.0
@@ -107,7 +108,7 @@ def watch_command(app: App, /, folders: tuple[str, ...], given: dict[str, Any], 
     A file is taken when it has held still and is as long as its header says. Safe to stop and start at any time.
     """
     from batchsr.audio import files
-    from batchsr.hotfolder import After, HotFolder
+    from batchsr.watch.hotfolder import After, HotFolder
 
     roots = _roots(folders, must_exist=options["once"])
     effective = profile.effective(profile=options["profile_"], given=given)
@@ -150,9 +151,9 @@ class _Watch:
     """The loop of `watch`, and the signals that end it."""
 
     def __init__(self, app: App, scope: Any, options: dict[str, Any]) -> None:
-        from batchsr.events import NoEvents, ObserverEvents, must_poll
-        from batchsr.settle import Settler
-        from batchsr.watcher import Watcher
+        from batchsr.watch.events import NoEvents, ObserverEvents, must_poll
+        from batchsr.watch.settle import Settler
+        from batchsr.watch.watcher import Watcher
 
         polled = [root for root in scope.folders if must_poll(root, options["poll"])]
         settle_s = options["settle"]
@@ -176,7 +177,7 @@ class _Watch:
 
     def run(self, hot_folder: Any, worker: WorkerProcess | None, awake: Awake, queue: Queue) -> int:
         """Until a signal comes, or the worker has reached its limit. Returns the exit code."""
-        from batchsr.stopping import Stop
+        from batchsr.work.stopping import Stop
 
         def first(number: int) -> None:
             self._app.note(
@@ -214,7 +215,7 @@ class _Watch:
             hot_folder.tick(ripe)
         if worker is None:
             return 0
-        from batchsr.stopping import Stop
+        from batchsr.work.stopping import Stop
 
         with Stop(worker.send, worker.send) as stop:
             code = None
@@ -260,7 +261,7 @@ def _roots(folders: tuple[str, ...], *, must_exist: bool) -> tuple[str, ...]:
 
 def _scope(roots: tuple[str, ...], options: dict[str, Any], queue: Queue, suffix: str) -> Any:
     """What is watched, less the folders that files go to. Raises UsageError when a file would come back for ever."""
-    from batchsr.watcher import Scope
+    from batchsr.watch.watcher import Scope
 
     skip = []
     for name in ("done", "failed", "out", "scratch", "workers"):

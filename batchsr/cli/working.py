@@ -12,11 +12,11 @@ from typing import Any
 import click
 from rich.console import Console
 
-from batchsr import hours
 from batchsr.cli.app import DEFAULT_VARIANT, App, json_option, pass_app
 from batchsr.cli.queueing import variant_name
 from batchsr.queue import Queue, State
 from batchsr.screen import Screen
+from batchsr.work import hours
 
 
 @click.command("work")
@@ -59,7 +59,7 @@ def work_command(
 
     The first Ctrl-C finishes the windows in hand, keeps them and stops; the second stops at once.
     """
-    from batchsr import worker
+    from batchsr.work import worker
 
     gate = hours.gate(
         only_between=hours.span(only_between) if only_between is not None else None,
@@ -70,7 +70,7 @@ def work_command(
     console = Console(stderr=True, no_color=not app.color, highlight=False)
     with app.queue() as queue, Screen(console, plain=not app.color, quiet=app.verbosity < 0) as screen:
         if procs > 1:
-            from batchsr.supervisor import supervise
+            from batchsr.work.supervisor import supervise
 
             sys.exit(supervise(app.db, worker_command(app, sys.argv[1:]), procs, screen))
         if nice:

@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from batchsr import hours
 from batchsr.errors import ConfigError
+from batchsr.work import hours
 
 
 def at(text: str) -> datetime.datetime:

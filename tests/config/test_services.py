@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from batchsr import services
 from batchsr.errors import EXIT_USAGE, ConfigError
+from batchsr.watch import services
 
 ODD = "/srv/in box/100% $HOME \"x\" 'y' \\ é"
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import rig
 
-from batchsr import space, storage
+from batchsr import storage
 from batchsr.queue import Job, Queue, State
+from batchsr.work import space
 
 GB = 10**9
 

@@ -16,8 +16,9 @@ import pytest
 import rig
 from sqlite_utils import Database
 
-from batchsr import faults, storage, upkeep
+from batchsr import faults, storage
 from batchsr.queue import LIVE, Queue, State, schema
+from batchsr.work import upkeep
 
 TIMES = 20
 WINDOW_POINTS = ("slot.before_write", "slot.after_write", "slot.after_fsync", "slot.after_row", "assemble.during")

@@ -16,9 +16,10 @@ import pytest
 import rig
 from rig import Told
 
-from batchsr import storage, upkeep
+from batchsr import storage
 from batchsr.queue import Queue, State
 from batchsr.queue.store import Store, sqlite3
+from batchsr.work import upkeep
 
 NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 NAMES = {errno.ENOSPC: "SQLITE_FULL", errno.EIO: "SQLITE_IOERR_WRITE", errno.EROFS: "SQLITE_READONLY_DBMOVED"}
@@ -170,7 +171,7 @@ def test_what_a_small_file_survives_may_still_fail_a_large_one_but_not_in_a_tigh
     monkeypatch.setattr(os, "pwrite", full)  # the probe's own write goes another way, and works
     rig.enqueue(trial.db, [trial.source], trial.out)
     pauses: list[float] = []
-    monkeypatch.setattr("batchsr.stopping.Stop.wait", lambda self, seconds: pauses.append(seconds))
+    monkeypatch.setattr("batchsr.work.stopping.Stop.wait", lambda self, seconds: pauses.append(seconds))
     summary = rig.work(trial.db, options=dataclasses.replace(rig.OPTIONS, poll_s=1.0))
     assert (summary.done, summary.failed) == (1, 0)
     assert summary.released >= 2

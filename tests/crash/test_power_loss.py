@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 import rig
 
-from batchsr import storage, upkeep
+from batchsr import storage
 from batchsr.queue import Queue, State
 from batchsr.queue.store import Store
+from batchsr.work import upkeep
 
 
 class Disk:

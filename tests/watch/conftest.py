@@ -14,12 +14,12 @@ import pytest
 import rig
 
 from batchsr import intake
-from batchsr.events import Events, NoEvents, ObserverEvents
-from batchsr.hotfolder import HotFolder
 from batchsr.profile import Settings
 from batchsr.queue import Job, Queue
-from batchsr.settle import Settler
-from batchsr.watcher import Scope, Watcher
+from batchsr.watch.events import Events, NoEvents, ObserverEvents
+from batchsr.watch.hotfolder import HotFolder
+from batchsr.watch.settle import Settler
+from batchsr.watch.watcher import Scope, Watcher
 
 
 @dataclasses.dataclass

@@ -10,10 +10,11 @@ import pytest
 import rig
 from conftest import Hot
 
-from batchsr import hotfolder, moving, settle, storage
+from batchsr import storage
 from batchsr.errors import NonFiniteOutput, ResourceError
-from batchsr.hotfolder import After
-from batchsr.settle import Look
+from batchsr.watch import hotfolder, moving, settle
+from batchsr.watch.hotfolder import After
+from batchsr.watch.settle import Look
 
 
 def seen(path: Path) -> Look:

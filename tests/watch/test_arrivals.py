@@ -13,9 +13,9 @@ import rig
 from conftest import Hot
 
 from batchsr import restore, storage
-from batchsr.events import Hint
 from batchsr.queue import Queue
-from batchsr.worker import Silent
+from batchsr.watch.events import Hint
+from batchsr.work.worker import Silent
 
 
 def test_a_file_copied_slowly_is_taken_once_and_whole(hot: Hot, recording: bytes) -> None:

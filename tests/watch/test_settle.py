@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from watchdog.events import DirCreatedEvent, FileClosedEvent, FileCreatedEvent, FileModifiedEvent
 
-from batchsr import events as fs_events
-from batchsr.events import Hint
-from batchsr.settle import Look, Ripe, Settler
-from batchsr.watcher import Scope, Watcher
+from batchsr.watch import events as fs_events
+from batchsr.watch.events import Hint
+from batchsr.watch.settle import Look, Ripe, Settler
+from batchsr.watch.watcher import Scope, Watcher
 
 SMALL = Look(10, 1, 7, 1)
 LARGE = Look(99, 2, 7, 1)

@@ -8,8 +8,9 @@ from pathlib import Path
 import rig
 from rig import job_of
 
-from batchsr import storage, upkeep
+from batchsr import storage
 from batchsr.queue import Queue, State
+from batchsr.work import upkeep
 
 
 def test_verify_finds_outputs_that_are_missing_changed_or_truncated(db: Path, out: Path, tmp_path: Path) -> None:

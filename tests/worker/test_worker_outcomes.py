@@ -13,7 +13,6 @@ import pytest
 import rig
 from rig import Told, job_of
 
-from batchsr import worker
 from batchsr.errors import (
     InputFormat,
     ModelUnavailable,
@@ -25,6 +24,7 @@ from batchsr.errors import (
 )
 from batchsr.queue import Queue, State
 from batchsr.restore import Restored, Task, restore
+from batchsr.work import worker
 
 
 class Failing:
@@ -129,7 +129,7 @@ def test_a_full_disk_pauses_the_queue_and_work_goes_on_after_space_returns(
         probes.append(folder)
         return len(probes) > 3
 
-    monkeypatch.setattr("batchsr.obstacles._can_write", probe)
+    monkeypatch.setattr("batchsr.work.obstacles._can_write", probe)
     statuses: list[dict[str, Any]] = []
 
     def look() -> None:

@@ -14,8 +14,8 @@ from rig import Told, job_of
 
 from batchsr import storage
 from batchsr.queue import Queue, State
-from batchsr.stopping import SUPERVISOR_VARIABLE, Stop
-from batchsr.supervisor import MOST_DEATHS, supervise
+from batchsr.work.stopping import SUPERVISOR_VARIABLE, Stop
+from batchsr.work.supervisor import MOST_DEATHS, supervise
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW = 0.05  # seconds a batch of windows

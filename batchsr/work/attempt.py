@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from batchsr import adopting, obstacles
 from batchsr.errors import BatchsrError, ResourceError
 from batchsr.profile import Settings
 from batchsr.queue import Backend, Job, Queue, Result, is_published
 from batchsr.restore import Restored, Task, WindowModel
-from batchsr.stopping import Stop
+from batchsr.work import adopting, obstacles
+from batchsr.work.stopping import Stop
 
 _SIGN_OF_LIFE_S: Final = 5.0  # the same number of windows is written to the row no more often than this
 RestoreFn = Callable[..., Restored]

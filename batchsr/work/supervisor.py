@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from batchsr.errors import EXIT_BUSY, EXIT_IO, EXIT_NO_MODEL, EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE
 from batchsr.queue import Queue
-from batchsr.stopping import SUPERVISOR_VARIABLE, Stop
+from batchsr.work.stopping import SUPERVISOR_VARIABLE, Stop
 
 _ON_PURPOSE: Final = (EXIT_OK, EXIT_SOME_FAILED, EXIT_BUSY, EXIT_USAGE, EXIT_NO_MODEL, EXIT_IO)
 _WORST_FIRST: Final = (EXIT_USAGE, EXIT_NO_MODEL, EXIT_IO, EXIT_BUSY, EXIT_SOME_FAILED, EXIT_OK)

@@ -23,7 +23,7 @@ RESOURCE_ERRNOS: Final = frozenset(
 def is_over(pause: Pause, min_free_bytes: float, tag: str) -> bool:
     """Whether what paused the queue is gone: every probe can be written to (or, for a lost share, read) again.
 
-    Whether there is room for the next file as well is the caller's to ask (batchsr.space).
+    Whether there is room for the next file as well is the caller's to ask (batchsr.work.space).
     """
     if pause.kind == "source":
         return all(_is_mounted(Path(probe)) for probe in pause.probes)

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from batchsr import intake, moving, storage
+from batchsr import intake, storage
 from batchsr.errors import QueueError, ResourceError, TransientError
 from batchsr.queue import TERMINAL, Job, Outcome, Queue, State
-from batchsr.settle import Look, Ripe, look
-from batchsr.watcher import Scope, Watcher
+from batchsr.watch import moving
+from batchsr.watch.settle import Look, Ripe, look
+from batchsr.watch.watcher import Scope, Watcher
 
 _ASK_AT_ONCE: Final = 1000  # jobs whose state is asked for in one query
 _TROUBLE_S: Final = 5.0  # between tries at a move that cannot be made

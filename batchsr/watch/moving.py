@@ -11,7 +11,7 @@ from pathlib import Path
 
 from batchsr import storage
 from batchsr.errors import OutputExists
-from batchsr.settle import Look, look
+from batchsr.watch.settle import Look, look
 
 
 def move(source: Path, folder: Path, relative: str, expected: Look) -> Path | None:

@@ -1,6 +1,6 @@
 """Processes beside the watcher: the worker it feeds, and what keeps the machine awake meanwhile.
 
-Both end when the watcher ends, however it ends: the worker sees that its parent is gone (batchsr.stopping), the
+Both end when the watcher ends, however it ends: the worker sees that its parent is gone (batchsr.work.stopping), the
 other one reads the end of a pipe.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from batchsr.errors import EXIT_NO_MODEL, EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE
-from batchsr.stopping import SUPERVISOR_VARIABLE
+from batchsr.work.stopping import SUPERVISOR_VARIABLE
 
 # What a worker that waits for more ends with on purpose: its limit is reached, or it can never work like this.
 _FOR_GOOD: Final = (EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_NO_MODEL)

@@ -29,8 +29,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
-from batchsr import obstacles, space
-from batchsr.attempt import Attempt, Interrupted, RestoreFn, backend_of, described, failure_of
 from batchsr.errors import (
     EXIT_BUSY,
     EXIT_OK,
@@ -44,7 +42,9 @@ from batchsr.errors import (
 )
 from batchsr.queue import Job, Pause, Queue, State, Worker
 from batchsr.restore import WindowModel, discard_scratch, restore
-from batchsr.stopping import Stop
+from batchsr.work import obstacles, space
+from batchsr.work.attempt import Attempt, Interrupted, RestoreFn, backend_of, described, failure_of
+from batchsr.work.stopping import Stop
 
 _LONGEST_PROBE_PAUSE_S: Final = 30.0
 

@@ -2,7 +2,7 @@
 
 The disk is the truth. `run` starts listening FIRST and scans THEN, so that nothing falls between the two, and
 scans again every `rescan_s` seconds, because hints get lost in silence. What it yields is decided by looks at
-files alone (batchsr.settle). The caller owns the loop, the clock and the end.
+files alone (batchsr.watch.settle). The caller owns the loop, the clock and the end.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from batchsr import intake
-from batchsr.events import Events, Hint
-from batchsr.settle import Look, Ripe, Settler
 from batchsr.storage import TEMPORARY_PREFIX
+from batchsr.watch.events import Events, Hint
+from batchsr.watch.settle import Look, Ripe, Settler
 
 # What operating systems and storage boxes put among people's files.
 _FOREIGN_FOLDERS: Final = frozenset(
