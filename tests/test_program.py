@@ -312,3 +312,26 @@ def test_a_hundred_thousand_paths_are_taken(program: Program) -> None:
     program.run("enqueue", "-r", folder)
     assert time.monotonic() - started < 20
     assert program.status()["jobs"]["queued"] == 2_000
+
+
+def test_evaluate_prints_a_row_for_each_method(program: Program, bundle: Path) -> None:
+    clips = program.folder / "clips"
+    clips.mkdir()
+    x = np.random.default_rng(0).uniform(-0.3, 0.3, 48_000)
+    soundfile.write(clips / "music_noise.flac", x, 48_000)
+    options = ("--variant", bundle, "--rate", "16000", "--seconds", "0.5")
+    table = program.run("evaluate", clips, *options).stdout
+    for row in ("sinc", "replication", bundle.name):
+        assert row in table
+    rows = [json.loads(line) for line in program.run("evaluate", clips, *options, "--json").stdout.splitlines()]
+    scores = {row["method"]: row["score"]["lsd"] for row in rows}
+    assert scores["sinc"] > scores["replication"] > 0
+    assert program.run("evaluate", program.folder / "nothing", code=74).stderr.count("input.missing") == 1
+
+
+def test_a_panned_recording_keeps_its_image(program: Program, bundle: Path) -> None:
+    x, rate = soundfile.read(PHONE, frames=8_000)
+    soundfile.write(program.folder / "a.wav", np.stack([0.5 * x, x], axis=1), rate, subtype="FLOAT")
+    program.run("upsample", program.folder / "a.wav", "--variant", bundle, "--subtype", "FLOAT")
+    y = soundfile.read(program.folder / "a_upsampled.wav")[0]
+    assert np.linalg.norm(2 * y[:, 0] - y[:, 1]) < 1e-3 * np.linalg.norm(y[:, 1])

@@ -22,6 +22,7 @@ from batchsr.errors import EXIT_SIGINT, BatchsrError
 _COMMANDS = {
     "batchsr.cli.single": ("upsample",),
     "batchsr.cli.modelling": ("models", "doctor"),
+    "batchsr.cli.judging": ("evaluate",),
     "batchsr.cli.queueing": ("enqueue", "retry", "cancel", "pause", "resume"),
     "batchsr.cli.looking": ("status", "list", "show", "report", "verify"),
     "batchsr.cli.keeping": ("db", "gc"),

@@ -1,0 +1,46 @@
+"""`evaluate`: how well variants restore full-band clips."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.queueing import variant_name
+
+
+@click.command("evaluate")
+@click.argument("clips", type=click.Path(path_type=Path))
+@click.option("--variant", "variants", multiple=True, help="int4, int8, tiny or a folder; may be given again.  [tiny]")
+@click.option("--rate", "rates_hz", multiple=True, type=int, help="Hz; may be given again.  [8000, 16000, 24000]")
+@click.option("--seconds", type=float, help="Only so much of each clip, out of its middle.")
+@json_option
+@pass_app
+def evaluate_command(
+    app: App, clips: Path, variants: tuple[str, ...], rates_hz: tuple[int, ...], seconds: float | None
+) -> None:
+    """Degrade the full-band clips in folder CLIPS, restore them, and measure the distance to what they were.
+
+    Rows are plain interpolation, spectral band replication, and each variant with and without --keep-band;
+    figures are log-spectral distances (lower is better), with both constants in use.
+    """
+    from batchsr import evaluate
+    from batchsr.model.flashsr import FlashSR
+
+    methods = dict(evaluate.BASELINES)
+    paths = evaluate.find_clips(clips)
+    for variant in variants or ("tiny",):
+        model = FlashSR.from_pretrained(variant_name(variant) or variant)
+        methods |= evaluate.both_ways(Path(variant).name, model.upsample)
+    results = []
+    for path in paths:
+        for rate_hz in rates_hz or evaluate.RATES_HZ:
+            for result, _ in evaluate.compare(path, methods, rate_hz, seconds):
+                results.append(result)
+                if app.json:
+                    app.emit(dataclasses.asdict(result))
+                app.note(f"{result.clip} at {rate_hz} Hz, {result.method}: {result.score.lsd:.2f}", level=1)
+    if not app.json:
+        app.say(evaluate.tabulate(results))
