@@ -128,7 +128,8 @@ def restore(
     )
     plan = windows.Plan.of(info.output_samples, model.frame_samples, settings.overlap)
     storage.make_folder(task.output.parent)
-    storage.remove_temporaries(task.output, task.tag.rpartition("-")[0])
+    for path in (task.output, report.sidecar_path(task.output)):
+        storage.remove_temporaries(path, task.tag.rpartition("-")[0])
     key = _scratch_key(task, model, info, plan)
     with Scratch(
         task.scratch, key=key, channels=recording.channels, frame_samples=plan.frame_samples, count=plan.count
