@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from program import Program
 from test_restore import FakeModel, run, task_for
 
 from batchsr.errors import InputEmpty, InputError
@@ -72,3 +73,29 @@ def test_every_broken_recording_ends_as_its_facts_demand(recordings: Path, share
         assert error.code.startswith("input.")
         assert "\n" not in str(error)
     assert restored == WHOLE_BUT_ODD
+
+
+def test_all_recordings_good_and_broken_go_through_one_work(program: Program, recordings: Path) -> None:
+    """The real program, queue and worker, with a model that takes a microsecond."""
+    fast = {"PYTHONPATH": str(Path(__file__).parent / "fast_model")}
+    broken = sorted(path for path in (recordings / "bad").iterdir() if path.name != "unreadable_chmod000.wav")
+    out = ("--out", program.folder / "out", "--root", recordings)
+    program.run("enqueue", "-r", recordings / "inputs", *out)
+    told = program.run("enqueue", *broken, *out).stdout
+    assert "directory.wav is a folder" in told
+    program.run("work", "--variant", "fast", code=3, environment=fast)
+    jobs = {Path(job["source"]).relative_to(recordings): job for job in program.jobs()}
+    good = {path: job for path, job in jobs.items() if path.parts[0] == "inputs"}
+    assert len(good) == 60
+    assert {job["state"] for job in good.values()} == {"done"}
+    assert len({job["output"].lower() for job in good.values()}) == 60
+    assert all(Path(job["output"]).is_file() for job in good.values())
+    bad = {path.name: job for path, job in jobs.items() if path.parts[0] == "bad"}
+    assert {name for name, job in bad.items() if job["state"] == "done"} == WHOLE_BUT_ODD
+    for name, job in bad.items():
+        if job["state"] != "done":
+            assert job["state"] == "failed"
+            assert job["error_code"].startswith("input."), name
+            assert name.split(".")[0] in job["error"]
+            assert not Path(job["output"]).exists()
+    assert set(bad) == {path.name for path in broken} - {"directory.wav"}
