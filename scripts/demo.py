@@ -31,11 +31,11 @@ def run(*command: str) -> None:
 def main() -> None:
     if sys.version_info < (3, 11):  # noqa: UP036 - this file is what tells a person with an older one
         sys.exit("batchsr needs Python 3.11 or newer")
-    python = VENV / "bin" / "python"
-    if not python.exists():
-        print(f"making a virtual environment in {VENV.name}/", flush=True)
-        venv.create(VENV, with_pip=True)
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--editable", str(ROOT)], check=True)
+    if "BATCHSR_VENV" not in os.environ:  # an environment that is named is taken as it is
+        if not (VENV / "bin" / "python").exists():
+            print(f"making a virtual environment in {VENV.name}/", flush=True)
+            venv.create(VENV, with_pip=True)
+        subprocess.run([VENV / "bin" / "python", "-m", "pip", "install", "--quiet", "--editable", ROOT], check=True)
     shutil.rmtree(DEMO, ignore_errors=True)
     DEMO.mkdir()
     batchsr = str(VENV / "bin" / "batchsr")

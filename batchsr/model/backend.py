@@ -87,7 +87,7 @@ def prepare(dtype: str | None = None, device: str | None = None) -> Backend:
         mx.set_default_device(mx.cpu)
         return Backend("cpu", dtype or "float32", CPU_BATCH, library, version)
     mx.set_default_device(mx.gpu)
-    if kind == "metal":  # which shares its memory with everything else; on CUDA 4 GiB cost a fifth of the speed
+    if kind == "metal":  # which shares its memory with everything else; on CUDA a limit of 4 GiB seemed to cost speed
         mx.set_cache_limit(METAL_CACHE_BYTES)
     return Backend(kind, dtype or GPU_DTYPES[kind], GPU_BATCH[kind], "", version)
 
