@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from batchsr.queue import claims, control, enqueue, manage, owners, queries, reaper, schema
+from batchsr.queue import claims, control, enqueue, manage, owners, queries, reaper, versions
 from batchsr.queue.clock import Clock
 from batchsr.queue.control import Pause, PauseKind
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State
@@ -30,7 +30,7 @@ class Queue:
         """Open the queue, making or migrating the database as needed. Raises QueueVersion if it is too new."""
         store = Store.connect(path, clock or Clock())
         try:
-            schema.migrate(store)
+            versions.migrate(store)
         except BaseException:
             store.close()
             raise
@@ -42,7 +42,7 @@ class Queue:
         clock = clock or Clock()
         if not path.exists():
             copy = cls(Store.in_memory(None, clock))
-            schema.migrate(copy._store)
+            versions.migrate(copy._store)
             return copy
         with cls.open(path, clock=clock) as original:
             return cls(Store.in_memory(original._store, clock))

@@ -12,15 +12,16 @@ import json
 import os
 import platform
 from collections.abc import Callable, Sequence
-from typing import Any, Final
-
-from sqlite_utils import Database
+from typing import TYPE_CHECKING, Any, Final
 
 from batchsr import faults
 from batchsr.errors import ClaimLost
 from batchsr.queue.control import pause_in
 from batchsr.queue.job import Backend, Job, Result, State, loaded_path, stored_text
 from batchsr.queue.store import Store
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 COLUMNS: Final = ", ".join(field.name for field in dataclasses.fields(Job))
 FENCE: Final = "id = :id AND claim_seq = :claim_seq"

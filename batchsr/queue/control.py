@@ -6,12 +6,13 @@ import dataclasses
 import json
 import os
 from collections.abc import Sequence
-from typing import Literal
-
-from sqlite_utils import Database
+from typing import TYPE_CHECKING, Literal
 
 from batchsr.queue.job import stored_text
 from batchsr.queue.store import Store
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 PauseKind = Literal["user", "resource", "source"]
 

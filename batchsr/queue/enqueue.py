@@ -9,9 +9,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
-
-from sqlite_utils import Database
+from typing import TYPE_CHECKING, Any, Final
 
 from batchsr import faults
 from batchsr.queue.job import (
@@ -28,6 +26,9 @@ from batchsr.queue.job import (
     stored_text,
 )
 from batchsr.queue.store import Store
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 _CHUNK: Final = 500  # jobs a transaction: a few tens of milliseconds, so that workers hardly wait
 _INDEXES: Final = {

@@ -87,16 +87,14 @@ def totals(store: Store, batch: str | None = None) -> dict[str, dict[str, float]
 
 def status(store: Store) -> dict[str, Any]:
     """The queue at a glance; see Queue.status."""
-    with store.reading() as db:  # one moment for all of it
+    with store.reading():  # one moment for all of it
         found = totals(store)
         pause = control.current(store) or _full_disk(store)
-        alive = list(
-            db.query(
-                "SELECT w.id, w.pid, w.host, w.variant, w.device, w.started_at, w.boot, j.id AS job, j.source, "
-                "j.windows_done, j.windows_total, a.seen_steady FROM workers w LEFT JOIN jobs j ON j.worker = w.id "
-                "LEFT JOIN attempts a ON a.job = j.id AND a.claim_seq = j.claim_seq "
-                "WHERE w.ended_at IS NULL ORDER BY w.started_at, w.id"
-            )
+        alive = store.rows(
+            "SELECT w.id, w.pid, w.host, w.variant, w.device, w.started_at, w.boot, j.id AS job, j.source, "
+            "j.windows_done, j.windows_total, a.seen_steady FROM workers w LEFT JOIN jobs j ON j.worker = w.id "
+            "LEFT JOIN attempts a ON a.job = j.id AND a.claim_seq = j.claim_seq "
+            "WHERE w.ended_at IS NULL ORDER BY w.started_at, w.id"
         )
         hung_after_s = _hung_after_s(store)
     workers = []
@@ -150,13 +148,13 @@ def _hung_after_s(store: Store) -> float:
 
 def events(store: Store, job_id: int) -> list[dict[str, Any]]:
     """Every change of state of a job, oldest first."""
-    rows = store.db.table("events").rows_where("job = ?", [job_id], order_by="id")
+    rows = store.rows("SELECT * FROM events WHERE job = ? ORDER BY id", [job_id])
     return [row | {"at": iso(row["at"])} for row in rows]
 
 
 def attempts(store: Store, job_id: int) -> list[dict[str, Any]]:
     """Every claim of a job, oldest first."""
-    rows = store.db.table("attempts").rows_where("job = ?", [job_id], order_by="claim_seq")
+    rows = store.rows("SELECT * FROM attempts WHERE job = ? ORDER BY claim_seq", [job_id])
     dropped = ("started_steady", "seen_steady", "boot", "seen_at")
     return [
         {key: value for key, value in row.items() if key not in dropped}
@@ -208,13 +206,12 @@ CHECKS: Final[Sequence[tuple[str, str]]] = (
 
 def check(store: Store) -> list[str]:
     """What is wrong with the database, one sentence each; empty when it is sound."""
-    with store.reading() as db:
-        wrong = [
-            str(row["integrity_check"]) for row in db.query("PRAGMA integrity_check") if row["integrity_check"] != "ok"
-        ]
-        wrong += [f"foreign key: {row['table']} {row['rowid']}" for row in db.query("PRAGMA foreign_key_check")]
+    with store.reading():
+        said = [str(row["integrity_check"]) for row in store.rows("PRAGMA integrity_check")]
+        wrong = [line for line in said if line != "ok"]
+        wrong += [f"foreign key: {row['table']} {row['rowid']}" for row in store.rows("PRAGMA foreign_key_check")]
         for what, sql in CHECKS:
-            wrong += [f"job {row['id']} {what}" for row in db.query(sql)]
+            wrong += [f"job {row['id']} {what}" for row in store.rows(sql)]
     return wrong
 
 

@@ -1,8 +1,4 @@
-"""The tables, and how an older database becomes a newer one.
-
-Each migration runs once, all pending ones in a single BEGIN IMMEDIATE (sqlite-utils alone lets two processes
-apply the same one), after a backup of a database that held something. `user_version` counts them, so that
-opening a database that is up to date costs one read.
+"""The tables: one migration for each version (see versions.py).
 
 Rules that no program may break stand in the database itself: STRICT types, CHECKs, unique indexes, and
 triggers that refuse an impossible change of state and write down every possible one.
@@ -14,14 +10,8 @@ from typing import Final
 
 from sqlite_utils import Database, Migrations
 
-from batchsr import faults
-from batchsr.errors import QueueError, QueueVersion
 from batchsr.queue.job import State
-from batchsr.queue.store import Store
 
-APPLICATION_ID: Final = 0x42535251  # "BSRQ"
-VERSION: Final = 1
-"""How many migrations there are."""
 migrations: Final = Migrations("batchsr")
 
 CHANGES: Final = {
@@ -193,30 +183,3 @@ def create_tables(db: Database) -> None:
         strict=True,
     )
     db.table("control").insert({"id": 1, "paused": 0})
-
-
-def migrate(store: Store) -> None:
-    """Bring the database to this program's version. Raises QueueVersion if it is past that already."""
-    if _version(store.db) == VERSION:
-        return
-    with store.writing() as db:
-        version = _version(db)  # another process may have been faster
-        if version == VERSION:
-            return
-        if version > VERSION:
-            raise QueueVersion(
-                f"{store.path} was made by a newer batchsr (schema {version}, this one knows {VERSION})",
-                remedy="update batchsr, or name another database with --db",
-            )
-        if version == 0 and db.table_names():
-            raise QueueError(f"{store.path} is a database of another program", remedy="name another one with --db")
-        if version:
-            store.backup(store.path.with_name(f"{store.path.name}.backup-schema{version}-{round(store.clock.wall())}"))
-        migrations.apply(db)
-        faults.point("migration.during")
-        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        db.execute(f"PRAGMA user_version = {VERSION}")
-
-
-def _version(db: Database) -> int:
-    return int(next(db.query("PRAGMA user_version"))["user_version"])

@@ -7,20 +7,28 @@ has read fails at once with SQLITE_BUSY_SNAPSHOT when another process wrote mean
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
-
-from sqlite_utils import Database
-from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # pysqlite3 where there is one, else Python's
+from typing import TYPE_CHECKING, Any, Final
 
 from batchsr import storage
 from batchsr.errors import BatchsrError, QueueBusy, QueueError, ResourceError
 from batchsr.queue.clock import Clock
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from sqlite_utils import Database
+else:
+    try:
+        import pysqlite3 as sqlite3  # as sqlite-utils chooses
+    except ImportError:
+        import sqlite3
 
 BUSY_TIMEOUT_S: Final = 60.0
 Parameters = Sequence[Any] | Mapping[str, Any]
@@ -46,10 +54,10 @@ def describe() -> dict[str, str]:
 class Store:
     """An open database. One thread at a time; not to be carried over a fork."""
 
-    def __init__(self, path: Path, db: Database, clock: Clock) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, clock: Clock) -> None:
         self.path = path
-        self.db = db
         self.clock = clock
+        self._connection = connection
         self._lock = threading.RLock()
 
     @classmethod
@@ -65,7 +73,7 @@ class Store:
         storage.make_folder(path.parent)
         with errors_of(path):
             connection = sqlite3.connect(str(path), timeout=timeout_s, isolation_level=None, check_same_thread=False)
-            store = cls(path, Database(connection, recursive_triggers=False, execute_plugins=False), clock)
+            store = cls(path, connection, clock)
             try:
                 store._set_up(library, timeout_s)
             except BaseException:
@@ -79,12 +87,19 @@ class Store:
         connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         if original is not None:
             with errors_of(original.path):
-                original.db.conn.backup(connection)
+                original._connection.backup(connection)
         path = original.path if original else Path(":memory:")
-        return cls(path, Database(connection, recursive_triggers=False, execute_plugins=False), clock)
+        return cls(path, connection, clock)
+
+    @functools.cached_property
+    def db(self) -> Database:
+        """The same connection as sqlite-utils sees it; imported for writing alone, since it takes 0.2 s."""
+        from sqlite_utils import Database
+
+        return Database(self._connection, recursive_triggers=False, execute_plugins=False)
 
     def _set_up(self, library: tuple[int, ...], timeout_s: float) -> None:
-        execute = self.db.conn.execute
+        execute = self._connection.execute
         execute(f"PRAGMA busy_timeout = {round(timeout_s * 1000)}")
         execute("PRAGMA foreign_keys = ON")
         execute("PRAGMA synchronous = FULL")
@@ -113,42 +128,44 @@ class Store:
 
     def _journal_mode(self, wanted: str = "") -> str:
         statement = f"PRAGMA journal_mode = {wanted}" if wanted else "PRAGMA journal_mode"
-        return str(self.db.conn.execute(statement).fetchone()[0])
+        return str(self._connection.execute(statement).fetchone()[0])
 
     def close(self) -> None:
         """Close the connection; the last one to leave folds the WAL into the database."""
         with self._lock, errors_of(self.path):
-            self.db.close()
+            self._connection.close()
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Database]:
         """A write transaction: all of the block or nothing. Raises QueueBusy after a minute of waiting."""
         with self._lock, errors_of(self.path):
-            self.db.conn.execute("BEGIN IMMEDIATE")
+            self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self.db
                 self._commit()
             except BaseException:
-                self.db.rollback()
+                self._connection.rollback()
                 raise
 
     def _commit(self) -> None:
-        self.db.conn.execute("COMMIT")
+        self._connection.execute("COMMIT")
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[Database]:
-        """A read transaction: everything in the block is of one moment. Keep it short, it holds back checkpoints."""
+    def reading(self) -> Iterator[None]:
+        """A read transaction: all `rows` of the block are of one moment. Keep it short, it holds back checkpoints."""
         with self._lock, errors_of(self.path):
-            self.db.conn.execute("BEGIN")
+            self._connection.execute("BEGIN")
             try:
-                yield self.db
+                yield
             finally:
-                self.db.rollback()
+                self._connection.rollback()
 
     def rows(self, sql: str, parameters: Parameters = ()) -> list[dict[str, Any]]:
         """Every row of one SELECT."""
         with self._lock, errors_of(self.path):
-            return list(self.db.query(sql, parameters))  # type: ignore[arg-type]
+            cursor = self._connection.execute(sql, parameters)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor]
 
     def backup(self, target: Path) -> None:
         """Copy the database as of one moment to `target`, whole or not at all. Raises ResourceError."""

@@ -17,7 +17,7 @@ import rig
 from sqlite_utils import Database
 
 from batchsr import faults, storage
-from batchsr.queue import LIVE, Queue, State, schema
+from batchsr.queue import LIVE, Queue, State, schema, versions
 from batchsr.work import upkeep
 
 TIMES = 20
@@ -195,7 +195,7 @@ def test_a_kill_in_a_migration_leaves_the_version_before_it(
 
     def upgrade() -> None:
         if existing:
-            schema.migrations, schema.VERSION = later, schema.VERSION + 1  # type: ignore[misc]
+            schema.migrations, versions.VERSION = later, versions.VERSION + 1  # type: ignore[misc]
         Queue.open(db).close()
 
     for time in range(TIMES // 2):
@@ -211,7 +211,7 @@ def test_a_kill_in_a_migration_leaves_the_version_before_it(
         assert len(list(db.parent.glob("*.backup-schema1-*"))) == int(existing)
         assert rig.wait(rig.fork(upgrade)) == 0
         if existing:
-            monkeypatch.setattr(schema, "VERSION", 2)
+            monkeypatch.setattr(versions, "VERSION", 2)
             with Queue.open(db) as queue:
                 assert "colour" in queue._store.db.table("jobs").columns_dict
             monkeypatch.undo()

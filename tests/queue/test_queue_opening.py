@@ -12,7 +12,7 @@ import rig
 from sqlite_utils import Database
 
 from batchsr.errors import QueueBusy, QueueError, QueueVersion, ResourceError
-from batchsr.queue import Queue, State, schema, store
+from batchsr.queue import Queue, State, schema, store, versions
 from batchsr.queue.clock import Clock
 from batchsr.queue.job import State as JobState
 
@@ -27,7 +27,7 @@ def test_a_new_database_is_durable_and_in_wal_mode(tmp_path: Path) -> None:
         assert pragma(queue, "synchronous") == 2  # FULL
         assert pragma(queue, "foreign_keys") == 1
         assert pragma(queue, "busy_timeout") == 60_000
-        assert pragma(queue, "application_id") == schema.APPLICATION_ID
+        assert pragma(queue, "application_id") == versions.APPLICATION_ID
         assert queue._store.db.table("jobs").strict
         assert set(queue.counts()) == set(State)
 
@@ -93,13 +93,13 @@ def test_pythons_own_sqlite_will_do_where_there_is_no_wheel_of_a_newer_one(tmp_p
 
 
 def test_the_number_of_migrations_is_the_schemas_version() -> None:
-    assert len(schema.migrations.pending(Database(memory=True, execute_plugins=False))) == schema.VERSION
+    assert len(schema.migrations.pending(Database(memory=True, execute_plugins=False))) == versions.VERSION
 
 
 def test_a_database_of_a_newer_program_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "queue.db"
     with Queue.open(path) as queue:
-        queue._store.db.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+        queue._store.db.execute(f"PRAGMA user_version = {versions.VERSION + 1}")
     with pytest.raises(QueueVersion, match="newer batchsr"):
         Queue.open(path)
     assert [file.name for file in tmp_path.iterdir()] == ["queue.db"]
@@ -133,7 +133,7 @@ def test_each_migration_of_a_used_database_is_preceded_by_a_backup(
         db.table("jobs").add_column("colour", str)
 
     monkeypatch.setattr(schema, "migrations", later)
-    monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
+    monkeypatch.setattr(versions, "VERSION", versions.VERSION + 1)
     with Queue.open(path) as queue:
         assert "colour" in queue._store.db.table("jobs").columns_dict
         assert queue.get(1).state is JobState.QUEUED
@@ -156,7 +156,7 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pyt
         raise RuntimeError("power cut")
 
     monkeypatch.setattr(schema, "migrations", later)
-    monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
+    monkeypatch.setattr(versions, "VERSION", versions.VERSION + 1)
     with pytest.raises(RuntimeError):
         Queue.open(path)
     monkeypatch.undo()
