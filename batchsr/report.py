@@ -168,7 +168,7 @@ def _printable(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.6g}"
-    return str(value).encode("utf-8", "backslashreplace").decode()
+    return storage.printable(value)
 
 
 def _is_ours(path: Path) -> bool:

@@ -18,6 +18,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from batchsr.storage import printable
+
 _TEXT_COLUMNS: Final = ("state", "source", "file", "error", "case", "figure")
 
 
@@ -286,8 +288,7 @@ class Screen:
             self.console.print(summary(self.progress.finished))
 
     def _print(self, text: str, *, style: str) -> None:
-        printable = text.encode("utf-8", "backslashreplace").decode()
-        self.console.print(printable, style=style or None, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(printable(text), style=style or None, markup=False, highlight=False, soft_wrap=True)
 
 
 def plain_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
@@ -296,10 +297,5 @@ def plain_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Ta
     for column in columns:
         table.add_column(column, overflow="fold", justify="left" if column in _TEXT_COLUMNS else "right")
     for row in rows:
-        table.add_row(
-            *(
-                Text("" if row.get(column) is None else str(row[column]).encode("utf-8", "backslashreplace").decode())
-                for column in columns
-            )
-        )
+        table.add_row(*(Text("" if row.get(column) is None else printable(row[column])) for column in columns))
     return table

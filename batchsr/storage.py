@@ -174,3 +174,8 @@ def free_bytes(path: Path) -> int:
 
 def _short_hash(final: Path) -> str:
     return hashlib.sha256(os.fsencode(final.name)).hexdigest()[:12]
+
+
+def printable(text: object) -> str:
+    """Text that any terminal and SQLite take: bytes of a file's name that are no UTF-8 become backslash escapes."""
+    return str(text).encode("utf-8", "backslashreplace").decode()

@@ -15,9 +15,10 @@ from pathlib import Path
 import click
 
 from batchsr import __version__
-from batchsr.cli.app import App, json_option, printable
+from batchsr.cli.app import App, json_option
 from batchsr.cli.lazy import LazyGroup
 from batchsr.errors import EXIT_SIGINT, BatchsrError
+from batchsr.storage import printable
 
 _COMMANDS = {
     "batchsr.cli.single": ("upsample",),

@@ -14,6 +14,7 @@ import click
 from batchsr.errors import ConfigError
 from batchsr.profile import FORMATS, SUBTYPES, Settings
 from batchsr.queue import Queue
+from batchsr.storage import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_VARIANT: Final = "int4"
@@ -53,11 +54,6 @@ class App:
         """One line for the person, on stderr; `level` 1 only with -v, silent with -q."""
         if self.verbosity >= level:
             click.echo(printable(text), err=True)
-
-
-def printable(text: str) -> str:
-    """Text that any terminal takes: bytes of a name that are no UTF-8 become backslash escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 pass_app = click.make_pass_decorator(App, ensure=True)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from batchsr.cli.app import App, json_option, pass_app, printable
+from batchsr.cli.app import App, json_option, pass_app
 from batchsr.errors import EXIT_IO
+from batchsr.storage import printable
 from batchsr.work import upkeep
 
 

@@ -11,10 +11,11 @@ import click
 from rich.console import Console
 
 from batchsr import report
-from batchsr.cli.app import App, job_ids, json_option, pass_app, printable
+from batchsr.cli.app import App, job_ids, json_option, pass_app
 from batchsr.errors import EXIT_SOME_FAILED, UsageError
 from batchsr.queue import State
 from batchsr.screen import clock, plain_table
+from batchsr.storage import printable
 from batchsr.work import upkeep
 
 _REPORT_COLUMNS = (

@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from batchsr import __version__
-from batchsr.cli.app import App, json_option, pass_app, printable
+from batchsr.cli.app import App, json_option, pass_app
+from batchsr.storage import printable
 
 
 @click.group("models")

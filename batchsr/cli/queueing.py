@@ -15,10 +15,11 @@ import click
 from batchsr import intake, manifest
 from batchsr import profile as profiles
 from batchsr.audio import files
-from batchsr.cli.app import App, job_ids, json_option, pass_app, printable, restoration_options
+from batchsr.cli.app import App, job_ids, json_option, pass_app, restoration_options
 from batchsr.errors import EXIT_USAGE, UsageError
 from batchsr.queue import Outcome, Queue
 from batchsr.screen import clock
+from batchsr.storage import printable
 
 
 @click.command("enqueue")

@@ -13,8 +13,9 @@ from typing import Any
 import click
 
 from batchsr import manifest, profile
-from batchsr.cli.app import App, json_option, pass_app, printable, restoration_options
+from batchsr.cli.app import App, json_option, pass_app, restoration_options
 from batchsr.cli.watching import program, watch_command
+from batchsr.storage import printable
 from batchsr.watch import services
 
 

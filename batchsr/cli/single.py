@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from batchsr import profile as profiles
-from batchsr.cli.app import DEFAULT_VARIANT, App, json_option, pass_app, printable, restoration_options
+from batchsr.cli.app import DEFAULT_VARIANT, App, json_option, pass_app, restoration_options
 from batchsr.intake import OUTPUT_SUFFIX
 from batchsr.profile import FORMATS
+from batchsr.storage import printable
 
 
 @click.command("upsample")

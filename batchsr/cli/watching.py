@@ -13,10 +13,11 @@ from typing import Any, Final
 import click
 
 from batchsr import intake, manifest, profile
-from batchsr.cli.app import App, json_option, pass_app, printable, restoration_options
+from batchsr.cli.app import App, json_option, pass_app, restoration_options
 from batchsr.cli.queueing import variant_name
 from batchsr.errors import UsageError
 from batchsr.queue import Queue
+from batchsr.storage import printable
 from batchsr.watch.companions import Awake, WorkerProcess
 from batchsr.work import hours
 
