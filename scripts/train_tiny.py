@@ -273,7 +273,8 @@ class Trainer:
         from mlx.utils import tree_flatten
 
         from batchsr.model import bundle
-        from batchsr.model.config import QUANTISED_FORMATS, QuantisationConfig
+        from batchsr.model.config import QuantisationConfig
+        from batchsr.model.config_reading import QUANTISED_FORMATS
 
         named = dict(tree_flatten(self.model.parameters())) | dict(self.weights.named(self.arrays["mean"]))
         bits = QUANTISED_FORMATS.get(form)

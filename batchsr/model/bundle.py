@@ -27,7 +27,8 @@ import numpy as np
 from mlx.utils import tree_unflatten
 
 from batchsr.errors import BundleError
-from batchsr.model.config import QUANTISED_FORMATS, ModelConfig, QuantisationConfig
+from batchsr.model.config import ModelConfig, QuantisationConfig
+from batchsr.model.config_reading import QUANTISED_FORMATS
 from batchsr.model.networks import Networks, tensor_shapes
 
 CONFIG_NAME = "config.json"

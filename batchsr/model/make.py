@@ -11,8 +11,6 @@ from mlx.utils import tree_flatten
 from batchsr.errors import BundleError
 from batchsr.model import bundle, recipe
 from batchsr.model.config import (
-    FLOAT_FORMATS,
-    QUANTISED_FORMATS,
     AudioConfig,
     MelConfig,
     ModelConfig,
@@ -21,6 +19,7 @@ from batchsr.model.config import (
     VaeConfig,
     VocoderConfig,
 )
+from batchsr.model.config_reading import FLOAT_FORMATS, QUANTISED_FORMATS
 from batchsr.model.networks import tensor_shapes
 
 SIZES = {
