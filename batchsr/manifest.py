@@ -30,10 +30,11 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from batchsr import profile as profiles
 from batchsr import tomlfile
 from batchsr.errors import ConfigError
 from batchsr.intake import OUTPUT_SUFFIX, Found, Refused, Request, gather
@@ -80,6 +81,10 @@ class Manifest:
         for one in gather(arguments, recursive=True, root=self.base):
             if not any(fnmatch.fnmatchcase(one.path, pattern) for pattern in self.exclude):
                 yield one
+
+    def effective(self, *, profile: str | None = None, given: Mapping[str, Any] | None = None) -> Effective:
+        """The settings that hold for it: `profile` instead of its own, and `given` stronger than its options."""
+        return profiles.effective(profile=profile or self.profile, options=self.options, given=given)
 
     def request(
         self,

@@ -15,15 +15,12 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import platformdirs
 
 from batchsr import tomlfile
 from batchsr.errors import ConfigError
-
-if TYPE_CHECKING:
-    from batchsr.manifest import Manifest
 
 Lowpass = Literal["off", "auto"] | float
 FORMATS = ("wav", "flac", "aiff", "w64", "caf", "ogg")
@@ -132,20 +129,19 @@ class Effective:
 
 
 def effective(
-    *, profile: str | None = None, manifest: Manifest | None = None, given: Mapping[str, Any] | None = None
+    *, profile: str | None = None, options: Layer | None = None, given: Mapping[str, Any] | None = None
 ) -> Effective:
-    """Lay the default profile, the profile, the manifest and what the command line gave over each other.
+    """Lay the default profile, the profile, a manifest's options and what the command line gave over each other.
 
-    `profile` None means the manifest's, else the default alone. Raises ConfigError that names the origin, the
-    key and the remedy.
+    `profile` None means the default alone. Raises ConfigError that names the origin, the key and the remedy.
     """
-    name = profile or (manifest.profile if manifest is not None else None) or DEFAULT
+    name = profile or DEFAULT
     path = find(name)
     layers = [load(find(DEFAULT))]
     if path != find(DEFAULT):
         layers.append(load(path))
-    if manifest is not None:
-        layers.append(manifest.options)
+    if options is not None:
+        layers.append(options)
     layers.append(Layer(COMMAND_LINE, dict(given or {})))
 
     values: dict[str, Any] = dataclasses.asdict(Settings())

@@ -67,7 +67,7 @@ def enqueue_command(
     work: list[tuple[Iterable[intake.Found | intake.Refused], intake.Request]] = []
     for path in manifests:
         collection = manifest.load(path)
-        effective = profiles.effective(profile=profile, manifest=collection, given=given)
+        effective = collection.effective(profile=profile, given=given)
         request = collection.request(effective, variant=variant, out=out, priority=priority, overwrite=overwrite)
         work.append((collection.found(), dataclasses.replace(request, batch=batch or request.batch)))
     if arguments:

@@ -48,9 +48,7 @@ def show_command(app: App, profile_: str | None, job: Path | None, variant: str 
     """The settings that hold, and the origin of each. The output is itself a profile."""
     if variant is not None:
         given["variant"] = variant
-    effective = profile.effective(
-        profile=profile_, manifest=manifest.load(job) if job is not None else None, given=given
-    )
+    effective = (manifest.load(job) if job is not None else profile).effective(profile=profile_, given=given)
     values = dataclasses.asdict(effective.settings) | {"variant": effective.variant}
     if app.json:
         app.emit(

@@ -12,7 +12,7 @@ import pytest
 import rig
 import soundfile
 
-from batchsr import intake, manifest, profile
+from batchsr import intake, manifest
 from batchsr.errors import ConfigError
 from batchsr.queue import Queue
 
@@ -79,7 +79,7 @@ def test_each_shipped_manifest_runs_and_takes_what_its_comments_say(tmp_path: Pa
         else:
             recording(tmp_path / wanted)
     job = manifest.load(tmp_path / f"{name}.toml")
-    effective = profile.effective(manifest=job)
+    effective = job.effective()
     with Queue.open(tmp_path / "queue.db") as queue:
         found = [one for one in job.found() if isinstance(one, intake.Found)]
         taken = list(intake.enqueue(queue, found, job.request(effective)))
@@ -129,7 +129,7 @@ def test_what_the_command_line_gives_is_stronger_than_the_manifest(tmp_path: Pat
             'priority = 3\nsources.folders = ["."]\noutput.root = "out"\noptions.variant = "int8"',
         )
     )
-    effective = profile.effective(manifest=job)
+    effective = job.effective()
     assert (job.request(effective).priority, job.request(effective).out, job.request(effective).variant) == (
         3,
         str(tmp_path / "out"),
@@ -176,7 +176,7 @@ def test_a_list_that_is_not_there_is_a_configuration_error(tmp_path: Path) -> No
 def test_an_unknown_profile_in_a_manifest_names_the_known_ones(tmp_path: Path) -> None:
     job = manifest.load(write(tmp_path / "job.toml", 'profile = "speach"\nsources.folders = ["."]'))
     with pytest.raises(ConfigError, match="known profiles"):
-        profile.effective(manifest=job)
+        job.effective()
 
 
 def test_profile_hash_and_notes_reach_row_and_sidecar(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_profile_hash_and_notes_reach_row_and_sidecar(tmp_path: Path) -> None:
     rig.record(tmp_path / "in" / "a.wav", 0.2)
     write(tmp_path / "job.toml", 'notes = "Found in a drawer."\nprofile = "archive"\nsources.folders = ["in"]')
     job = manifest.load(tmp_path / "job.toml")
-    effective = profile.effective(manifest=job)
+    effective = job.effective()
     with Queue.open(tmp_path / "queue.db") as queue:
         found = [one for one in job.found() if isinstance(one, intake.Found)]
         list(intake.enqueue(queue, found, job.request(effective)))

@@ -108,7 +108,7 @@ def test_command_line_over_manifest_over_profile_over_default(tmp_path: Path) ->
         "profile = './mine.toml'\nsources.folders = ['.']\noptions = {timestep = 2, overlap = 2}"
     )
     job = manifest.load(tmp_path / "job.toml")
-    effective = profile.effective(manifest=job, given={"overlap": 2.5})
+    effective = job.effective(given={"overlap": 2.5})
     assert effective.settings == Settings(seed=1, timestep=2, overlap=2.5)
     assert effective.variant == "int8"
     assert effective.origins["seed"] == str(tmp_path / "mine.toml")
@@ -116,7 +116,7 @@ def test_command_line_over_manifest_over_profile_over_default(tmp_path: Path) ->
     assert effective.origins["overlap"] == "command line"
     assert effective.origins["format"].endswith("default.toml")
     assert effective.origins["variant"] == str(tmp_path / "mine.toml")
-    assert profile.effective(profile="music", manifest=job).origins["channels"].endswith("music.toml")
+    assert job.effective(profile="music").origins["channels"].endswith("music.toml")
 
 
 def test_whole_seconds_and_hertz_hash_like_the_same_with_a_point(tmp_path: Path) -> None:
