@@ -1,9 +1,7 @@
 """The command line: one group, one error boundary.
 
-stdout is data, stderr is progress and logs. Every command takes `--json`. Commands live by theme in
-`single.py` (upsample), `modelling.py` (models, doctor), `queueing.py` (enqueue, retry, ...), `looking.py` (status,
-list, ...), `keeping.py` (db, gc) and `working.py` (work); worker and model are imported only inside the
-commands that run them, so that `status` answers at once.
+stdout is data, stderr is progress and logs. Every command takes `--json`. Commands live by theme in the modules that
+_SECTIONS names; worker and model are imported only inside the commands that run them, so that `status` answers at once.
 """
 
 from __future__ import annotations
@@ -20,20 +18,30 @@ from batchsr.cli.lazy import LazyGroup
 from batchsr.errors import EXIT_SIGINT, BatchsrError
 from batchsr.storage import printable
 
-_COMMANDS = {
-    "batchsr.cli.single": ("upsample",),
-    "batchsr.cli.modelling": ("models", "doctor"),
-    "batchsr.cli.judging": ("evaluate",),
-    "batchsr.cli.queueing": ("enqueue", "retry", "cancel", "pause", "resume"),
-    "batchsr.cli.looking": ("status", "list", "show", "report", "verify"),
-    "batchsr.cli.keeping": ("db", "gc"),
-    "batchsr.cli.working": ("work",),
-    "batchsr.cli.watching": ("watch",),
-    "batchsr.cli.setting_up": ("service", "config", "completion"),
+_SECTIONS = {
+    "Every day": {
+        "enqueue": "queueing",
+        "work": "working",
+        "watch": "watching",
+        "status": "looking",
+        "report": "looking",
+        "upsample": "single",
+    },
+    "Look closer": {"list": "looking", "show": "looking", "verify": "looking"},
+    "Steer": {"retry": "queueing", "cancel": "queueing", "pause": "queueing", "resume": "queueing"},
+    "Models": {"models": "modelling", "doctor": "modelling", "evaluate": "judging"},
+    "Set up and keep": {
+        "config": "setting_up",
+        "service": "setting_up",
+        "completion": "setting_up",
+        "db": "keeping",
+        "gc": "keeping",
+    },
 }
+"""Headings of the help -> commands under them -> module of this package."""
 
 
-@click.group(cls=LazyGroup, commands_by_module=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, sections=_SECTIONS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--db", type=click.Path(path_type=Path), envvar="BATCHSR_DB", help="The queue's database.")
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
