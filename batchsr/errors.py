@@ -6,7 +6,9 @@
     ├── ModelError               no usable model
     │   ├── ModelUnavailable     neither the cache nor the hub has it
     │   ├── BundleError          a bundle's config or weights break the format
-    │   └── NonFiniteOutput      the model made NaN or Inf out of a finite window
+    │   ├── NonFiniteOutput      the model made NaN or Inf out of a finite window
+    │   └── ModelMemory          the device has too little memory for a pass
+    │       └── BatchShrunk      so the passes became smaller, and the files in hand begin anew
     ├── InputError               this source can never be restored as it is
     │   ├── InputMissing         it is not there (any more)
     │   ├── InputNotRegular      a folder, FIFO, socket or device
@@ -105,6 +107,19 @@ class NonFiniteOutput(ModelError):
 
     code = "model.non_finite"
     failure: ClassVar[Failure] = "input"
+
+
+class ModelMemory(ModelError):
+    """The device has not enough memory for one pass through the networks."""
+
+    code = "model.memory"
+    failure: ClassVar[Failure] = "transient"
+
+
+class BatchShrunk(ModelMemory):
+    """Passes became smaller for want of memory; a file's windows are all of one size of pass, so it begins anew."""
+
+    code = "model.batch_shrunk"
 
 
 class InputError(BatchsrError):

@@ -1,35 +1,34 @@
-"""Beside the model: what reads ahead of it, what keeps its windows, and what joins them behind it.
+"""One file's way past the model: what is offered to it, what is kept of it, and what joins that behind it.
 
-    reader thread        model (this thread)         fsync thread      joiner thread
-    read, resample,  ->  groups of windows  ->  scratch  ->  synced    cross-fade, dither, write
-    cut                                           `---- Gate ------------^
+    the file's thread          the model's thread               joiner's thread
+    read, resample,  -> offered, computed, -> scratch -> Gate -> cross-fade, dither, write
+    cut                                          `-> synced by the file's thread
 
-The joiner follows the model through the file, a window behind, so that when the last window is done the
-output is nearly done too. It takes windows from the scratch, not from memory: a long file costs no more than
-a short one, and a window of an earlier attempt is one like any other.
+The file's thread is some windows ahead of the model, so that a file fills the model's passes on its own. The joiner
+follows a window behind, so that when the last window is done the output is nearly done too. It takes windows from
+the scratch, not from memory: a long file costs no more than a short one, and a window of an earlier attempt is one
+like any other.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
-from typing import Any, TypeVar
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batchsr.audio.channels import first_alike
+from batchsr.batching import KeepFn, Rows
 from batchsr.errors import NonFiniteOutput
 from batchsr.scratch import Scratch
 
-T = TypeVar("T")
 Window = NDArray[np.float32]
 """One window of every channel, (channels, frame_samples)."""
-
-WindowFn = Callable[[NDArray[np.float32], Sequence[int]], NDArray[np.float32]]
-"""x (rows, frame_samples) float32 at 48 kHz and each row's window index -> the restored rows, same shape."""
+OfferFn = Callable[[Rows, int, KeepFn], Future[None]]
+"""Rows to compute, their window's index, and what takes the results (batchsr.batching)."""
 
 
 class GateClosed(Exception):
@@ -45,10 +44,10 @@ class Gate:
         self._closed = False
         self._changed = threading.Condition()
 
-    def add(self, indices: Iterable[int]) -> None:
-        """These are in the scratch now."""
+    def add(self, index: int) -> None:
+        """This window is in the scratch now."""
         with self._changed:
-            self._finished.update(indices)
+            self._finished.add(index)
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -66,134 +65,79 @@ class Gate:
         return self._scratch.read(index)
 
 
-def group_size(batch_windows: int, channels: int) -> int:
-    """Windows of one pass: as many as fill it with all their channels, at least one."""
-    return max(1, batch_windows // channels)
-
-
 def fill(
     scratch: Scratch,
     gate: Gate,
     finished: set[int],
-    size: int,
     source: Iterable[tuple[int, Window]],
-    compute: Callable[[], WindowFn],
+    offer: OfferFn,
     *,
+    ahead: int,
     name: str,
     on_windows: Callable[[int], None],
-) -> int:
-    """Bring the scratch to `scratch.count` windows, in groups of `size` counted from the start of the file.
+) -> None:
+    """Bring the scratch to `scratch.count` windows, `finished` being there already.
 
-    A group is computed whole or not at all, so that a row's company is always the same. `source` gives every
-    window in order and is drawn only as far as needed; `compute` makes the model's function if there is
-    anything to do. `on_windows(done)` is called after each group is synced, in this thread. Returns how many
-    windows of an earlier attempt were kept. `name` is the file's, for messages.
+    `source` gives every window in order and is drawn only as far as needed, `ahead` windows before the model.
+    `on_windows(done)` is called, in this thread, whenever more windows are synced. When this function ends, in
+    whatever way, nothing of the file is in the model any more. `name` is the file's, for messages.
     """
-    groups = [range(first, min(first + size, scratch.count)) for first in range(0, scratch.count, size)]
-    todo = [group for group in groups if not finished.issuperset(group)]
-    kept = done = scratch.count - sum(len(group) for group in todo)
-    if not todo:
-        return kept
-    function = compute()
-    batch: list[Window] = []
-    missing = iter(todo)
-    group = next(missing)
-    unsynced: Future[None] | None = None
-    with ThreadPoolExecutor(1, thread_name_prefix="fsync") as disk, closing(ahead(source, depth=2 * size)) as stream:
-        for index, samples in stream:
-            if index not in group:
+    missing = scratch.count - len(finished)
+    done = len(finished)
+    offered: deque[Future[None]] = deque()
+
+    def settle() -> None:
+        """Wait for the oldest, and sync it with those that came back together with it."""
+        nonlocal done
+        offered.popleft().result()
+        done += 1
+        while offered and offered[0].done() and offered[0].exception() is None:
+            offered.popleft().result()
+            done += 1
+        scratch.sync()
+        on_windows(done)
+
+    try:
+        for index, samples in source if missing else ():
+            if index in finished:
                 continue
-            batch.append(samples)
-            if len(batch) < len(group):
-                continue
-            for position, restored in zip(group, _restored(function, group, batch, name), strict=True):
-                scratch.write(position, restored)
-            gate.add(group)
-            batch = []
-            if unsynced is not None:
-                unsynced.result()
-                on_windows(done)
-            done += len(group)
-            unsynced = disk.submit(scratch.sync)
-            if (following := next(missing, None)) is None:
+            offered.append(_offered(offer, scratch, gate, index, samples, name))
+            missing -= 1
+            while offered and (len(offered) >= ahead or offered[0].done()):
+                settle()
+            if not missing:
                 break
-            group = following
-        if unsynced is not None:
-            unsynced.result()
-            on_windows(done)
-    return kept
+        while offered:
+            settle()
+    finally:
+        for future in offered:
+            if not future.cancel():  # the model is at it, and writes into the scratch
+                wait([future])
 
 
-def _restored(compute: WindowFn, group: range, batch: list[Window], name: str) -> list[Window]:
-    """Run one group through the model. Equal channels are computed once, silent ones not at all.
+def _offered(offer: OfferFn, scratch: Scratch, gate: Gate, index: int, samples: Window, name: str) -> Future[None]:
+    """Offer a window's channels. Equal ones are computed once, silent ones not at all.
 
     So a dual-mono file stays dual mono to the bit, and a dead channel stays dead.
     """
-    rows: list[NDArray[np.float32]] = []
-    indices: list[int] = []
-    places: list[list[int]] = []  # for each window and channel, its row; -1 is silence
-    for index, samples in zip(group, batch, strict=True):
-        first_row = len(rows)
-        places.append([])
-        for channel in samples:
-            if not channel.any():
-                places[-1].append(-1)
-                continue
-            row = next((r for r in range(first_row, len(rows)) if np.array_equal(rows[r], channel)), len(rows))
-            if row == len(rows):
-                rows.append(channel)
-                indices.append(index)
-            places[-1].append(row)
-    silence = np.zeros_like(batch[0][0])
-    results = compute(np.stack(rows), indices) if rows else np.empty((0, silence.size), np.float32)
-    if not np.isfinite(results).all():
-        raise NonFiniteOutput(
-            f"{name}: the model gave NaN or Inf in windows {group.start} to {group.stop - 1}",
-            remedy="check the bundle with `batchsr models check`, or compute in float32",
-        )
-    return [np.stack([silence if row < 0 else results[row] for row in place]) for place in places]
+    alike = np.array(first_alike(samples))
+    computed = [c for c in range(len(samples)) if alike[c] == c and samples[c].any()]
 
+    def keep(rows: Rows) -> None:
+        if not np.isfinite(rows).all():
+            raise NonFiniteOutput(
+                f"{name}: the model gave NaN or Inf in window {index}",
+                remedy="check the bundle with `batchsr models check`, or compute in float32",
+            )
+        restored = np.zeros_like(samples)
+        for row, channel in zip(rows, computed, strict=True):
+            restored[alike == channel] = row
+        scratch.write(index, restored)
+        gate.add(index)
 
-def ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
-    """The same items, made up to `depth` ahead by a thread. Its error is raised here; closing stops it."""
-    ready: queue.Queue[tuple[bool, Any]] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def put(entry: tuple[bool, Any]) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(entry, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def produce() -> None:
-        iterator = iter(items)
-        try:
-            for item in iterator:
-                if not put((True, item)):
-                    break
-            else:
-                put((False, None))
-        except BaseException as e:  # noqa: BLE001 - handed over to the consumer, who raises it
-            put((False, e))
-        finally:
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                close()
-
-    thread = threading.Thread(target=produce, name="read-ahead", daemon=True)
-    thread.start()
-    try:
-        while True:
-            more, value = ready.get()
-            if more:
-                yield value
-            elif value is None:
-                return
-            else:
-                raise value
-    finally:
-        stop.set()
-        thread.join()
+    if computed:
+        return offer(samples[computed], index, keep)
+    silent: Future[None] = Future()
+    keep(np.empty((0, samples.shape[1]), np.float32))
+    silent.set_result(None)
+    return silent

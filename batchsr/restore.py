@@ -1,10 +1,9 @@
 """One file, start to end: read -> windows -> model -> scratch -> output and sidecar.
 
-The model is a function here, so that everything around it can be tested with one that takes a microsecond.
-Threads run beside it (batchsr.pipeline), but the order of work within the file never depends on them, nor on
-where an earlier attempt stopped: windows go to the model in fixed groups counted from the file's start, and a
-group that is not finished in the scratch is done again as a whole. So the output's bytes depend on source,
-settings and model alone.
+The model stands behind a batcher (batchsr.batching), so that other files' windows share its passes and everything
+around it can be tested with one that takes a microsecond. Threads run beside it (batchsr.pipeline), but a window's
+samples depend neither on them, nor on its company, nor on where an earlier attempt stopped. So the output's bytes
+depend on source, settings and model alone.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from batchsr import __version__, faults, pipeline, report, storage
 from batchsr.audio import files, metadata, windows
 from batchsr.audio.filters import keep_band
 from batchsr.audio.windows import Block
+from batchsr.batching import Batcher
 from batchsr.errors import InputChanged, InputMissing, OutputExists, OutputIsSource
-from batchsr.pipeline import WindowFn
 from batchsr.profile import Settings
 from batchsr.recording import Ear, Recording, Treatment
 from batchsr.scratch import Scratch
@@ -32,29 +31,6 @@ from batchsr.scratch import Scratch
 ALGORITHM: Final = 1
 """Raise it when the same source, settings and model would give other bytes: scratch of before is then not believed."""
 _SIGN_OF_LIFE_S: Final = 1.0
-
-
-class Identity(Protocol):
-    """What made the windows; every field goes into the scratch's key and the sidecar."""
-
-    @property
-    def weights_sha256(self) -> str: ...
-    @property
-    def dtype(self) -> str: ...
-    @property
-    def device(self) -> str: ...
-
-
-class WindowModel(Protocol):
-    """What a restoration needs of a model. `batchsr.FlashSR` is one."""
-
-    @property
-    def frame_samples(self) -> int: ...
-    @property
-    def batch_windows(self) -> int: ...
-    @property
-    def identity(self) -> Identity: ...
-    def windows(self, timestep: int, seed: int) -> WindowFn: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,22 +71,25 @@ class Restored:
 
 def restore(
     task: Task,
-    model: WindowModel,
+    model: Batcher,
     *,
     on_windows: Callable[[int, int], None],
     before_publish: Callable[[Restored], None],
+    spent_s: Callable[[], float] | None = None,
 ) -> Restored:
     """Restore one file, taking up where an earlier attempt stopped.
 
-    `on_windows(done, total)` is called once with what the scratch holds already, then after each group of
-    windows is safe there, then now and then with the same figures while the output is written and hashed; it
-    stops the restoration by raising. `before_publish` is called when the output is finished but not yet
-    visible, with all there is to record; it too may raise. The scratch file stays in any case: discard it when the
-    job is recorded as done.
+    `on_windows(done, total)` is called once with what the scratch holds already, then whenever more windows are
+    safe there, then now and then with the same figures while the output is written and hashed; it stops the
+    restoration by raising. `before_publish` is called when the output is finished but not yet
+    visible, with all there is to record; it too may raise. `spent_s()` is the time to put on record, that since the
+    call if not given. The scratch file stays in any case: discard it when the job is recorded as done.
 
     Raises the InputError, OutputError, ResourceError, TransientError and ModelError families.
     """
-    started = time.monotonic()
+    if spent_s is None:
+        started = time.monotonic()
+        spent_s = lambda: time.monotonic() - started  # noqa: E731
     _check_output(task)
     info = files.probe(task.source)
     _check_unchanged(task, info)
@@ -142,7 +121,7 @@ def restore(
             with ThreadPoolExecutor(1, thread_name_prefix="join") as joiner:
                 joining = joiner.submit(_join, gate, plan, temporary, recording, treatment, carried.embedded)
 
-                def on_group(done: int) -> None:
+                def on_more(done: int) -> None:
                     if joining.done():
                         joining.result()  # it cannot be finished yet, so it failed: no need to go on
                     on_windows(done, plan.count)
@@ -151,16 +130,17 @@ def restore(
                     on_windows(plan.count, plan.count)
 
                 try:
-                    resumed = pipeline.fill(
-                        scratch,
-                        gate,
-                        finished,
-                        pipeline.group_size(model.batch_windows, recording.channels),
-                        windows.cut(plan, recording.conditioned(treatment)),
-                        lambda: model.windows(settings.timestep, settings.seed),
-                        name=str(task.source),
-                        on_windows=on_group,
-                    )
+                    with closing(windows.cut(plan, recording.conditioned(treatment))) as source:
+                        pipeline.fill(
+                            scratch,
+                            gate,
+                            finished,
+                            source,
+                            lambda rows, index, keep: model.offer(rows, index, settings.timestep, settings.seed, keep),
+                            ahead=max(2, 2 * model.batch_windows // recording.channels),
+                            name=str(task.source),
+                            on_windows=on_more,
+                        )
                 finally:
                     gate.close()
                 written = _wait(joining, alive)
@@ -169,13 +149,13 @@ def restore(
                 output_sha256=_hash_output(temporary, alive),
                 output_bytes=temporary.stat().st_size,
                 windows_total=plan.count,
-                windows_resumed=resumed,
+                windows_resumed=len(finished),
                 audio_s=info.duration_s,
                 clipped_samples=written.writer.clipped_samples,
                 sample_rate=info.sample_rate,
                 channels=info.channels,
                 frames=info.frames,
-                wall_s=time.monotonic() - started,
+                wall_s=spent_s(),
                 report={},
             )
             document = report.sidecar(task, info, plan, restored, treatment, written)
@@ -214,7 +194,7 @@ def _check_unchanged(task: Task, info: files.SourceInfo) -> None:
             raise InputChanged(f"{task.source} changed after it was enqueued", remedy="enqueue it again")
 
 
-def _scratch_key(task: Task, model: WindowModel, info: files.SourceInfo, plan: windows.Plan) -> bytes:
+def _scratch_key(task: Task, model: Batcher, info: files.SourceInfo, plan: windows.Plan) -> bytes:
     """SHA-256 over everything that a window's samples depend on."""
     identity = model.identity
     parts = {

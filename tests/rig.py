@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from batchsr import faults, intake
 from batchsr.profile import Settings
 from batchsr.queue import Backend, Clock, Job, NewJob, Queue
-from batchsr.work.worker import Silent, Summary, WorkerOptions, run
+from batchsr.work.listening import Silent, Summary
+from batchsr.work.options import WorkerOptions
+from batchsr.work.worker import run
 
 BACKEND = Backend("fast", revision="r1", weights_sha256="0" * 64, dtype="float32", device="cpu", batch_windows=2)
 OPTIONS = WorkerOptions(variant="fast", min_free_bytes=0, backoff_s=0.01, backoff_max_s=0.05, poll_s=0.02)
@@ -69,6 +71,9 @@ class FastModel:
             return np.float32(0.5) * x + tilt[:, None] * ramp
 
         return window
+
+    def shrink(self) -> bool:
+        return False
 
 
 class HandClock(Clock):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from batchsr import report, storage
 from batchsr.audio import files
+from batchsr.batching import serving
 from batchsr.errors import InputChanged, InputNotFinite, NonFiniteOutput, OutputExists, OutputIsSource, ResourceError
 from batchsr.profile import Settings
 from batchsr.restore import Restored, Task, discard_scratch, restore
@@ -52,6 +53,9 @@ class FakeModel:
 
         return compute
 
+    def shrink(self) -> bool:
+        return False
+
 
 class Stop(Exception):
     pass
@@ -80,7 +84,8 @@ def run(task: Task, model: FakeModel, *, stop_at: int | None = None) -> Restored
         if stop_at is not None and done >= stop_at:
             raise Stop
 
-    return restore(task, model, on_windows=on_windows, before_publish=lambda _: None)
+    with serving(lambda: model) as batcher:
+        return restore(task, batcher, on_windows=on_windows, before_publish=lambda _: None)
 
 
 def test_the_output_is_the_source_at_48_khz(tmp_path: Path) -> None:
@@ -212,17 +217,17 @@ def test_a_source_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:
     source = sound(tmp_path / "a.wav", 1.0)
 
     def change(done: int, total: int) -> None:
-        if done == 3:
+        if done >= 3:
             sound(source, 1.0, seed=9)
 
-    with pytest.raises(InputChanged):
-        restore(task_for(source, tmp_path / "b.wav"), FakeModel(), on_windows=change, before_publish=lambda _: None)
+    with serving(FakeModel) as model, pytest.raises(InputChanged):
+        restore(task_for(source, tmp_path / "b.wav"), model, on_windows=change, before_publish=lambda _: None)
     assert not (tmp_path / "b.wav").exists()
 
 
 def test_a_model_that_breaks_is_named_with_the_windows(tmp_path: Path) -> None:
     source = sound(tmp_path / "a.wav", 0.3)
-    with pytest.raises(NonFiniteOutput, match=r"a\.wav.*windows 0 to 0"):
+    with pytest.raises(NonFiniteOutput, match=r"a\.wav.*window 0"):
         run(task_for(source, tmp_path / "b.wav"), FakeModel(broken=True))
 
 
@@ -243,8 +248,8 @@ def test_nothing_is_visible_when_publishing_is_called_off(tmp_path: Path) -> Non
         assert not task.output.exists()
         raise Stop
 
-    with pytest.raises(Stop):
-        restore(task, FakeModel(), on_windows=lambda *_: None, before_publish=lost)
+    with serving(FakeModel) as model, pytest.raises(Stop):
+        restore(task, model, on_windows=lambda *_: None, before_publish=lost)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "b.scratch"]
     discard_scratch(task.scratch)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav"]

@@ -37,6 +37,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("profile",),
     ("audio", "scratch", "queue"),
     ("report", "model", "screen"),
+    ("batching",),
     ("pipeline", "recording"),
     ("restore", "intake", "evaluate"),
     ("manifest",),

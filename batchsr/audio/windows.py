@@ -22,7 +22,7 @@ switch between half a second of overlap, 1.3 with a fade of 50 ms, 1.1 with 100 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,7 +114,7 @@ def fade_in(length: int) -> NDArray[np.float32]:
     return (0.5 - 0.5 * np.cos(np.pi * phase)).astype(np.float32)
 
 
-def cut(plan: Plan, blocks: Iterable[Block]) -> Iterator[tuple[int, Window]]:
+def cut(plan: Plan, blocks: Iterable[Block]) -> Generator[tuple[int, Window], None, None]:
     """Windows of a stream, in order: (index, float32 (C, T)), padded with zeros where the file ends.
 
     Holds one window and one block. Raises ValueError when the stream is not `plan.total_samples` long.

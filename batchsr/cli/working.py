@@ -60,6 +60,7 @@ def work_command(
     The first Ctrl-C finishes the windows in hand, keeps them and stops; the second stops at once.
     """
     from batchsr.work import worker
+    from batchsr.work.options import WorkerOptions
 
     gate = hours.gate(
         only_between=hours.span(only_between) if only_between is not None else None,
@@ -80,7 +81,7 @@ def work_command(
             totals = queue.totals()
             left = [totals[state] for state in _LEFT if state in totals]
             screen.expect(sum(int(one["jobs"]) for one in left), sum(one["audio_s"] or 0.0 for one in left))
-            options = worker.WorkerOptions(
+            options = WorkerOptions(
                 variant=name,
                 min_free_bytes=int(min_free * 1e9),
                 max_attempts=max_attempts,

@@ -214,8 +214,8 @@ class Queue:
     def status(self) -> dict[str, Any]:
         """The queue at a glance, JSON-able.
 
-        `jobs` and `audio_s` by state, `workers` (a list, each with its job, `idle_s` without a window and
-        `hung`), `paused`, `paused_kind`, `paused_reason`, `paused_since`, `database`.
+        `jobs` and `audio_s` by state, `workers` (a line for each job in a worker's hands, one for a worker without;
+        `idle_s` since the worker's last window and `hung`), `paused`, `paused_kind`, `paused_reason`, `paused_since`, `database`.
         """
         return queries.status(self._store)
 

@@ -315,15 +315,22 @@ def _current(db: Database, job: Job) -> dict[str, Any]:
 
 
 def _count_time(db: Database, values: dict[str, Any]) -> None:
-    """Add the time since the last sign of life to the attempt and to the job."""
-    mine = "job = :id AND claim_seq = :claim_seq AND ended_at IS NULL"
-    elapsed = f"(SELECT max(0, :steady - started_steady - wall_s) FROM attempts WHERE {mine})"
-    values = {name: values[name] for name in ("id", "claim_seq", "now", "steady")}
-    db.execute(f"UPDATE jobs SET wall_s = wall_s + coalesce({elapsed}, 0) WHERE {FENCE}", values)
+    """Add the time since the last sign of life to the attempt and to the job.
+
+    Where the worker has several jobs in hand they share the time evenly, so that their times add up to the worker's.
+    """
     db.execute(
-        "UPDATE attempts SET wall_s = max(wall_s, :steady - started_steady), seen_at = :now, seen_steady = :steady "
-        f"WHERE {mine}",
-        values,
+        """UPDATE attempts SET
+            wall_s = wall_s + max(0, :steady - seen_steady) / (
+                SELECT max(1, count(*)) FROM jobs WHERE jobs.worker = attempts.worker
+            ),
+            seen_at = :now, seen_steady = :steady
+        WHERE job = :id AND claim_seq = :claim_seq AND ended_at IS NULL""",
+        {name: values[name] for name in ("id", "claim_seq", "now", "steady")},
+    )
+    db.execute(
+        f"UPDATE jobs SET wall_s = (SELECT sum(wall_s) FROM attempts WHERE job = :id) WHERE {FENCE}",
+        {name: values[name] for name in ("id", "claim_seq")},
     )
 
 

@@ -94,26 +94,24 @@ def status(store: Store) -> dict[str, Any]:
             "SELECT w.id, w.pid, w.host, w.variant, w.device, w.started_at, w.boot, j.id AS job, j.source, "
             "j.windows_done, j.windows_total, a.seen_steady FROM workers w LEFT JOIN jobs j ON j.worker = w.id "
             "LEFT JOIN attempts a ON a.job = j.id AND a.claim_seq = j.claim_seq "
-            "WHERE w.ended_at IS NULL ORDER BY w.started_at, w.id"
+            "WHERE w.ended_at IS NULL ORDER BY w.started_at, w.id, a.started_steady"
         )
         hung_after_s = _hung_after_s(store)
-    workers = []
+    idle_s: dict[str, float] = {}  # of a worker, since the latest window of any of its jobs
     for row in alive:
-        idle_s = None
         if row["job"] is not None and row["boot"] == store.clock.boot:
-            idle_s = max(0.0, store.clock.steady() - row["seen_steady"])
-        workers.append(
-            {
-                key: row[key]
-                for key in ("id", "pid", "host", "variant", "device", "job", "windows_done", "windows_total")
-            }
-            | {
-                "started_at": iso(row["started_at"]),
-                "source": None if row["source"] is None else loaded_path(row["source"]),
-                "idle_s": idle_s,
-                "hung": idle_s is not None and idle_s > hung_after_s,
-            }
-        )
+            one_s = max(0.0, store.clock.steady() - row["seen_steady"])
+            idle_s[row["id"]] = min(one_s, idle_s.get(row["id"], one_s))
+    workers = [
+        {key: row[key] for key in ("id", "pid", "host", "variant", "device", "job", "windows_done", "windows_total")}
+        | {
+            "started_at": iso(row["started_at"]),
+            "source": None if row["source"] is None else loaded_path(row["source"]),
+            "idle_s": idle_s.get(row["id"]),
+            "hung": idle_s.get(row["id"], 0.0) > hung_after_s,
+        }
+        for row in alive
+    ]
     return {
         "database": str(store.path),
         "jobs": {state: int(total["jobs"]) for state, total in found.items()},

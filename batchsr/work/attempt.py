@@ -10,11 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from batchsr.batching import Batcher
 from batchsr.errors import BatchsrError, ResourceError
 from batchsr.profile import Settings
 from batchsr.queue import Backend, Job, Queue, Result, is_published
-from batchsr.restore import Restored, Task, WindowModel
+from batchsr.restore import Restored, Task
 from batchsr.work import adopting, obstacles
+from batchsr.work.lanes import Hand
 from batchsr.work.stopping import Stop
 
 _SIGN_OF_LIFE_S: Final = 5.0  # the same number of windows is written to the row no more often than this
@@ -28,7 +30,8 @@ class Interrupted(Exception):
 class Attempt:
     """One claim of one job, from its row to the restoration and back."""
 
-    def __init__(self, queue: Queue, job: Job, stop: Stop, on_windows: Callable[[int, int], None]) -> None:
+    def __init__(self, queue: Queue, hand: Hand, stop: Stop, tell_windows: Callable[[Job, int, int], None]) -> None:
+        job = hand.job
         self.task = Task(
             source=Path(job.source),
             output=Path(job.output),
@@ -40,24 +43,35 @@ class Attempt:
             tag=job.tag,
         )
         self.progressed = False
+        """Whether it made windows."""
+        self._channels = 1
         self._queue = queue
+        self._hand = hand
         self._job = job
         self._stop = stop
-        self._tell_windows = on_windows
+        self._tell_windows = tell_windows
         self._windows_done = -1
         self._told_at_s = -math.inf
         self._prepared: Result | None = None
 
-    def restore(self, model: WindowModel, restore: RestoreFn, backend: Backend) -> Job:
+    def restore(self, model: Batcher, restore: RestoreFn, variant: str) -> Job:
         """Restore the file, or adopt what an earlier attempt published. Returns the job, done."""
         job = self._job
+        backend = backend_of(variant, model)
         settings = Settings.from_json(job.settings)
+        self._channels = 1 if settings.channels == "mono" else job.channels or 1
         self.task = dataclasses.replace(self.task, settings=settings, provenance=_provenance(job, backend))
         result = adopting.finished_before(job, settings, backend)
         if result is not None:
             self._queue.committing(job, result)
         else:
-            restored = restore(self.task, model, on_windows=self._on_windows, before_publish=self._before_publish)
+            restored = restore(
+                self.task,
+                model,
+                on_windows=self._on_windows,
+                before_publish=self._before_publish,
+                spent_s=self._hand.spent_s,
+            )
             result = _result(restored)
         return self._queue.finish(job, result)
 
@@ -76,8 +90,9 @@ class Attempt:
         now_s = self._queue.clock.steady()
         if done != self._windows_done or now_s - self._told_at_s >= _SIGN_OF_LIFE_S:
             self._queue.progress(self._job, done, total)
-            self._tell_windows(done, total)
+            self._tell_windows(self._job, done, total)
             self.progressed = self.progressed or 0 <= self._windows_done < done
+            self._hand.progress((total - done) * self._channels, progressed=self.progressed)
             self._windows_done, self._told_at_s = done, now_s
         if self._stop.signal is not None:
             raise Interrupted
@@ -88,7 +103,8 @@ class Attempt:
         self._prepared = result
 
 
-def backend_of(variant: str, model: WindowModel) -> Backend:
+def backend_of(variant: str, model: Batcher) -> Backend:
+    """What a job is bound to when this model claims it."""
     identity: Any = model.identity
     return Backend(
         variant=variant,

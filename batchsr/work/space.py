@@ -24,8 +24,10 @@ _SAMPLE_BYTES: Final[Mapping[str, int]] = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Need:
-    """Bytes that one job will still write. Compressed outputs count as if they were not."""
+    """What one job will still compute and write. Compressed outputs count as if they were not."""
 
+    rows: int = 0
+    """Windows, counted once for each channel."""
     scratch_bytes: int = 0
     output_bytes: int = 0
 
@@ -39,6 +41,7 @@ def need_of(job: Job, frame_samples: int = FRAME_SAMPLES) -> Need:
     samples = -(-job.frames * SAMPLE_RATE_HZ // job.sample_rate)
     slots = max(0, Plan.of(samples, frame_samples, settings.overlap).count - job.windows_done)
     return Need(
+        rows=slots * channels,
         scratch_bytes=slots * (HEADER.size + 4 * channels * frame_samples),
         output_bytes=samples * channels * _SAMPLE_BYTES[settings.subtype],
     )

@@ -15,7 +15,7 @@ from conftest import Hot
 from batchsr import restore, storage
 from batchsr.queue import Queue
 from batchsr.watch.events import Hint
-from batchsr.work.worker import Silent
+from batchsr.work.listening import Silent
 
 
 def test_a_file_copied_slowly_is_taken_once_and_whole(hot: Hot, recording: bytes) -> None:

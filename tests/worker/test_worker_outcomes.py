@@ -25,6 +25,10 @@ from batchsr.errors import (
 from batchsr.queue import Queue, State
 from batchsr.restore import Restored, Task, restore
 from batchsr.work import worker
+from batchsr.work.boundary import Boundary
+from batchsr.work.listening import Account, Silent
+from batchsr.work.options import WorkerOptions
+from batchsr.work.stopping import Stop
 
 
 class Failing:
@@ -110,10 +114,10 @@ def test_attempts_that_make_windows_do_not_count_towards_giving_up(db: Path, sou
 
 @pytest.mark.parametrize("jitter", [0.0, 0.999])
 def test_backoff_doubles_up_to_a_limit_with_jitter_of_half(db: Path, jitter: float) -> None:
-    options = worker.WorkerOptions(variant="fast", backoff_s=5.0, backoff_max_s=60.0, max_attempts=7)
+    options = WorkerOptions(variant="fast", backoff_s=5.0, backoff_max_s=60.0, max_attempts=7)
     with Queue.open(db) as queue:
-        run = worker._Run(queue, rig.FastModel, options, worker.Silent(), restore, lambda: jitter)
-        waits = [run._backoff(failures) for failures in range(1, 8)]
+        boundary = Boundary(queue, options, Account(Silent()), Stop(print, print), restore, lambda: jitter)
+        waits = [boundary.backoff_s(failures) for failures in range(1, 8)]
     full = [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
     assert waits[:-1] == pytest.approx([wait * (0.5 + 0.5 * jitter) for wait in full])
     assert waits[-1] is None

@@ -1,0 +1,186 @@
+"""Windows of many files on their way through one model, a pass at a time.
+
+    file's thread   offer(window) --.                            .--> kept, and its Future is done
+    file's thread   offer(window) ---+--> waiting, oldest first --+--> kept, and its Future is done
+    ...                                    |                      |
+    the model's one thread                 '-- pass of up to `batch_windows` rows
+
+The model never waits while there is a window, and never for one: what came while a pass was computed makes up the
+next. Who shares a pass is chance, and may be, because a row's result does not depend on its company (FlashSR fills
+every pass up to the same shape). What a pass made is kept before the next one begins, so that a process that is
+killed has lost one pass at most.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchsr.errors import BatchShrunk, ModelMemory
+
+Rows = NDArray[np.float32]
+"""Samples at 48 kHz, (rows, frame_samples)."""
+WindowFn = Callable[[Rows, Sequence[int]], Rows]
+"""Rows and each one's window index -> the restored rows."""
+KeepFn = Callable[[Rows], None]
+"""Takes the restored rows of one window to where they are safe from the end of the process."""
+
+
+class Identity(Protocol):
+    """What made the windows; every field goes into the scratch's key and the sidecar."""
+
+    @property
+    def weights_sha256(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+
+
+class WindowModel(Protocol):
+    """What a restoration needs of a model. `batchsr.FlashSR` is one. Only one thread ever calls it."""
+
+    @property
+    def frame_samples(self) -> int: ...
+    @property
+    def batch_windows(self) -> int: ...
+    @property
+    def identity(self) -> Identity: ...
+    def windows(self, timestep: int, seed: int) -> WindowFn: ...
+    def shrink(self) -> bool:
+        """After a ModelMemory: compute in smaller passes from now on. False if they are the smallest already."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Offer:
+    rows: Rows
+    index: int
+    timestep: int
+    seed: int
+    keep: KeepFn
+    future: Future[None]
+
+    def goes_with(self, other: _Offer) -> bool:
+        """Whether one call of the model can do both."""
+        return (self.timestep, self.seed) == (other.timestep, other.seed)
+
+
+class Batcher:
+    """A model behind a queue of windows, with passes of one size for as long as it lives.
+
+    `thread` is an executor of one thread, the only one in which the model is called. Any thread may offer windows.
+    """
+
+    def __init__(self, model: WindowModel, thread: Executor) -> None:
+        self.frame_samples = model.frame_samples
+        self.batch_windows = model.batch_windows
+        """Rows of one pass; part of what a window's bytes may depend on."""
+        self.identity = model.identity
+        self._model = model
+        self._thread = thread
+        self._waiting: list[_Offer] = []
+        self._lock = threading.Lock()
+        self._refusal: Exception | None = None
+
+    def offer(self, rows: Rows, index: int, timestep: int, seed: int, keep: KeepFn) -> Future[None]:
+        """Put one window into the queue: rows (R, frame_samples), one for each channel to compute, R at least 1.
+
+        `keep(restored)` is called in the model's thread. The Future is done when it returned; it has its error or the
+        model's otherwise, or that of `refuse`. It can be cancelled until the window's turn has come.
+        """
+        offer = _Offer(rows, index, timestep, seed, keep, Future())
+        with self._lock:
+            if self._refusal is None:
+                self._waiting.append(offer)
+                self._thread.submit(self._pass)
+            else:
+                offer.future.set_exception(self._refusal)
+        return offer.future
+
+    def refuse(self, reason: Exception) -> None:
+        """Compute nothing more: every window whose turn has not come, and every later one, gets the reason."""
+        with self._lock:
+            self._refusal = self._refusal or reason
+            refused, self._waiting = self._waiting, []
+        for offer in refused:
+            if offer.future.set_running_or_notify_cancel():
+                offer.future.set_exception(reason)
+
+    @property
+    def shrunk(self) -> bool:
+        """Whether it refuses because the passes became smaller: `renewed` goes on."""
+        return isinstance(self._refusal, BatchShrunk)
+
+    def renewed(self) -> Batcher:
+        """The same model in the same thread, with passes of the size it has now."""
+        return Batcher(self._model, self._thread)
+
+    def _pass(self) -> None:
+        if offers := self._next():
+            self._compute(offers)
+
+    def _next(self) -> list[_Offer]:
+        """The windows of the next pass, the oldest and those that go with it; none if an earlier pass took them all."""
+        chosen: list[_Offer] = []
+        left: list[_Offer] = []
+        rows = 0
+        with self._lock:
+            for offer in self._waiting:
+                if chosen and not (offer.goes_with(chosen[0]) and rows + len(offer.rows) <= self.batch_windows):
+                    left.append(offer)
+                elif offer.future.set_running_or_notify_cancel():
+                    chosen.append(offer)
+                    rows += len(offer.rows)
+            self._waiting = left
+        return chosen
+
+    def _compute(self, offers: list[_Offer]) -> None:
+        """One pass. A window's trouble is its own: if a pass of several fails, each is computed alone."""
+        indices = [offer.index for offer in offers for _ in offer.rows]
+        try:
+            function = self._model.windows(offers[0].timestep, offers[0].seed)
+            results = function(np.concatenate([offer.rows for offer in offers]), indices)
+        except ModelMemory as e:
+            self._shrink(offers, e)
+        except Exception as e:  # noqa: BLE001 - handed over to the files' threads, which raise it
+            if len(offers) == 1:
+                offers[0].future.set_exception(e)
+            else:
+                for offer in offers:
+                    self._compute([offer])
+        else:
+            for offer in offers:
+                _hand_over(offer, results[: len(offer.rows)])
+                results = results[len(offer.rows) :]
+
+    def _shrink(self, offers: list[_Offer], error: ModelMemory) -> None:
+        """A file's windows are all of one size of pass, so those in hand begin anew with a smaller one."""
+        if self._model.shrink():
+            error = BatchShrunk(f"{error.message}: going on in batches of {self._model.batch_windows}")
+            self.refuse(error)
+        for offer in offers:
+            offer.future.set_exception(error)
+
+
+def _hand_over(offer: _Offer, results: Rows) -> None:
+    try:
+        offer.keep(results)
+    except Exception as e:  # noqa: BLE001 - as above
+        offer.future.set_exception(e)
+    else:
+        offer.future.set_result(None)
+
+
+@contextlib.contextmanager
+def serving(load_model: Callable[[], WindowModel]) -> Iterator[Batcher]:
+    """A model that is loaded and called in a thread of its own, for as long as the block."""
+    with ThreadPoolExecutor(1, thread_name_prefix="model") as thread:
+        yield Batcher(thread.submit(load_model).result(), thread)
