@@ -181,6 +181,6 @@ def _hand_over(offer: _Offer, results: Rows) -> None:
 
 @contextlib.contextmanager
 def serving(load_model: Callable[[], WindowModel]) -> Iterator[Batcher]:
-    """A model that is loaded and called in a thread of its own, for as long as the block."""
+    """A model that is loaded and called in a thread of its own, for as long as the block lasts."""
     with ThreadPoolExecutor(1, thread_name_prefix="model") as thread:
         yield Batcher(thread.submit(load_model).result(), thread)

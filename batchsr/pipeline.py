@@ -129,10 +129,11 @@ def _offered(offer: OfferFn, scratch: Scratch, gate: Gate, index: int, samples: 
                 f"{name}: the model gave NaN or Inf in window {index}",
                 remedy="check the bundle with `batchsr models check`, or compute in float32",
             )
-        restored = np.zeros_like(samples)
-        for row, channel in zip(rows, computed, strict=True):
-            restored[alike == channel] = row
-        scratch.write(index, restored)
+        if len(computed) < len(samples):
+            few, rows = rows, np.zeros_like(samples)
+            for row, channel in zip(few, computed, strict=True):
+                rows[alike == channel] = row
+        scratch.write(index, rows)
         gate.add(index)
 
     if computed:

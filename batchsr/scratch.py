@@ -69,12 +69,14 @@ class Scratch:
         """Put window `index`, samples (channels, frame_samples) float32, into its slot. Not yet synced."""
         if samples.shape != self.shape or samples.dtype != np.float32:
             raise AssertionError(f"slot {index}: {samples.dtype} {samples.shape}, not float32 {self.shape}")
-        payload = np.ascontiguousarray(samples).tobytes()
+        payload = memoryview(np.ascontiguousarray(samples, "<f4")).cast("B")
         head = HEADER.pack(MAGIC, index, self.key, 0)
         crc = zlib.crc32(payload, zlib.crc32(head[:_CHECKED]))
         faults.point("slot.before_write")
         with storage.resource_errors(self.path, "write"):
-            _write_all(self._fd, [HEADER.pack(MAGIC, index, self.key, crc), payload], index * self.slot_bytes)
+            start = index * self.slot_bytes
+            _write_all(self._fd, payload, start + HEADER.size)
+            _write_all(self._fd, memoryview(HEADER.pack(MAGIC, index, self.key, crc)), start)
         faults.point("slot.after_write")
 
     def sync(self) -> None:
@@ -114,9 +116,7 @@ class Scratch:
         return np.frombuffer(payload, dtype="<f4").reshape(self.shape)
 
 
-def _write_all(fd: int, parts: list[bytes], offset: int) -> None:
-    data = b"".join(parts)
-    view = memoryview(data)
+def _write_all(fd: int, view: memoryview, offset: int) -> None:
     while view:
         written = os.pwrite(fd, view, offset)
         view, offset = view[written:], offset + written

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from batchsr.storage import printable
 
+_FILES_SHOWN: Final = 4
 _TEXT_COLUMNS: Final = ("state", "source", "file", "error", "case", "figure")
 
 
@@ -64,6 +65,32 @@ class Finished:
 
 
 @dataclasses.dataclass(slots=True)
+class InHand:
+    """A file that is being restored."""
+
+    id: int
+    name: str
+    audio_s: float | None = None
+    windows_done: int = 0
+    windows_at_start: int = 0
+    windows_total: int = 0
+    """0 until it is known."""
+
+    @property
+    def restored_s(self) -> float:
+        """Audio restored by this run."""
+        fresh = self.windows_done - self.windows_at_start
+        return fresh / self.windows_total * self.audio_s if self.windows_total and self.audio_s else 0.0
+
+    @property
+    def left_s(self) -> float:
+        """Audio still to be restored."""
+        if not self.audio_s:
+            return 0.0
+        return self.audio_s * (1 - self.windows_done / self.windows_total) if self.windows_total else self.audio_s
+
+
+@dataclasses.dataclass(slots=True)
 class Progress:
     """The state that the renderers draw."""
 
@@ -71,32 +98,28 @@ class Progress:
     files_done: int = 0
     audio_left_s: float = 0.0
     """Seconds of audio in files not yet begun."""
-    job: Finished | None = None
-    windows_done: int = 0
-    windows_at_start: int = 0
-    windows_total: int = 0
-    job_started_s: float = 0.0
+    in_hand: dict[int, InHand] = dataclasses.field(default_factory=dict)
+    """The files that are being restored, by job, the first one in front."""
     audio_restored_s: float = 0.0
-    """Audio restored by this run, the running file's windows included."""
+    """Audio restored by this run, of files that are done."""
     busy_s: float = 0.0
-    """Seconds spent on it."""
+    """Seconds in which a file was in hand, up to `busy_since_s`."""
+    busy_since_s: float = 0.0
     message: str = ""
     finished: list[Finished] = dataclasses.field(default_factory=list)
 
     @property
     def rtf(self) -> float | None:
         """Real-time factor of this run so far."""
-        return self.busy_s / self.audio_restored_s if self.audio_restored_s > 0 and self.busy_s > 0 else None
+        restored_s = self.audio_restored_s + sum(file.restored_s for file in list(self.in_hand.values()))
+        return self.busy_s / restored_s if restored_s > 0 and self.busy_s > 0 else None
 
     @property
     def seconds_left(self) -> float | None:
         """Time left at the speed so far, or None while nothing is known."""
         if self.rtf is None:
             return None
-        running = 0.0
-        if self.job is not None and self.job.audio_s and self.windows_total:
-            running = self.job.audio_s * (1 - self.windows_done / self.windows_total)
-        return (self.audio_left_s + running) * self.rtf
+        return (self.audio_left_s + sum(file.left_s for file in list(self.in_hand.values()))) * self.rtf
 
 
 def clock(seconds: float | None) -> str:
@@ -145,7 +168,7 @@ def summary(finished: list[Finished], *, limit: int = 50) -> RenderableType:
 
 
 def live(progress: Progress) -> RenderableType:
-    """The moving picture: the batch's line, the file's line, and what was said last."""
+    """The moving picture: the batch's line, a line for each of the first files in hand, and what was said last."""
     grid = Table.grid(padding=(0, 1))
     grid.add_column()
     grid.add_column(width=30)
@@ -156,14 +179,15 @@ def live(progress: Progress) -> RenderableType:
         f"{progress.files_done} of {progress.files_total} files  {speed(progress.rtf)}  "
         f"{clock(progress.seconds_left)} left",
     )
-    if progress.job is not None:
+    files = list(progress.in_hand.values())
+    for file in files[:_FILES_SHOWN]:
         grid.add_row(
             "file",
-            ProgressBar(total=max(1, progress.windows_total), completed=progress.windows_done, width=30),
-            Text(
-                f"{progress.windows_done} of {progress.windows_total} windows  {progress.job.name}", overflow="ellipsis"
-            ),
+            ProgressBar(total=max(1, file.windows_total), completed=file.windows_done, width=30),
+            Text(f"{file.windows_done} of {file.windows_total} windows  {file.name}", overflow="ellipsis"),
         )
+    if len(files) > _FILES_SHOWN:
+        grid.add_row("", "", f"and {len(files) - _FILES_SHOWN} more files in hand")
     return Group(grid, Text(progress.message, style="yellow")) if progress.message else grid
 
 
@@ -206,18 +230,17 @@ class Screen:
     def claimed(self, job: JobView) -> None:
         """A worker begins, or goes on with, a file."""
         progress = self.progress
-        progress.job = Finished(job.id, job.source, "running", job.audio_s)
-        progress.windows_done = progress.windows_at_start = job.windows_done
-        progress.windows_total = 0
-        progress.job_started_s = self._now()
+        self._tick()
+        progress.in_hand[job.id] = InHand(job.id, job.source, job.audio_s, job.windows_done, job.windows_done)
         progress.audio_left_s = max(0.0, progress.audio_left_s - (job.audio_s or 0.0))
         progress.message = ""
 
     def windows(self, job: JobView, done: int, total: int) -> None:
-        """A batch of windows is safe."""
-        progress = self.progress
-        if progress.windows_total == 0:  # the first call says what the scratch held already
-            progress.windows_at_start = done
+        """Windows of a file are safe."""
+        file = self.progress.in_hand[job.id]
+        self._tick()
+        if file.windows_total == 0:  # the first call says what the scratch held already
+            file.windows_at_start = done
             if done and not self.quiet and self._live is None:
                 self.console.print(
                     f"resuming    #{job.id}  {job.source}  at window {done} of {total}",
@@ -225,32 +248,30 @@ class Screen:
                     highlight=False,
                     soft_wrap=True,
                 )
-        progress.windows_done, progress.windows_total = done, total
+        file.windows_done, file.windows_total = done, total
 
     def done(self, job: JobView) -> None:
         """A file is restored."""
-        progress = self.progress
-        if job.audio_s and progress.windows_total:
-            fresh = 1 - progress.windows_at_start / progress.windows_total
-            progress.audio_restored_s += job.audio_s * fresh
-            progress.busy_s += self._now() - progress.job_started_s
+        if file := self._let_go(job):
+            self.progress.audio_restored_s += file.restored_s
         self._ended(Finished(job.id, job.source, "done", job.audio_s, job.wall_s))
 
     def failed(self, job: JobView) -> None:
         """A file will not be tried again by itself."""
+        self._let_go(job)
         self._ended(Finished(job.id, job.source, str(job.state), job.audio_s, None, f"{job.error} [{job.error_code}]"))
 
     def retrying(self, job: JobView, wait_s: float) -> None:
         """A file is tried again later."""
-        self.progress.job = None
+        self._let_go(job)
         self.message(f"trying #{job.id} again in {clock(wait_s)}: {job.error}")
 
     def released(self, job: JobView) -> None:
         """A file went back to the queue with its finished windows."""
-        self.progress.job = None
+        file = self._let_go(job) or InHand(job.id, job.source)
         self.message(
-            f"released    #{job.id}  {job.source}  with {self.progress.windows_done} of "
-            f"{self.progress.windows_total} windows done; `batchsr work` goes on from there"
+            f"released    #{job.id}  {job.source}  with {file.windows_done} of {file.windows_total} windows done; "
+            "`batchsr work` goes on from there"
         )
 
     def waiting(self, reason: str, seconds: float) -> None:
@@ -273,11 +294,26 @@ class Screen:
         if self._live is None and not self.quiet:
             self._print(text, style="yellow")
 
+    def lost(self, job: JobView) -> None:
+        """A file was taken away."""
+        self._let_go(job)
+        self.message(f"job {job.id} is no longer ours: {job.state}")
+
+    def _tick(self) -> None:
+        """Count the time since the last event, if a file was in hand."""
+        progress, now_s = self.progress, self._now()
+        if progress.in_hand:
+            progress.busy_s += now_s - progress.busy_since_s
+        progress.busy_since_s = now_s
+
+    def _let_go(self, job: JobView) -> InHand | None:
+        self._tick()
+        return self.progress.in_hand.pop(job.id, None)
+
     def _ended(self, one: Finished) -> None:
         progress = self.progress
         progress.files_done += 1
         progress.finished.append(one)
-        progress.job = None
         progress.message = ""
         if not self.quiet:
             self._print(line(one), style="" if one.state == "done" else "red")

@@ -8,7 +8,7 @@ import io
 import pytest
 from rich.console import Console
 
-from batchsr.screen import Finished, Progress, Screen, clock, line, live, speed, summary
+from batchsr.screen import Finished, InHand, Progress, Screen, clock, line, live, speed, summary
 
 
 @dataclasses.dataclass
@@ -63,19 +63,45 @@ def test_time_left_follows_from_the_speed_of_this_run() -> None:
     progress = Progress(files_total=3, audio_left_s=100.0, audio_restored_s=50.0, busy_s=25.0)
     assert progress.rtf == 0.5
     assert progress.seconds_left == 50.0
-    progress.job = Finished(1, "a", "running", 40.0)
-    progress.windows_done, progress.windows_total = 1, 4
-    assert progress.seconds_left == 0.5 * (100.0 + 30.0)
+    progress.in_hand[1] = InHand(1, "a", 40.0, windows_done=2, windows_at_start=2, windows_total=4)
+    progress.in_hand[2] = InHand(2, "b", 30.0)
+    assert progress.seconds_left == 0.5 * (100.0 + 20.0 + 30.0)
     assert Progress(audio_left_s=5).seconds_left is None
 
 
 def test_the_live_picture_names_batch_file_speed_and_time_left() -> None:
     progress = Progress(files_total=3, files_done=1, audio_left_s=100.0, audio_restored_s=50.0, busy_s=25.0)
-    progress.job = Finished(2, "/archive/b.wav", "running", 10.0)
-    progress.windows_done, progress.windows_total = 1, 2
+    progress.in_hand[2] = InHand(2, "/archive/b.wav", 10.0, windows_done=1, windows_at_start=1, windows_total=2)
     text = render(live(progress))
     for part in ("1 of 3 files", "RTF 0.500 (2.00 x real time)", "0:52 left", "1 of 2 windows", "/archive/b.wav"):
         assert part in text
+
+
+def test_each_of_several_files_in_hand_has_a_line_and_the_rest_is_counted() -> None:
+    files = {number: InHand(number, f"/archive/{number}.wav", 10.0, 1, 0, 2 + number) for number in range(6)}
+    text = render(live(Progress(files_total=6, in_hand=files)))
+    assert "1 of 2 windows  /archive/0.wav" in text
+    assert "1 of 5 windows  /archive/3.wav" in text
+    assert "/archive/4.wav" not in text
+    assert "and 2 more files in hand" in text
+
+
+def test_time_in_which_several_files_are_in_hand_counts_once() -> None:
+    now = Clock()
+    with Screen(Console(file=io.StringIO()), quiet=True, now=now) as screen:
+        jobs = [Job(number, audio_s=20.0) for number in (1, 2)]
+        for job in jobs:
+            screen.claimed(job)
+            screen.windows(job, 0, 2)
+        now.now = 10.0
+        for job in jobs:
+            screen.windows(job, 2, 2)
+            screen.done(job)
+        now.now = 50.0
+        screen.claimed(Job(3))
+        screen.lost(Job(3, state="cancelled"))
+    assert screen.progress.rtf == 10.0 / 40.0
+    assert screen.progress.in_hand == {}
 
 
 def test_the_summary_has_a_line_a_file_and_says_what_it_leaves_out() -> None:

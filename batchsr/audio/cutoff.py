@@ -91,6 +91,7 @@ class BandLevels:
         self._bins = np.minimum(np.ceil(self._edges_hz / bin_hz).astype(int), half)
         levels = _HIGHEST_DB - _LOWEST_DB
         self._counts = np.zeros((levels // _CLASS_DB, len(edges) - 1, levels), np.uint32)
+        self._occupied = np.zeros(len(self._counts), bool)
         self._moment_samples = _FRAMES_PER_MOMENT * self._hop  # one moment to the next; each needs half a frame more
         self._rest: Block | None = None
         self._moments = 0
@@ -114,6 +115,7 @@ class BandLevels:
         levels = _level(_decibel(sums / np.diff(np.append(self._bins[:-1], self._hop))))
         # A sine spreads over 1.5 bins through this window, so this is 0 dB for one of full scale.
         classes = _level(_decibel(power[:, 1:].sum(axis=1) / 1.5)) // _CLASS_DB
+        self._occupied[classes] = True
         np.add.at(self._counts, (classes[:, None], np.arange(levels.shape[1]), levels), 1)
         self._moments += count
 
@@ -122,10 +124,10 @@ class BandLevels:
         nothing = Cutoff(None, self._nyquist_hz, "none")
         if self._moments < _FEWEST_MOMENTS:
             return nothing
-        occupied = np.flatnonzero(self._counts.any(axis=(1, 2)))
+        occupied = np.flatnonzero(self._occupied)
         loudest_db = float(occupied[-1] * _CLASS_DB + _LOWEST_DB + _CLASS_DB)
         lowest_db = max(loudest_db - _ACTIVE_RANGE_DB - _CLASS_DB, _SILENCE_DB)
-        active = self._counts[int(lowest_db - _LOWEST_DB) // _CLASS_DB :].sum(axis=0, dtype=np.int64)
+        active = self._counts[occupied[occupied >= int(lowest_db - _LOWEST_DB) // _CLASS_DB]].sum(axis=0, dtype=np.int64)
         if not active.any():
             return nothing
         return self._judge(_quantile(active, _LOUD), _quantile(active, 0.5), _quantile(active, _QUIET))
@@ -177,20 +179,19 @@ def _last_step(
 
     A step is a fall across the edge that is larger, by `_STEP_DB`, than the slope on either side of it.
     """
+    sums = np.concatenate([[0.0], np.cumsum(level_db)])
+    f = edges_hz[1:]
 
-    def mean(low: float, high: float) -> float:
-        inside = (centres_hz >= low) & (centres_hz < high)
-        return float(level_db[inside].mean()) if inside.sum() > 1 else float("nan")
+    def mean(low: float, high: float) -> NDArray[np.float64]:
+        """For each edge the mean level from `low` to `high` of its frequency; NaN where there is less than two bands."""
+        first, last = np.searchsorted(centres_hz, low * f), np.searchsorted(centres_hz, high * f)
+        return np.where(last - first > 1, sums[last] - sums[first], np.nan) / np.maximum(last - first, 1)
 
-    for band in range(len(centres_hz) - 1, max(lowest, -1), -1):
-        f = float(edges_hz[band + 1])
-        if not heard[band]:
-            continue
-        below, above = mean(0.82 * f, 0.99 * f), mean(1.05 * f, 1.28 * f)
-        slope = np.nanmax([0.0, abs(mean(0.64 * f, 0.80 * f) - below), abs(above - mean(1.3 * f, 1.6 * f))])
-        if below - above - slope > _STEP_DB:  # false where a mean is missing
-            return band
-    return -1
+    below, above = mean(0.82, 0.99), mean(1.05, 1.28)
+    slope = np.fmax(np.fmax(np.abs(mean(0.64, 0.80) - below), np.abs(above - mean(1.3, 1.6))), 0.0)
+    is_step = heard & (below - above - slope > _STEP_DB)  # false where a mean is missing
+    is_step[: lowest + 1] = False
+    return int(np.flatnonzero(is_step).max(initial=-1))
 
 
 def _knee(centres_hz: NDArray[np.float64], loud_db: NDArray[np.float64], last: int) -> int:

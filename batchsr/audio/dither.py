@@ -22,8 +22,12 @@ def triangular(position: int, count: int) -> NDArray[np.float64]:
     """Dither of the samples `position` to `position + count`: (count,), in (-1, 1) quantisation steps, mean 0."""
     skip = position % 4  # Philox gives four words for each value of its counter
     words = np.random.Philox(key=_KEY, counter=position // 4).random_raw(count + skip)[skip:]
-    halves = (words & np.uint64(0xFFFFFFFF)).astype(np.float64) + (words >> np.uint64(32)).astype(np.float64)
-    return (halves + 1) / 2.0**32 - 1
+    halves = (words & np.uint64(0xFFFFFFFF)) + (words >> np.uint64(32))
+    dither = halves.astype(np.float64)
+    dither += 1
+    dither *= 2.0**-32
+    dither -= 1
+    return dither
 
 
 def quantise(block: Block, bits: int, position: int) -> tuple[NDArray[np.int32], int]:
@@ -36,6 +40,6 @@ def quantise(block: Block, bits: int, position: int) -> tuple[NDArray[np.int32],
     values = block.astype(np.float64) * scale
     clipped = int(np.count_nonzero((values >= scale - 0.5) | (values < -scale - 0.5)))
     if bits <= 24:
-        values += np.where(block == 0, 0.0, triangular(position, len(block))[:, None])
+        np.add(values, triangular(position, len(block))[:, None], out=values, where=block != 0)
     np.clip(np.rint(values, out=values), -scale, scale - 1, out=values)
     return values.astype(np.int32), clipped

@@ -49,13 +49,14 @@ class LoudnessMeter:
         """Take in the next (n, C) of the stream."""
         if not len(block):
             return
-        self.peak = max(self.peak, float(np.abs(block).max()))
+        self.peak = max(self.peak, float(block.max()), -float(block.min()))
         held = np.concatenate([self._rest, block])
         whole = len(held) // _HOP_SAMPLES * _HOP_SAMPLES
         self._rest = held[whole:]
         if whole:
             weighted, self._state = scipy.signal.sosfilt(self._sos, held[:whole], axis=0, zi=self._state)
-            self._add_hops((np.square(weighted) @ self._weights).reshape(-1, _HOP_SAMPLES).mean(axis=1))
+            hops = weighted.reshape(-1, _HOP_SAMPLES, len(self._weights))
+            self._add_hops(np.einsum("hnc,hnc->hc", hops, hops) @ self._weights / _HOP_SAMPLES)
 
     def _add_hops(self, energies: NDArray[np.float64]) -> None:
         hops = np.array([*self._hops, *energies])

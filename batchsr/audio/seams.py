@@ -25,6 +25,7 @@ _AWAY_SAMPLES: Final = tuple(step * 16_800 for step in (-4, -3, -2, -1, 1, 2, 3,
 """Where to compare: 0.35 to 1.4 s before and after."""
 _REACH_SAMPLES: Final = max(_AWAY_SAMPLES) + _STRETCH_SAMPLES // 2 + 1
 _EDGES_HZ: Final = np.geomspace(150, 24_000, 25)
+_WINDOW: Final = np.hanning(_FRAME_SAMPLES + 2)[1:-1].astype(np.float32)
 _FLOOR: Final = 1e-10  # -100 dBFS: below, a level is as good as silence
 
 
@@ -88,30 +89,34 @@ class SeamMeter:
     def _measure(self, border: int) -> None:
         signal = np.concatenate(self._held)[:, 0] if self._held else np.zeros(0, np.float32)
         middle = border - self._start
-        here = _stretch(signal, middle)
-        if here is None:
-            return
         near = [self._borders[i] - self._start for i in (self._next - 1, self._next + 1) if 0 <= i < len(self._borders)]
         away = [
-            value
+            middle + offset
             for offset in _AWAY_SAMPLES
-            if all(abs(middle + offset - other) > _STRETCH_SAMPLES for other in near)
-            and (value := _stretch(signal, middle + offset)) is not None
+            if all(abs(middle + offset - other) > _STRETCH_SAMPLES for other in near) and _holds(signal, middle + offset)
         ]
-        if away:
-            self._here.append(here)
-            self._elsewhere.append((float(np.mean([a[0] for a in away])), float(np.mean([a[1] for a in away]))))
+        if not _holds(signal, middle) or not away:
+            return
+        flux_db, step_db = _stretches(signal, [middle, *away])
+        self._here.append((flux_db[0], step_db[0]))
+        self._elsewhere.append((flux_db[1:].mean(), step_db[1:].mean()))
 
 
-def _stretch(signal: NDArray[np.float32], middle: int) -> tuple[float, float] | None:
-    """(flux, level step) of the stretch around a sample, both in dB; None where the stream does not hold all of it."""
-    start, end = middle - _STRETCH_SAMPLES // 2, middle + _STRETCH_SAMPLES // 2
-    if start < 0 or end > len(signal):
-        return None
-    frames = np.lib.stride_tricks.sliding_window_view(signal[start:end], _FRAME_SAMPLES)[::_HOP_SAMPLES]
-    window = np.hanning(_FRAME_SAMPLES + 2)[1:-1]
-    power = np.abs(scipy.fft.rfft(frames * window, axis=1)) ** 2 / (window.sum() / 2) ** 2
-    bins = np.minimum((_EDGES_HZ / SAMPLE_RATE_HZ * _FRAME_SAMPLES).astype(int), power.shape[1] - 1)
-    bands = 10 * np.log10(np.add.reduceat(power, bins, axis=1)[:, :-1] + _FLOOR)
-    level = 10 * np.log10(power.sum(axis=1) + _FLOOR)
-    return float(np.abs(np.diff(bands, axis=0)).mean()), float(np.abs(level[2:] - level[:-2]).max())
+def _holds(signal: NDArray[np.float32], middle: int) -> bool:
+    """Whether the stream holds all of the stretch around a sample."""
+    return middle >= _STRETCH_SAMPLES // 2 and middle + _STRETCH_SAMPLES // 2 <= len(signal)
+
+
+def _stretches(
+    signal: NDArray[np.float32], middles: Sequence[int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Flux and level step of the stretches around these samples, both in dB."""
+    starts = np.array(middles)[:, None] - _STRETCH_SAMPLES // 2
+    offsets = np.arange(0, _STRETCH_SAMPLES - _FRAME_SAMPLES + 1, _HOP_SAMPLES)
+    frames = np.lib.stride_tricks.sliding_window_view(signal, _FRAME_SAMPLES)[starts + offsets]
+    spectrum = scipy.fft.rfft(frames * _WINDOW)  # (stretches, frames, bins)
+    power = (spectrum.real**2 + spectrum.imag**2) / (_WINDOW.sum() / 2) ** 2
+    bins = np.minimum((_EDGES_HZ / SAMPLE_RATE_HZ * _FRAME_SAMPLES).astype(int), power.shape[2] - 1)
+    bands = 10 * np.log10(np.add.reduceat(power, bins, axis=2)[:, :, :-1] + _FLOOR)
+    level = 10 * np.log10(power.sum(axis=2) + _FLOOR)
+    return np.abs(np.diff(bands, axis=1)).mean(axis=(1, 2)), np.abs(level[:, 2:] - level[:, :-2]).max(axis=1)

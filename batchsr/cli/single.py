@@ -45,12 +45,14 @@ def upsample_command(
 
     from batchsr import restore
     from batchsr.audio import files
+    from batchsr.batching import serving
+    from batchsr.errors import BatchShrunk
     from batchsr.model.flashsr import FlashSR
     from batchsr.storage import temporary_for
 
     files.check_format(settings.format, settings.subtype, 1)
     info = files.probe(source)  # a bad file is told at once, before gigabytes are loaded
-    model = FlashSR.from_pretrained(variant or effective.variant or DEFAULT_VARIANT, dtype=dtype)
+    name = variant or effective.variant or DEFAULT_VARIANT
     task = restore.Task(
         source=source,
         output=output,
@@ -58,10 +60,17 @@ def upsample_command(
         settings=settings,
         overwrite=overwrite,
         tag="upsample-0",
-        provenance=dataclasses.asdict(model.identity),
     )
     try:
-        done = restore.restore(task, model, on_windows=_progress(app), before_publish=lambda _: None)
+        with serving(lambda: FlashSR.from_pretrained(name, dtype=dtype)) as model:
+            task = dataclasses.replace(task, provenance=dataclasses.asdict(model.identity))
+            done = None
+            while done is None:
+                try:
+                    done = restore.restore(task, model, on_windows=_progress(app), before_publish=lambda _: None)
+                except BatchShrunk as e:
+                    app.note(str(e))
+                    model = model.renewed()
     finally:
         restore.discard_scratch(task.scratch)
     rtf = done.wall_s / done.audio_s

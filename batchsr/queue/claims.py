@@ -203,7 +203,7 @@ def progress(store: Store, job: Job, windows_done: int, windows_total: int) -> N
 
 def committing(store: Store, job: Job, result: Result) -> None:
     """The output is whole and about to get its name: note what it is, so that a crash from here on loses nothing."""
-    values = _owner(store, job) | dataclasses.asdict(result)
+    values = _owner(store, job) | {name: getattr(result, name) for name in _RESULT}
     values["report"] = None if result.report is None else json.dumps(result.report)
     known = [name for name, value in values.items() if name in _RESULT and value is not None]
     faults.point("committing.before")
@@ -222,7 +222,7 @@ def finish(store: Store, job: Job, result: Result | None, reason: str = "") -> J
     values = _owner(store, job) | {"reason": reason}
     sets = ""
     if result is not None:
-        values |= dataclasses.asdict(result)
+        values |= {name: getattr(result, name) for name in _RESULT}
         values["report"] = None if result.report is None else json.dumps(result.report)
         sets = "".join(f", {name} = coalesce(:{name}, {name})" for name in sorted(_RESULT))
     faults.point("done.before")

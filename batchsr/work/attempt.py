@@ -65,15 +65,14 @@ class Attempt:
         if result is not None:
             self._queue.committing(job, result)
         else:
-            restored = restore(
+            restore(
                 self.task,
                 model,
                 on_windows=self._on_windows,
                 before_publish=self._before_publish,
                 spent_s=self._hand.spent_s,
             )
-            result = _result(restored)
-        return self._queue.finish(job, result)
+        return self._queue.finish(job)
 
     def finish_if_published(self) -> Job | None:
         """After an error: the job, done, if the output had got its name all the same."""
@@ -82,7 +81,7 @@ class Attempt:
         result = self._prepared
         try:
             done = dataclasses.replace(self._job, output_sha256=result.output_sha256, output_bytes=result.output_bytes)
-            return self._queue.finish(self._job, result) if is_published(done) else None
+            return self._queue.finish(self._job) if is_published(done) else None
         except ResourceError:
             return None
 

@@ -132,7 +132,6 @@ class Boundary:
         self._account.released(job)
 
     def _lost(self, job: Job) -> None:
-        now = None
         with contextlib.suppress(ResourceError, QueueBusy):
-            now = self._queue.get(job.id)
-        self._account.lost(job, str(now.state) if now else "gone")
+            job = self._queue.get(job.id) or job
+        self._account.lost(job)
