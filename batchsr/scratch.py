@@ -69,7 +69,7 @@ class Scratch:
         """Put window `index`, samples (channels, frame_samples) float32, into its slot. Not yet synced."""
         if samples.shape != self.shape or samples.dtype != np.float32:
             raise AssertionError(f"slot {index}: {samples.dtype} {samples.shape}, not float32 {self.shape}")
-        payload = memoryview(np.ascontiguousarray(samples, "<f4")).cast("B")
+        payload = np.ascontiguousarray(samples, "<f4").data.cast("B")
         head = HEADER.pack(MAGIC, index, self.key, 0)
         crc = zlib.crc32(payload, zlib.crc32(head[:_CHECKED]))
         faults.point("slot.before_write")

@@ -127,7 +127,8 @@ class BandLevels:
         occupied = np.flatnonzero(self._occupied)
         loudest_db = float(occupied[-1] * _CLASS_DB + _LOWEST_DB + _CLASS_DB)
         lowest_db = max(loudest_db - _ACTIVE_RANGE_DB - _CLASS_DB, _SILENCE_DB)
-        active = self._counts[occupied[occupied >= int(lowest_db - _LOWEST_DB) // _CLASS_DB]].sum(axis=0, dtype=np.int64)
+        loud_enough = occupied[occupied >= int(lowest_db - _LOWEST_DB) // _CLASS_DB]
+        active = self._counts[loud_enough].sum(axis=0, dtype=np.int64)
         if not active.any():
             return nothing
         return self._judge(_quantile(active, _LOUD), _quantile(active, 0.5), _quantile(active, _QUIET))
@@ -183,9 +184,10 @@ def _last_step(
     f = edges_hz[1:]
 
     def mean(low: float, high: float) -> NDArray[np.float64]:
-        """For each edge the mean level from `low` to `high` of its frequency; NaN where there is less than two bands."""
+        """For each edge the mean level from `low` to `high` of its frequency; NaN where there are no two bands."""
         first, last = np.searchsorted(centres_hz, low * f), np.searchsorted(centres_hz, high * f)
-        return np.where(last - first > 1, sums[last] - sums[first], np.nan) / np.maximum(last - first, 1)
+        level: NDArray[np.float64] = (sums[last] - sums[first]) / np.where(last - first > 1, last - first, np.nan)
+        return level
 
     below, above = mean(0.82, 0.99), mean(1.05, 1.28)
     slope = np.fmax(np.fmax(np.abs(mean(0.64, 0.80) - below), np.abs(above - mean(1.3, 1.6))), 0.0)

@@ -93,7 +93,8 @@ class SeamMeter:
         away = [
             middle + offset
             for offset in _AWAY_SAMPLES
-            if all(abs(middle + offset - other) > _STRETCH_SAMPLES for other in near) and _holds(signal, middle + offset)
+            if all(abs(middle + offset - other) > _STRETCH_SAMPLES for other in near)
+            and _holds(signal, middle + offset)
         ]
         if not _holds(signal, middle) or not away:
             return
@@ -107,9 +108,7 @@ def _holds(signal: NDArray[np.float32], middle: int) -> bool:
     return middle >= _STRETCH_SAMPLES // 2 and middle + _STRETCH_SAMPLES // 2 <= len(signal)
 
 
-def _stretches(
-    signal: NDArray[np.float32], middles: Sequence[int]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _stretches(signal: NDArray[np.float32], middles: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Flux and level step of the stretches around these samples, both in dB."""
     starts = np.array(middles)[:, None] - _STRETCH_SAMPLES // 2
     offsets = np.arange(0, _STRETCH_SAMPLES - _FRAME_SAMPLES + 1, _HOP_SAMPLES)

@@ -63,8 +63,9 @@ def upsample_command(
     )
     try:
         with serving(lambda: FlashSR.from_pretrained(name, dtype=dtype)) as model:
-            task = dataclasses.replace(task, provenance=dataclasses.asdict(model.identity))
-            done = None
+            identity: Any = model.identity
+            task = dataclasses.replace(task, provenance=dataclasses.asdict(identity))
+            done: restore.Restored | None = None
             while done is None:
                 try:
                     done = restore.restore(task, model, on_windows=_progress(app), before_publish=lambda _: None)

@@ -48,7 +48,7 @@ class Backend:
     dtype: str
     """What the networks compute in, one of DTYPES."""
     batch_windows: int
-    """Rows of one pass."""
+    """Rows of one pass at most (batchsr.model.passes)."""
     blas: str
     """Library of the matrix products on the CPU; empty where that is MLX's own affair."""
     mlx_version: str

@@ -15,7 +15,7 @@ import numpy as np
 
 from batchsr.errors import InputEmpty, InputFormat, InputLimits, InputNotFinite, NonFiniteOutput, UsageError
 from batchsr.model import backend as backends
-from batchsr.model import hub
+from batchsr.model import hub, passes
 from batchsr.model.config import ModelConfig
 from batchsr.model.schedule import STEPS, step_weights
 from batchsr.profile import MAX_OVERLAP_S
@@ -60,7 +60,7 @@ class FlashSR:
         self.config = config
         self.identity = identity
         self.batch_windows = backend.batch_windows
-        """Rows of one pass through the networks on this backend."""
+        """Rows of one pass through the networks."""
         self._networks = networks
 
     @classmethod
@@ -87,7 +87,17 @@ class FlashSR:
             device=backend.label,
             mlx_version=backend.mlx_version,
         )
-        return cls(config, networks, backend, identity)
+        model = cls(config, networks, backend, identity)
+        model.batch_windows = passes.fitting(model.batch_windows, identity, model._window_bytes)
+        return model
+
+    def shrink(self) -> bool:
+        """After a ModelMemory: halve the passes, for this process and the next ones. False if they are of one row."""
+        if self.batch_windows == 1:
+            return False
+        self.batch_windows //= 2
+        passes.remember(self.batch_windows, self.identity)
+        return True
 
     @property
     def frame_samples(self) -> int:
@@ -151,7 +161,8 @@ class FlashSR:
         """Restore windows: x (batch, frame_samples) or (frame_samples,) at 48 kHz -> float32 of the same shape.
 
         noise: (batch or 1, frame_samples / 3840, 32, 16); without it row i has `noise(seed, i)`. A row's result does
-        not depend on the other rows. Raises as `upsample` does, and NonFiniteOutput when the networks overflow.
+        not depend on the other rows. Raises as `upsample` does, NonFiniteOutput when the networks overflow, and
+        ModelMemory when a pass does not fit (`shrink` makes it smaller).
         """
         x = _checked(x, (1, 2), "(batch, frame_samples)")
         _check_timestep(timestep)
@@ -180,6 +191,16 @@ class FlashSR:
             raise UsageError("noise holds NaN or infinity")
         return np.broadcast_to(noise, (rows, *shape))
 
+    def _window_bytes(self) -> int:
+        """Memory that a pass of one row takes beside the weights, measured."""
+        batch_windows, self.batch_windows = self.batch_windows, 1
+        try:
+            with passes.peak_bytes() as peak:
+                self.upsample_window(np.zeros(self.frame_samples, np.float32))
+        finally:
+            self.batch_windows = batch_windows
+        return peak[0]
+
     def _restore(self, rows: np.ndarray, noise: np.ndarray, timestep: int) -> np.ndarray:
         """One pass: rows (1..batch_windows, T) and their noise -> (same, T) float32.
 
@@ -199,8 +220,9 @@ class FlashSR:
         norm = ((wide - mean) / (scale + EPS) * 0.5).astype(np.float32)
         weights = np.array([[w] * self.batch_windows for w in step_weights(timestep)], np.float32)
         t = np.full(self.batch_windows, timestep, np.float32)
-        restored = self._networks(mx.array(norm), mx.array(noise), mx.array(t), mx.array(weights))
-        y = np.array(restored)[:count].astype(np.float64) * (2 * (scale[:count] + EPS)) + mean[:count]
+        with passes.memory_errors():
+            restored = np.array(self._networks(mx.array(norm), mx.array(noise), mx.array(t), mx.array(weights)))
+        y = restored[:count].astype(np.float64) * (2 * (scale[:count] + EPS)) + mean[:count]
         out: np.ndarray = y.astype(np.float32)
         if not np.isfinite(out).all():
             raise NonFiniteOutput(

@@ -154,7 +154,8 @@ class _Run:
             self._boundary.release(job)
         elif job is not None:
             self._told = ""
-            lanes.start(job, space.need_of(job, model.frame_samples).rows, lambda hand: self._boundary.work_on(hand, model))
+            rows = space.need_of(job, model.frame_samples).rows
+            lanes.start(job, rows, lambda hand: self._boundary.work_on(hand, model))
         return True
 
     def _linger(self) -> bool:
