@@ -15,16 +15,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchsr.errors import BatchShrunk, ModelMemory
 
+T = TypeVar("T")
 Rows = NDArray[np.float32]
 """Samples at 48 kHz, (rows, frame_samples)."""
 WindowFn = Callable[[Rows, Sequence[int]], Rows]
@@ -76,7 +79,8 @@ class _Offer:
 class Batcher:
     """A model behind a queue of windows, with passes of one size for as long as it lives.
 
-    `thread` is an executor of one thread, the only one in which the model is called. Any thread may offer windows.
+    `thread` is an executor of one thread (`beside`), the only one in which the model is called. Any thread may offer
+    windows.
     """
 
     def __init__(self, model: WindowModel, thread: Executor) -> None:
@@ -88,7 +92,7 @@ class Batcher:
         self._thread = thread
         self._waiting: list[_Offer] = []
         self._lock = threading.Lock()
-        self._refusal: Exception | None = None
+        self._refusal: BaseException | None = None
 
     def offer(self, rows: Rows, index: int, timestep: int, seed: int, keep: KeepFn) -> Future[None]:
         """Put one window into the queue: rows (R, frame_samples), one for each channel to compute, R at least 1.
@@ -100,12 +104,12 @@ class Batcher:
         with self._lock:
             if self._refusal is None:
                 self._waiting.append(offer)
-                self._thread.submit(self._pass)
+                self._thread.submit(self._pass).add_done_callback(self._passed)
             else:
                 offer.future.set_exception(self._refusal)
         return offer.future
 
-    def refuse(self, reason: Exception) -> None:
+    def refuse(self, reason: BaseException) -> None:
         """Compute nothing more: every window whose turn has not come, and every later one, gets the reason."""
         with self._lock:
             self._refusal = self._refusal or reason
@@ -124,8 +128,20 @@ class Batcher:
         return Batcher(self._model, self._thread)
 
     def _pass(self) -> None:
-        if offers := self._next():
-            self._compute(offers)
+        offers = self._next()
+        try:
+            if offers:
+                self._compute(offers)
+        except BaseException as e:
+            for offer in offers:
+                if not offer.future.done():
+                    offer.future.set_exception(e)
+            raise
+
+    def _passed(self, done: Future[None]) -> None:
+        """After each pass: if the model's thread comes to its end, so do the files."""
+        if (error := done.exception()) is not None:
+            self.refuse(error)
 
     def _next(self) -> list[_Offer]:
         """The windows of the next pass, the oldest and those that go with it; none if an earlier pass took them all."""
@@ -179,8 +195,55 @@ def _hand_over(offer: _Offer, results: Rows) -> None:
         offer.future.set_result(None)
 
 
-@contextlib.contextmanager
-def serving(load_model: Callable[[], WindowModel]) -> Iterator[Batcher]:
-    """A model that is loaded and called in a thread of its own, for as long as the block lasts."""
-    with ThreadPoolExecutor(1, thread_name_prefix="model") as thread:
-        yield Batcher(thread.submit(load_model).result(), thread)
+def beside(work: Callable[[Executor], T]) -> T:
+    """Call `work(here)` in a thread of its own, and in this one what it submits to `here`. Its result, or its error.
+
+    For MLX, whose arrays belong to the thread that made them: called in a thread that ends before the process does, it
+    aborts the process at its end (0.32). An error that is no Exception, like Ctrl-C, ends the work as well.
+    """
+    here = _Here()
+    with ThreadPoolExecutor(1, thread_name_prefix="beside") as other:
+        outcome = other.submit(work, here)
+        outcome.add_done_callback(lambda _: here.shutdown())
+        try:
+            here.serve()
+        except BaseException as e:
+            here.abandon(e)
+            raise
+        return outcome.result()
+
+
+class _Here(Executor):
+    """Calls what is submitted in the thread that calls `serve`."""
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._error: BaseException | None = None
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._calls.put((future, functools.partial(fn, *args, **named)))
+        if self._error is not None:
+            self.abandon(self._error)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._calls.put(None)
+
+    def serve(self) -> None:
+        """Call what is submitted until `shutdown`."""
+        while (call := self._calls.get()) is not None:
+            future, function = call
+            try:
+                future.set_result(function())
+            except BaseException as e:
+                future.set_exception(e)
+                if not isinstance(e, Exception):
+                    raise
+
+    def abandon(self, error: BaseException) -> None:
+        """What waits, and what is still submitted, gets the error."""
+        self._error = error
+        with contextlib.suppress(queue.Empty):
+            while call := self._calls.get_nowait():
+                call[0].set_exception(error)

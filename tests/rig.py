@@ -11,6 +11,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from batchsr import faults, intake
+from batchsr.batching import Batcher, WindowModel
 from batchsr.profile import Settings
 from batchsr.queue import Backend, Clock, Job, NewJob, Queue
 from batchsr.work.listening import Silent, Summary
@@ -42,7 +44,7 @@ class Identity:
 class FastModel:
     """A window function that takes microseconds: same shape, other samples, different for every window.
 
-    `pace_s` is slept per call, so that a kill can hit; `calls` sees the window indices of each call.
+    `pace_s` is slept per call, so that a kill can hit; `calls` sees the window indices of each call, `sees` its rows.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class FastModel:
         batch_windows: int = 2,
         pace_s: float = 0.0,
         calls: Callable[[Sequence[int]], None] = lambda indices: None,
+        sees: Callable[[NDArray[np.float32]], None] = lambda rows: None,
         identity: Identity | None = None,
     ) -> None:
         self.frame_samples = frame_samples
@@ -59,12 +62,14 @@ class FastModel:
         self.identity = identity or Identity()
         self._pace_s = pace_s
         self._calls = calls
+        self._sees = sees
 
     def windows(self, timestep: int, seed: int) -> Callable[[NDArray[np.float32], Sequence[int]], NDArray[np.float32]]:
         ramp = np.linspace(-1.0, 1.0, self.frame_samples, dtype=np.float32)
 
         def window(x: NDArray[np.float32], indices: Sequence[int]) -> NDArray[np.float32]:
             self._calls(indices)
+            self._sees(x)
             if self._pace_s:
                 time.sleep(self._pace_s)
             tilt = np.asarray([((seed + 7 * index) % 13) / 100 for index in indices], dtype=np.float32)
@@ -73,7 +78,10 @@ class FastModel:
         return window
 
     def shrink(self) -> bool:
-        return False
+        if self.batch_windows == 1:
+            return False
+        self.batch_windows //= 2
+        return True
 
 
 class HandClock(Clock):
@@ -177,6 +185,13 @@ def work(db: Path, model: FastModel | None = None, options: WorkerOptions = OPTI
     """Run a worker in this process until the queue is drained."""
     with Queue.open(db) as queue:
         return run(queue, lambda: model or FastModel(), options, more.pop("listener", Silent()), **more)
+
+
+@contextlib.contextmanager
+def serving(model: WindowModel) -> Iterator[Batcher]:
+    """A model behind a batcher, called in a thread of its own, for as long as the block lasts."""
+    with ThreadPoolExecutor(1) as thread:
+        yield Batcher(model, thread)
 
 
 def job_of(db: Path, number: int) -> Job:

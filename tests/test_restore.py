@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
+from rig import serving
 
 from batchsr import report, storage
 from batchsr.audio import files
-from batchsr.batching import serving
 from batchsr.errors import InputChanged, InputNotFinite, NonFiniteOutput, OutputExists, OutputIsSource, ResourceError
 from batchsr.profile import Settings
 from batchsr.restore import Restored, Task, discard_scratch, restore
@@ -84,7 +84,7 @@ def run(task: Task, model: FakeModel, *, stop_at: int | None = None) -> Restored
         if stop_at is not None and done >= stop_at:
             raise Stop
 
-    with serving(lambda: model) as batcher:
+    with serving(model) as batcher:
         return restore(task, batcher, on_windows=on_windows, before_publish=lambda _: None)
 
 
@@ -157,11 +157,11 @@ def test_dual_mono_stays_dual_mono_and_is_computed_once(tmp_path: Path) -> None:
     x = np.random.default_rng(0).uniform(-0.4, 0.4, 8_000)
     soundfile.write(tmp_path / "a.wav", np.stack([x, x], axis=1), 8_000)
     model = FakeModel(2)
-    run(task_for(tmp_path / "a.wav", tmp_path / "b.wav"), model)
+    done = run(task_for(tmp_path / "a.wav", tmp_path / "b.wav"), model)
     y = soundfile.read(tmp_path / "b.wav", dtype="int32")[0] >> 8
     # Each channel has its own dither of two least significant bits at most.
     assert np.abs(y[:, 0] - y[:, 1]).max() <= 2
-    assert all(len(rows) == 1 for rows in model.computed)
+    assert sorted(window for rows in model.computed for window in rows) == list(range(done.windows_total))
 
 
 def test_a_dead_channel_stays_dead(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_source_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:
         if done >= 3:
             sound(source, 1.0, seed=9)
 
-    with serving(FakeModel) as model, pytest.raises(InputChanged):
+    with serving(FakeModel()) as model, pytest.raises(InputChanged):
         restore(task_for(source, tmp_path / "b.wav"), model, on_windows=change, before_publish=lambda _: None)
     assert not (tmp_path / "b.wav").exists()
 
@@ -248,7 +248,7 @@ def test_nothing_is_visible_when_publishing_is_called_off(tmp_path: Path) -> Non
         assert not task.output.exists()
         raise Stop
 
-    with serving(FakeModel) as model, pytest.raises(Stop):
+    with serving(FakeModel()) as model, pytest.raises(Stop):
         restore(task, model, on_windows=lambda *_: None, before_publish=lost)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "b.scratch"]
     discard_scratch(task.scratch)

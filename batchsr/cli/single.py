@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def upsample_command(
 
     from batchsr import restore
     from batchsr.audio import files
-    from batchsr.batching import serving
+    from batchsr.batching import Batcher, beside
     from batchsr.errors import BatchShrunk
     from batchsr.model.flashsr import FlashSR
     from batchsr.storage import temporary_for
@@ -61,17 +62,20 @@ def upsample_command(
         overwrite=overwrite,
         tag="upsample-0",
     )
+
+    def work(main_thread: Executor) -> restore.Restored:
+        loaded = main_thread.submit(FlashSR.from_pretrained, name, dtype=dtype).result()
+        model = Batcher(loaded, main_thread)
+        given = dataclasses.replace(task, provenance=dataclasses.asdict(loaded.identity))
+        while True:
+            try:
+                return restore.restore(given, model, on_windows=_progress(app), before_publish=lambda _: None)
+            except BatchShrunk as e:
+                app.note(str(e))
+                model = model.renewed()
+
     try:
-        with serving(lambda: FlashSR.from_pretrained(name, dtype=dtype)) as model:
-            identity: Any = model.identity
-            task = dataclasses.replace(task, provenance=dataclasses.asdict(identity))
-            done: restore.Restored | None = None
-            while done is None:
-                try:
-                    done = restore.restore(task, model, on_windows=_progress(app), before_publish=lambda _: None)
-                except BatchShrunk as e:
-                    app.note(str(e))
-                    model = model.renewed()
+        done = beside(work)
     finally:
         restore.discard_scratch(task.scratch)
     rtf = done.wall_s / done.audio_s

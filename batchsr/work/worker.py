@@ -2,8 +2,8 @@
 
     room for another file? -> reap the dead -> anything to claim? -> paused? enough space? -> claim -> a lane
 
-Three kinds of threads: this one decides and claims, a lane restores one file from claim to end (batchsr.work.lanes,
-batchsr.work.boundary), and the model computes in a thread of its own what the lanes offer (batchsr.batching).
+Three kinds of threads: one decides and claims; a lane restores one file from claim to end (batchsr.work.lanes,
+batchsr.work.boundary); and in the main one the model computes what the lanes offer (batchsr.batching).
 A file's trouble never ends the run, nor does it reach another file.
 
 It returns when nothing is left that it may claim: it waits for backoffs, but not for jobs in the hands of
@@ -18,10 +18,10 @@ import os
 import random
 import signal
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from pathlib import Path
 
-from batchsr.batching import Batcher, WindowModel
+from batchsr.batching import Batcher, WindowModel, beside
 from batchsr.errors import BatchsrError, ClaimLost, QueueBusy, QueueError, ResourceError
 from batchsr.queue import Job, Pause, Queue, State, Worker
 from batchsr.restore import restore
@@ -45,7 +45,7 @@ def run(
 ) -> Summary:
     """Work until nothing is left, a signal comes, or a person paused the queue.
 
-    `load_model` is called once, when there is something to claim, in the thread that then computes; its ModelError
+    `load_model` is called once, when there is something to claim, in this thread as all of the model; its ModelError
     passes through, nothing claimed. Raises the QueueError family when the database itself cannot be used. `rng` gives
     the jitter.
     """
@@ -69,7 +69,6 @@ class _Run:
         self._listener = self._account.listener
         self._stop = Stop(self._first_signal, self._second_signal)
         self._boundary = Boundary(queue, options, self._account, self._stop, restore, rng)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._lanes = Lanes()
         self._model: Batcher | None = None
         self._worker: Worker | None = None
@@ -77,29 +76,30 @@ class _Run:
 
     def run(self) -> Summary:
         with self._stop:
-            try:
-                with self._thread, self._lanes:
-                    self._claim_and_claim()
-            finally:
-                if self._worker is not None:
-                    with contextlib.suppress(QueueError, ResourceError):  # the next reaper signs it off
-                        self._worker.leave()
+            beside(self._work)
             self._account.summary.stopped_by = self._stop.signal
         return self._account.summary
 
-    def _claim_and_claim(self) -> None:
-        going = True
+    def _work(self, main_thread: Executor) -> None:
+        """Join, claim until it is over, wait for the files in hand, leave."""
         try:
-            while going and self._stop.signal is None:
+            with self._lanes:
+                going = True
                 try:
-                    if self._worker is None:
-                        self._worker = self._queue.join()
-                    going = self._step(self._worker)
-                except (ResourceError, QueueBusy) as e:
-                    self._database_trouble(e)
-        except BaseException:
-            self._give_up()
-            raise
+                    while going and self._stop.signal is None:
+                        try:
+                            if self._worker is None:
+                                self._worker = self._queue.join()
+                            going = self._step(self._worker, main_thread)
+                        except (ResourceError, QueueBusy) as e:
+                            self._database_trouble(e)
+                except BaseException:
+                    self._give_up()
+                    raise
+        finally:
+            if self._worker is not None:
+                with contextlib.suppress(QueueError, ResourceError):  # the next reaper signs it off
+                    self._worker.leave()
 
     def _give_up(self) -> None:
         """Let the files in hand go back with the windows that are finished or being computed."""
@@ -117,7 +117,7 @@ class _Run:
     def _trouble_pause_s(self) -> float:
         return min(LONGEST_PROBE_PAUSE_S, self._options.poll_s * 2.0 ** min(self._account.troubles - 1, 10))
 
-    def _step(self, worker: Worker) -> bool:
+    def _step(self, worker: Worker, main_thread: Executor) -> bool:
         """One look at the queue and at most one claim. Returns whether to go on."""
         options, lanes = self._options, self._lanes
         ended = self._account.summary.done + self._account.summary.failed
@@ -138,7 +138,7 @@ class _Run:
             return self._sit_out(pause, following)
         if following.crashes and lanes:
             return self._linger()
-        model = self._served()
+        model = self._served(main_thread)
         if self._stop.signal is not None:  # loading may have taken a while
             return False
         if (short := self._shortage(following)) is not None:
@@ -165,10 +165,10 @@ class _Run:
         self._lanes.wait(self._options.poll_s)
         return True
 
-    def _served(self) -> Batcher:
+    def _served(self, main_thread: Executor) -> Batcher:
         """The model, loaded at the first call, with the passes that it can make now."""
         if self._model is None:
-            self._model = Batcher(self._thread.submit(self._load_model).result(), self._thread)
+            self._model = Batcher(main_thread.submit(self._load_model).result(), main_thread)
         if self._model.shrunk:
             self._model = self._model.renewed()
             self._listener.message(f"out of memory: going on in batches of {self._model.batch_windows}")

@@ -31,7 +31,8 @@ def test_half_a_minute_of_kills_and_stops_breaks_no_promise() -> None:
     assert figures["kills"] >= 100
     assert figures["crashes"] >= 20, "the kills must hit jobs, not only idle workers"
     assert figures["stops"] >= 5
-    assert figures["windows_redone"] <= 2 * figures["crashes"]
+    assert figures["most_in_hand"] >= 2, "some must have had several jobs in hand"
+    assert figures["rows_redone"] <= 2 * figures["workers_lost"]
 
 
 @pytest.mark.slow
