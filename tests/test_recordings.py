@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from program import Program
+from program import FAST_MODEL, Program
 from test_restore import FakeModel, run, task_for
 
 from batchsr.errors import InputEmpty, InputError
@@ -77,13 +77,12 @@ def test_every_broken_recording_ends_as_its_facts_demand(recordings: Path, share
 
 def test_all_recordings_good_and_broken_go_through_one_work(program: Program, recordings: Path) -> None:
     """The real program, queue and worker, with a model that takes a microsecond."""
-    fast = {"PYTHONPATH": str(Path(__file__).parent / "fast_model")}
     broken = sorted(path for path in (recordings / "bad").iterdir() if path.name != "unreadable_chmod000.wav")
     out = ("--out", program.folder / "out", "--root", recordings)
     program.run("enqueue", "-r", recordings / "inputs", *out)
     told = program.run("enqueue", *broken, *out).stdout
     assert "directory.wav is a folder" in told
-    program.run("work", "--variant", "fast", code=3, environment=fast)
+    program.run("work", "--variant", "fast", code=3, environment=FAST_MODEL)
     jobs = {Path(job["source"]).relative_to(recordings): job for job in program.jobs()}
     good = {path: job for path, job in jobs.items() if path.parts[0] == "inputs"}
     assert len(good) == 60

@@ -62,9 +62,11 @@ def work_command(
     from batchsr.work import worker
     from batchsr.work.options import WorkerOptions
 
+    stop_after_s = hours.duration_s(for_) if for_ is not None else None
+    ends_s = time.monotonic() + stop_after_s if stop_after_s is not None else None
     gate = hours.gate(
         only_between=hours.span(only_between) if only_between is not None else None,
-        stop_after_s=hours.duration_s(for_) if for_ is not None else None,
+        stop_after_s=stop_after_s,
         wall=datetime.datetime.now,
         steady_s=time.monotonic,
     )
@@ -73,10 +75,11 @@ def work_command(
         if procs > 1:
             from batchsr.work.supervisor import supervise
 
-            sys.exit(supervise(app.db, worker_command(app, sys.argv[1:]), procs, screen))
+            command = functools.partial(_worker_command, sys.argv[1:], ends_s)
+            sys.exit(supervise(app.db, command, procs, screen, limit=stop_after))
         if nice:
             os.nice(nice)
-        code = 0
+        code, ended = 0, 0
         for name in _variants(queue, variant_name(variant)):
             totals = queue.totals()
             left = [totals[state] for state in _LEFT if state in totals]
@@ -85,12 +88,13 @@ def work_command(
                 variant=name,
                 min_free_bytes=int(min_free * 1e9),
                 max_attempts=max_attempts,
-                limit=stop_after,
+                limit=None if stop_after is None else stop_after - ended,
                 stay=stay,
                 gate=gate,
             )
             summary = worker.run(queue, functools.partial(_load, name, dtype), options, screen)
             code = max(code, summary.exit_code)
+            ended += summary.done + summary.failed
             if summary.stopped_by is not None or summary.paused:
                 code = summary.exit_code
                 break
@@ -101,6 +105,8 @@ def work_command(
     sys.exit(code)
 
 
+_OF_ALL_WORKERS = ("--procs", "--stop-after", "--for")
+"""Options that the supervisor apportions."""
 _LEFT = (State.QUEUED, State.WAITING, State.RUNNING, State.COMMITTING)
 
 
@@ -115,15 +121,17 @@ def _load(variant: str, dtype: str | None) -> Any:
     return FlashSR.from_pretrained(variant, dtype=dtype)
 
 
-def worker_command(app: App, arguments: list[str]) -> list[str]:
-    """The command line of one worker under a supervisor: this one's, with one process."""
+def _worker_command(arguments: list[str], ends_s: float | None, limit: int | None) -> list[str]:
+    """The command line of one worker under a supervisor: this one's, with one process and what is left to do."""
     command = [sys.executable, "-m", "batchsr"]
     skip = False
     for argument in arguments:
-        if skip:
-            skip = False
-        elif argument == "--procs":
-            skip = True
-        elif not argument.startswith("--procs="):
+        name, equals, _ = argument.partition("=")
+        if not skip and name not in _OF_ALL_WORKERS:
             command.append(argument)
+        skip = not skip and name in _OF_ALL_WORKERS and not equals
+    if limit is not None:
+        command += ["--stop-after", str(limit)]
+    if ends_s is not None:
+        command += ["--for", f"{max(0.0, ends_s - time.monotonic()):.3f}s"]
     return command

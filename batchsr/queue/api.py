@@ -220,6 +220,10 @@ class Queue:
         """
         return queries.status(self._store)
 
+    def files_ended(self, pid: int, since: float) -> int:
+        """How many files the workers of one process brought to an end, done or failed, since a wall time."""
+        return queries.files_ended(self._store, pid, since)
+
     def events(self, job_id: int) -> list[dict[str, Any]]:
         """Every change of state of a job, oldest first."""
         return queries.events(self._store, job_id)

@@ -144,6 +144,16 @@ def _hung_after_s(store: Store) -> float:
     return max(HUNG_AFTER_S, HUNG_AFTER_MEDIANS * statistics.median([float(row["window_s"]) for row in rows]))
 
 
+def files_ended(store: Store, pid: int, since: float) -> int:
+    """How many files the workers of one process brought to an end, done or failed, since a wall time."""
+    rows = store.rows(
+        "SELECT count(*) AS files FROM attempts a JOIN workers w ON w.id = a.worker "
+        "WHERE w.pid = ? AND w.started_at >= ? AND a.outcome IN ('done', 'failed')",
+        (pid, since),
+    )
+    return int(rows[0]["files"])
+
+
 def events(store: Store, job_id: int) -> list[dict[str, Any]]:
     """Every change of state of a job, oldest first."""
     rows = store.rows("SELECT * FROM events WHERE job = ? ORDER BY id", [job_id])

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import rig
 from click.testing import CliRunner
+from program import FAST_MODEL
 
 from batchsr.cli import cli
 from batchsr.errors import BatchsrError
@@ -28,7 +29,7 @@ WORK = ("--work", "--variant", "fast", "--min-free", "0")
 @pytest.fixture
 def program(program: Any) -> Any:
     """The program with a model that takes microseconds."""
-    program.environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[1] / "fast_model")
+    program.environment |= FAST_MODEL
     return program
 
 

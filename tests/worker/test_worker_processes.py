@@ -15,7 +15,7 @@ from rig import Told, job_of
 from batchsr import storage
 from batchsr.queue import Queue, State
 from batchsr.work.stopping import SUPERVISOR_VARIABLE, Stop
-from batchsr.work.supervisor import MOST_DEATHS, supervise
+from batchsr.work.supervisor import MOST_DEATHS, CommandFn, supervise
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW = 0.05  # seconds a batch of windows
@@ -141,25 +141,34 @@ def test_twenty_random_kills_end_in_the_bytes_of_an_uninterrupted_run(
 # Supervisors
 
 PROGRAM = """
-import os, signal, sys, time
+import dataclasses, os, signal, sys, time
 sys.path[:0] = [{root!r}, {tests!r}]
 from pathlib import Path
 import rig
+options = dataclasses.replace(rig.OPTIONS, limit=None if sys.argv[1] == "None" else int(sys.argv[1]))
 def calls(indices):
     {trap}
-sys.exit(rig.work(Path({db!r}), rig.FastModel(pace_s={pace_s}, calls=calls)).exit_code)
+sys.exit(rig.work(Path({db!r}), rig.FastModel(pace_s={pace_s}, calls=calls), options).exit_code)
 """
 
 
-def command(db: Path, trap: str = "pass", pace_s: float = 0.01) -> list[str]:
+def command(db: Path, trap: str = "pass", pace_s: float = 0.01) -> CommandFn:
     """The command line of one worker; `trap` runs before each forward pass."""
     program = PROGRAM.format(root=str(ROOT), tests=str(ROOT / "tests"), db=str(db), trap=trap, pace_s=pace_s)
-    return [sys.executable, "-c", program]
+    return lambda limit: [sys.executable, "-c", program, str(limit)]
 
 
 def once(path: Path, action: str) -> str:
     """A trap that springs for one worker only."""
     return f"p = Path({str(path)!r})\n    if not p.exists(): p.touch(); {action}"
+
+
+def once_after(path: Path, calls: int) -> str:
+    """A trap that kills one worker only, at so many calls of the model."""
+    return (
+        f"p = Path({str(path)!r})\n    n = len(p.read_text()) if p.exists() else 0\n    p.write_text((n + 1) * 'x')\n"
+        f"    if n == {calls}: os.kill(os.getpid(), signal.SIGKILL)"
+    )
 
 
 def test_several_workers_drain_the_queue_and_the_supervisor_ends_with_their_code(
@@ -200,12 +209,48 @@ def test_a_worker_that_hangs_is_replaced(
 
 
 def test_workers_that_always_die_are_not_started_for_ever(db: Path, told: Told) -> None:
-    assert supervise(db, [sys.executable, "-c", "import os; os.abort()"], 1, told, poll_s=0.02) == 74
+    assert supervise(db, lambda limit: [sys.executable, "-c", "import os; os.abort()"], 1, told, poll_s=0.02) == 74
     assert sum("SIGABRT" in said for said in told.said) == MOST_DEATHS
 
 
 def test_a_missing_model_ends_them_all(db: Path, told: Told) -> None:
-    assert supervise(db, [sys.executable, "-c", "import sys; sys.exit(69)"], 3, told, poll_s=0.02) == 69
+    assert supervise(db, lambda limit: [sys.executable, "-c", "import sys; sys.exit(69)"], 3, told, poll_s=0.02) == 69
+
+
+@pytest.mark.parametrize(("limit", "procs", "shares"), [(5, 2, [3, 2]), (2, 3, [1, 1])])
+def test_a_limit_is_for_all_workers_together(
+    db: Path, tmp_path: Path, out: Path, told: Told, limit: int, procs: int, shares: list[int]
+) -> None:
+    rig.enqueue(db, [rig.record(tmp_path / "in" / f"{n}.wav", 0.1, seed=n) for n in range(6)], out)
+    asked: list[int | None] = []
+
+    def noted(limit: int | None) -> list[str]:
+        asked.append(limit)
+        return list(command(db)(limit))
+
+    assert supervise(db, noted, procs, told, limit=limit, poll_s=0.02) == 0
+    assert asked == shares
+    with Queue.open(db) as queue:
+        assert queue.counts()["done"] == limit
+
+
+def test_who_replaces_a_worker_does_only_what_is_left_of_its_share(
+    db: Path, tmp_path: Path, out: Path, told: Told
+) -> None:
+    rig.enqueue(db, [rig.record(tmp_path / "in" / f"{n}.wav", 0.4, seed=n) for n in range(9)], out)
+    trap = once_after(tmp_path / "calls", 12)
+    asked: list[int | None] = []
+
+    def noted(limit: int | None) -> list[str]:
+        asked.append(limit)
+        return list(command(db, trap)(limit))
+
+    assert supervise(db, noted, 1, told, limit=6, poll_s=0.02) == 0
+    assert asked[0] == 6
+    assert len(asked) == 2
+    assert 0 < asked[1] < 6
+    with Queue.open(db) as queue:
+        assert queue.counts()["done"] == 6
 
 
 def test_signals_reach_the_workers_once(db: Path, long_source: Path, out: Path) -> None:
