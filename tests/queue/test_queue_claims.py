@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -227,6 +228,40 @@ def test_time_counts_over_all_attempts_and_gives_the_real_time_factor(queue: Que
     assert done.wall_s == pytest.approx(8.0)
     assert done.rtf == pytest.approx(4.0)
     assert [one["wall_s"] for one in queue.attempts(1)] == pytest.approx([3.0, 5.0])
+
+
+def test_jobs_in_one_workers_hands_share_its_time_and_those_of_others_do_not(
+    queue: Queue, clock: rig.HandClock
+) -> None:
+    fill(queue, "a", "b", "c")
+    with queue.join() as worker, queue.join() as other:
+        first, third = claim(queue, worker), claim(queue, other)
+        clock.pass_s(10.0)
+        queue.progress(first, 1, 4)  # alone
+        second = claim(queue, worker)
+        clock.pass_s(4.0)
+        for job in (first, second, third):
+            queue.progress(job, 2, 4)
+        queue.release(first)
+        clock.pass_s(6.0)
+        queue.release(second)
+        queue.release(third)
+    spent = [queue.get(job.id).wall_s for job in (first, second, third)]
+    assert spent == pytest.approx([12.0, 8.0, 20.0])
+
+
+def test_files_ended_counts_what_the_workers_of_a_process_brought_to_an_end(queue: Queue, clock: rig.HandClock) -> None:
+    fill(queue, "a", "b", "c")
+    began = clock.wall()
+    with queue.join() as worker:
+        done = claim(queue, worker)
+        queue.committing(done, RESULT)
+        queue.finish(done)
+        queue.fail(claim(queue, worker), "input", "bad")
+        queue.release(claim(queue, worker))
+    assert queue.files_ended(os.getpid(), began) == 2
+    assert queue.files_ended(os.getpid(), began + 1) == 0
+    assert queue.files_ended(os.getpid() + 1, began) == 0
 
 
 def test_done_jobs_are_redone_only_when_that_is_said(queue: Queue) -> None:

@@ -80,6 +80,24 @@ def test_a_worker_without_a_window_for_ten_minutes_is_shown_as_hung(queue: Queue
         queue.release(job)
 
 
+def test_a_worker_with_several_files_has_a_line_for_each_and_hangs_only_if_none_gets_on(
+    queue: Queue, clock: rig.HandClock
+) -> None:
+    fill(queue, "a")
+    fill(queue, "b")
+    with queue.join() as worker:
+        jobs = [queue.claim(worker, rig.BACKEND) for _ in range(2)]
+        assert [line["job"] for line in queue.status()["workers"]] == [1, 2]
+        clock.pass_s(400)
+        queue.progress(jobs[0], 1, 100)
+        clock.pass_s(400)
+        assert [(line["idle_s"], line["hung"]) for line in queue.status()["workers"]] == [(400.0, False)] * 2
+        clock.pass_s(201)
+        assert all(line["hung"] for line in queue.status()["workers"])
+        for job in jobs:
+            queue.release(job)
+
+
 def test_slow_models_get_twenty_times_their_usual_window(queue: Queue, clock: rig.HandClock) -> None:
     fill(queue, "a")
     with queue.join() as worker:
