@@ -66,7 +66,7 @@ def load(args: argparse.Namespace, chosen: Any) -> tuple[Any, Any]:
     networks = Networks(config)
     networks.cast(chosen.mlx_dtype())
     mx.eval(networks.parameters())
-    networks.lay_out()
+    networks.ready()
     return networks, config
 
 

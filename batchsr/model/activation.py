@@ -3,7 +3,7 @@
 Most of the vocoder's time goes here, so each backend has its own way to the same numbers:
 
     fused       one kernel on CUDA and Metal, with its own gradient (batchsr.model.kernels)
-    cpu         loops that a C++ compiler vectorises, on two cores (batchsr.model.cpu)
+    cpu         vectorised loops on every core (batchsr.model.cpu)
     polyphase   plain MLX operations; the reference, and what is left where the kernel cannot be used
 
 With f the filter, x clamped at its ends (replicate padding) and s the signal at twice the rate:
@@ -26,8 +26,8 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
-from batchsr.model import cpu, kernels
-from batchsr.model.layers import on_cpu
+from batchsr.model import kernels
+from batchsr.model.layers import by_cpu
 
 TAPS = 12
 log = logging.getLogger(__name__)
@@ -83,19 +83,16 @@ class Activation(nn.Module):
         up, down = self.upsample.filter.reshape(TAPS), self.downsample.lowpass.filter.reshape(TAPS)
         # In float32 whatever the networks compute in: a rounded frequency shifts the phase of every loud sample.
         alpha, beta = self.act.alpha.astype(mx.float32), self.act.beta.astype(mx.float32)
-        if on_cpu() and x.dtype == mx.float32 and _is_usual(up) and _is_usual(down):
-            constants = (tuple(up.tolist()), tuple(down.tolist()))
-            return cpu.activation(x, *constants, mx.exp(alpha), 1.0 / (mx.exp(beta) + 1e-9))
-        return _path(x)(x, up, down, mx.exp(alpha), 1.0 / (mx.exp(beta) + 1e-9))
+        frequency, gain = mx.exp(alpha), 1.0 / (mx.exp(beta) + 1e-9)
+        if by_cpu(self, x):
+            from batchsr.model import cpu
 
-
-def _is_usual(taps: mx.array) -> bool:
-    """Whether a filter is the published one, however rounded: loops are compiled for it, which takes seconds."""
-    return bool(np.abs(np.array(taps.astype(mx.float32)) - kaiser_sinc()).max() < 0.02)
+            return cpu.activation(x, up, down, frequency, gain)
+        return _path(x)(x, up, down, frequency, gain)
 
 
 def _path(x: mx.array) -> Path:
-    if on_cpu() or x.shape[1] % kernels.OUTPUTS:
+    if x.shape[1] % kernels.OUTPUTS or mx.default_device().type == mx.DeviceType.cpu:
         return polyphase
     return fused() or polyphase
 

@@ -156,8 +156,7 @@ def load(folder: Path, dtype: mx.Dtype = mx.float32) -> tuple[ModelConfig, Netwo
     networks.update(tree_unflatten(weights))
     del weights  # or the tensors would live beside their copies in another order
     networks.cast(dtype)
-    networks.lay_out()
-    networks.eval()
+    networks.ready()
     return config, networks
 
 

@@ -1,253 +1,205 @@
-"""The same layers for the CPU, where a matrix product runs at the machine's speed and anything else at memory's.
+"""The layers on the CPU: MLX's arrays in and out, computed by the loops of batchsr.model.loops on every core.
 
-Three things make the difference there:
+MLX's own way on a CPU without Apple's libraries is a reference BLAS and one thread. Here each result is cut into tiles
+whose data stay in a core's cache; a tile of a convolution is one matrix product, by SciPy's BLAS. Tiles are the same
+however many threads share them, so results do not depend on the machine's cores.
 
-- Convolutions are sums of matrix products, one a tap, each reading the same rows a little further on: nothing is
-  copied, and the sum is formed in place by the product itself.
-- Elementwise chains are compiled into loops that the C++ compiler vectorises, which it does only while a loop has few
-  arrays (it must check them all against each other for overlap), no broadcast, and no call into the maths library. So
-  the loops below are cut to that measure, and transcendental functions are polynomials. Without a C++ compiler MLX
-  runs the same operations one by one: slower, same results but for rounding.
-- Loops run on one core only, so what can be cut in pieces alternates between two streams.
+Nothing here can be differentiated; layers come here when they are in evaluation mode (nn.Module.eval).
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
 import math
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable
 
 import mlx.core as mx
+import numpy as np
+import scipy.linalg  # noqa: F401  (holds the BLAS that is to be limited)
+import threadpoolctl
 
-CHUNK_ELEMENTS = 1 << 18
-"""Elements of one array of a piece: a piece's handful of arrays should stay in the cache."""
-HALO = 3
-"""Samples at the doubled rate's phases that the downsampling filter reaches over, either way."""
+from batchsr.model import loops
 
-SIN2_PI_TERMS = (
-    9.869603157043457,
-    -32.469581604003906,
-    42.72536087036133,
-    -30.085744857788086,
-    12.989892959594727,
-    -3.2717061042785645,
-)
-"""sin(pi r)^2 = sum of SIN2_PI_TERMS[k] r^(2k + 2) for |r| <= 1/2; minimax, error 6e-9 in exact arithmetic."""
-TANH_NUMERATOR = (0.999999981, 0.129792213, 0.00298585968, 9.87864066e-06, -1.47041666e-08, 2.35084835e-11)
-TANH_DENOMINATOR = (1.0, 0.463125373, 0.0240279152, 0.000237202931)
-"""tanh(y) = y P(y^2) / Q(y^2) for |y| <= 8; fitted for the least relative error, 2e-8."""
-TANH_RANGE = 8.0
-_ROUND = 12582912.0
-"""1.5 * 2^23: adding and subtracting it rounds a float32 below 2^22 to the nearest integer."""
+TILE_VALUES = 1 << 17
+"""float32 values of a tile's largest array: half a megabyte, half of a core's cache."""
+ACTIVATION_VALUES = 1 << 12
+"""The same where five arrays are in use at once."""
+MIN_ROWS = 512
+"""Of a tile of a convolution: fewer would not pay for the preparation of the weights that each product makes."""
+MIN_COLUMNS = 48
+"""Of a matrix product."""
+PARTS = 4
+"""Of a result, for each core: a core that is busy elsewhere takes fewer."""
 
 
-# --- convolutions -----------------------------------------------------------------------------------------------------
+def conv2d(x: mx.array, weight: mx.array, bias: mx.array, stride: int, padding: int) -> mx.array:
+    """x (B, H, W, C), weight (out, kh, kw, C), bias (out,) -> (B, H', W', out)."""
+    B, H, W, C = x.shape
+    out, kh, kw, _ = weight.shape
+    height, width = (H + 2 * padding - kh) // stride + 1, (W + 2 * padding - kw) // stride + 1
+    how = ((H, W), (kh, kw), (stride, stride), (padding, padding), width)
+    y = _convolved(x.reshape(B, H * W, C), _matrix(weight), bias, (height * width, out), *how)
+    return y.reshape(B, height, width, out)
 
 
-def tap_major(weight: mx.array) -> mx.array:
-    """The same weight (out, ..., in) with its memory ordered (..., in, out): each tap is then one contiguous matrix."""
+def conv1d(
+    x: mx.array, weight: mx.array, bias: mx.array | None, stride: int = 1, padding: int = 0, dilation: int = 1
+) -> mx.array:
+    """x (B, T, C), weight (out, k, C), bias (out,) -> (B, T', out); dilation only without stride.
+
+    Time is written in lines of `dilation` samples, so that the kernel is a column.
+    """
+    if padding % dilation:
+        x, padding = mx.pad(x, [(0, 0), (padding, padding), (0, 0)]), 0
+    _, T, C = x.shape
+    out, kernel, _ = weight.shape
+    length = (T + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+    matrix = _matrix(weight)
+    lines = MIN_COLUMNS // out
+    if lines > 1 and kernel > 1 and stride == 1:
+        # Few channels make narrow products, which are slow: so several lines come of one, whose weights are those of
+        # the first line, then the same a line further down, and so on.
+        wide = np.zeros((lines + kernel - 1, C, lines, out), np.float32)
+        for line in range(lines):
+            wide[line : line + kernel, :, line] = matrix.reshape(kernel, C, out)
+        matrix, kernel, stride = wide.reshape(-1, lines * out), kernel + lines - 1, lines
+    how = ((-(-T // dilation), dilation), (kernel, 1), (stride, 1), (padding // dilation, 0), dilation)
+    return _convolved(x, matrix, bias, (length, out), *how)
+
+
+def linear(x: mx.array, weight: mx.array, bias: mx.array | None) -> mx.array:
+    """x (..., C), weight (out, C), bias (out,) -> (..., out)."""
+    rows = x.reshape(1, -1, x.shape[-1])
+    return conv1d(rows, weight[:, None], bias).reshape(*x.shape[:-1], -1)
+
+
+def _matrix(weight: mx.array) -> np.ndarray:
+    """(out, ..., C) -> (... * C, out): no copy of a weight that was laid out."""
+    return np.ascontiguousarray(np.moveaxis(_view(weight), 0, -1)).reshape(-1, weight.shape[0])
+
+
+def _convolved(
+    x: mx.array,
+    matrix: np.ndarray,
+    bias: mx.array | None,
+    shape: tuple[int, int],
+    plane: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    width: int,
+) -> mx.array:
+    """loops.convolve over each row of x (B, N, C) -> (B, *shape)."""
+    length, out = shape
+    y, results = _empty(len(x), length, out)
+    offset = np.zeros(out, np.float32) if bias is None else _values(bias)
+    lines = matrix.shape[1] // out
+    positions = -(-length // (width * lines)) * width
+    rows = max(MIN_ROWS, TILE_VALUES // len(matrix))
+    for row, result in zip(_values(x), results, strict=True):
+        given = (row, matrix, offset, result, plane, kernel, stride, padding, width, rows)
+        _share(functools.partial(loops.convolve, *given), positions, rows)
+    return y
+
+
+def lay_out(weight: mx.array) -> mx.array:
+    """The same weight (out, ..., in) with its memory ordered (..., in, out), as `convolution` wants it."""
     axes = list(range(1, weight.ndim))
     return mx.contiguous(weight.transpose(*axes, 0)).transpose(weight.ndim - 1, *range(weight.ndim - 1))
 
 
-def conv1d(x: mx.array, weight: mx.array, bias: mx.array, padding: int, dilation: int) -> mx.array:
-    """Stride 1. x (B, T, C), weight (out, k, C) -> (B, T', out)."""
-    kernel = weight.shape[1]
-    T = x.shape[1] + 2 * padding - dilation * (kernel - 1)
-    padded = mx.pad(x, [(0, 0), (padding, padding), (0, 0)])
-    taps = [(k * dilation, weight[:, k].T) for k in range(kernel)]
-    return mx.stack([_sum_of_products(row, taps, bias, T) for row in padded])
-
-
-def conv2d(x: mx.array, weight: mx.array, bias: mx.array) -> mx.array:
-    """Stride 1, same size. x (B, H, W, C), weight (out, 3, 3, C) -> (B, H, W, out).
-
-    Rows are laid end to end with one column of zeros between them, which serves as the right border of one row and the
-    left border of the next, so that a tap is a shift along a single axis. The results at that column are dropped.
-    """
-    B, H, W, C = x.shape
-    pitch = W + 1
-    padded = mx.pad(x, [(0, 0), (2, 2), (0, 1), (0, 0)]).reshape(B, (H + 4) * pitch, C)
-    taps = [((1 + dy) * pitch + dx - 1, weight[:, dy, dx].T) for dy in range(3) for dx in range(3)]
-    rows = [_sum_of_products(row, taps, bias, H * pitch) for row in padded]
-    return mx.stack(rows).reshape(B, H, pitch, -1)[:, :, :W]
-
-
-def _sum_of_products(row: mx.array, taps: Sequence[tuple[int, mx.array]], bias: mx.array, length: int) -> mx.array:
-    """bias + sum of row[start : start + length] @ matrix over the taps; row (T, C) -> (length, out)."""
-    y = mx.broadcast_to(bias, (length, bias.shape[0]))
-    for start, matrix in taps:
-        y = mx.addmm(y, row[start : start + length], matrix)
+def group_norm(x: mx.array, groups: int, eps: float, weight: mx.array, bias: mx.array, *, silu: bool) -> mx.array:
+    """x (B, ..., C), normalised over space and the channels of a group together; then SiLU if `silu`."""
+    C = x.shape[-1]
+    y, results = _empty(*x.shape)
+    rows = max(1, TILE_VALUES // C)
+    for values, result in zip(_values(x).reshape(len(x), -1, C), results.reshape(len(x), -1, C), strict=True):
+        mean, variance = _moments(values, rows, groups)
+        scale = (_values(weight) / np.sqrt(variance + eps)).astype(np.float32)
+        given = (values, mean.astype(np.float32), scale, _values(bias), silu, result)
+        _share(functools.partial(loops.normalise, *given), len(values), rows)
     return y
 
 
-# --- elementwise chains -----------------------------------------------------------------------------------------------
+def _moments(x: np.ndarray, rows: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of x (N, C) over the group that a channel belongs to; float64 (C,)."""
+    N, C = x.shape
+    pieces = -(-N // rows)
+    means, squares = np.empty((pieces, C), np.float32), np.empty((pieces, C), np.float32)
+    _share(functools.partial(loops.moments, x, means, squares, rows), pieces, 1)
+    counts = np.diff([*range(0, N, rows), N])[:, None, None]
+    means, squares = (a.astype(np.float64).reshape(pieces, groups, -1) for a in (means, squares))
+    total = N * (C // groups)
+    mean = (counts * means).sum(axis=(0, 2), keepdims=True) / total
+    variance = (squares + counts * (means - mean) ** 2).sum(axis=(0, 2)) / total
+    return mean.reshape(groups).repeat(C // groups), variance.repeat(C // groups)
 
 
-def silu(x: mx.array) -> mx.array:
-    """x * sigmoid(x), to 3e-7 of |x|."""
-    return _silu()(x)
+def attention(q: mx.array, k: mx.array, v: mx.array, heads: int) -> mx.array:
+    """softmax(q k^T / sqrt(D)) v for each head; all (B, L, heads * D)."""
+    B, L, C = q.shape
+    y, results = _empty(B, L, C)
+    scale = np.float32((C // heads) ** -0.5)
+    rows = max(1, TILE_VALUES // L)
+    for row in range(B):
+        for head in np.split(np.arange(C), heads):
+            mine = slice(head[0], head[-1] + 1)
+            one = [np.ascontiguousarray(_values(a)[row, :, mine]) for a in (q, k, v)]
+            result = np.empty_like(one[0])
+            _share(functools.partial(loops.attend, *one, result, scale, rows), L, rows)
+            results[row, :, mine] = result
+    return y
 
 
-def group_norm(x: mx.array, groups: int, eps: float, weight: mx.array, bias: mx.array) -> mx.array:
-    """As layers.GroupNorm, in float32."""
-    B, C = x.shape[0], x.shape[-1]
-    rows = x.reshape(B, -1, C)
-    mean = _group_mean(_mean(rows), groups)
-    centred = rows - mean[:, None]
-    scale = weight * mx.rsqrt(_group_mean(_mean(mx.square(centred)), groups) + eps)
-    return (centred * scale[:, None] + bias).reshape(x.shape)
-
-
-def _mean(rows: mx.array) -> mx.array:
-    """(B, N, C) -> (B, C). In two steps: one long float32 sum would lose the fifth digit."""
-    B, N, C = rows.shape
-    step = next((n for n in (512, 256, 128, 64, 32) if N % n == 0), N)
-    return rows.reshape(B, N // step, step, C).sum(axis=2).sum(axis=1) * (1.0 / N)
-
-
-def _group_mean(channels: mx.array, groups: int) -> mx.array:
-    """(B, C) -> (B, C), each channel the mean of its group."""
-    B, C = channels.shape
-    mean = channels.reshape(B, groups, -1).mean(axis=-1, keepdims=True)
-    return mx.broadcast_to(mean, (B, groups, C // groups)).reshape(B, C)
-
-
-def _tree(terms: Sequence[mx.array]) -> mx.array:
-    """Sum in a tree: MLX stops fusing at a depth of eleven."""
-    while len(terms) > 1:
-        terms = [sum(terms[i + 1 : i + 2], terms[i]) for i in range(0, len(terms), 2)]
-    return terms[0]
-
-
-@functools.cache
-def _silu() -> Callable[[mx.array], mx.array]:
-    p, q = TANH_NUMERATOR, TANH_DENOMINATOR
-
-    def ratio(x: mx.array) -> mx.array:
-        """tanh(x / 2)"""
-        y = mx.minimum(mx.maximum(x * 0.5, -TANH_RANGE), TANH_RANGE)
-        w = y * y
-        w2 = w * w
-        above = (p[0] + p[1] * w) + w2 * ((p[2] + p[3] * w) + w2 * (p[4] + p[5] * w))
-        below = (q[0] + q[1] * w) + w2 * (q[2] + q[3] * w)
-        return y * above / below
-
-    fused = mx.compile(ratio)
-    gate = mx.compile(lambda x, t: x * (0.5 * t + 0.5))
-    return lambda x: gate(x, fused(x))
-
-
-# --- the vocoder's activation -----------------------------------------------------------------------------------------
-
-Taps = tuple[float, ...]
-
-
-def activation(x: mx.array, up: Taps, down: Taps, frequency: mx.array, gain: mx.array) -> mx.array:
-    """As activation.polyphase, x (B, T, C) float32.
-
-    Everything is scaled by frequency / pi, so that the sine's period is one; both phases of the doubled rate are kept
-    apart, so that the filters are sums of shifted arrays. Pieces of T alternate between two streams.
-    """
+def activation(x: mx.array, up: mx.array, down: mx.array, frequency: mx.array, gain: mx.array) -> mx.array:
+    """As activation.polyphase: x (B, T, C), up, down (12,), frequency, gain (C,)."""
     B, T, C = x.shape
-    scale = frequency * (1.0 / math.pi)
-    rows = max(16, CHUNK_ELEMENTS // C)
-    # Copies of the channels' constants for every row, because a loop with a broadcast in it is not vectorised.
-    shape = (B, min(rows, T) + 4 * HALO, C)
-    tiles = [mx.contiguous(mx.broadcast_to(v, shape)) for v in (scale, gain * scale, 1.0 / scale)]
-    pieces = []
-    for number, start in enumerate(range(0, T, rows)):
-        stop = min(start + rows, T)
-        with mx.stream(_streams()[number % 2]):
-            to_scale, of_sine, back = (tile[:, : stop - start + n] for tile, n in zip(tiles, (12, 6, 0), strict=True))
-            even, odd = _upsampled(_piece(x, start, stop) * to_scale, up, of_sine)
-            even, odd = _replicated(even, odd, first=start == 0, last=stop == T)
-            pieces.append(_downsampled(even, odd, down, back))
-    return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces, axis=1)
+    y, results = _empty(B, T, C)
+    constants = [_values(a) for a in (up, down, frequency * (1 / math.pi), gain)]
+    rows = max(32, ACTIVATION_VALUES // C)
+    for row, result in zip(_values(x), results, strict=True):
+        _share(functools.partial(loops.activate, row, *constants, result, rows), T, rows)
+    return y
 
 
-def _piece(x: mx.array, start: int, stop: int) -> mx.array:
-    """Rows start - 6 .. stop + 6; what lies beyond the sound repeats its first or last row."""
-    T = x.shape[1]
-    before, after = max(2 * HALO - start, 0), max(stop + 2 * HALO - T, 0)
-    inner = x[:, max(start - 2 * HALO, 0) : min(stop + 2 * HALO, T)]
-    if not before and not after:
-        return inner
-    first, last = (mx.repeat(x[:, i : i + 1], n, axis=1) for i, n in ((0, before), (T - 1, after)))
-    return mx.concatenate([first, inner, last], axis=1)
+def _view(x: mx.array) -> np.ndarray:
+    """The memory of an array, computed by now."""
+    mx.eval(x)
+    return np.array(x, copy=False)
 
 
-@functools.cache
-def _streams() -> tuple[mx.Stream, mx.Stream]:
-    return mx.default_stream(mx.cpu), mx.new_stream(mx.cpu)
+def _values(x: mx.array) -> np.ndarray:
+    """What is in an array, in order: a view of its memory where that is."""
+    return np.ascontiguousarray(_view(x))
 
 
-def _upsampled(piece: mx.array, up: Taps, gain: mx.array) -> tuple[mx.array, mx.array]:
-    """Rows t - 6 .. t + n + 6 of the sound -> both phases of s for rows t - 3 .. t + n + 3."""
-    to_even, to_odd = _upsample_filters(up)
-    count = piece.shape[1] - 2 * HALO
-    shifted = [piece[:, 2 * HALO - q : 2 * HALO - q + count] for q in range(7)]
-    snake = _snake()
-    return snake(to_even(*shifted[1:]), gain), snake(to_odd(*shifted[:6]), gain)
+def _empty(*shape: int) -> tuple[mx.array, np.ndarray]:
+    """An array and a view of its memory, to be filled before the array is used."""
+    y = mx.zeros(shape)
+    return y, _view(y)
 
 
-def _replicated(even: mx.array, odd: mx.array, *, first: bool, last: bool) -> tuple[mx.array, mx.array]:
-    """At the ends of the sound, s is repeated: its first value is of the even phase, its last of the odd one."""
-    if first:
-        edge = mx.repeat(even[:, HALO : HALO + 1], HALO, axis=1)
-        even, odd = (mx.concatenate([edge, phase[:, HALO:]], axis=1) for phase in (even, odd))
-    if last:
-        edge = mx.repeat(odd[:, -HALO - 1 : -HALO], HALO, axis=1)
-        even, odd = (mx.concatenate([phase[:, :-HALO], edge], axis=1) for phase in (even, odd))
-    return even, odd
+def _share(compute: Callable[[int, int], None], count: int, grain: int) -> None:
+    """Call `compute(first, last)` for parts of `count`, each a multiple of `grain`, on all cores, this thread's too."""
+    threads, pool = _pool()
+    part = grain * max(1, -(-count // (grain * PARTS * threads)))
+    starts = iter(range(0, count, part))
 
+    def work() -> None:
+        for first in starts:
+            compute(first, min(first + part, count))
 
-def _downsampled(even: mx.array, odd: mx.array, down: Taps, back: mx.array) -> mx.array:
-    """Both phases of s for rows t - 3 .. t + n + 3 -> y for rows t .. t + n, scaled back."""
-    from_odd, from_even = _downsample_filters(down)
-    count = even.shape[1] - 2 * HALO
-    half = from_odd(*[odd[:, k : k + count] for k in range(6)])
-    return from_even(*[even[:, k + 1 : k + 1 + count] for k in range(6)], half, back)
+    helpers = [pool.submit(work) for _ in range(threads - 1) if part < count]
+    work()
+    for helper in helpers:
+        helper.result()
 
 
 @functools.cache
-def _upsample_filters(up: Taps) -> tuple[Callable[..., mx.array], Callable[..., mx.array]]:
-    """Sums over x[m + 2 - q] and x[m + 3 - q]. The taps are constants of the loop: arrays would be broadcast."""
-
-    def even(*shifted: mx.array) -> mx.array:
-        return _tree([2.0 * up[2 * q + 1] * shifted[q] for q in range(6)])
-
-    def odd(*shifted: mx.array) -> mx.array:
-        return _tree([2.0 * up[2 * q] * shifted[q] for q in range(6)])
-
-    return mx.compile(even), mx.compile(odd)
-
-
-@functools.cache
-def _downsample_filters(down: Taps) -> tuple[Callable[..., mx.array], Callable[..., mx.array]]:
-    """Of 2m + k - 5, even k fall on row m + k / 2 - 3 of the odd phase, odd k on m + (k - 5) / 2 of the even one."""
-
-    def from_odd(*shifted: mx.array) -> mx.array:
-        return _tree([down[2 * k] * shifted[k] for k in range(6)])
-
-    def from_even(*arrays: mx.array) -> mx.array:
-        *shifted, half, back = arrays
-        return (half + _tree([down[2 * k + 1] * shifted[k] for k in range(6)])) * back
-
-    return mx.compile(from_odd), mx.compile(from_even)
-
-
-@functools.cache
-def _snake() -> Callable[[mx.array, mx.array], mx.array]:
-    """(v, gain) -> v + gain sin(pi v)^2, no deeper than MLX fuses."""
-    a = SIN2_PI_TERMS
-
-    def snake(v: mx.array, gain: mx.array) -> mx.array:
-        rest = v - ((v + _ROUND) - _ROUND)  # signed distance to the nearest integer
-        w = rest * rest
-        w2 = w * w
-        polynomial = ((a[0] + a[1] * w) + w2 * (a[2] + a[3] * w)) + (w2 * w2) * (a[4] + a[5] * w)
-        return v + (gain * w) * polynomial
-
-    fused: Callable[[mx.array, mx.array], mx.array] = mx.compile(snake)
-    return fused
+def _pool() -> tuple[int, concurrent.futures.Executor]:
+    """One thread a core. Products are shared out here, so the BLAS must not use threads of its own."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threadpoolctl.threadpool_limits(1, user_api="blas")
+    return cores, concurrent.futures.ThreadPoolExecutor(cores, "batchsr-cpu")

@@ -2,6 +2,8 @@
 
 Parameters have the names and layouts of the bundles: Linear (out, in), Conv2d (out, kh, kw, in),
 Conv1d (out, k, in), ConvTranspose1d (out, k, in).
+
+Each layer is plain MLX, which can be differentiated, and on the CPU in evaluation mode the same by batchsr.model.cpu.
 """
 
 from __future__ import annotations
@@ -9,19 +11,12 @@ from __future__ import annotations
 import mlx.core as mx
 from mlx import nn
 
-from batchsr.model import cpu
 
-
-def on_cpu() -> bool:
-    """Whether arrays are computed on the CPU, where matrix products are cheap and everything else is not."""
-    return bool(mx.default_device().type == mx.DeviceType.cpu)
-
-
-def settle(x: mx.array) -> mx.array:
-    """x itself, computed by now on the CPU: a whole network at once would hold a gigabyte more than its parts."""
-    if on_cpu():
-        mx.eval(x)
-    return x
+def by_cpu(layer: nn.Module, x: mx.array) -> bool:
+    """Whether batchsr.model.cpu computes what a layer makes of x. (It is imported only then: it takes a second.)"""
+    return (
+        not layer.training and x.dtype == mx.float32 and bool(mx.default_device().type == mx.DeviceType.cpu)
+    )
 
 
 def _uniform(shape: tuple[int, ...], fan_in: int) -> mx.array:
@@ -32,28 +27,62 @@ def _uniform(shape: tuple[int, ...], fan_in: int) -> mx.array:
 class GroupNorm(nn.Module):
     """Normalise over space and the channels of a group together, as PyTorch does; x (B, ..., C) of any rank.
 
-    Statistics are computed in float32 whatever x is.
+    With `silu`, the result times its own sigmoid. Statistics are computed in float32 whatever x is.
     """
 
-    def __init__(self, channels: int, eps: float, groups: int = 32) -> None:
+    def __init__(self, channels: int, eps: float, groups: int = 32, *, silu: bool = False) -> None:
         super().__init__()
         self.groups = groups
         self.eps = eps
+        self.silu = silu
         self.weight = mx.ones((channels,))
         self.bias = mx.zeros((channels,))
 
     def __call__(self, x: mx.array) -> mx.array:
-        if on_cpu() and x.dtype == mx.float32:
-            return cpu.group_norm(x, self.groups, self.eps, self.weight, self.bias)
+        if by_cpu(self, x):
+            from batchsr.model import cpu
+
+            return cpu.group_norm(x, self.groups, self.eps, self.weight, self.bias, silu=self.silu)
         B, C = x.shape[0], x.shape[-1]
         # layer_norm over a transposed view: mean and var over split axes are many times slower on CUDA.
         grouped = x.reshape(B, -1, self.groups, C // self.groups).transpose(0, 2, 1, 3).reshape(B, self.groups, -1)
         normal = mx.fast.layer_norm(grouped, None, None, self.eps)
         normal = normal.reshape(B, self.groups, -1, C // self.groups).transpose(0, 2, 1, 3).reshape(x.shape)
-        return normal * self.weight + self.bias
+        y = normal * self.weight + self.bias
+        return nn.silu(y) if self.silu else y
 
 
-class Conv2d(nn.Module):
+class _Weighted(nn.Module):
+    """A layer with a weight (out, ..., in)."""
+
+    def lay_out(self) -> None:
+        """Order the weight in memory as the CPU wants it; shape and values stay."""
+        from batchsr.model import cpu
+
+        self.weight = cpu.lay_out(self.weight)
+        mx.eval(self.weight)
+
+
+class Linear(_Weighted):
+    """x (..., C) -> (..., out)."""
+
+    def __init__(self, channels: int, out: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = _uniform((out, channels), channels)
+        if bias:
+            self.bias = mx.zeros((out,))
+
+    def __call__(self, x: mx.array) -> mx.array:
+        bias = self.bias if "bias" in self else None
+        if by_cpu(self, x):
+            from batchsr.model import cpu
+
+            return cpu.linear(x, self.weight, bias)
+        y = x @ self.weight.T
+        return y if bias is None else y + bias
+
+
+class Conv2d(_Weighted):
     """x (B, H, W, C) -> (B, H', W', out). `padding` is symmetric; `kernel` is 1 or 3."""
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int = 1, padding: int = 0) -> None:
@@ -63,19 +92,17 @@ class Conv2d(nn.Module):
         self.weight = _uniform((out, kernel, kernel, channels), kernel * kernel * channels)
         self.bias = mx.zeros((out,))
 
-    def lay_out(self) -> None:
-        """Order the weight in memory as the CPU wants it; shape and values stay."""
-        self.weight = cpu.tap_major(self.weight)
-
     def __call__(self, x: mx.array) -> mx.array:
+        if by_cpu(self, x):
+            from batchsr.model import cpu
+
+            return cpu.conv2d(x, self.weight, self.bias, self.stride, self.padding)
         if self.weight.shape[1] == 1:
             return x @ self.weight[:, 0, 0].T + self.bias
-        if on_cpu() and (self.stride, self.padding) == (1, 1):
-            return cpu.conv2d(x, self.weight, self.bias)
         return mx.conv2d(x, self.weight, self.stride, self.padding) + self.bias
 
 
-class Conv1d(nn.Module):
+class Conv1d(_Weighted):
     """x (B, T, C) -> (B, T', out), zero-padded by `padding` on both sides."""
 
     def __init__(
@@ -88,21 +115,19 @@ class Conv1d(nn.Module):
         self.weight = _uniform((out, kernel, channels), kernel * channels)
         self.bias = mx.zeros((out,))
 
-    def lay_out(self) -> None:
-        """Order the weight in memory as the CPU wants it; shape and values stay."""
-        self.weight = cpu.tap_major(self.weight)
-
     def __call__(self, x: mx.array) -> mx.array:
-        if on_cpu() and self.stride == 1:
-            return cpu.conv1d(x, self.weight, self.bias, self.padding, self.dilation)
+        if by_cpu(self, x):
+            from batchsr.model import cpu
+
+            return cpu.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation)
         return mx.conv1d(x, self.weight, self.stride, self.padding, self.dilation) + self.bias
 
 
 class ConvTranspose1d(nn.Module):
     """Upsample x (B, T, C) -> (B, T * rate, out); the kernel is at least `rate`, the padding (kernel - rate) / 2.
 
-    One matrix product: output block m (rate samples) is made of the inputs m, m - 1, ..., whose taps are laid side
-    by side. It is the same on every backend and has no overlapping writes.
+    Output block m (rate samples) is made of the inputs m, m - 1, ..., whose taps are laid side by side: an ordinary
+    convolution to rate * out channels. It is the same on every backend and has no overlapping writes.
     """
 
     def __init__(self, channels: int, out: int, kernel: int, rate: int) -> None:
@@ -114,39 +139,53 @@ class ConvTranspose1d(nn.Module):
 
     def lay_out(self) -> None:
         """Order the weight once for all calls; it must not change afterwards."""
-        self._taps = mx.contiguous(self._ordered())
+        from batchsr.model import cpu
+
+        self._taps = cpu.lay_out(self._ordered())
+        mx.eval(self._taps)
 
     def _ordered(self) -> mx.array:
-        """The weight as one matrix (inputs * C, rate * out); taps past the kernel are zero."""
+        """The weight as that of a convolution, (rate * out, inputs, C); taps past the kernel are zero."""
         out, kernel, C = self.weight.shape
         inputs = -(-kernel // self.rate)
         taps = mx.pad(self.weight, [(0, 0), (0, inputs * self.rate - kernel), (0, 0)])
-        return taps.reshape(out, inputs, self.rate, C).transpose(1, 3, 2, 0).reshape(inputs * C, self.rate * out)
+        taps = taps.reshape(out, inputs, self.rate, C)[:, ::-1]
+        return taps.transpose(2, 0, 1, 3).reshape(self.rate * out, inputs, C)
 
     def __call__(self, x: mx.array) -> mx.array:
-        B, T, _ = x.shape
+        B, T, C = x.shape
         out, kernel, _ = self.weight.shape
-        rate = self.rate
-        inputs = -(-kernel // rate)
         taps = self._ordered() if self._taps is None else self._taps
+        inputs = taps.shape[1]
         blocks = T + inputs - 1
-        padded = mx.pad(x, [(0, 0), (inputs - 1, inputs - 1), (0, 0)])
-        side = mx.concatenate([padded[:, inputs - 1 - j : inputs - 1 - j + blocks] for j in range(inputs)], axis=-1)
-        y = (side @ taps).reshape(B, blocks * rate, out)
-        crop = (kernel - rate) // 2
-        return y[:, crop : crop + T * rate] + self.bias
+        if by_cpu(self, x):
+            from batchsr.model import cpu
+
+            y = cpu.conv1d(x, taps, None, padding=inputs - 1)
+        else:
+            padded = mx.pad(x, [(0, 0), (inputs - 1, inputs - 1), (0, 0)])
+            side = mx.concatenate([padded[:, j : j + blocks] for j in range(inputs)], axis=-1)
+            y = side @ taps.reshape(-1, inputs * C).T
+        crop = (kernel - self.rate) // 2
+        return y.reshape(B, blocks * self.rate, out)[:, crop : crop + T * self.rate] + self.bias
 
 
-class SiLU(nn.Module):
-    """x * sigmoid(x); a module because it stands in numbered lists of layers."""
+class Attention(nn.Module):
+    """softmax(q k^T / sqrt(D)) v for each head; q, k, v (B, L, heads * D)."""
 
-    def __call__(self, x: mx.array) -> mx.array:
-        return silu(x)
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
 
+    def __call__(self, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        if by_cpu(self, q):
+            from batchsr.model import cpu
 
-def silu(x: mx.array) -> mx.array:
-    """x * sigmoid(x)."""
-    return cpu.silu(x) if on_cpu() and x.dtype == mx.float32 else nn.silu(x)
+            return cpu.attention(q, k, v, self.heads)
+        B, L, C = q.shape
+        q, k, v = (a.reshape(B, L, self.heads, -1).transpose(0, 2, 1, 3) for a in (q, k, v))
+        h = mx.fast.scaled_dot_product_attention(q, k, v, scale=(C // self.heads) ** -0.5)
+        return h.transpose(0, 2, 1, 3).reshape(B, L, C)
 
 
 def upsample_nearest(x: mx.array) -> mx.array:

@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import mlx.core as mx
 import numpy as np
+from mlx import nn
 
 from batchsr.model.config import MelConfig
+from batchsr.model.layers import by_cpu
 
 FLOOR = 1e-5
 
 
-class LogMel:
-    """Callable (B, T) float32 -> (B, T / hop, n_mels) float32; differentiable. T must be a multiple of `hop`."""
+class LogMel(nn.Module):
+    """(B, T) float32 -> (B, T / hop, n_mels) float32; differentiable. T must be a multiple of `hop`."""
 
     def __init__(self, config: MelConfig) -> None:
+        super().__init__()
         self.config = config
         periodic_hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.n_fft) / config.n_fft)
         self._window = mx.array(periodic_hann.astype(np.float32))
-        self._bands = mx.array(mel_bands(config).T.astype(np.float32))
+        self._bands = mx.array(mel_bands(config).astype(np.float32))
 
     def __call__(self, samples: mx.array) -> mx.array:
         n_fft, hop = self.config.n_fft, self.config.hop
@@ -37,7 +40,14 @@ class LogMel:
         spectrum = mx.fft.rfft(frames * self._window, axis=-1)
         # 1e-20: the square root's derivative at zero, for training on silence; no trace of it is left above FLOOR.
         magnitude = mx.sqrt(mx.square(mx.real(spectrum)) + mx.square(mx.imag(spectrum)) + 1e-20)
-        return mx.log(mx.maximum(magnitude @ self._bands, FLOOR))
+        return mx.log(mx.maximum(self._in_bands(magnitude), FLOOR))
+
+    def _in_bands(self, magnitude: mx.array) -> mx.array:
+        if by_cpu(self, magnitude):
+            from batchsr.model import cpu
+
+            return cpu.linear(magnitude, self._bands, None)
+        return magnitude @ self._bands.T
 
 
 def mel_bands(config: MelConfig) -> np.ndarray:

@@ -7,7 +7,6 @@ from mlx import nn
 from mlx.utils import tree_flatten
 
 from batchsr.model.config import ModelConfig
-from batchsr.model.layers import Conv1d, Conv2d, ConvTranspose1d, on_cpu, settle
 from batchsr.model.mel import LogMel
 from batchsr.model.unet import Unet
 from batchsr.model.vae import Vae
@@ -22,7 +21,7 @@ class Networks(nn.Module):
         self.vae = Vae(config.vae)
         self.ldm = Unet(config.ldm)
         self.voc = Vocoder(config.vocoder, config.mel.n_mels)
-        self._log_mel = LogMel(config.mel)
+        self.mel = LogMel(config.mel)
         self._dtype = mx.float32
 
     @property
@@ -35,17 +34,17 @@ class Networks(nn.Module):
         self.set_dtype(dtype)
         self._dtype = dtype
 
-    def lay_out(self) -> None:
-        """Order the convolutions' weights in memory as the CPU wants them; they must not change afterwards."""
-        if on_cpu():
-            for _, layer in self.named_modules():
-                if isinstance(layer, Conv1d | Conv2d | ConvTranspose1d):
+    def ready(self) -> None:
+        """Evaluation mode, the weights ordered in memory as the CPU wants them; they must not change afterwards."""
+        self.eval()
+        if mx.default_device().type == mx.DeviceType.cpu:
+            for layer in self.modules():
+                if hasattr(layer, "lay_out"):
                     layer.lay_out()
-                    mx.eval(layer.weight)
 
     def log_mel(self, norm: mx.array) -> mx.array:
         """Normalised samples (B, T) float32 -> log-mel (B, T / hop, M) float32."""
-        return self._log_mel(norm)
+        return self.mel(norm)
 
     def __call__(self, norm: mx.array, noise: mx.array, t: mx.array, weights: mx.array) -> mx.array:
         """One step of restoration.
@@ -54,10 +53,10 @@ class Networks(nn.Module):
         weights (2, B): sqrt(a[t]) and sqrt(1 - a[t]). Returns (B, T) float32 in (-1, 1).
         """
         cond = self.vae.encode(self.log_mel(norm).astype(self.dtype))
-        v = settle(self.ldm(noise.astype(self.dtype), cond, t))
+        v = self.ldm(noise.astype(self.dtype), cond, t)
         signal, rest = weights[:, :, None, None, None]
         z = (signal * noise - rest * v).astype(self.dtype)
-        mel = settle(self.vae.decode(z))
+        mel = self.vae.decode(z)
         return self.voc(mel, norm.astype(self.dtype)).astype(mx.float32)
 
 

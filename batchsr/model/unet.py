@@ -12,7 +12,7 @@ import mlx.core as mx
 from mlx import nn
 
 from batchsr.model.config import UnetConfig
-from batchsr.model.layers import Conv2d, GroupNorm, SiLU, upsample_nearest
+from batchsr.model.layers import Attention, Conv2d, GroupNorm, Linear, upsample_nearest
 
 MAX_PERIOD = 10_000
 
@@ -20,9 +20,9 @@ MAX_PERIOD = 10_000
 class ResBlock(nn.Module):
     def __init__(self, channels: int, embedding: int, out: int) -> None:
         super().__init__()
-        self.in_layers = [GroupNorm(channels, 1e-5), SiLU(), Conv2d(channels, out, 3, padding=1)]
-        self.emb_layers = [SiLU(), nn.Linear(embedding, out)]
-        self.out_layers = [GroupNorm(out, 1e-5), SiLU(), nn.Identity(), Conv2d(out, out, 3, padding=1)]
+        self.in_layers = [GroupNorm(channels, 1e-5, silu=True), nn.Identity(), Conv2d(channels, out, 3, padding=1)]
+        self.emb_layers = [nn.SiLU(), Linear(embedding, out)]
+        self.out_layers = [GroupNorm(out, 1e-5, silu=True), nn.Identity(), nn.Identity(), Conv2d(out, out, 3, padding=1)]
         if channels != out:
             self.skip_connection = Conv2d(channels, out, 1)
 
@@ -35,19 +35,14 @@ class ResBlock(nn.Module):
 class SelfAttention(nn.Module):
     def __init__(self, channels: int, head_channels: int) -> None:
         super().__init__()
-        self.heads = channels // head_channels
-        self.to_q = nn.Linear(channels, channels, bias=False)
-        self.to_k = nn.Linear(channels, channels, bias=False)
-        self.to_v = nn.Linear(channels, channels, bias=False)
-        self.to_out = [nn.Linear(channels, channels)]
+        self.to_q = Linear(channels, channels, bias=False)
+        self.to_k = Linear(channels, channels, bias=False)
+        self.to_v = Linear(channels, channels, bias=False)
+        self.to_out = [Linear(channels, channels)]
+        self.attend = Attention(channels // head_channels)
 
     def __call__(self, x: mx.array) -> mx.array:
-        B, L, C = x.shape
-        q, k, v = (
-            layer(x).reshape(B, L, self.heads, -1).transpose(0, 2, 1, 3) for layer in (self.to_q, self.to_k, self.to_v)
-        )
-        h = mx.fast.scaled_dot_product_attention(q, k, v, scale=(C // self.heads) ** -0.5)
-        return self.to_out[0](h.transpose(0, 2, 1, 3).reshape(B, L, C))
+        return self.to_out[0](self.attend(self.to_q(x), self.to_k(x), self.to_v(x)))
 
 
 class GEGLU(nn.Module):
@@ -55,7 +50,7 @@ class GEGLU(nn.Module):
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(channels, 2 * out)
+        self.proj = Linear(channels, 2 * out)
 
     def __call__(self, x: mx.array) -> mx.array:
         value, gate = mx.split(self.proj(x), 2, axis=-1)
@@ -65,7 +60,7 @@ class GEGLU(nn.Module):
 class FeedForward(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.net = [GEGLU(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels)]
+        self.net = [GEGLU(channels, 4 * channels), nn.Identity(), Linear(4 * channels, channels)]
 
     def __call__(self, x: mx.array) -> mx.array:
         return _chain(self.net, x)
@@ -130,7 +125,7 @@ class Unet(nn.Module):
         embedding = 4 * base
         last = len(config.channel_mult) - 1
         self.frequencies = base // 2
-        self.time_embed = [nn.Linear(base, embedding), SiLU(), nn.Linear(embedding, embedding)]
+        self.time_embed = [Linear(base, embedding), nn.SiLU(), Linear(embedding, embedding)]
 
         self.input_blocks: list[list[nn.Module]] = [[Conv2d(config.in_channels, base, 3, padding=1)]]
         channels, skips = base, [base]
@@ -166,7 +161,11 @@ class Unet(nn.Module):
                     block.append(Upsample(channels))
                 self.output_blocks.append(block)
 
-        self.out = [GroupNorm(channels, 1e-5), SiLU(), Conv2d(channels, config.out_channels, 3, padding=1)]
+        self.out = [
+            GroupNorm(channels, 1e-5, silu=True),
+            nn.Identity(),
+            Conv2d(channels, config.out_channels, 3, padding=1),
+        ]
 
     def __call__(self, noise: mx.array, cond: mx.array, t: mx.array) -> mx.array:
         emb = _chain(self.time_embed, self._timestep_embedding(t).astype(noise.dtype))

@@ -9,7 +9,7 @@ import mlx.core as mx
 from mlx import nn
 
 from batchsr.model.config import VaeConfig
-from batchsr.model.layers import Conv2d, GroupNorm, settle, silu, upsample_nearest
+from batchsr.model.layers import Attention, Conv2d, GroupNorm, upsample_nearest
 
 EPS = 1e-6
 
@@ -17,16 +17,16 @@ EPS = 1e-6
 class ResnetBlock(nn.Module):
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
-        self.norm1 = GroupNorm(channels, EPS)
+        self.norm1 = GroupNorm(channels, EPS, silu=True)
         self.conv1 = Conv2d(channels, out, 3, padding=1)
-        self.norm2 = GroupNorm(out, EPS)
+        self.norm2 = GroupNorm(out, EPS, silu=True)
         self.conv2 = Conv2d(out, out, 3, padding=1)
         if channels != out:
             self.nin_shortcut = Conv2d(channels, out, 1)
 
     def __call__(self, x: mx.array) -> mx.array:
-        h = self.conv1(silu(self.norm1(x)))
-        h = self.conv2(silu(self.norm2(h)))
+        h = self.conv1(self.norm1(x))
+        h = self.conv2(self.norm2(h))
         return (self.nin_shortcut(x) if "nin_shortcut" in self else x) + h
 
 
@@ -40,13 +40,13 @@ class AttnBlock(nn.Module):
         self.k = Conv2d(channels, channels, 1)
         self.v = Conv2d(channels, channels, 1)
         self.proj_out = Conv2d(channels, channels, 1)
+        self.attend = Attention(heads=1)
 
     def __call__(self, x: mx.array) -> mx.array:
         B, H, W, C = x.shape
-        h = self.norm(x).reshape(B, 1, H * W, C)
-        q, k, v = (layer(h) for layer in (self.q, self.k, self.v))
-        h = mx.fast.scaled_dot_product_attention(q, k, v, scale=C**-0.5)
-        return x + self.proj_out(h.reshape(B, H, W, C))
+        h = self.norm(x)
+        q, k, v = (layer(h).reshape(B, H * W, C) for layer in (self.q, self.k, self.v))
+        return x + self.proj_out(self.attend(q, k, v).reshape(B, H, W, C))
 
 
 class Mid(nn.Module):
@@ -89,7 +89,7 @@ class Level(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         for block in self.block:
-            x = settle(block(x))
+            x = block(x)
         if "downsample" in self:
             x = self.downsample(x)
         if "upsample" in self:
@@ -111,14 +111,14 @@ class Encoder(nn.Module):
             self.down.append(level)
             channels = width
         self.mid = Mid(channels)
-        self.norm_out = GroupNorm(channels, EPS)
+        self.norm_out = GroupNorm(channels, EPS, silu=True)
         self.conv_out = Conv2d(channels, 2 * config.z_channels, 3, padding=1)
 
     def __call__(self, x: mx.array) -> mx.array:
         x = self.conv_in(x)
         for level in self.down:
             x = level(x)
-        return self.conv_out(silu(self.norm_out(self.mid(x))))
+        return self.conv_out(self.norm_out(self.mid(x)))
 
 
 class Decoder(nn.Module):
@@ -136,14 +136,14 @@ class Decoder(nn.Module):
             levels.append(level)
             channels = width
         self.up = levels[::-1]  # `up.0` is the finest and runs last
-        self.norm_out = GroupNorm(channels, EPS)
+        self.norm_out = GroupNorm(channels, EPS, silu=True)
         self.conv_out = Conv2d(channels, config.out_ch, 3, padding=1)
 
     def __call__(self, z: mx.array) -> mx.array:
         x = self.mid(self.conv_in(z))
         for level in reversed(self.up):
             x = level(x)
-        return self.conv_out(silu(self.norm_out(x)))
+        return self.conv_out(self.norm_out(x))
 
 
 class Vae(nn.Module):

@@ -12,7 +12,7 @@ from mlx import nn
 
 from batchsr.model.activation import Activation
 from batchsr.model.config import VocoderConfig
-from batchsr.model.layers import Conv1d, ConvTranspose1d, settle
+from batchsr.model.layers import Conv1d, ConvTranspose1d
 
 LEAK = 0.1
 
@@ -82,5 +82,5 @@ class Vocoder(nn.Module):
         for level, (up,) in enumerate(self.ups):
             x = up(x) + pyramid.pop()
             blocks = self.resblocks[level * a_level : (level + 1) * a_level]
-            x = settle(sum(settle(block(x)) for block in blocks) * (1.0 / a_level))
+            x = sum(block(x) for block in blocks) * (1.0 / a_level)
         return mx.tanh(self.conv_post(self.activation_post(x)))[..., 0]
