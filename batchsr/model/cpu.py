@@ -28,7 +28,7 @@ ACTIVATION_VALUES = 1 << 12
 """The same where five arrays are in use at once."""
 MIN_ROWS = 512
 """Of a tile of a convolution: fewer would not pay for the preparation of the weights that each product makes."""
-MIN_COLUMNS = 48
+MIN_COLUMNS = int(os.environ.get('MC','48'))
 """Of a matrix product."""
 PARTS = 4
 """Of a result, for each core: a core that is busy elsewhere takes fewer."""
@@ -38,10 +38,9 @@ def conv2d(x: mx.array, weight: mx.array, bias: mx.array, stride: int, padding: 
     """x (B, H, W, C), weight (out, kh, kw, C), bias (out,) -> (B, H', W', out)."""
     B, H, W, C = x.shape
     out, kh, kw, _ = weight.shape
-    height, width = (H + 2 * padding - kh) // stride + 1, (W + 2 * padding - kw) // stride + 1
-    how = ((H, W), (kh, kw), (stride, stride), (padding, padding), width)
-    y = _convolved(x.reshape(B, H * W, C), _matrix(weight), bias, (height * width, out), *how)
-    return y.reshape(B, height, width, out)
+    shape = ((H + 2 * padding - kh) // stride + 1, (W + 2 * padding - kw) // stride + 1, out)
+    y = _convolved(x.reshape(B, H * W, C), weight, bias, (H, W), shape, (stride, stride), (padding, padding))
+    return y.reshape(B, *shape)
 
 
 def conv1d(
@@ -53,20 +52,12 @@ def conv1d(
     """
     if padding % dilation:
         x, padding = mx.pad(x, [(0, 0), (padding, padding), (0, 0)]), 0
-    _, T, C = x.shape
+    _, T, _ = x.shape
     out, kernel, _ = weight.shape
     length = (T + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-    matrix = _matrix(weight)
-    lines = MIN_COLUMNS // out
-    if lines > 1 and kernel > 1 and stride == 1:
-        # Few channels make narrow products, which are slow: so several lines come of one, whose weights are those of
-        # the first line, then the same a line further down, and so on.
-        wide = np.zeros((lines + kernel - 1, C, lines, out), np.float32)
-        for line in range(lines):
-            wide[line : line + kernel, :, line] = matrix.reshape(kernel, C, out)
-        matrix, kernel, stride = wide.reshape(-1, lines * out), kernel + lines - 1, lines
-    how = ((-(-T // dilation), dilation), (kernel, 1), (stride, 1), (padding // dilation, 0), dilation)
-    return _convolved(x, matrix, bias, (length, out), *how)
+    plane, shape = (-(-T // dilation), dilation), (-(-length // dilation), dilation, out)
+    y = _convolved(x, weight[:, :, None], bias, plane, shape, (stride, 1), (padding // dilation, 0))
+    return y[:, :length]
 
 
 def linear(x: mx.array, weight: mx.array, bias: mx.array | None) -> mx.array:
@@ -75,32 +66,35 @@ def linear(x: mx.array, weight: mx.array, bias: mx.array | None) -> mx.array:
     return conv1d(rows, weight[:, None], bias).reshape(*x.shape[:-1], -1)
 
 
-def _matrix(weight: mx.array) -> np.ndarray:
-    """(out, ..., C) -> (... * C, out): no copy of a weight that was laid out."""
-    return np.ascontiguousarray(np.moveaxis(_view(weight), 0, -1)).reshape(-1, weight.shape[0])
-
-
 def _convolved(
     x: mx.array,
-    matrix: np.ndarray,
+    weight: mx.array,
     bias: mx.array | None,
-    shape: tuple[int, int],
     plane: tuple[int, int],
-    kernel: tuple[int, int],
+    shape: tuple[int, int, int],
     stride: tuple[int, int],
     padding: tuple[int, int],
-    width: int,
 ) -> mx.array:
-    """loops.convolve over each row of x (B, N, C) -> (B, *shape)."""
-    length, out = shape
-    y, results = _empty(len(x), length, out)
+    """loops.convolve over each row of x (B, N, C), to the shape (H', W', out) -> (B, H' * W', out)."""
+    height, width, out = shape
+    _, kh, kw, C = weight.shape
+    matrix = np.ascontiguousarray(np.moveaxis(_view(weight), 0, -1)).reshape(-1, out)  # no copy if it was laid out
     offset = np.zeros(out, np.float32) if bias is None else _values(bias)
-    lines = matrix.shape[1] // out
-    positions = -(-length // (width * lines)) * width
+    lines = min(height, MIN_COLUMNS // out)
+    if lines > 1 and kh > 1 and stride == (1, 1):
+        # Few channels make narrow products, which are slow: so several lines come of one, whose weights are those of
+        # the first line, then the same a line further down, and so on.
+        wide = np.zeros((kh + lines - 1, kw * C, lines, out), np.float32)
+        for line in range(lines):
+            wide[line : line + kh, :, line] = matrix.reshape(kh, kw * C, out)
+        matrix, offset, kh, stride = wide.reshape(-1, lines * out), np.tile(offset, lines), kh + lines - 1, (lines, 1)
+    else:
+        lines = 1
+    y, results = _empty(len(x), height * width, out)
     rows = max(MIN_ROWS, TILE_VALUES // len(matrix))
     for row, result in zip(_values(x), results, strict=True):
-        given = (row, matrix, offset, result, plane, kernel, stride, padding, width, rows)
-        _share(functools.partial(loops.convolve, *given), positions, rows)
+        given = (row, matrix, offset, result, plane, (kh, kw), stride, padding, width, rows)
+        _share(functools.partial(loops.convolve, *given), -(-height // lines) * width, rows)
     return y
 
 

@@ -47,12 +47,14 @@ def convolve(
 ) -> None:
     """Convolve a plane (H, W), whose points are the rows of x (N, C) and zero behind N, to rows of y (M, out).
 
-    weight (kh * kw * C, lines * out): a step of the kernel yields `lines` lines of the result at once. Of all its
-    positions, `width` a line, `first` to `last` are done: `rows` at a time become one matrix of what they see, which
+    weight (kh * kw * C, lines * out), bias (lines * out,): a step of the kernel yields `lines` lines of the result at
+    once. Of all its positions, `width` a line, `first` to `last` are done: `rows` at a time become one matrix of what they see, which
     stays in the cache for the one product.
     """
     out = y.shape[1]
     lines = weight.shape[1] // out
+    joined = width == 1 or lines == 1  # then what a step yields lies together in y
+    results = y.reshape(y.size)
     pointwise = kernel == (1, 1) and stride == (1, 1)
     count = min(rows, last - first)
     seen = np.empty((0 if pointwise else count, weight.shape[0]), np.float32)
@@ -65,15 +67,17 @@ def convolve(
         else:
             _gather(x, seen[:n], plane, kernel, stride, padding, width, begin)
             np.dot(seen[:n], weight, product)
-        line, column = begin // width, begin % width
         for i in range(n):
-            for j in range(lines):
-                at = (line * lines + j) * width + column
-                if at < len(y):
-                    _add(y[at], product[i, j * out : (j + 1) * out], bias)
-            column += 1
-            if column == width:
-                line, column = line + 1, 0
+            if joined:
+                start = (begin + i) * lines * out
+                to = results[start : start + lines * out]
+                _add(to, product[i, : len(to)], bias[: len(to)])
+            else:
+                line, column = (begin + i) // width, (begin + i) % width
+                for j in range(lines):
+                    at = (line * lines + j) * width + column
+                    if at < len(y):
+                        _add(y[at], product[i, j * out : (j + 1) * out], bias[:out])
 
 
 @_compiled
