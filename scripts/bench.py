@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     chosen = backend.prepare(args.dtype, args.device)
     print(f"machine   {machine()}")
     print(f"software  Python {platform.python_version()}, numpy {np.__version__}, MLX {chosen.mlx_version}")
-    print(f"backend   {chosen.device}, {chosen.dtype}, BLAS: {chosen.blas or 'none needed'}")
+    print(f"backend   {chosen.label}, {chosen.dtype}")
     with backend.loading():
         networks, config = load(args, chosen)
     for batch in args.batch:

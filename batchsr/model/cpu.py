@@ -28,8 +28,8 @@ ACTIVATION_VALUES = 1 << 12
 """The same where five arrays are in use at once."""
 MIN_ROWS = 512
 """Of a tile of a convolution: fewer would not pay for the preparation of the weights that each product makes."""
-MIN_COLUMNS = int(os.environ.get('MC','48'))
-"""Of a matrix product."""
+MIN_COLUMNS = 48
+"""Of a matrix product, roughly: with fewer it would be slow."""
 PARTS = 4
 """Of a result, for each core: a core that is busy elsewhere takes fewer."""
 
@@ -80,7 +80,7 @@ def _convolved(
     _, kh, kw, C = weight.shape
     matrix = np.ascontiguousarray(np.moveaxis(_view(weight), 0, -1)).reshape(-1, out)  # no copy if it was laid out
     offset = np.zeros(out, np.float32) if bias is None else _values(bias)
-    lines = min(height, MIN_COLUMNS // out)
+    lines = min(height, MIN_COLUMNS // out, 2 * kh)
     if lines > 1 and kh > 1 and stride == (1, 1):
         # Few channels make narrow products, which are slow: so several lines come of one, whose weights are those of
         # the first line, then the same a line further down, and so on.

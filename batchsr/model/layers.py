@@ -14,9 +14,7 @@ from mlx import nn
 
 def by_cpu(layer: nn.Module, x: mx.array) -> bool:
     """Whether batchsr.model.cpu computes what a layer makes of x. (It is imported only then: it takes a second.)"""
-    return (
-        not layer.training and x.dtype == mx.float32 and bool(mx.default_device().type == mx.DeviceType.cpu)
-    )
+    return not layer.training and x.dtype == mx.float32 and bool(mx.default_device().type == mx.DeviceType.cpu)
 
 
 def _uniform(shape: tuple[int, ...], fan_in: int) -> mx.array:
@@ -54,6 +52,8 @@ class GroupNorm(nn.Module):
 
 class _Weighted(nn.Module):
     """A layer with a weight (out, ..., in)."""
+
+    weight: mx.array
 
     def lay_out(self) -> None:
         """Order the weight in memory as the CPU wants it; shape and values stay."""

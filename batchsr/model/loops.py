@@ -16,11 +16,12 @@ import numpy as np
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Fused multiply-adds are allowed, nothing else that would change a result."""
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     try:
-        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+        compiled: Callable[..., Any] = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder for the cache can be written
-        return numba.njit(**options)(function)  # type: ignore[no-any-return]
+        compiled = numba.njit(**options)(function)
+    return compiled
 
 
 _ROUND = np.float32(12582912.0)
@@ -48,8 +49,8 @@ def convolve(
     """Convolve a plane (H, W), whose points are the rows of x (N, C) and zero behind N, to rows of y (M, out).
 
     weight (kh * kw * C, lines * out), bias (lines * out,): a step of the kernel yields `lines` lines of the result at
-    once. Of all its positions, `width` a line, `first` to `last` are done: `rows` at a time become one matrix of what they see, which
-    stays in the cache for the one product.
+    once. Of all its positions, `width` a line, `first` to `last` are done: `rows` at a time become one matrix of what
+    they see, which stays in the cache for the one product.
     """
     out = y.shape[1]
     lines = weight.shape[1] // out
@@ -136,7 +137,7 @@ def _copy(to: np.ndarray, source: np.ndarray) -> None:
 
 
 @_compiled
-def _exp(x: float) -> float:
+def _exp(x: Any) -> Any:
     """e^x in float32, to 2e-7; between e^-87 and e^88."""
     x = min(max(x, np.float32(-87.0)), np.float32(88.0))
     power = (x * np.float32(1.4426950408889634) + _ROUND) - _ROUND
@@ -228,7 +229,7 @@ _SIN2_PI = np.array(
 
 
 @_compiled
-def snake(u: float, frequency: float, gain: float) -> float:
+def snake(u: Any, frequency: Any, gain: Any) -> Any:
     """u + gain sin(pi frequency u)^2."""
     turns = u * frequency
     r = turns - ((turns + _ROUND) - _ROUND)

@@ -22,7 +22,12 @@ class ResBlock(nn.Module):
         super().__init__()
         self.in_layers = [GroupNorm(channels, 1e-5, silu=True), nn.Identity(), Conv2d(channels, out, 3, padding=1)]
         self.emb_layers = [nn.SiLU(), Linear(embedding, out)]
-        self.out_layers = [GroupNorm(out, 1e-5, silu=True), nn.Identity(), nn.Identity(), Conv2d(out, out, 3, padding=1)]
+        self.out_layers = [
+            GroupNorm(out, 1e-5, silu=True),
+            nn.Identity(),
+            nn.Identity(),
+            Conv2d(out, out, 3, padding=1),
+        ]
         if channels != out:
             self.skip_connection = Conv2d(channels, out, 1)
 

@@ -44,5 +44,5 @@ def test_make_bundle_refuses_a_window_that_does_not_divide(tmp_path: Path) -> No
 def test_bench_prints_every_stage(tmp_path: Path) -> None:
     done = run("bench.py", "--size", "tiny", "--runs", 1)
     assert done.returncode == 0, done.stderr
-    for word in ("machine", "BLAS", "encode", "unet", "decode", "vocoder", "window", "peak"):
+    for word in ("machine", "backend", "encode", "unet", "decode", "vocoder", "window", "peak"):
         assert word in done.stdout
