@@ -68,17 +68,20 @@ def convolve(
         else:
             _gather(x, seen[:n], plane, kernel, stride, padding, width, begin)
             np.dot(seen[:n], weight, product)
+        sums = product.reshape(product.size)
+        line, column = begin // width, begin % width
         for i in range(n):
+            start = i * lines * out
             if joined:
-                start = (begin + i) * lines * out
-                to = results[start : start + lines * out]
-                _add(to, product[i, : len(to)], bias[: len(to)])
+                to = (begin + i) * lines * out
+                _add(results, to, sums, start, bias, min(lines * out, len(results) - to))
             else:
-                line, column = (begin + i) // width, (begin + i) % width
-                for j in range(lines):
-                    at = (line * lines + j) * width + column
-                    if at < len(y):
-                        _add(y[at], product[i, j * out : (j + 1) * out], bias[:out])
+                for at in range(line * lines, min((line + 1) * lines, -(-(len(y) - column) // width))):
+                    _add(results, (at * width + column) * out, sums, start, bias, out)
+                    start += out
+            column += 1
+            if column == width:
+                line, column = line + 1, 0
 
 
 @_compiled
@@ -101,36 +104,40 @@ def _gather(
         start = i * kh * kw * C
         whole = top >= 0 and left >= 0 and left + kw <= W and (top + kh - 1) * W + left + kw <= N
         if whole and kw == W:
-            _copy(to[start : start + kh * kw * C], values[top * W * C : (top + kh) * W * C])
+            _copy(to, start, values, top * W * C, kh * kw * C)
         elif whole:
             for dy in range(kh):
-                source = ((top + dy) * W + left) * C
-                _copy(to[start : start + kw * C], values[source : source + kw * C])
-                start += kw * C
+                _copy(to, start + dy * kw * C, values, ((top + dy) * W + left) * C, kw * C)
         else:
             for dy in range(kh):
                 for dx in range(kw):
                     point = (top + dy) * W + left + dx
-                    if top + dy < 0 or top + dy >= H or left + dx < 0 or left + dx >= W or point >= N:
+                    outside = top + dy < 0 or top + dy >= H or left + dx < 0 or left + dx >= W or point >= N
+                    if outside:
                         to[start : start + C] = 0
                     else:
-                        _copy(to[start : start + C], values[point * C : (point + 1) * C])
+                        _copy(to, start, values, point * C, C)
                     start += C
         column += 1
         if column == width:
             line, column = line + 1, 0
 
 
-@_compiled
-def _add(to: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
-    for i in range(len(to)):
-        to[i] = a[i] + b[i]
+# Unsigned, because an index that cannot be negative is not looked at; slices would cost more than what is copied.
 
 
 @_compiled
-def _copy(to: np.ndarray, source: np.ndarray) -> None:
-    for i in range(len(to)):
-        to[i] = source[i]
+def _copy(to: np.ndarray, start: int, source: np.ndarray, at: int, count: int) -> None:
+    first, begin = np.uintp(start), np.uintp(at)
+    for i in range(np.uintp(count)):
+        to[first + i] = source[begin + i]
+
+
+@_compiled
+def _add(to: np.ndarray, start: int, source: np.ndarray, at: int, bias: np.ndarray, count: int) -> None:
+    first, begin = np.uintp(start), np.uintp(at)
+    for i in range(np.uintp(count)):
+        to[first + i] = source[begin + i] + bias[i]
 
 
 # --- normalisation and attention --------------------------------------------------------------------------------------
@@ -264,8 +271,8 @@ def activate(
     values, results = x.reshape(T * C), y.reshape(T * C)
     f, g = np.empty((rows + 6) * C, np.float32), np.empty((rows + 6) * C, np.float32)
     for t in range(rows + 6):
-        _copy(f[t * C : (t + 1) * C], frequency)
-        _copy(g[t * C : (t + 1) * C], gain)
+        _copy(f, t * C, frequency, 0, C)
+        _copy(g, t * C, gain, 0, C)
     padded = np.empty((rows + 12) * C, np.float32)
     even, odd = np.empty(len(f), np.float32), np.empty(len(f), np.float32)
     for begin in range(first, last, rows):
@@ -273,19 +280,16 @@ def activate(
         source = values[max(begin - 6, 0) * C : min(end + 6, T) * C]
         if begin < 6 or end + 6 > T:  # beyond the sound, its first or last row is repeated
             for t in range(end - begin + 12):
-                at = min(max(begin - 6 + t, 0), T - 1)
-                _copy(padded[t * C : (t + 1) * C], values[at * C : (at + 1) * C])
+                _copy(padded, t * C, values, min(max(begin - 6 + t, 0), T - 1) * C, C)
             source = padded[: (end - begin + 12) * C]
         _upsample(source, C, up, f, g, even, odd, (end - begin + 6) * C)
         # So is s: its first value is of the even phase, its last of the odd one.
         for t in range(begin - 3, min(0, end + 3)):
-            here, edge = (t - begin + 3) * C, (3 - begin) * C
-            _copy(even[here : here + C], even[edge : edge + C])
-            _copy(odd[here : here + C], even[edge : edge + C])
+            for phase in (even, odd):
+                _copy(phase, (t - begin + 3) * C, even, (3 - begin) * C, C)
         for t in range(max(T, begin - 3), end + 3):
-            here, edge = (t - begin + 3) * C, (T + 2 - begin) * C
-            _copy(even[here : here + C], odd[edge : edge + C])
-            _copy(odd[here : here + C], odd[edge : edge + C])
+            for phase in (even, odd):
+                _copy(phase, (t - begin + 3) * C, odd, (T + 2 - begin) * C, C)
         _downsample(even, odd, C, down, results[begin * C : end * C])
 
 
