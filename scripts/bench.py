@@ -106,7 +106,7 @@ def stages(networks: Any, config: Any, batch: int) -> dict[str, Callable[[], Non
         "encode": lambda: networks.vae.encode(mel),
         "unet": lambda: networks.ldm(z, z, t),
         "decode": lambda: networks.vae.decode(z),
-        "vocoder": lambda: networks.voc(mel, sound.astype(networks.dtype)),
+        "vocoder": lambda: networks.voc(mel, sound),
         "window": lambda: networks(sound, noise, t, weights),
     }
     mx.eval(sound, mel, z, noise, t, weights)

@@ -32,8 +32,12 @@ CPU_ENGINE = "numba"
 _OPENBLAS_CORE = "OPENBLAS_CORETYPE"
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 GPU_BATCH = {"metal": 1, "cuda": 8}
-GPU_DTYPES = {"metal": "float32", "cuda": "float32"}
-"""float16 works and is 1.6 times as fast on an H100, but only weights that were tried should be trusted with it."""
+GPU_DTYPES = {"metal": "float32", "cuda": "float16"}
+"""What half precision costs is measured in tests/model/test_half.py; nobody has tried it on Metal."""
+MLX_SETTINGS = {"MLX_ENABLE_TF32": "0", "MLX_USE_CUDA_GRAPHS": "0"}
+"""Unless the environment says otherwise. TF32 rounds what float32 multiplies to 10 bits, as float16 does, and is heard
+where a sound has nothing (see Vocoder.keep_precise). Graphs of a pass that is never the same twice cost more than they
+spare, and MLX gives up when it has made too many."""
 METAL_CACHE_BYTES = 4 << 30
 """Freed memory that MLX may keep for its next allocation."""
 
@@ -106,6 +110,8 @@ def doctor() -> dict[str, Any]:
 
 
 def _import_mlx() -> None:
+    for name, value in MLX_SETTINGS.items():
+        os.environ.setdefault(name, value)
     try:
         import mlx.core  # noqa: F401
     except ImportError as e:

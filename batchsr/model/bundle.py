@@ -24,7 +24,7 @@ from typing import BinaryIO
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_unflatten
+from mlx.utils import tree_flatten, tree_unflatten
 
 from batchsr.errors import BundleError
 from batchsr.model.config import ModelConfig, QuantisationConfig
@@ -147,15 +147,15 @@ def load(folder: Path, dtype: mx.Dtype = mx.float32) -> tuple[ModelConfig, Netwo
         stored = mx.load(str(path), stream=mx.cpu)
     except (RuntimeError, ValueError) as e:
         raise BundleError(f"{path} cannot be read: {e}") from e
+    networks.cast(dtype)
     weights = []
-    for name in expected:
+    for name, placeholder in tree_flatten(networks.parameters()):
         # One at a time, so that the file's form of a tensor is gone before the next is read.
-        value = _decoded(path, config, name, expected[name], stored).astype(dtype)
+        value = _decoded(path, config, name, expected[name], stored).astype(placeholder.dtype)
         mx.eval(value)
         weights.append((name, value))
     networks.update(tree_unflatten(weights))
     del weights  # or the tensors would live beside their copies in another order
-    networks.cast(dtype)
     networks.ready()
     return config, networks
 

@@ -3,7 +3,8 @@
 Parameters have the names and layouts of the bundles: Linear (out, in), Conv2d (out, kh, kw, in),
 Conv1d (out, k, in), ConvTranspose1d (out, k, in).
 
-Each layer is plain MLX, which can be differentiated, and on the CPU in evaluation mode the same by batchsr.model.cpu.
+Each layer is plain MLX, which can be differentiated; in evaluation mode batchsr.model.cpu computes the same on the CPU
+and the kernels of batchsr.model.cuda on CUDA.
 """
 
 from __future__ import annotations
@@ -11,10 +12,24 @@ from __future__ import annotations
 import mlx.core as mx
 from mlx import nn
 
+from batchsr.model import cuda
+
+
+def on_cpu() -> bool:
+    """Whether arrays are computed on the CPU."""
+    return bool(mx.default_device().type == mx.DeviceType.cpu)
+
 
 def by_cpu(layer: nn.Module, x: mx.array) -> bool:
     """Whether batchsr.model.cpu computes what a layer makes of x. (It is imported only then: it takes a second.)"""
-    return not layer.training and x.dtype == mx.float32 and bool(mx.default_device().type == mx.DeviceType.cpu)
+    return not layer.training and x.dtype == mx.float32 and on_cpu()
+
+
+def by_cuda(layer: nn.Module, x: mx.array) -> cuda.Kernels | None:
+    """The kernels for arrays like x if they may stand in for the layer's plain operations."""
+    if layer.training or on_cpu() or x.shape[-1] % cuda.VECTOR:
+        return None
+    return cuda.kernels(x.dtype)
 
 
 def _uniform(shape: tuple[int, ...], fan_in: int) -> mx.array:
@@ -36,7 +51,13 @@ class GroupNorm(nn.Module):
         self.weight = mx.ones((channels,))
         self.bias = mx.zeros((channels,))
 
-    def __call__(self, x: mx.array) -> mx.array:
+    def __call__(self, x: mx.array, bias: mx.array | None = None) -> mx.array:
+        """The norm of x + bias; bias (C,) or (B, C)."""
+        kernels = by_cuda(self, x)
+        if kernels and self.groups == cuda.GROUPS:
+            return kernels.group_norm(x, bias, self.weight, self.bias, self.eps, self.silu)
+        if bias is not None:
+            x = x + bias.reshape(-1, *[1] * (x.ndim - 2), x.shape[-1])
         if by_cpu(self, x):
             from batchsr.model import cpu
 
@@ -57,10 +78,11 @@ class _Weighted(nn.Module):
 
     def lay_out(self) -> None:
         """Order the weight in memory as the CPU wants it; shape and values stay."""
-        from batchsr.model import cpu
+        if on_cpu():
+            from batchsr.model import cpu
 
-        self.weight = cpu.lay_out(self.weight)
-        mx.eval(self.weight)
+            self.weight = cpu.lay_out(self.weight)
+            mx.eval(self.weight)
 
 
 class Linear(_Weighted):
@@ -78,11 +100,32 @@ class Linear(_Weighted):
             from batchsr.model import cpu
 
             return cpu.linear(x, self.weight, bias)
-        y = x @ self.weight.T
-        return y if bias is None else y + bias
+        return x @ self.weight.T if bias is None else mx.addmm(bias, x, self.weight.T)
 
 
-class Conv2d(_Weighted):
+class _Convolution(_Weighted):
+    """What Conv1d and Conv2d share: three ways to add the bias, of which the later two spare a pass on CUDA."""
+
+    bias: mx.array
+
+    def product(self, x: mx.array) -> mx.array:
+        """The convolution without its bias, in plain operations."""
+        raise NotImplementedError
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.product(x) + self.bias
+
+    def deferred(self, x: mx.array) -> tuple[mx.array, mx.array | None]:
+        """The convolution, and what whoever reads it must still add to it, or None."""
+        return (self.product(x), self.bias) if by_cuda(self, self.bias) else (self(x), None)
+
+    def plus(self, x: mx.array, to: mx.array) -> mx.array:
+        """`to` + the convolution of x: the end of a residual block."""
+        kernels = by_cuda(self, to)
+        return kernels.add(to, self.product(x), self.bias) if kernels else to + self(x)
+
+
+class Conv2d(_Convolution):
     """x (B, H, W, C) -> (B, H', W', out). `padding` is symmetric; `kernel` is 1 or 3."""
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int = 1, padding: int = 0) -> None:
@@ -92,17 +135,22 @@ class Conv2d(_Weighted):
         self.weight = _uniform((out, kernel, kernel, channels), kernel * kernel * channels)
         self.bias = mx.zeros((out,))
 
+    def product(self, x: mx.array) -> mx.array:
+        if self.weight.shape[1] == 1:
+            return x @ self.weight[:, 0, 0].T
+        return mx.conv2d(x, self.weight, self.stride, self.padding)
+
     def __call__(self, x: mx.array) -> mx.array:
         if by_cpu(self, x):
             from batchsr.model import cpu
 
             return cpu.conv2d(x, self.weight, self.bias, self.stride, self.padding)
         if self.weight.shape[1] == 1:
-            return x @ self.weight[:, 0, 0].T + self.bias
-        return mx.conv2d(x, self.weight, self.stride, self.padding) + self.bias
+            return mx.addmm(self.bias, x, self.weight[:, 0, 0].T)
+        return super().__call__(x)
 
 
-class Conv1d(_Weighted):
+class Conv1d(_Convolution):
     """x (B, T, C) -> (B, T', out), zero-padded by `padding` on both sides."""
 
     def __init__(
@@ -114,13 +162,41 @@ class Conv1d(_Weighted):
         self.dilation = dilation
         self.weight = _uniform((out, kernel, channels), kernel * channels)
         self.bias = mx.zeros((out,))
+        self._packed: mx.array | None = None
+
+    def lay_out(self) -> None:
+        """Order the weight in memory as the CPU wants it; shape and values stay. For CUDA's kernel, make a copy."""
+        super().lay_out()
+        if self._fits_kernel():
+            self._packed = cuda.packed(self.weight)
+            mx.eval(self._packed)
+
+    def _fits_kernel(self) -> bool:
+        out, kernel, channels = self.weight.shape
+        reach = self.dilation * (kernel - 1)
+        centred = (self.stride, 2 * self.padding) == (1, reach) and reach <= cuda.MAX_REACH
+        square = out == channels and (channels, self.weight.dtype.size) in cuda.CONV_PRODUCTS
+        return centred and square and by_cuda(self, self.bias) is not None
+
+    def product(self, x: mx.array) -> mx.array:
+        return mx.conv1d(x, self.weight, self.stride, self.padding, self.dilation)
 
     def __call__(self, x: mx.array) -> mx.array:
         if by_cpu(self, x):
             from batchsr.model import cpu
 
             return cpu.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation)
-        return mx.conv1d(x, self.weight, self.stride, self.padding, self.dilation) + self.bias
+        if self._packed is not None:
+            return cuda.conv1d(x, self._packed, self.bias, self.dilation)
+        return super().__call__(x)
+
+    def deferred(self, x: mx.array) -> tuple[mx.array, mx.array | None]:
+        return super().deferred(x) if self._packed is None else (self(x), None)
+
+    def plus(self, x: mx.array, to: mx.array) -> mx.array:
+        if self._packed is not None:
+            return cuda.conv1d(x, self._packed, self.bias, self.dilation, to)
+        return super().plus(x, to)
 
 
 class ConvTranspose1d(nn.Module):
@@ -139,9 +215,12 @@ class ConvTranspose1d(nn.Module):
 
     def lay_out(self) -> None:
         """Order the weight once for all calls; it must not change afterwards."""
-        from batchsr.model import cpu
+        if on_cpu():
+            from batchsr.model import cpu
 
-        self._taps = cpu.lay_out(self._ordered())
+            self._taps = cpu.lay_out(self._ordered())
+        else:
+            self._taps = mx.contiguous(self._ordered())
         mx.eval(self._taps)
 
     def _ordered(self) -> mx.array:

@@ -30,17 +30,17 @@ class Networks(nn.Module):
         return self._dtype
 
     def cast(self, dtype: mx.Dtype) -> None:
-        """Compute in `dtype` from now on; parameters are converted."""
+        """Compute in `dtype` from now on, but for the vocoder's last level; parameters are converted."""
         self.set_dtype(dtype)
+        self.voc.keep_precise()
         self._dtype = dtype
 
     def ready(self) -> None:
-        """Evaluation mode, the weights ordered in memory as the CPU wants them; they must not change afterwards."""
+        """Evaluation mode, and whatever layers order or compute ahead; the weights must not change afterwards."""
         self.eval()
-        if mx.default_device().type == mx.DeviceType.cpu:
-            for layer in self.modules():
-                if hasattr(layer, "lay_out"):
-                    layer.lay_out()
+        for layer in self.modules():
+            if hasattr(layer, "lay_out"):
+                layer.lay_out()
 
     def log_mel(self, norm: mx.array) -> mx.array:
         """Normalised samples (B, T) float32 -> log-mel (B, T / hop, M) float32."""
@@ -57,7 +57,7 @@ class Networks(nn.Module):
         signal, rest = weights[:, :, None, None, None]
         z = (signal * noise - rest * v).astype(self.dtype)
         mel = self.vae.decode(z)
-        return self.voc(mel, norm.astype(self.dtype)).astype(mx.float32)
+        return self.voc(mel, norm)
 
 
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

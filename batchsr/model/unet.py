@@ -21,7 +21,7 @@ class ResBlock(nn.Module):
     def __init__(self, channels: int, embedding: int, out: int) -> None:
         super().__init__()
         self.in_layers = [GroupNorm(channels, 1e-5, silu=True), nn.Identity(), Conv2d(channels, out, 3, padding=1)]
-        self.emb_layers = [nn.SiLU(), Linear(embedding, out)]
+        self.emb_layers = [nn.Identity(), Linear(embedding, out)]
         self.out_layers = [
             GroupNorm(out, 1e-5, silu=True),
             nn.Identity(),
@@ -32,9 +32,13 @@ class ResBlock(nn.Module):
             self.skip_connection = Conv2d(channels, out, 1)
 
     def __call__(self, x: mx.array, emb: mx.array) -> mx.array:
-        h = _chain(self.in_layers, x) + _chain(self.emb_layers, emb)[:, None, None]
-        h = _chain(self.out_layers, h)
-        return (self.skip_connection(x) if "skip_connection" in self else x) + h
+        """x (B, H, W, C), emb (B, embedding): the embedding of t behind its SiLU, which is the same for all blocks."""
+        norm, _, conv = self.in_layers
+        h, bias = conv.deferred(norm(x))
+        shift = self.emb_layers[1](emb)
+        norm, *_, conv = self.out_layers
+        skip = self.skip_connection(x) if "skip_connection" in self else x
+        return conv.plus(norm(h, shift if bias is None else shift + bias), skip)
 
 
 class SelfAttention(nn.Module):
@@ -100,7 +104,7 @@ class SpatialTransformer(nn.Module):
         h = self.proj_in(self.norm(x)).reshape(B, H * W, C)
         for block in self.transformer_blocks:
             h = block(h)
-        return x + self.proj_out(h.reshape(B, H, W, C))
+        return self.proj_out.plus(h.reshape(B, H, W, C), x)
 
 
 class Downsample(nn.Module):
@@ -173,7 +177,7 @@ class Unet(nn.Module):
         ]
 
     def __call__(self, noise: mx.array, cond: mx.array, t: mx.array) -> mx.array:
-        emb = _chain(self.time_embed, self._timestep_embedding(t).astype(noise.dtype))
+        emb = nn.silu(_chain(self.time_embed, self._timestep_embedding(t).astype(noise.dtype)))
         x = mx.concatenate([noise, cond], axis=-1)
         skips = []
         for block in self.input_blocks:

@@ -25,9 +25,9 @@ class ResnetBlock(nn.Module):
             self.nin_shortcut = Conv2d(channels, out, 1)
 
     def __call__(self, x: mx.array) -> mx.array:
-        h = self.conv1(self.norm1(x))
-        h = self.conv2(self.norm2(h))
-        return (self.nin_shortcut(x) if "nin_shortcut" in self else x) + h
+        h, bias = self.conv1.deferred(self.norm1(x))
+        skip = self.nin_shortcut(x) if "nin_shortcut" in self else x
+        return self.conv2.plus(self.norm2(h, bias), skip)
 
 
 class AttnBlock(nn.Module):
@@ -46,7 +46,7 @@ class AttnBlock(nn.Module):
         B, H, W, C = x.shape
         h = self.norm(x)
         q, k, v = (layer(h).reshape(B, H * W, C) for layer in (self.q, self.k, self.v))
-        return x + self.proj_out(self.attend(q, k, v).reshape(B, H, W, C))
+        return self.proj_out.plus(self.attend(q, k, v).reshape(B, H, W, C), x)
 
 
 class Mid(nn.Module):

@@ -80,7 +80,8 @@ def test_large_arguments_keep_their_phase() -> None:
 
 def compiled_kernels(folder: Path) -> ctypes.CDLL:
     """The GPU kernels' source, built for this processor: one loop over the threads instead of a grid."""
-    taps = "const float *up, const float *down, const float *frequency, const float *gain, const int *sizes"
+    rest = "const float *up, const float *down, const float *frequency, const float *gain, const float *bias"
+    rest += ", const int *x_shape"
     source = f"""
 #include <cmath>
 #include <cstddef>
@@ -88,15 +89,15 @@ using std::fma; using std::rint;
 #define FUNCTION static inline
 {kernels.HEADER}
 typedef float T;
-static const int N = {kernels.OUTPUTS};
-static void forward_one(const T *x, {taps}, T *y, long THREAD) {{ {kernels.FORWARD} }}
-static void backward_one(const T *x, const T *dy, {taps}, T *dx, float *dgain, float *dfrequency, long THREAD)
-{{ {kernels.BACKWARD} }}
-extern "C" void forward(const T *x, {taps}, T *y)
-{{ for (long t = 0; t < sizes[2]; ++t) forward_one(x, up, down, frequency, gain, sizes, y, t); }}
-extern "C" void backward(const T *x, const T *dy, {taps}, T *dx, float *dgain, float *dfrequency)
-{{ for (long t = 0; t < sizes[2]; ++t)
-     backward_one(x, dy, up, down, frequency, gain, sizes, dx, dgain, dfrequency, t); }}
+static void forward_one(const T *x, {rest}, T *y, long THREAD)
+{{ const int N = {kernels.OUTPUTS}; {kernels.FORWARD} }}
+static void backward_one(const T *x, const T *dy, {rest}, T *dx, float *dgain, float *dfrequency, long THREAD)
+{{ const int N = {kernels.OUTPUTS_BACKWARD}; {kernels.BACKWARD} }}
+extern "C" void forward(const T *x, {rest}, T *y, int threads)
+{{ for (long t = 0; t < threads; ++t) forward_one(x, up, down, frequency, gain, bias, x_shape, y, t); }}
+extern "C" void backward(const T *x, const T *dy, {rest}, T *dx, float *dgain, float *dfrequency, int threads)
+{{ for (long t = 0; t < threads; ++t)
+     backward_one(x, dy, up, down, frequency, gain, bias, x_shape, dx, dgain, dfrequency, t); }}
 """
     (folder / "kernels.cpp").write_text(source)
     compiler = shutil.which("c++") or shutil.which("g++")
@@ -108,27 +109,28 @@ extern "C" void backward(const T *x, const T *dy, {taps}, T *dx, float *dgain, f
 
 
 @pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="no C++ compiler is installed")
-@pytest.mark.parametrize("shape", [(2, 16, 3), (1, 32, 5), (2, 64, 4)])
+@pytest.mark.parametrize("shape", [(2, 32, 3), (1, 64, 5), (2, 96, 4)])
 def test_the_gpu_kernels_compute_the_activation_and_its_gradient(tmp_path: Path, shape: tuple[int, int, int]) -> None:
     library = compiled_kernels(tmp_path)
     x, up, down, frequency, gain = activation_inputs(*shape)
-    dy = normal(*shape, seed=1)
+    dy, bias = normal(*shape, seed=1), normal(shape[2], seed=2)
     B, T, C = shape
-    sizes = np.array([T, C, B * (T // kernels.OUTPUTS) * C], np.int32)
+    rest = (up, down, frequency, gain, bias, np.array(shape, np.int32))
+    spare = 7  # threads past the last one, which must do nothing
 
     def pointers(*arrays: np.ndarray) -> list[ctypes.c_void_p]:
         return [a.ctypes.data_as(ctypes.c_void_p) for a in arrays]
 
     y = np.full_like(x, np.nan)
-    library.forward(*pointers(x, up, down, frequency, gain, sizes, y))
-    assert np.linalg.norm(y - slow_activation(x, up, down, frequency, gain)) <= 1e-6 * np.linalg.norm(y)
+    library.forward(*pointers(x, *rest, y), x.size // kernels.OUTPUTS + spare)
+    assert np.linalg.norm(y - slow_activation(x + bias, up, down, frequency, gain)) <= 1e-6 * np.linalg.norm(y)
 
-    dx, dgain, dfrequency = (
-        np.full(s, np.nan, np.float32) for s in (shape, (B * T // kernels.OUTPUTS, C), (B * T // kernels.OUTPUTS, C))
-    )
-    library.backward(*pointers(x, dy, up, down, frequency, gain, sizes, dx, dgain, dfrequency))
+    partial = (B * T // kernels.OUTPUTS_BACKWARD, C)
+    dx, dgain, dfrequency = (np.full(s, np.nan, np.float32) for s in (shape, partial, partial))
+    threads = x.size // kernels.OUTPUTS_BACKWARD + spare
+    library.backward(*pointers(x, dy, *rest, dx, dgain, dfrequency), threads)
     _, expected = mx.vjp(
-        lambda x, f, g: polyphase(x, mx.array(up), mx.array(down), f, g),
+        lambda x, f, g: polyphase(x, mx.array(up), mx.array(down), f, g, mx.array(bias)),
         [mx.array(a) for a in (x, frequency, gain)],
         [mx.array(dy)],
     )
@@ -138,8 +140,8 @@ def test_the_gpu_kernels_compute_the_activation_and_its_gradient(tmp_path: Path,
 
 def test_the_self_test_tells_right_from_wrong() -> None:
     assert self_test(polyphase) == 0
-    assert self_test(lambda x, up, down, f, g: polyphase(x, up, down, f, 1.01 * g)) > 1e-4
-    assert np.isnan(self_test(lambda x, up, down, f, g: polyphase(x, up, down, f, g) * mx.array(float("nan"))))
+    assert self_test(lambda x, up, down, f, g, b: polyphase(x, up, down, f, 1.01 * g, b)) > 1e-4
+    assert np.isnan(self_test(lambda *inputs: polyphase(*inputs) * mx.array(float("nan"))))
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------------

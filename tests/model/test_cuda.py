@@ -1,0 +1,117 @@
+"""The kernels for NVIDIA GPUs, run on this processor: alone, inside the networks' blocks, and where they fail."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx import nn
+from mlx.utils import tree_map
+
+from batchsr.model import activation, cuda, kernels, layers
+from batchsr.model.unet import ResBlock
+from batchsr.model.vae import ResnetBlock
+from batchsr.model.vocoder import AmpBlock
+
+from . import cuda_on_cpu
+
+OURS = cuda.Kernels(cuda.add, cuda.group_norm, cuda.conv1d)
+
+
+@pytest.fixture
+def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not cuda_on_cpu.COMPILER:
+        pytest.skip("no C++ compiler is installed")
+    monkeypatch.setattr(cuda, "_kernel", cuda_on_cpu.kernel)
+    monkeypatch.setattr(cuda, "kernels", lambda dtype: OURS)
+    monkeypatch.setattr(layers, "on_cpu", lambda: False)
+
+
+def normal(*shape: int, seed: int = 0) -> mx.array:
+    return mx.array(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
+
+
+@pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize("dtype", [mx.float32, mx.float16])
+def test_the_kernels_pass_their_own_test(dtype: mx.Dtype) -> None:
+    assert cuda.self_test(OURS, dtype) < cuda.TOLERANCES[dtype]
+
+
+@pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize(("rows", "mean"), [(1, 0), (31, 1000), (300, 1000)])
+def test_the_norm_keeps_its_digits_beside_a_large_mean_and_at_any_length(rows: int, mean: int) -> None:
+    x, weight, bias = normal(2, rows, 64) + mean, normal(64, seed=1), normal(64, seed=2)
+    wide = np.array(x).astype(np.float64).reshape(2, rows, 32, 2)
+    wide = (wide - wide.mean(axis=(1, 3), keepdims=True)) / np.sqrt(wide.var(axis=(1, 3), keepdims=True) + 1e-6)
+    expected = wide.reshape(2, rows, 64) * np.array(weight) + np.array(bias)
+    out = np.array(cuda.group_norm(x, None, weight, bias, 1e-6, False))
+    assert np.linalg.norm(out - expected) <= 1e-4 * np.linalg.norm(expected)
+
+
+BLOCKS: dict[str, tuple[Callable[[], nn.Module], tuple[mx.array, ...]]] = {
+    "vae": (lambda: ResnetBlock(32, 64), (normal(2, 5, 6, 32),)),
+    "unet": (lambda: ResBlock(64, 24, 32), (normal(2, 5, 6, 64), normal(2, 24, seed=1))),
+    "vocoder, own convolution": (lambda: AmpBlock(48, 3, (1, 5)), (normal(2, 150, 48),)),
+    "vocoder, cuDNN's": (lambda: AmpBlock(16, 3, (1, 5)), (normal(2, 150, 16),)),
+}
+
+
+@pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_block_by_the_kernels_is_the_plain_block(name: str) -> None:
+    make, inputs = BLOCKS[name]
+    block = make()
+    block.update(tree_map(lambda p: normal(*p.shape, seed=p.size) * 0.3, block.trainable_parameters()))
+    plain = block(*inputs)  # in training, where kernels have no place
+    block.eval()
+    for layer in block.modules():
+        if hasattr(layer, "lay_out"):
+            layer.lay_out()
+    used = any(getattr(layer, "_packed", None) is not None for layer in block.modules())
+    assert used == ("own" in name)
+    assert mx.linalg.norm(block(*inputs) - plain).item() <= 1e-5 * mx.linalg.norm(plain).item()
+
+
+def wrong(*arguments: object) -> mx.array:
+    return cuda.add(*arguments) * 1.1  # type: ignore[arg-type]
+
+
+def failing(*_: object) -> mx.array:
+    raise RuntimeError("no compiler for kernels")
+
+
+@pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize(("kernel", "reason"), [(wrong, "wrong here by"), (failing, "no compiler for kernels")])
+def test_kernels_that_fail_their_test_are_not_used_and_a_warning_says_so(
+    kernel: Callable[..., mx.array], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert cuda.tested(OURS._replace(add=kernel), mx.float32) is None
+    assert reason in caplog.text
+    assert cuda.tested(OURS, mx.float32) is OURS
+
+
+@pytest.mark.parametrize(("fault", "reason"), [("1.001f *", "wrong here by"), ("nonsense", "cannot be used here")])
+def test_an_activation_kernel_that_is_wrong_or_does_not_compile_gives_way_to_the_plain_one(
+    fault: str, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On Metal and CUDA alike: what is handed in is the kernel maker of either."""
+
+    def make(**options: object) -> Callable[..., list[mx.array]]:
+        if fault == "nonsense":
+            raise ValueError("program_source:3: error: use of undeclared identifier 'nonsense'")
+
+        def run(inputs: list[mx.array], **_: object) -> list[mx.array]:
+            return [1.001 * activation.polyphase(*inputs)]
+
+        return run
+
+    with caplog.at_level(logging.WARNING):
+        path = activation.tested(
+            lambda: activation._fused(make, kernels.METAL_HEADER, kernels.METAL_THREAD), mx.float32, gradients=False
+        )
+    assert path is None
+    assert reason in caplog.text
