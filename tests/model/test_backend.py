@@ -62,6 +62,15 @@ def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         backend._import_cpu.__wrapped__()
 
 
+def test_mlx_is_told_to_do_without_tf32_unless_the_user_wants_it() -> None:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("MLX_")}
+    program = "import os; from batchsr.model import backend; backend.prepare(); print(os.environ['MLX_ENABLE_TF32'])"
+    for given, expected in (({}, "0"), ({"MLX_ENABLE_TF32": "1"}, "1")):
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, env={**clean, **given}, capture_output=True, text=True, check=True, timeout=120)
+        assert done.stdout.strip() == expected
+
+
 def test_openblas_is_asked_not_to_underrate_amd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
     wide = "avx512f avx512bw avx512dq avx512vl"
