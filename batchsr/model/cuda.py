@@ -26,6 +26,8 @@ GROUPS = 32
 VECTOR = 8
 """Neighbouring channels of one load or store; channels must be a multiple of it."""
 THREADS = 256
+MAX_CHANNELS = THREADS * VECTOR
+"""Of the group norm, whose blocks hold a whole position."""
 SLAB_ELEMENTS, MAX_SLABS = 1 << 15, 128
 """Elements of a row that a block of the norm sums up, and the most blocks a row."""
 CONV_THREADS = 128
@@ -87,8 +89,10 @@ def self_test(candidates: Kernels, dtype: mx.Dtype) -> float:
     compare(candidates.group_norm(x, bias, weight, beta, 1e-5, False), normal)
     compare(candidates.group_norm(x, bias, weight, beta, 1e-5, True), normal * mx.sigmoid(normal))
     for channels in (channels for channels, size in CONV_PRODUCTS if size == dtype.size):
-        x, w, bias = random(2, 300, channels), random(channels, 7, channels), random(channels)
-        expected = mx.conv1d(x.astype(mx.float32), w.astype(mx.float32), padding=9, dilation=3) + bias
+        x, w, bias = random(2, 150, channels), random(channels, 5, channels), random(channels)
+        wide = [np.array(a.astype(mx.float32), np.float64) for a in (x, w, bias)]
+        padded = np.pad(wide[0], [(0, 0), (6, 6), (0, 0)])
+        expected = mx.array(sum(padded[:, 3 * k : 3 * k + 150] @ wide[1][:, k].T for k in range(5)) + wide[2])
         compare(candidates.conv1d(x, packed(w), bias, 3), expected)
         compare(candidates.conv1d(x, packed(w), bias, 3, x), expected + x)
     return float(np.max(distances))  # NaN stays NaN
@@ -103,7 +107,7 @@ def _kernel(name: str) -> Callable[..., list[mx.array]]:
     return kernel
 
 
-@functools.cache
+@functools.lru_cache(maxsize=None, typed=True)
 def _options(*values: float) -> mx.array:
     """A kernel's constants, float32 if the first is a float, else int32; kept, for each copy to the GPU is a wait."""
     return mx.array(values, mx.float32 if isinstance(values[0], float) else mx.int32)

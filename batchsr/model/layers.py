@@ -54,7 +54,7 @@ class GroupNorm(nn.Module):
     def __call__(self, x: mx.array, bias: mx.array | None = None) -> mx.array:
         """The norm of x + bias; bias (C,) or (B, C)."""
         kernels = by_cuda(self, x)
-        if kernels and self.groups == cuda.GROUPS:
+        if kernels and self.groups == cuda.GROUPS and x.shape[-1] <= cuda.MAX_CHANNELS:
             return kernels.group_norm(x, bias, self.weight, self.bias, self.eps, self.silu)
         if bias is not None:
             x = x + bias.reshape(-1, *[1] * (x.ndim - 2), x.shape[-1])

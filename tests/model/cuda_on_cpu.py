@@ -1,4 +1,4 @@
-"""CUDA kernels run by a C++ compiler's code on this processor, in the place of MLX's `cuda_kernel`.
+"""MLX's `cuda_kernel` for this processor: the source of a kernel compiled as C++.
 
 A block's threads are fibres that take turns. They all meet the same points of synchronisation in the same order, so at
 each of them a thread simply lets all others come there too. What a warp does together (shuffles, `mma`, `ldmatrix`) is
@@ -42,9 +42,16 @@ static uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return
 using std::fmaf;
 static float rsqrtf(float x) { return 1 / std::sqrt(x); }
 #define __expf std::exp
+#define __cosf std::cos
+using std::fma;
+using std::rint;
 static float __fdividef(float a, float b) { return a / b; }
 
 static Dim threadIdx, blockIdx, blockDim, gridDim;
+namespace cooperative_groups {
+struct Grid { int thread_rank() { return blockIdx.x * blockDim.x + threadIdx.x; } };
+static Grid this_grid() { return Grid(); }
+}
 static ucontext_t scheduler;
 static std::vector<ucontext_t> fibres;
 static std::vector<char> finished;
@@ -116,9 +123,10 @@ static void run_all(int gx, int gy, int threads) {
 """
 
 
-def kernel(name: str) -> Callable[..., list[mx.array]]:
-    """In the place of batchsr.model.cuda._kernel."""
-    names, output, header, body = cuda_kernels.SOURCES[name]
+def cuda_kernel(
+    *, name: str, input_names: list[str], output_names: list[str], header: str, source: str
+) -> Callable[..., list[mx.array]]:
+    """In the place of mx.fast.cuda_kernel."""
 
     def run(
         inputs: list[mx.array],
@@ -131,23 +139,26 @@ def kernel(name: str) -> Callable[..., list[mx.array]]:
         constants = "".join(
             f"constexpr int {k} = {v};\n" if isinstance(v, int) else f"using {k} = {NAMES[v]};\n" for k, v in template
         )
-        types = (*(NAMES[a.dtype] for a in inputs), NAMES[output_dtypes[0]])
-        library = compiled(tuple(zip((*names, output), types, strict=True)), constants, header, body)
+        types = [NAMES[dtype] for dtype in (*(a.dtype for a in inputs), *output_dtypes)]
+        arguments = tuple(zip((*input_names, *output_names), types, strict=True))
+        library = compiled(arguments, len(inputs), constants, header, source)
         arrays = [np.ascontiguousarray(np.array(a)) for a in inputs]
-        y = np.full(output_shapes[0], np.nan, np.array(mx.zeros(1, output_dtypes[0])).dtype)
-        shapes = [np.array(a.shape or (1,), np.int32) for a in arrays]
-        pointers = [a.ctypes.data_as(ctypes.c_void_p) for a in (*arrays, y, *shapes)]
-        assert grid[0] % threadgroup[0] == 0
-        library.run(*pointers, grid[0] // threadgroup[0], grid[1], threadgroup[0])
-        return [mx.array(y)]
+        outputs = [
+            np.full(shape, np.nan, np.array(mx.zeros(1, dtype)).dtype)
+            for shape, dtype in zip(output_shapes, output_dtypes, strict=True)
+        ]
+        shapes = [np.array(a.shape, np.int32) for a in arrays]
+        pointers = [a.ctypes.data_as(ctypes.c_void_p) for a in (*arrays, *outputs, *shapes)]
+        library.run(*pointers, -(-grid[0] // threadgroup[0]), grid[1], threadgroup[0])
+        return [mx.array(y) for y in outputs]
 
     return run
 
 
 @functools.cache
-def compiled(arguments: tuple[tuple[str, str], ...], constants: str, header: str, body: str) -> ctypes.CDLL:
-    """One kernel with its types and constants; what its header says in PTX is done by MACHINE instead."""
-    *inputs, (_, _) = arguments
+def compiled(arguments: tuple[tuple[str, str], ...], count: int, constants: str, header: str, body: str) -> ctypes.CDLL:
+    """A kernel of `count` inputs with its types and constants; what its header says in PTX is done by MACHINE."""
+    inputs = arguments[:count]
     declared = "".join(f"static {kind} *{name};\n" for name, kind in arguments)
     declared += "".join(f"static const int *{name}_shape;\n" for name, _ in inputs)
     names = [name for name, _ in arguments] + [f"{name}_shape" for name, _ in inputs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import mlx.core as mx
 import numpy as np
@@ -22,12 +22,15 @@ OURS = cuda.Kernels(cuda.add, cuda.group_norm, cuda.conv1d)
 
 
 @pytest.fixture
-def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if not cuda_on_cpu.COMPILER:
         pytest.skip("no C++ compiler is installed")
-    monkeypatch.setattr(cuda, "_kernel", cuda_on_cpu.kernel)
+    monkeypatch.setattr(mx.fast, "cuda_kernel", cuda_on_cpu.cuda_kernel)
+    cuda._kernel.cache_clear()
     monkeypatch.setattr(cuda, "kernels", lambda dtype: OURS)
     monkeypatch.setattr(layers, "on_cpu", lambda: False)
+    yield
+    cuda._kernel.cache_clear()
 
 
 def normal(*shape: int, seed: int = 0) -> mx.array:
@@ -86,12 +89,49 @@ def failing(*_: object) -> mx.array:
 @pytest.mark.usefixtures("emulated")
 @pytest.mark.parametrize(("kernel", "reason"), [(wrong, "wrong here by"), (failing, "no compiler for kernels")])
 def test_kernels_that_fail_their_test_are_not_used_and_a_warning_says_so(
-    kernel: Callable[..., mx.array], reason: str, caplog: pytest.LogCaptureFixture
+    kernel: Callable[..., mx.array], reason: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(cuda, "CONV_PRODUCTS", {})  # which take their time
     with caplog.at_level(logging.WARNING):
         assert cuda.tested(OURS._replace(add=kernel), mx.float32) is None
     assert reason in caplog.text
     assert cuda.tested(OURS, mx.float32) is OURS
+
+
+# --- the activation, whose kernels Metal has as well ------------------------------------------------------------------
+
+
+def fused_activation(header: str = kernels.CUDA_HEADER) -> activation.Path:
+    return activation._fused(mx.fast.cuda_kernel, header, kernels.CUDA_THREAD)
+
+
+METAL_HEADER = kernels.METAL_HEADER.replace("static inline", "static")
+"""Its arithmetic, which is C."""
+
+
+@pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize("header", [kernels.CUDA_HEADER, METAL_HEADER], ids=["cuda", "metal"])
+def test_the_activation_s_kernels_and_gradients_are_the_plain_ones(header: str) -> None:
+    assert activation.self_test(fused_activation(header)) < 1e-6
+    assert (
+        activation.self_test(fused_activation(header), mx.float16, gradients=False) < activation.TOLERANCES[mx.float16]
+    )
+
+
+@pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize("shape", [(2, 32, 3), (1, 64, 5), (2, 96, 4)])
+def test_the_activation_s_kernels_hold_at_any_length_and_with_any_filter(shape: tuple[int, int, int]) -> None:
+    """A sound of one, two and three threads: each sees both ends, one or none. The filters are not symmetric."""
+    rng = np.random.default_rng(3)
+    taps = [mx.array((activation.kaiser_sinc() + 0.004 * rng.standard_normal(12)).astype(np.float32)) for _ in range(2)]
+    inputs = [normal(*shape), *(mx.array(rng.uniform(0.3, 3, shape[2]).astype(np.float32)) for _ in range(3))]
+    path = fused_activation()
+    ours, theirs = (
+        mx.vjp(lambda x, f, g, b, p=p: p(x, *taps, f, g, b), inputs, [normal(*shape, seed=1)])
+        for p in (path, activation.polyphase)
+    )
+    for a, b in zip((*ours[0], *ours[1]), (*theirs[0], *theirs[1]), strict=True):
+        assert mx.linalg.norm((a - b).reshape(-1)).item() <= 1e-5 * mx.linalg.norm(b.reshape(-1)).item()
 
 
 @pytest.mark.parametrize(("fault", "reason"), [("1.001f *", "wrong here by"), ("nonsense", "cannot be used here")])

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
-import shutil
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
-from batchsr.model import cpu, kernels, loops, mel, schedule
+from batchsr.model import cpu, loops, mel, schedule
 from batchsr.model.activation import kaiser_sinc, polyphase, self_test
 from batchsr.model.config import MelConfig
 from batchsr.model.layers import Attention, Conv1d, Conv2d, ConvTranspose1d, GroupNorm, Linear, upsample_nearest
@@ -76,66 +72,6 @@ def test_large_arguments_keep_their_phase() -> None:
     wide = v.astype(np.float64)
     out = np.array([loops.snake(u, np.float32(1), np.float32(1000)) for u in v])
     assert np.abs(out - (wide + 1000 * np.sin(np.pi * wide) ** 2)).max() < 1e-3
-
-
-def compiled_kernels(folder: Path) -> ctypes.CDLL:
-    """The GPU kernels' source, built for this processor: one loop over the threads instead of a grid."""
-    rest = "const float *up, const float *down, const float *frequency, const float *gain, const float *bias"
-    rest += ", const int *x_shape"
-    source = f"""
-#include <cmath>
-#include <cstddef>
-using std::fma; using std::rint;
-#define FUNCTION static inline
-{kernels.HEADER}
-typedef float T;
-static void forward_one(const T *x, {rest}, T *y, long THREAD)
-{{ const int N = {kernels.OUTPUTS}; {kernels.FORWARD} }}
-static void backward_one(const T *x, const T *dy, {rest}, T *dx, float *dgain, float *dfrequency, long THREAD)
-{{ const int N = {kernels.OUTPUTS_BACKWARD}; {kernels.BACKWARD} }}
-extern "C" void forward(const T *x, {rest}, T *y, int threads)
-{{ for (long t = 0; t < threads; ++t) forward_one(x, up, down, frequency, gain, bias, x_shape, y, t); }}
-extern "C" void backward(const T *x, const T *dy, {rest}, T *dx, float *dgain, float *dfrequency, int threads)
-{{ for (long t = 0; t < threads; ++t)
-     backward_one(x, dy, up, down, frequency, gain, bias, x_shape, dx, dgain, dfrequency, t); }}
-"""
-    (folder / "kernels.cpp").write_text(source)
-    compiler = shutil.which("c++") or shutil.which("g++")
-    assert compiler
-    subprocess.run(
-        [compiler, "-O1", "-w", "-shared", "-fPIC", "-o", "kernels.so", "kernels.cpp"], cwd=folder, check=True
-    )
-    return ctypes.CDLL(str(folder / "kernels.so"))
-
-
-@pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="no C++ compiler is installed")
-@pytest.mark.parametrize("shape", [(2, 32, 3), (1, 64, 5), (2, 96, 4)])
-def test_the_gpu_kernels_compute_the_activation_and_its_gradient(tmp_path: Path, shape: tuple[int, int, int]) -> None:
-    library = compiled_kernels(tmp_path)
-    x, up, down, frequency, gain = activation_inputs(*shape)
-    dy, bias = normal(*shape, seed=1), normal(shape[2], seed=2)
-    B, T, C = shape
-    rest = (up, down, frequency, gain, bias, np.array(shape, np.int32))
-    spare = 7  # threads past the last one, which must do nothing
-
-    def pointers(*arrays: np.ndarray) -> list[ctypes.c_void_p]:
-        return [a.ctypes.data_as(ctypes.c_void_p) for a in arrays]
-
-    y = np.full_like(x, np.nan)
-    library.forward(*pointers(x, *rest, y), x.size // kernels.OUTPUTS + spare)
-    assert np.linalg.norm(y - slow_activation(x + bias, up, down, frequency, gain)) <= 1e-6 * np.linalg.norm(y)
-
-    partial = (B * T // kernels.OUTPUTS_BACKWARD, C)
-    dx, dgain, dfrequency = (np.full(s, np.nan, np.float32) for s in (shape, partial, partial))
-    threads = x.size // kernels.OUTPUTS_BACKWARD + spare
-    library.backward(*pointers(x, dy, *rest, dx, dgain, dfrequency), threads)
-    _, expected = mx.vjp(
-        lambda x, f, g: polyphase(x, mx.array(up), mx.array(down), f, g, mx.array(bias)),
-        [mx.array(a) for a in (x, frequency, gain)],
-        [mx.array(dy)],
-    )
-    for ours, theirs in zip((dx, dfrequency.sum(axis=0), dgain.sum(axis=0)), expected, strict=True):
-        assert close(theirs, ours, 1e-5)
 
 
 def test_the_self_test_tells_right_from_wrong() -> None:
