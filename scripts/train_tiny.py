@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -38,7 +39,7 @@ from scripts.training import sounds  # without MLX: processes are forked before 
 WEIGHTS = {
     "rec": 1.0, "pred": 1.0, "latent": 0.3, "kl": 1e-5,
     "log": 2.0, "linear": 1.0, "lsd": 2.0, "band": 3.0, "kept": 2.0,
-    "fool": 0.3, "features": 2.0,
+    "judge": 1.0, "fool": 0.6, "features": 8.0,
 }  # fmt: skip
 WARM_UP = 0.06
 """Share of the run in which the learning rate rises."""
@@ -85,8 +86,8 @@ def prefetch(batches: Iterator[sounds.Batch], ahead: int = 4) -> Iterator[sounds
 class Flat:
     """The trainable parameters of a module as one vector: an optimiser's step is then ten kernels, not thousands."""
 
-    ALIGNED = 64
-    """Every parameter starts at a multiple of this, for the kernels that read it."""
+    ALIGNED = 4
+    """Every parameter starts at a multiple of this, for kernels that read 16 bytes at a time."""
 
     def __init__(self, module: Any) -> None:
         import mlx.core as mx
@@ -95,20 +96,28 @@ class Flat:
         items = tree_flatten(module.trainable_parameters())
         self.names = [name for name, _ in items]
         self.shapes = [value.shape for _, value in items]
-        pieces, self.ends = [], [0]
-        for _, value in items:
-            gap = -value.size % self.ALIGNED
-            pieces += [value.reshape(-1), mx.zeros((gap,))]
-            self.ends += [self.ends[-1] + value.size, self.ends[-1] + value.size + gap]
-        self.vector = mx.concatenate(pieces)
+        gaps = [mx.zeros((-value.size % self.ALIGNED,)) for _, value in items]
+        self.starts = list(
+            itertools.accumulate((v.size + g.size for (_, v), g in zip(items, gaps, strict=True)), initial=0)
+        )
+        self.vector = mx.concatenate(
+            [piece for (_, v), g in zip(items, gaps, strict=True) for piece in (v.reshape(-1), g)]
+        )
+
+        @mx.custom_function
+        def parts(vector: Any) -> list[Any]:
+            return [vector[a : a + math.prod(s)].reshape(s) for a, s in zip(self.starts, self.shapes, strict=False)]
+
+        @parts.vjp
+        def together(_vector: Any, slopes: list[Any], _parts: Any) -> Any:
+            # MLX would add up hundreds of vectors of this length, each zero but for one part.
+            return mx.concatenate([piece for s, g in zip(slopes, gaps, strict=True) for piece in (s.reshape(-1), g)])
+
+        self._parts = parts
 
     def named(self, vector: Any) -> list[tuple[str, Any]]:
         """Name and value of each parameter out of such a vector."""
-        import mlx.core as mx
-
-        # `split` and not slices: its derivative is one concatenation.
-        pieces = mx.split(vector, self.ends[1:-1])[::2]
-        return [(n, p.reshape(shape)) for n, p, shape in zip(self.names, pieces, self.shapes, strict=True)]
+        return list(zip(self.names, self._parts(vector), strict=True))
 
     def into(self, module: Any, vector: Any) -> None:
         """Let the module compute with these parameters."""
@@ -144,7 +153,7 @@ class Trainer:
         self.rate = rate
         self.weights, self.judge_weights = Flat(self.model), Flat(self.judges)
         first = next(i for i, name in enumerate(self.weights.names) if name.startswith("voc."))
-        self.vocoder_from = self.weights.ends[2 * first]
+        self.vocoder_from = self.weights.starts[first]
         self.arrays = {
             "weights": self.weights.vector, "mean": self.weights.vector, "judges": self.judge_weights.vector,
         }  # fmt: skip
@@ -156,13 +165,45 @@ class Trainer:
         a = cumulative_alphas()
         self.signal, self.noise = np.sqrt(a).astype(np.float32), np.sqrt(1 - a).astype(np.float32)
         mx.eval(self.arrays)
+        self._gradients = {
+            adversarial: mx.value_and_grad(functools.partial(self._losses, adversarial=adversarial), argnums=(0, 1))
+            for adversarial in (False, True)
+        }
 
-    def _restore(self, low: Any, high: Any, noise: Any, t: Any, weights: Any, use_true: Any, part: slice) -> Any:
+    def _losses(
+        self, vector: Any, judge_vector: Any, low: Any, high: Any, scale: Any, *drawn: Any, adversarial: bool
+    ) -> tuple[Any, dict[str, Any]]:
+        """(weighted sum, each) of the losses. `drawn` are the last arguments of `_restore`."""
+        import mlx.core as mx
+
+        from scripts.training.losses import balanced, fool_loss, judge_loss
+
+        self.weights.into(self.model, vector)
+        # The vocoder is the slowest to train, and needs less context than the mel side: it gets the middle half.
+        hop, frames = self.config.mel.hop, low.shape[1] // self.config.mel.hop
+        part = slice(frames // 4, frames // 4 + frames // 2)
+        samples = slice(part.start * hop, part.stop * hop)
+        y, losses = self._restore(low, high, part, *drawn)
+        y = balanced(y)
+        losses |= self.spectral(y, high[:, samples], low[:, samples], scale)
+        if adversarial:  # half of the rows: enough to judge by, and discriminators are slow
+            half = max(1, len(y) // 2)
+            original, y = (high[:half, samples] * scale[:half], y[:half] * scale[:half])
+            self.judge_weights.into(self.judges, judge_vector)
+            seen = self.judges(mx.concatenate([original, mx.stop_gradient(y)]))
+            losses["judge"] = judge_loss(seen, half)
+            self.judge_weights.into(self.judges, mx.stop_gradient(judge_vector))
+            losses["fool"], losses["features"] = fool_loss(seen, self.judges(y))
+        return sum(WEIGHTS[name] * value for name, value in losses.items()), losses
+
+    def _restore(self, low: Any, high: Any, part: slice, noise: Any, t: Any, weights: Any, use_true: Any) -> Any:
         """(restoration of the frames in `part`, losses of the mel side).
 
         `use_true` (B, 1, 1): 1 where the vocoder gets the true mel. A quarter of the originals goes through the VAE.
         """
         import mlx.core as mx
+
+        from scripts.training.losses import gentle
 
         vae, hop = self.model.vae, self.config.mel.hop
         B = low.shape[0]
@@ -184,15 +225,14 @@ class Trainer:
             "latent": mx.square(z[:n] - mx.stop_gradient(true_z)).mean() / variance,
             "kl": kl,
         }
-        # The vocoder learns to live with what is predicted; it doesn't get to pull at the prediction.
-        mel = (use_true * target + (1 - use_true) * mx.stop_gradient(pred))[:, part]
+        mel = (use_true * target + (1 - use_true) * gentle(pred))[:, part]
         return self.model.voc(mel, low[:, part.start * hop : part.stop * hop]), losses
 
     def step(self, batch: sounds.Batch, index: int, progress: float, seed: int, *, adversarial: bool) -> Any:
         """One update; gives the losses, not yet computed."""
         import mlx.core as mx
 
-        from scripts.training.losses import balanced, fool_loss, judge_loss
+        from batchsr.model import layers
 
         rng = np.random.default_rng([seed, index, 1])
         B, T = batch.low.shape
@@ -201,34 +241,17 @@ class Trainer:
         weights = mx.array(np.stack([self.signal[steps], self.noise[steps]], axis=1))
         t = mx.array(steps.astype(np.int32))
         noise = mx.array(rng.standard_normal((B, *shape), np.float32))
-        # True mels teach the vocoder early on; at the end it only ever gets predicted ones, as in use.
-        use_true = mx.array((rng.random((B, 1, 1)) < 0.5 * max(0.0, 1 - progress / 0.7)).astype(np.float32))
+        # True mels teach the vocoder to listen; at the end it mostly gets predicted ones, as in use.
+        use_true = mx.array((rng.random((B, 1, 1)) < 0.5 * (1 - progress)).astype(np.float32))
         low, high, scale = (mx.array(x) for x in (batch.low, batch.high, batch.scale))
-        # The vocoder is the slowest to train, and needs less context than the mel side: it gets half of each crop.
-        hop, frames = self.config.mel.hop, T // self.config.mel.hop
-        first = int(rng.integers(0, frames // 2 + 1))
-        part = slice(first, first + frames // 2)
-        samples = slice(part.start * hop, part.stop * hop)
-        original = high[:, samples] * scale
-
-        rate = self.rate * min(1.0, progress / WARM_UP + 1e-3) * (0.02 + 0.49 * (1 + math.cos(math.pi * progress)))
-        self.optimiser.learning_rate = rate
+        rate = self.rate * min(1.0, progress / WARM_UP + 1e-3)
+        self.optimiser.learning_rate = rate * (0.02 + 0.49 * (1 + math.cos(math.pi * progress)))
         self.judge_optimiser.learning_rate = rate / 2
 
-        def loss(vector: Any) -> Any:
-            self.weights.into(self.model, vector)
-            y, losses = self._restore(low, high, noise, t, weights, use_true, part)
-            y = balanced(y)
-            losses |= self.spectral(y, high[:, samples], low[:, samples], scale)
-            y = y * scale
-            if adversarial:
-                self.judge_weights.into(self.judges, self.arrays["judges"])
-                real = self.judges(original)
-                losses["fool"], losses["features"] = fool_loss(real, self.judges(y))
-            total = sum(WEIGHTS[name] * value for name, value in losses.items())
-            return total, losses, y
-
-        (total, losses, made), gradient = mx.value_and_grad(loss)(self.arrays["weights"])
+        with layers.differentiable():
+            (total, losses), (gradient, judge_gradient) = self._gradients[adversarial](
+                self.arrays["weights"], self.arrays["judges"], low, high, scale, noise, t, weights, use_true
+            )
         # The mel side and the vocoder don't share a limit: a wild step of the one must not slow down the other.
         parts = mx.split(gradient, [self.vocoder_from])
         norms = [mx.linalg.norm(part) for part in parts]
@@ -238,14 +261,8 @@ class Trainer:
         updated = self.optimiser.apply_gradients({"all": gradient}, {"all": self.arrays["weights"]})["all"]
         keep = min(0.999, (1 + index) / (20 + index))
         if adversarial:
-            made = mx.stop_gradient(made)
-
-            def judge(vector: Any) -> Any:
-                self.judge_weights.into(self.judges, vector)
-                return judge_loss(self.judges(original), self.judges(made))
-
-            losses["judge"], gradient = mx.value_and_grad(judge)(self.arrays["judges"])
-            stepped = self.judge_optimiser.apply_gradients({"all": gradient}, {"all": self.arrays["judges"]})
+            judge_gradient = mx.where(mx.isfinite(mx.linalg.norm(judge_gradient)), judge_gradient, 0.0)
+            stepped = self.judge_optimiser.apply_gradients({"all": judge_gradient}, {"all": self.arrays["judges"]})
             self.arrays["judges"] = stepped["all"]
         self.arrays["weights"] = updated
         self.arrays["mean"] = keep * self.arrays["mean"] + (1 - keep) * updated

@@ -95,6 +95,20 @@ def _balance(y: mx.array, dy: mx.array, _: mx.array) -> mx.array:
     return dy * mx.minimum(1.0, longest / length)
 
 
+@mx.custom_function
+def gentle(mel: mx.array) -> mx.array:
+    """mel itself; its derivative is shortened or stretched to the length that a mean of absolute errors gives.
+
+    So the waveform's losses steer the prediction as strongly as its own loss does, however steep they are.
+    """
+    return mel + 0.0
+
+
+@gentle.vjp
+def _gentle(mel: mx.array, dy: mx.array, _: mx.array) -> mx.array:
+    return dy * (mel.size**-0.5 / (mx.sqrt(mx.square(dy).sum()) + 1e-12))
+
+
 def decades(p: mx.array) -> mx.array:
     return mx.log(p) * (1 / np.log(10))
 
@@ -124,20 +138,21 @@ class Discriminator(nn.Module):  # type: ignore[misc]
 class Discriminators(nn.Module):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
-        self.each = [Discriminator(n) for n in (512, 1024, 2048)]
+        self.each = [Discriminator(n) for n in (512, 1024, 2048, 4096)]
 
     def __call__(self, x: mx.array) -> list[list[mx.array]]:
         return [one(x) for one in self.each]
 
 
-def judge_loss(real: list[list[mx.array]], made: list[list[mx.array]]) -> mx.array:
-    """Least squares: original is 1, restored is 0."""
-    return sum(mx.square(r[-1] - 1).mean() + mx.square(m[-1]).mean() for r, m in zip(real, made, strict=True))
+def judge_loss(seen: list[list[mx.array]], originals: int) -> mx.array:
+    """Least squares: an original is 1, a restoration is 0. The originals are the first rows of `seen`."""
+    verdicts = [features[-1] for features in seen]
+    return sum(mx.square(v[:originals] - 1).mean() + mx.square(v[originals:]).mean() for v in verdicts)
 
 
-def fool_loss(real: list[list[mx.array]], made: list[list[mx.array]]) -> tuple[mx.array, mx.array]:
-    """(least squares towards 1, mean distance of the features)."""
+def fool_loss(seen: list[list[mx.array]], made: list[list[mx.array]]) -> tuple[mx.array, mx.array]:
+    """(least squares towards 1, mean distance of the features to the first rows of `seen`, the originals)."""
     fool = sum(mx.square(m[-1] - 1).mean() for m in made)
-    pairs = [(a, b) for r, m in zip(real, made, strict=True) for a, b in zip(r[:-1], m[:-1], strict=True)]
-    features = sum(mx.abs(mx.stop_gradient(a) - b).mean() for a, b in pairs) / len(pairs)
+    pairs = [(a, b) for s, m in zip(seen, made, strict=True) for a, b in zip(s[:-1], m[:-1], strict=True)]
+    features = sum(mx.abs(mx.stop_gradient(a)[: len(b)] - b).mean() for a, b in pairs) / len(pairs)
     return fool, features

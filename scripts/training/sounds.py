@@ -24,15 +24,14 @@ SAMPLE_RATE_HZ = 48_000
 KINDS = {
     "wesnoth-1.16-music": "music",
     "hedgewars-data": "music",  # its voices are speech
-    "frozen-bubble-data": "music",
     "hydrogen-drumkits": "percussion",
     "sonic-pi-samples": "percussion",
     "klettres-data": "speech",
-    "gcin-voice": "speech",
+    "tuxpaint-stamps-default": "speech",
 }
 SHARES = {"speech": 0.45, "music": 0.40, "percussion": 0.15}
 """How often a crop is of each kind: speech is scarce and judged apart."""
-BAND_HZ = {"music": 18_000, "percussion": 16_000, "speech": 17_500}
+BAND_HZ = 19_000
 """A recording whose loud frames stay under this (75 dB below their peak) isn't full-band."""
 JUDGES = (
     "frantic.ogg", "the_dangerous_symphony.ogg", "traveling_minstrels.ogg", "frantic-old.ogg",
@@ -42,6 +41,11 @@ JUDGES = (
     "ForzeeStereo/Tambourine", "ForzeeStereo/HiHatSemiopen", "ForzeeStereo/Crash",
 )  # fmt: skip
 """Parts of paths that are for judging, or close kin of what is."""
+HELD_OUT = (
+    "music/silvan_sanctuary.ogg", "Music/oriental.ogg", "loop_amen_full.flac", "loop_mehackit2.flac",
+    "klettres/it/", "voices/Russian_pl/", "drumkits/BJA_Pacific/",
+)  # fmt: skip
+"""Parts of paths that are left out as well, so that settings and checkpoints can be chosen by them."""
 EXCERPT_SAMPLES = 122_880
 """2.56 s: what is degraded and normalised at a time; the crop for training is cut out of it."""
 
@@ -71,6 +75,11 @@ def is_judge(path: Path) -> bool:
     return any(part in path.as_posix() for part in JUDGES)
 
 
+def is_used(path: Path) -> bool:
+    """Whether this file may be trained on."""
+    return not is_judge(path) and not any(part in path.as_posix() for part in HELD_OUT)
+
+
 def reels(folder: Path) -> dict[str, list[NDArray[np.int16]]]:
     """Every usable recording below `folder` as 48 kHz int16, (n,), by kind.
 
@@ -79,7 +88,7 @@ def reels(folder: Path) -> dict[str, list[NDArray[np.int16]]]:
     """
     files = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in (".ogg", ".oga", ".wav", ".flac")]
     with mp.get_context("spawn").Pool() as pool:
-        decoded = pool.map(_decode, [p for p in files if not is_judge(p)], chunksize=8)
+        decoded = pool.map(_decode, [p for p in files if is_used(p)], chunksize=8)
     found: dict[str, list[NDArray[np.int16]]] = {kind: [] for kind in SHARES}
     short: dict[tuple[str, Path], list[NDArray[np.int16]]] = {}
     for item in decoded:
@@ -114,7 +123,7 @@ def _decode(path: Path) -> tuple[Path, list[NDArray[np.int16]]] | None:
         samples, rate_hz = sf.read(path, dtype="float32", always_2d=True)
     except sf.LibsndfileError:
         return None
-    if rate_hz < 44_100 or bandwidth_hz(samples.mean(axis=1), rate_hz) < BAND_HZ[kind_of(path)]:
+    if rate_hz < 44_100 or bandwidth_hz(samples.mean(axis=1), rate_hz) < BAND_HZ:
         return None
     if samples.shape[1] == 2 and np.abs(samples[:, 0] - samples[:, 1]).max() < 1e-3:
         samples = samples[:, :1]

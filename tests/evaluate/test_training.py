@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -113,33 +111,22 @@ def test_a_row_of_silence_does_not_outweigh_the_others_in_the_derivative() -> No
     assert np.allclose(np.array(lengths) / 10**0.5, [1, 2, 3, 6])
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="the kernel is compiled for the CPU with g++")
+def test_the_mel_side_is_steered_as_strongly_by_the_waveform_as_by_its_own_loss() -> None:
+    mx = pytest.importorskip("mlx.core")
+    from scripts.training.losses import gentle
+
+    mel, target = mx.zeros((2, 4, 8)), mx.ones((2, 4, 8))
+    own = mx.grad(lambda m: mx.abs(m - target).mean())(mel)
+    steep = mx.grad(lambda m: (1e6 * gentle(m) * mx.arange(8)).sum())(mel)
+    assert float(mx.linalg.norm(steep.reshape(-1))) == pytest.approx(float(mx.linalg.norm(own.reshape(-1))), rel=1e-4)
+    assert float(mx.abs(mx.grad(lambda m: (0 * gentle(m)).sum())(mel)).max()) == 0
+
+
 @pytest.mark.parametrize(("inputs", "out", "k", "dilation"), [(6, 6, 11, 5), (1, 6, 7, 1), (8, 3, 3, 3)])
-def test_the_weight_gradient_kernel_agrees_with_mlx(
-    inputs: int, out: int, k: int, dilation: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_convolutions_own_derivative_agrees_with_mlx(inputs: int, out: int, k: int, dilation: int) -> None:
     mx = pytest.importorskip("mlx.core")
     from scripts.training import convolution
 
-    def on_cpu(**call: Any) -> list[Any]:
-        constants = ", ".join(f"{name} = {value}" for name, value in call["template"])
-        arguments = "const float* x, const float* dy, const int* sizes, float* dweight, float* dbias"
-        source = f"#include <stddef.h>\nstatic const int {constants};\n"
-        source += f"static void one({arguments}, int thread) {{ {convolution.BODY} }}\n"
-        source += f'extern "C" void run({arguments}, int n)'
-        source += " { for (int i = 0; i < n; ++i) one(x, dy, sizes, dweight, dbias, i); }\n"
-        (tmp_path / "kernel.cpp").write_text(source)
-        library = tmp_path / "kernel.so"
-        command = ["g++", "-O1", "-w", "-shared", "-fPIC", "-o", str(library), str(tmp_path / "kernel.cpp")]
-        subprocess.run(command, check=True)
-        given = [np.array(a) for a in call["inputs"]]
-        made = [np.full(shape, np.nan, np.float32) for shape in call["output_shapes"]]
-        pointers = [a.ctypes.data_as(ctypes.c_void_p) for a in (*given, *made)]
-        # Some threads more than there is work for, as a GPU starts them.
-        ctypes.CDLL(str(library)).run(*pointers, call["grid"][0] + 37)
-        return [mx.array(a) for a in made]
-
-    monkeypatch.setattr(convolution, "_kernel", lambda: on_cpu)
     rng = np.random.default_rng(0)
     x, weight, bias, dy = (
         mx.array(rng.standard_normal(shape).astype(np.float32))
@@ -150,6 +137,41 @@ def test_the_weight_gradient_kernel_agrees_with_mlx(
     plain = mx.vjp(lambda a, w, b: mx.conv1d(a, w, 1, padding, dilation) + b, [x, weight, bias], [dy])
     for a, b in zip([*ours[0], *ours[1]], [*plain[0], *plain[1]], strict=True):
         assert float(mx.linalg.norm((a - b).reshape(-1))) < 1e-5 * float(mx.linalg.norm(b.reshape(-1)))
+
+
+def test_parameters_as_one_vector_have_the_derivative_of_the_parameters() -> None:
+    mx = pytest.importorskip("mlx.core")
+    from mlx import nn
+    from mlx.utils import tree_flatten
+
+    from scripts.train_tiny import Flat
+
+    layer, x = nn.Linear(5, 3), mx.arange(10.0).reshape(2, 5)
+    flat = Flat(layer)
+
+    def loss(vector: Any) -> Any:
+        flat.into(layer, vector)
+        return mx.square(layer(x)).sum()
+
+    slope = dict(flat.named(mx.grad(loss)(flat.vector)))
+    flat.into(layer, flat.vector)
+    plain = dict(tree_flatten(nn.value_and_grad(layer, lambda: mx.square(layer(x)).sum())()[1]))
+    assert slope.keys() == plain.keys() == {"weight", "bias"}
+    assert all(np.allclose(slope[name], plain[name], rtol=1e-5) for name in plain)
+
+
+def test_training_on_the_cpu_takes_the_derivative_of_the_plain_activation() -> None:
+    mx = pytest.importorskip("mlx.core")
+    from batchsr.model import activation, layers
+
+    module, x = activation.Activation(4), mx.random.normal((1, 64, 4))
+    taps = mx.array(activation.kaiser_sinc().astype(np.float32))
+    ones = mx.ones((4,))
+    with layers.differentiable():
+        ours = mx.grad(lambda v: mx.square(module(v)).sum())(x)
+        mx.eval(ours)
+    plain = mx.grad(lambda v: mx.square(activation.polyphase(v, taps, taps, ones, ones)).sum())(x)
+    assert float(mx.linalg.norm((ours - plain).reshape(-1))) < 1e-5 * float(mx.linalg.norm(plain.reshape(-1)))
 
 
 def test_downsampling_as_a_matrix_product_is_the_strided_convolution() -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +18,9 @@ from batchsr.errors import BundleError
 from batchsr.model import bundle, convert, make, recipe
 from batchsr.model.networks import tensor_shapes
 
+from .conftest import Golden, distance
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIG = make.config_of_size("tiny")
 Checkpoints = dict[str, dict[str, np.ndarray]]
 
@@ -30,8 +38,7 @@ def weights() -> dict[str, np.ndarray]:
     return {name: recipe.draw("convert", name, shape) for name, shape in tensor_shapes(CONFIG).items()}
 
 
-@pytest.fixture
-def checkpoints(weights: dict[str, np.ndarray]) -> Checkpoints:
+def in_the_authors_form(weights: dict[str, np.ndarray]) -> Checkpoints:
     """What the three files hold: other names, other layouts, weight norm, and things to be dropped."""
     rng = np.random.default_rng(0)
     made: Checkpoints = {"ldm": {}, "voc": {}, "vae": {}}
@@ -50,6 +57,11 @@ def checkpoints(weights: dict[str, np.ndarray]) -> Checkpoints:
     made["vae"]["loss.logvar"] = np.zeros(1, np.float32)
     made["vae"]["vocoder.conv_pre.bias"] = np.zeros(4, np.float32)
     return made
+
+
+@pytest.fixture
+def checkpoints(weights: dict[str, np.ndarray]) -> Checkpoints:
+    return in_the_authors_form(weights)
 
 
 def test_every_tensor_is_found_again(weights: dict[str, np.ndarray], checkpoints: Checkpoints) -> None:
@@ -78,6 +90,35 @@ def test_what_does_not_fit_is_named(
     with pytest.raises(BundleError) as caught:
         convert.converted(CONFIG, checkpoints)
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_the_authors_files_restore_the_golden_window(golden: Golden, tmp_path: Path) -> None:
+    """From pickles that PyTorch itself wrote, through the script, to the samples that the authors' code gave."""
+    torch = pytest.importorskip("torch", reason="PyTorch reads the authors' files, and is not installed")
+    weights = {name: recipe.draw(golden.seed, name, tuple(key["shape"])) for name, key in golden.keys.items()}
+    for part, tensors in in_the_authors_form(weights).items():
+        state = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in tensors.items()}
+        torch.save({"state_dict": state} if part == "ldm" else state, tmp_path / convert.FILES[part])
+    config = make.config_of_size("small", frame_samples=golden.arrays["audio"].shape[1])
+    (tmp_path / "config.json").write_text(json.dumps(config.to_mapping()))
+    command = [sys.executable, str(ROOT / "scripts/convert_weights.py"), str(tmp_path), str(tmp_path / "bundle")]
+    command += ["--format", "float32", "--config", str(tmp_path / "config.json")]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    model = FlashSR.from_pretrained(tmp_path / "bundle", device="cpu")
+    assert (
+        distance(model.upsample_window(golden.arrays["audio"], golden.arrays["noise"]), golden.arrays["hr_999"]) < 1e-4
+    )
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="PyTorch reads the authors' files, and is not installed")
+    for name in convert.FILES.values():
+        (tmp_path / name).write_bytes(pickle.dumps({"weight": Path}))
+    command = [sys.executable, str(ROOT / "scripts/convert_weights.py"), str(tmp_path), str(tmp_path / "bundle")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, (tmp_path / "bundle").exists()) == (69, False)
+    assert "cannot be read" in done.stderr
 
 
 def test_a_bundle_is_rewritten_in_another_format(tiny_folder: Path, tmp_path: Path) -> None:
