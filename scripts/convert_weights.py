@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Turn the authors' PyTorch checkpoints into a bundle.
+"""Turn the authors' PyTorch checkpoints into a bundle, with a model card to be filled in.
 
     pip install torch
     scripts/convert_weights.py CHECKPOINTS FOLDER --format int8
@@ -28,13 +28,16 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         backend.prepare()
-        from batchsr.model import bundle, convert, make
+        from batchsr.model import bundle, card, convert, make
 
         config = bundle.read_config(args.config.parent) if args.config else make.config_of_size("published")
         tensors = convert.converted(
             config, {part: read(args.checkpoints / name) for part, name in convert.FILES.items()}
         )
-        bundle.write(args.folder, make.in_format(config, args.format), lambda name, _: tensors[name])
+        written = bundle.write(args.folder, make.in_format(config, args.format), lambda name, _: tensors[name])
+        card.write(
+            args.folder, written, f"Written by `scripts/convert_weights.py` from {', '.join(convert.FILES.values())}."
+        )
     except BatchsrError as error:
         print(f"convert_weights: {error}", file=sys.stderr)
         return error.exit_code

@@ -28,10 +28,13 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         backend.prepare()
-        from batchsr.model import make
+        from batchsr.model import card, make
 
         config = make.config_of_size(args.size, format=args.format, frame_samples=args.frame_samples)
         made = make.write_random(args.folder, config, args.seed)
+        card.write(
+            args.folder, config, f"Random weights, seed {args.seed!r}, by `scripts/make_bundle.py`: it makes noise."
+        )
     except BatchsrError as error:
         print(f"make_bundle: {error}", file=sys.stderr)
         return error.exit_code

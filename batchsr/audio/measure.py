@@ -24,18 +24,24 @@ EDGE = 0.9
 """Where the degradation's low-pass ends, as a part of the target's Nyquist frequency."""
 
 
-def read_clip(path: Path) -> NDArray[np.float32]:
-    """A full-band clip as one channel at 48 kHz, (n,): the mean of its channels.
-
-    Raises InputFormat when it cannot be decoded or is not sampled at 48 kHz: resampling would add an edge of its own.
-    """
+def read_sound(path: Path) -> tuple[NDArray[np.float32], int]:
+    """A recording as one channel, (n,), the mean of its channels, and its rate in Hz. Raises InputFormat."""
     try:
         samples, rate_hz = sf.read(path, dtype="float32", always_2d=True)
     except (sf.LibsndfileError, OSError) as e:
         raise InputFormat(f"{path}: cannot be decoded", remedy="give WAV or FLAC clips") from e
+    return np.asarray(samples.mean(axis=1), np.float32), int(rate_hz)
+
+
+def read_clip(path: Path) -> NDArray[np.float32]:
+    """A full-band clip as one channel at 48 kHz, (n,).
+
+    Raises InputFormat when it cannot be decoded or is not sampled at 48 kHz: resampling would add an edge of its own.
+    """
+    samples, rate_hz = read_sound(path)
     if rate_hz != SAMPLE_RATE_HZ:
         raise InputFormat(f"{path}: sampled at {rate_hz} Hz", remedy="clips to judge by are full-band, at 48,000 Hz")
-    return np.asarray(samples.mean(axis=1), np.float32)
+    return samples
 
 
 def middle(clip: NDArray[np.float32], seconds: float | None) -> NDArray[np.float32]:

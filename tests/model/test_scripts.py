@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -46,3 +47,30 @@ def test_bench_prints_every_stage(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for word in ("machine", "backend", "encode", "unet", "decode", "vocoder", "window", "peak"):
         assert word in done.stdout
+
+
+def test_quantize_says_what_it_costs_stage_by_stage(tiny_folder: Path, tmp_path: Path) -> None:
+    found = {}
+    for format in ("int8", "int4"):
+        sound = ROOT / "tests/data/phone_8k.wav"
+        done = run("quantize.py", tiny_folder, tmp_path / format, "--format", format, "--errors", sound)
+        assert done.returncode == 0, done.stderr
+        lines = [line.split() for line in done.stdout.splitlines()[1:]]
+        found[format] = {stage: float(error) for stage, error in lines}
+        assert found[format].keys() == {"encode", "unet", "decode", "vocoder", "window"}
+    assert all(0 < error < 0.1 for error in found["int8"].values())
+    # Where a bundle this small has hardly a tensor that divides by 64, its two formats are equally good.
+    assert all(error <= found["int4"][stage] for stage, error in found["int8"].items())
+    assert 4 * found["int8"]["unet"] < found["int4"]["unet"]
+
+
+def test_the_tools_leave_a_model_card_with_the_facts_and_never_replace_one(tiny_folder: Path, tmp_path: Path) -> None:
+    assert run("quantize.py", tiny_folder, tmp_path / "b", "--format", "int8").returncode == 0
+    card = tmp_path / "b" / "MODEL_CARD.md"
+    text = card.read_text()
+    sha256 = hashlib.sha256((tmp_path / "b" / "model.safetensors").read_bytes()).hexdigest()
+    for words in ("0.9 M", "int8", sha256, "## What they were trained on", "## Licence", "scripts/quantize.py"):
+        assert words in text
+    card.write_text("mine")
+    assert run("quantize.py", tiny_folder, tmp_path / "b", "--format", "int4").returncode == 0
+    assert card.read_text() == "mine"
