@@ -46,6 +46,8 @@ HELD_OUT = (
     "klettres/it/", "voices/Russian_pl/", "drumkits/BJA_Pacific/",
 )  # fmt: skip
 """Parts of paths that are left out as well, so that settings and checkpoints can be chosen by them."""
+SPOILED = ("_desc_be.ogg",)
+"""Ends of names: a voice with a whistle at 19.2 kHz throughout."""
 EXCERPT_SAMPLES = 122_880
 """2.56 s: what is degraded and normalised at a time; the crop for training is cut out of it."""
 
@@ -76,21 +78,28 @@ def is_judge(path: Path) -> bool:
 
 
 def is_used(path: Path) -> bool:
-    """Whether this file may be trained on."""
-    return not is_judge(path) and not any(part in path.as_posix() for part in HELD_OUT)
+    """Whether this file may be trained on. Of tuxpaint's stamps it is the spoken descriptions, not the noises."""
+    text = path.as_posix()
+    spoken = "/tuxpaint" not in text or "_desc_" in path.name
+    return spoken and not is_judge(path) and not text.endswith(SPOILED) and not any(part in text for part in HELD_OUT)
+
+
+def voice_of(path: Path) -> str:
+    """Clips that belong together: of one folder, or of one language of tuxpaint's, who is one person."""
+    return path.stem.rpartition("_")[2] if "/tuxpaint" in path.as_posix() else path.parent.as_posix()
 
 
 def reels(folder: Path) -> dict[str, list[NDArray[np.int16]]]:
     """Every usable recording below `folder` as 48 kHz int16, (n,), by kind.
 
-    Stereo gives two (the model knows one channel at a time). Short clips of one folder are joined, with 5 ms fades:
-    one folder is one voice or one instrument. int16 because what the model is judged by, and most archives, are.
+    Stereo gives two (the model knows one channel at a time). Short clips of one voice or instrument are joined, with
+    5 ms fades. int16 because what the model is judged by, and most archives, are.
     """
     files = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in (".ogg", ".oga", ".wav", ".flac")]
     with mp.get_context("spawn").Pool() as pool:
         decoded = pool.map(_decode, [p for p in files if is_used(p)], chunksize=8)
     found: dict[str, list[NDArray[np.int16]]] = {kind: [] for kind in SHARES}
-    short: dict[tuple[str, Path], list[NDArray[np.int16]]] = {}
+    short: dict[tuple[str, str], list[NDArray[np.int16]]] = {}
     for item in decoded:
         if item is None:
             continue
@@ -99,7 +108,7 @@ def reels(folder: Path) -> dict[str, list[NDArray[np.int16]]]:
             if len(channel) >= 2 * EXCERPT_SAMPLES:
                 found[kind_of(path)].append(channel)
             else:
-                short.setdefault((kind_of(path), path.parent), []).append(channel)
+                short.setdefault((kind_of(path), voice_of(path)), []).append(channel)
     for (kind, _), clips in sorted(short.items()):
         joined = np.concatenate(clips)
         if len(joined) < EXCERPT_SAMPLES:
