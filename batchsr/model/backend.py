@@ -31,7 +31,7 @@ CPU_BATCH = 1
 CPU_ENGINE = "numba"
 _OPENBLAS_CORE = "OPENBLAS_CORETYPE"
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-GPU_BATCH = {"metal": 1, "cuda": 8}
+GPU_BATCH = {"metal": 1, "cuda": 16}
 GPU_DTYPES = {"metal": "float32", "cuda": "float16"}
 """What half precision costs is measured in tests/model/test_half.py; nobody has tried it on Metal."""
 MLX_SETTINGS = {"MLX_ENABLE_TF32": "0", "MLX_USE_CUDA_GRAPHS": "0"}

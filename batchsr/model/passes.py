@@ -1,10 +1,10 @@
 """How many rows one pass through the networks has: as many as fit into the device's memory.
 
-The rows of a pass share every matrix product, so on CUDA eight rows take little longer than one; but each takes memory.
-A pass of one row is measured when the model is loaded, and the largest of 8, 4, 2 and 1 rows that fits into what is
-free is taken. Should it be too much all the same, passes are halved, and remembered for this model on this device: to
-run out of memory costs the windows of the files in hand. The memory is a file in the user's cache; without it the
-program works as well.
+The rows of a pass share every matrix product, so on CUDA sixteen rows take four times as long as one; but each takes
+memory. A pass of one row is measured when the model is loaded, and the largest of 16, 8, 4, 2 and 1 rows that fits into
+what is free is taken. Should it be too much all the same, passes are halved, and remembered for this model on this
+device: to run out of memory costs the windows of the files in hand. The memory is a file in the user's cache; without
+it the program works as well.
 """
 
 from __future__ import annotations
