@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the runner costs beside the model: busy share, memory over length, claim time over queue length.
+"""What the runner costs beside the model: busy share, memory over length, claim time over queue length, start.
 
     scripts/bench_runner.py                      # a minute or two
     scripts/bench_runner.py --hours 24 --rows 1000000
@@ -179,6 +179,25 @@ def claims(rows: int) -> dict[str, Any]:
     }
 
 
+def first_window() -> dict[str, Any]:
+    """Seconds from the start of `batchsr work` with the small model until its first window is begun, and done."""
+    with workplace() as folder, Queue.open(folder / "queue.db") as queue:
+        found = intake.Found(str(recording(folder / "a.wav", 5.0)), str(folder))
+        list(intake.enqueue(queue, [found], intake.Request(Settings())))
+        command = [sys.executable, "-m", "batchsr", "--db", str(queue.path), "work", "--variant", "tiny"]
+        started = time.perf_counter()
+        begun_s = done_s = 0.0
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            while not done_s and process.poll() is None:
+                job = queue.get(1)
+                if job is not None and job.claim_seq and not begun_s:
+                    begun_s = time.perf_counter() - started
+                if job is not None and job.windows_done:
+                    done_s = time.perf_counter() - started
+                time.sleep(0.01)
+    return {"case": "work --variant tiny", "claimed_s": f"{begun_s:.1f}", "first_window_done_s": f"{done_s:.1f}"}
+
+
 def show(title: str, rows: list[dict[str, Any]]) -> None:
     print(f"\n{title}")
     Console(file=sys.stdout, width=110).print(plain_table(rows, list(rows[0])))
@@ -200,6 +219,7 @@ def main() -> None:
     )
     show("Memory over length", [memory(hours) for hours in (1 / 60, 0.25, args.hours)])
     show("Claims over queue length", [claims(rows) for rows in (1_000, args.rows)])
+    show("Start", [first_window()])
 
 
 if __name__ == "__main__":
