@@ -135,6 +135,18 @@ def test_a_name_that_is_not_there_is_told_and_the_rest_is_enqueued(program: Prog
     assert "pass -r" in folder.stdout
 
 
+def test_ctrl_c_ends_upsample_at_once_and_leaves_nothing(program: Program, bundle: Path) -> None:
+    source = speech(program.folder / "low.wav", 600.0)
+    process = program.start("-v", "upsample", source, "--variant", bundle)
+    assert process.stderr is not None
+    while "window 1" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert [path.name for path in program.folder.iterdir()] == ["low.wav"]
+
+
 def test_upsample_writes_beside_the_source_and_tells_rtf(program: Program, bundle: Path) -> None:
     source = speech(program.folder / "low.wav", 1.0, channels=2)
     result = program.run("upsample", source, "--variant", bundle)

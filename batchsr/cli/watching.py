@@ -143,7 +143,10 @@ def watch_command(app: App, /, folders: tuple[str, ...], given: dict[str, Any], 
             say=app.note,
         )
         awake = closing.enter_context(Awake(shlex.split(options["keep_awake"] or ""), app.note))
-        worker = WorkerProcess(_worker_command(app, options, request.variant), app.note) if options["work"] else None
+        left = _Left(options, queue)
+        worker = None
+        if options["work"]:
+            worker = WorkerProcess(lambda: _worker_command(app, left.now(), request.variant), app.note)
         code = watch.once(hot_folder, worker) if options["once"] else watch.run(hot_folder, worker, awake, queue)
     sys.exit(code)
 
@@ -230,6 +233,26 @@ class _Watch:
 
 def _is_working(queue: Queue) -> bool:
     return bool(queue.in_hand())
+
+
+class _Left:
+    """What is left of --for and --stop-after for a worker that is started now."""
+
+    def __init__(self, options: dict[str, Any], queue: Queue) -> None:
+        self._options = options
+        self._queue = queue
+        self._began_s = time.monotonic()
+        self._began_at = queue.clock.wall()
+
+    def now(self) -> dict[str, Any]:
+        left = dict(self._options)
+        if left["for_"] is not None:
+            left["for_"] = f"{max(0.0, hours.duration_s(left['for_']) - time.monotonic() + self._began_s):.3f}s"
+        if left["stop_after"] is not None:
+            left["stop_after"] -= self._queue.files_ended(self._began_at)
+            if left["stop_after"] <= 0:
+                left |= {"stop_after": None, "for_": "0s"}
+        return left
 
 
 def _worker_command(app: App, options: dict[str, Any], variant: str | None) -> list[str]:

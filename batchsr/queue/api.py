@@ -220,9 +220,9 @@ class Queue:
         """
         return queries.status(self._store)
 
-    def files_ended(self, pid: int, since: float) -> int:
-        """How many files the workers of one process brought to an end, done or failed, since a wall time."""
-        return queries.files_ended(self._store, pid, since)
+    def files_ended(self, since: float, pid: int | None = None) -> int:
+        """How many files were brought to an end, done or failed, by workers (of one process) that began since then."""
+        return queries.files_ended(self._store, since, pid)
 
     def events(self, job_id: int) -> list[dict[str, Any]]:
         """Every change of state of a job, oldest first."""

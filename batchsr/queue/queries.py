@@ -144,12 +144,12 @@ def _hung_after_s(store: Store) -> float:
     return max(HUNG_AFTER_S, HUNG_AFTER_MEDIANS * statistics.median([float(row["window_s"]) for row in rows]))
 
 
-def files_ended(store: Store, pid: int, since: float) -> int:
-    """How many files the workers of one process brought to an end, done or failed, since a wall time."""
+def files_ended(store: Store, since: float, pid: int | None) -> int:
+    """How many files were brought to an end, done or failed, by workers that began after a wall time."""
     rows = store.rows(
         "SELECT count(*) AS files FROM attempts a JOIN workers w ON w.id = a.worker "
-        "WHERE w.pid = ? AND w.started_at >= ? AND a.outcome IN ('done', 'failed')",
-        (pid, since),
+        "WHERE w.started_at >= :since AND w.pid = coalesce(:pid, w.pid) AND a.outcome IN ('done', 'failed')",
+        {"pid": pid, "since": since},
     )
     return int(rows[0]["files"])
 

@@ -25,12 +25,16 @@ _LIVED_WELL_S: Final = 60.0
 
 
 class WorkerProcess:
-    """`batchsr work` as a child; one that crashed is started again, each time later."""
+    """`batchsr work` as a child; one that crashed is started again, each time later, by the command as of then."""
 
     def __init__(
-        self, command: Sequence[str], say: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic
+        self,
+        command: Callable[[], Sequence[str]],
+        say: Callable[[str], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._command = list(command)
+        self._command = command
         self._say = say
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
@@ -76,7 +80,7 @@ class WorkerProcess:
     def _start(self) -> None:
         # A process group of its own, so that Ctrl-C reaches it once, through us.
         self._process = subprocess.Popen(
-            self._command,
+            self._command(),
             env=os.environ | {SUPERVISOR_VARIABLE: str(os.getpid())},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -102,7 +102,7 @@ class _Supervisor:
             if code in _ON_PURPOSE:
                 self._codes.add(code)
             elif self._stop.signal is None:
-                left = worker.limit and max(0, worker.limit - queue.files_ended(pid, self._began_at))
+                left = worker.limit and max(0, worker.limit - queue.files_ended(self._began_at, pid))
                 self._replace(pid, code, left)
 
     def _replace(self, pid: int, code: int, limit: int | None) -> None:

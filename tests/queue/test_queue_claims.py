@@ -250,7 +250,7 @@ def test_jobs_in_one_workers_hands_share_its_time_and_those_of_others_do_not(
     assert spent == pytest.approx([12.0, 8.0, 20.0])
 
 
-def test_files_ended_counts_what_the_workers_of_a_process_brought_to_an_end(queue: Queue, clock: rig.HandClock) -> None:
+def test_files_ended_counts_what_workers_brought_to_an_end_since(queue: Queue, clock: rig.HandClock) -> None:
     fill(queue, "a", "b", "c")
     began = clock.wall()
     with queue.join() as worker:
@@ -259,9 +259,9 @@ def test_files_ended_counts_what_the_workers_of_a_process_brought_to_an_end(queu
         queue.finish(done)
         queue.fail(claim(queue, worker), "input", "bad")
         queue.release(claim(queue, worker))
-    assert queue.files_ended(os.getpid(), began) == 2
-    assert queue.files_ended(os.getpid(), began + 1) == 0
-    assert queue.files_ended(os.getpid() + 1, began) == 0
+    assert queue.files_ended(began, os.getpid()) == queue.files_ended(began) == 2
+    assert queue.files_ended(began + 1, os.getpid()) == queue.files_ended(began + 1) == 0
+    assert queue.files_ended(began, os.getpid() + 1) == 0
 
 
 def test_done_jobs_are_redone_only_when_that_is_said(queue: Queue) -> None:

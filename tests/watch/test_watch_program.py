@@ -148,6 +148,18 @@ def test_the_machine_is_kept_awake_while_a_file_is_restored_and_no_longer(progra
     assert log.read_text().split("\n")[:2] == ["held", "let go"]
 
 
+def test_a_worker_that_is_started_again_does_what_is_left_of_its_limit(program: Any) -> None:
+    for number in range(6):
+        rig.record(program.folder / "in" / f"{number}.wav", 1.0, seed=number)
+    program.environment["BATCHSR_PACE_S"] = "0.2"
+    with running(program, program.folder / "in", *WORK, *FAST, "--stop-after", "3") as process:
+        rig.until(lambda: states(program).get("done"), 60)
+        (worker,) = {line["pid"] for line in program.status()["workers"]}
+        os.kill(worker, signal.SIGKILL)
+        process.communicate(timeout=60)
+    assert states(program) == {"done": 3, "queued": 3}
+
+
 def test_without_a_model_it_ends_with_69_and_loses_nothing(program: Any) -> None:
     del program.environment["PYTHONPATH"]  # the real model code, which looks for the bundle
     rig.record(program.folder / "in" / "a.wav", 0.1)
