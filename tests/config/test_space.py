@@ -26,6 +26,10 @@ def job(tmp_path: Path) -> Job:
     return dataclasses.replace(found, frames=3600 * 8000, sample_rate=8000, channels=2)
 
 
+def bytes_of(need: space.Need) -> int:
+    return need.scratch_bytes + need.output_bytes
+
+
 def test_an_hour_of_stereo_needs_its_windows_and_its_output(job: Job) -> None:
     need = space.need_of(job)
     assert need.output_bytes == 3600 * 48_000 * 2 * 3
@@ -51,7 +55,7 @@ def test_what_will_fail_or_is_written_needs_nothing(job: Job) -> None:
 def test_a_shortage_is_told_with_its_figures_and_ends_where_the_room_does(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    need = sum(dataclasses.astuple(space.need_of(job)))
+    need = bytes_of(space.need_of(job))
     monkeypatch.setattr(storage, "free_bytes", lambda path: need + 2 * GB)
     assert space.shortage(job, [], tmp_path, 2 * GB) is None
     short = space.shortage(job, [], tmp_path, 2 * GB + 1)
@@ -61,7 +65,7 @@ def test_a_shortage_is_told_with_its_figures_and_ends_where_the_room_does(
 
 
 def test_files_in_hand_keep_their_reservation(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    need = sum(dataclasses.astuple(space.need_of(job)))
+    need = bytes_of(space.need_of(job))
     monkeypatch.setattr(storage, "free_bytes", lambda path: 2 * need)
     assert space.shortage(job, [job], tmp_path, 0) is None
     short = space.shortage(job, [job, job], tmp_path, 0)
@@ -90,7 +94,7 @@ def test_a_worker_waits_for_the_room_that_the_next_file_needs_and_tells_why(
     rig.enqueue(db, [rig.record(tmp_path / "a.wav", 20.0)], tmp_path / "out")
     with Queue.open(db) as queue:
         (job,) = queue.jobs()
-    need = sum(dataclasses.astuple(space.need_of(job, frame_samples=4800)))
+    need = bytes_of(space.need_of(job, frame_samples=4800))
     free[0] = need - 1
     monkeypatch.setattr(storage, "free_bytes", lambda path: free[0])
 

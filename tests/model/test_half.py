@@ -30,12 +30,12 @@ def speech_like() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def restored() -> dict[str, np.ndarray]:
-    noise = np.random.default_rng(1).standard_normal((1, SAMPLES // 3840, 32, 16)).astype(np.float32)
-    inputs = (mx.array(speech_like()), mx.array(noise), mx.array([999.0]), mx.array([[4.93e-5], [1.0]]))
     done = {}
     for dtype in (mx.float32, mx.float16):
-        _, networks = bundle.load(TINY, dtype)
-        y = networks(*inputs)
+        config, networks = bundle.load(TINY, dtype)
+        noise = np.random.default_rng(1).standard_normal((1, SAMPLES // config.latent_samples, *config.noise_shape[1:]))
+        inputs = (speech_like(), noise.astype(np.float32), np.array([999.0]), np.array([[4.93e-5], [1.0]]))
+        y = networks(*(mx.array(value.astype(np.float32)) for value in inputs))
         assert y.dtype == mx.float32
         done[str(dtype).rpartition(".")[2]] = np.array(y)[0]
     return done
