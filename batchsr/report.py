@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from batchsr.audio.files import SourceInfo
     from batchsr.audio.windows import Plan
     from batchsr.recording import Treatment
-    from batchsr.restore import Restored, Task, Written
+    from batchsr.task import Restored, Task, Written
 
 SCHEMA: Final = "batchsr.sidecar/1"
 _LIBRARIES: Final = ("mlx", "numpy", "scipy", "soundfile", "soxr")

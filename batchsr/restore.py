@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from batchsr import __version__, faults, pipeline, report, storage
 from batchsr.audio import files, metadata, windows
@@ -24,49 +24,13 @@ from batchsr.audio.filters import keep_band
 from batchsr.audio.windows import Block
 from batchsr.batching import Batcher
 from batchsr.errors import InputChanged, InputMissing, OutputExists, OutputIsSource
-from batchsr.profile import Settings
 from batchsr.recording import Ear, Recording, Treatment
 from batchsr.scratch import Scratch
+from batchsr.task import Restored, Task, Written
 
 ALGORITHM: Final = 1
 """Raise it when the same source, settings and model would give other bytes: scratch of before is then not believed."""
 _SIGN_OF_LIFE_S: Final = 1.0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Task:
-    """One file to restore."""
-
-    source: Path
-    output: Path
-    scratch: Path
-    settings: Settings
-    overwrite: bool = False
-    size_bytes: int | None = None
-    """Size when it was enqueued; another size now is InputChanged. None: any."""
-    mtime_ns: int | None = None
-    tag: str = "0-0"
-    """"<job>-<claim>", which makes the temporary's name unique."""
-    provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Copied into the sidecar: variant, revision, job, attempts and the like."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Restored:
-    """What was done to a file."""
-
-    output_sha256: str
-    output_bytes: int
-    source_sha256: str
-    windows_total: int
-    windows_resumed: int
-    audio_s: float
-    clipped_samples: int
-    sample_rate: int
-    channels: int
-    frames: int
-    wall_s: float
-    report: dict[str, Any]
 
 
 def restore(
@@ -210,14 +174,6 @@ def _scratch_key(task: Task, model: Batcher, info: files.SourceInfo, plan: windo
         "plan": [plan.total_samples, plan.frame_samples, plan.overlap_samples],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Written:
-    """A finished temporary, and what was heard while it was made."""
-
-    writer: files.Writer
-    ear: Ear
 
 
 def _join(

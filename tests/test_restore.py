@@ -18,7 +18,8 @@ from batchsr import report, storage
 from batchsr.audio import files
 from batchsr.errors import InputChanged, InputNotFinite, NonFiniteOutput, OutputExists, OutputIsSource, ResourceError
 from batchsr.profile import Settings
-from batchsr.restore import Restored, Task, discard_scratch, restore
+from batchsr.restore import discard_scratch, restore
+from batchsr.task import Restored, Task
 
 FRAME = 4_800
 

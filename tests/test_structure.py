@@ -40,7 +40,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("audio", "scratch", "queue"),
     ("report", "model", "screen"),
     ("batching",),
-    ("pipeline", "recording"),
+    ("pipeline", "recording", "task"),
     ("restore", "intake", "evaluate"),
     ("manifest",),
     ("work",),

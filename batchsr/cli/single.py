@@ -50,11 +50,12 @@ def upsample_command(
     from batchsr.errors import BatchShrunk
     from batchsr.model.flashsr import FlashSR
     from batchsr.storage import temporary_for
+    from batchsr.task import Restored, Task
 
     files.check_format(settings.format, settings.subtype, 1)
     info = files.probe(source)  # a bad file is told at once, before gigabytes are loaded
     name = variant or effective.variant or DEFAULT_VARIANT
-    task = restore.Task(
+    task = Task(
         source=source,
         output=output,
         scratch=temporary_for(output, "upsample-scratch"),
@@ -63,7 +64,7 @@ def upsample_command(
         tag="upsample-0",
     )
 
-    def work(main_thread: Executor) -> restore.Restored:
+    def work(main_thread: Executor) -> Restored:
         loaded = main_thread.submit(FlashSR.from_pretrained, name, dtype=dtype).result()
         model = Batcher(loaded, main_thread)
         given = dataclasses.replace(task, provenance=dataclasses.asdict(loaded.identity))

@@ -14,7 +14,7 @@ from batchsr.batching import Batcher
 from batchsr.errors import BatchsrError, ResourceError
 from batchsr.profile import Settings
 from batchsr.queue import Backend, Job, Queue, Result, is_published
-from batchsr.restore import Restored, Task
+from batchsr.task import Restored, Task
 from batchsr.work import adopting, obstacles
 from batchsr.work.lanes import Hand
 from batchsr.work.stopping import Stop

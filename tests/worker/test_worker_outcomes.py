@@ -23,7 +23,8 @@ from batchsr.errors import (
     TransientError,
 )
 from batchsr.queue import Queue, State
-from batchsr.restore import Restored, Task, restore
+from batchsr.restore import restore
+from batchsr.task import Restored, Task
 from batchsr.work import worker
 from batchsr.work.boundary import Boundary
 from batchsr.work.listening import Account, Silent
