@@ -12,11 +12,12 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba import extending, types
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Fused multiply-adds are allowed, nothing else that would change a result."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    """Arithmetic stays as it is written: what the compiler may fuse, it fuses in another way in the next process."""
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
         compiled: Callable[..., Any] = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder for the cache can be written
@@ -24,6 +25,15 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
+def _fused(context: Any, a: Any, b: Any, c: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fma(*arguments)
+
+    return types.float32(types.float32, types.float32, types.float32), generate
+
+
+_fma: Any = extending.intrinsic(_fused)
+"""a * b + c in float32, rounded once."""
 _ROUND = np.float32(12582912.0)
 """1.5 * 2^23: adding and subtracting it rounds a float32 below 2^22 to the nearest integer."""
 
@@ -149,14 +159,14 @@ def _exp(x: Any) -> Any:
     x = min(max(x, np.float32(-87.0)), np.float32(88.0))
     power = (x * np.float32(1.4426950408889634) + _ROUND) - _ROUND
     # ln 2 in two parts; the first has so few bits that its multiples are exact.
-    r = (x - power * np.float32(0.693359375)) + power * np.float32(2.12194440e-4)
+    r = _fma(power, np.float32(2.12194440e-4), x - power * np.float32(0.693359375))
     p = np.float32(1 / 720)
-    p = p * r + np.float32(1 / 120)
-    p = p * r + np.float32(1 / 24)
-    p = p * r + np.float32(1 / 6)
-    p = p * r + np.float32(0.5)
-    p = p * r + np.float32(1.0)
-    p = p * r + np.float32(1.0)
+    p = _fma(p, r, np.float32(1 / 120))
+    p = _fma(p, r, np.float32(1 / 24))
+    p = _fma(p, r, np.float32(1 / 6))
+    p = _fma(p, r, np.float32(0.5))
+    p = _fma(p, r, np.float32(1.0))
+    p = _fma(p, r, np.float32(1.0))
     return p * np.int32((np.int32(power) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
@@ -178,7 +188,7 @@ def moments(x: np.ndarray, mean: np.ndarray, squares: np.ndarray, rows: int, fir
         for i in range(len(part)):
             row = part[i]
             for c in range(C):
-                about[c] += (row[c] - sums[c]) * (row[c] - sums[c])
+                about[c] = _fma(row[c] - sums[c], row[c] - sums[c], about[c])
 
 
 @_compiled
@@ -197,7 +207,7 @@ def normalise(
     for i in range(first, last):
         row, result = x[i], y[i]
         for c in range(C):
-            result[c] = (row[c] - mean[c]) * scale[c] + bias[c]
+            result[c] = _fma(row[c] - mean[c], scale[c], bias[c])
         if silu:
             for c in range(C):
                 result[c] = result[c] / (np.float32(1) + _exp(-result[c]))
@@ -242,12 +252,18 @@ def snake(u: Any, frequency: Any, gain: Any) -> Any:
     r = turns - ((turns + _ROUND) - _ROUND)
     w = r * r
     p = _SIN2_PI[5]
-    p = p * w + _SIN2_PI[4]
-    p = p * w + _SIN2_PI[3]
-    p = p * w + _SIN2_PI[2]
-    p = p * w + _SIN2_PI[1]
-    p = p * w + _SIN2_PI[0]
-    return u + gain * w * p
+    p = _fma(p, w, _SIN2_PI[4])
+    p = _fma(p, w, _SIN2_PI[3])
+    p = _fma(p, w, _SIN2_PI[2])
+    p = _fma(p, w, _SIN2_PI[1])
+    p = _fma(p, w, _SIN2_PI[0])
+    return _fma(gain * w, p, u)
+
+
+@_compiled
+def _six(a: Any, i: Any, b: Any, j: Any, c: Any, k: Any, d: Any, m: Any, e: Any, n: Any, f: Any, o: Any) -> Any:
+    """a i + b j + c k + d m + e n + f o."""
+    return _fma(a, i, _fma(b, j, _fma(c, k, _fma(d, m, _fma(e, n, f * o)))))
 
 
 @_compiled
@@ -309,9 +325,9 @@ def _upsample(
     x4, x5, x6 = x[4 * C : 4 * C + count], x[5 * C : 5 * C + count], x[6 * C : 6 * C + count]
     a = np.float32(2) * up
     for i in range(count):
-        u = a[1] * x5[i] + a[3] * x4[i] + a[5] * x3[i] + a[7] * x2[i] + a[9] * x1[i] + a[11] * x0[i]
+        u = _six(a[1], x5[i], a[3], x4[i], a[5], x3[i], a[7], x2[i], a[9], x1[i], a[11], x0[i])
         even[i] = snake(u, frequency[i], gain[i])
-        u = a[0] * x6[i] + a[2] * x5[i] + a[4] * x4[i] + a[6] * x3[i] + a[8] * x2[i] + a[10] * x1[i]
+        u = _six(a[0], x6[i], a[2], x5[i], a[4], x4[i], a[6], x3[i], a[8], x2[i], a[10], x1[i])
         odd[i] = snake(u, frequency[i], gain[i])
 
 
@@ -325,6 +341,5 @@ def _downsample(even: np.ndarray, odd: np.ndarray, C: int, down: np.ndarray, y: 
     e3, e4, e5 = even[4 * C : 4 * C + n], even[5 * C : 5 * C + n], even[6 * C : 6 * C + n]
     d = down
     for i in range(n):
-        s = d[0] * o0[i] + d[2] * o1[i] + d[4] * o2[i] + d[6] * o3[i] + d[8] * o4[i] + d[10] * o5[i]
-        s += d[1] * e0[i] + d[3] * e1[i] + d[5] * e2[i] + d[7] * e3[i] + d[9] * e4[i] + d[11] * e5[i]
-        y[i] = s
+        s = _six(d[0], o0[i], d[2], o1[i], d[4], o2[i], d[6], o3[i], d[8], o4[i], d[10], o5[i])
+        y[i] = s + _six(d[1], e0[i], d[3], e1[i], d[5], e2[i], d[7], e3[i], d[9], e4[i], d[11], e5[i])

@@ -51,9 +51,32 @@ def test_the_cpu_computes_right_whatever_was_loaded_before(before: str) -> None:
     assert found["error"] < 1e-5
 
 
-def test_a_compiler_is_not_needed(tmp_path: Path) -> None:
-    assert ask(PATH=str(tmp_path), NUMBA_CACHE_DIR=str(tmp_path))["error"] < 1e-5
-    assert list(tmp_path.rglob("*.nbc"))  # what was compiled is there for the next process
+BYTES = """
+import hashlib
+from batchsr.model import backend
+backend.prepare(device="cpu")
+import mlx.core as mx, numpy as np
+from batchsr.model.activation import Activation
+from batchsr.model.layers import Attention, Conv1d, GroupNorm
+mx.random.seed(0)
+x = mx.array(np.random.default_rng(0).standard_normal((1, 3000, 32)).astype(np.float32))
+for layer in (Activation(32), Conv1d(32, 32, 7, padding=3), GroupNorm(32, 1e-5, groups=4, silu=True)):
+    x = layer.eval()(x)
+y = Attention(2).eval()(x, x, x)
+print(hashlib.sha256(np.array(y).tobytes()).hexdigest())
+"""
+
+
+def test_a_process_that_compiles_and_one_that_finds_it_done_give_the_same_bytes(tmp_path: Path) -> None:
+    """Nor is a C++ compiler needed for either: the PATH is empty."""
+    environment = {**os.environ, "PATH": str(tmp_path / "empty"), "NUMBA_CACHE_DIR": str(tmp_path)}
+    answers = []
+    for cached in (False, True):
+        assert bool(list(tmp_path.rglob("*.nbc"))) == cached
+        command = [sys.executable, "-W", "error", "-c", BYTES]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+        answers.append(done.stdout)
+    assert answers[0] == answers[1]
 
 
 def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
