@@ -3,6 +3,7 @@
 
     scripts/bench.py                               # published size, random weights, this machine's backend
     scripts/bench.py --bundle FOLDER --batch 1 8 --dtype float16 --runs 5
+    scripts/bench.py --runner                      # and what the runner costs beside the model (bench_runner.py)
 
 Medians of several runs after a warm-up; milliseconds are per window, whatever the batch.
 """
@@ -35,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dtype", help="float32, float16 or bfloat16 (default: the backend's choice)")
     parser.add_argument("--device", help="cpu or gpu (default: the best there is)")
     parser.add_argument("--runs", type=int, default=3, help="runs to take the median of (default: 3)")
+    parser.add_argument("--runner", action="store_true", help="go on with bench_runner.py, a few minutes")
     args = parser.parse_args(argv)
 
     from batchsr.model import backend
@@ -48,6 +50,10 @@ def main(argv: list[str] | None = None) -> int:
     for batch in args.batch:
         print_table(networks, config, batch, args.runs)
     print(f"peak      {peak_memory_gb():.2f} GB of the process, {device_memory_gb():.2f} GB of MLX")
+    if args.runner:
+        import bench_runner
+
+        bench_runner.main([])
     return 0
 
 
