@@ -34,30 +34,38 @@ PARTS = 4
 """Of a result, for each core: a core that is busy elsewhere takes fewer."""
 
 
-def conv2d(x: mx.array, weight: mx.array, bias: mx.array, stride: int, padding: int) -> mx.array:
-    """x (B, H, W, C), weight (out, kh, kw, C), bias (out,) -> (B, H', W', out)."""
+def conv2d(
+    x: mx.array, weight: mx.array, bias: mx.array, stride: int, padding: int, to: mx.array | None = None
+) -> mx.array:
+    """x (B, H, W, C), weight (out, kh, kw, C), bias (out,) -> (B, H', W', out); `to` is added to it."""
     B, H, W, C = x.shape
     out, kh, kw, _ = weight.shape
-    shape = ((H + 2 * padding - kh) // stride + 1, (W + 2 * padding - kw) // stride + 1, out)
-    y = _convolved(x.reshape(B, H * W, C), weight, bias, (H, W), shape, (stride, stride), (padding, padding))
-    return y.reshape(B, *shape)
+    height, width = (H + 2 * padding - kh) // stride + 1, (W + 2 * padding - kw) // stride + 1
+    how = ((H, W), (stride, stride), (padding, padding), width)
+    y = _convolved(x.reshape(B, H * W, C), weight, bias, to, height * width, *how)
+    return y.reshape(B, height, width, out)
 
 
 def conv1d(
-    x: mx.array, weight: mx.array, bias: mx.array | None, stride: int = 1, padding: int = 0, dilation: int = 1
+    x: mx.array,
+    weight: mx.array,
+    bias: mx.array | None,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+    to: mx.array | None = None,
 ) -> mx.array:
-    """x (B, T, C), weight (out, k, C), bias (out,) -> (B, T', out); dilation only without stride.
+    """x (B, T, C), weight (out, k, C), bias (out,) -> (B, T', out); `to` is added to it. Dilation without stride only.
 
     Time is written in lines of `dilation` samples, so that the kernel is a column.
     """
     if padding % dilation:
         x, padding = mx.pad(x, [(0, 0), (padding, padding), (0, 0)]), 0
     _, T, _ = x.shape
-    out, kernel, _ = weight.shape
+    _, kernel, _ = weight.shape
     length = (T + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-    plane, shape = (-(-T // dilation), dilation), (-(-length // dilation), dilation, out)
-    y = _convolved(x, weight[:, :, None], bias, plane, shape, (stride, 1), (padding // dilation, 0))
-    return y[:, :length]
+    how = ((-(-T // dilation), dilation), (stride, 1), (padding // dilation, 0), dilation)
+    return _convolved(x, weight[:, :, None], bias, to, length, *how)
 
 
 def linear(x: mx.array, weight: mx.array, bias: mx.array | None) -> mx.array:
@@ -70,14 +78,16 @@ def _convolved(
     x: mx.array,
     weight: mx.array,
     bias: mx.array | None,
+    to: mx.array | None,
+    length: int,
     plane: tuple[int, int],
-    shape: tuple[int, int, int],
     stride: tuple[int, int],
     padding: tuple[int, int],
+    width: int,
 ) -> mx.array:
-    """loops.convolve over each row of x (B, N, C), to the shape (H', W', out) -> (B, H' * W', out)."""
-    height, width, out = shape
-    _, kh, kw, C = weight.shape
+    """loops.convolve over each row of x (B, N, C) -> (B, length, out), in lines of `width`."""
+    out, kh, kw, C = weight.shape
+    height = -(-length // width)
     matrix = np.ascontiguousarray(np.moveaxis(_view(weight), 0, -1)).reshape(-1, out)  # no copy if it was laid out
     offset = np.zeros(out, np.float32) if bias is None else _values(bias)
     lines = min(height, MIN_COLUMNS // out, 2 * kh)
@@ -90,16 +100,17 @@ def _convolved(
         matrix, offset, kh, stride = wide.reshape(-1, lines * out), np.tile(offset, lines), kh + lines - 1, (lines, 1)
     else:
         lines = 1
-    y, results = _empty(len(x), height * width, out)
+    y, results = _empty(len(x), length, out)
+    before = np.empty((len(x), 0, out), np.float32) if to is None else _values(to).reshape(results.shape)
     rows = max(MIN_ROWS, TILE_VALUES // len(matrix))
-    for row, result in zip(_values(x), results, strict=True):
-        given = (row, matrix, offset, result, plane, (kh, kw), stride, padding, width, rows)
+    for row, summand, result in zip(_values(x), before, results, strict=True):
+        given = (row, matrix, offset, summand, result, plane, (kh, kw), stride, padding, width, rows)
         _share(functools.partial(loops.convolve, *given), -(-height // lines) * width, rows)
     return y
 
 
 def lay_out(weight: mx.array) -> mx.array:
-    """The same weight (out, ..., in) with its memory ordered (..., in, out), as `convolution` wants it."""
+    """The same weight (out, ..., in) with its memory ordered (..., in, out), as convolutions want it."""
     axes = list(range(1, weight.ndim))
     return mx.contiguous(weight.transpose(*axes, 0)).transpose(weight.ndim - 1, *range(weight.ndim - 1))
 

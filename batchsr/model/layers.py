@@ -104,7 +104,7 @@ class Linear(_Weighted):
 
 
 class _Convolution(_Weighted):
-    """What Conv1d and Conv2d share: three ways to add the bias, of which the later two spare a pass on CUDA."""
+    """What Conv1d and Conv2d share: three ways to end, of which the later two spare a pass over the result."""
 
     bias: mx.array
 
@@ -112,8 +112,12 @@ class _Convolution(_Weighted):
         """The convolution without its bias, in plain operations."""
         raise NotImplementedError
 
+    def computed(self, x: mx.array, to: mx.array | None = None) -> mx.array:
+        """The convolution, and `to`, by batchsr.model.cpu."""
+        raise NotImplementedError
+
     def __call__(self, x: mx.array) -> mx.array:
-        return self.product(x) + self.bias
+        return self.computed(x) if by_cpu(self, x) else self.product(x) + self.bias
 
     def deferred(self, x: mx.array) -> tuple[mx.array, mx.array | None]:
         """The convolution, and what whoever reads it must still add to it, or None."""
@@ -121,6 +125,8 @@ class _Convolution(_Weighted):
 
     def plus(self, x: mx.array, to: mx.array) -> mx.array:
         """`to` + the convolution of x: the end of a residual block."""
+        if by_cpu(self, x):
+            return self.computed(x, to)
         kernels = by_cuda(self, to)
         return kernels.add(to, self.product(x), self.bias) if kernels else to + self(x)
 
@@ -140,12 +146,13 @@ class Conv2d(_Convolution):
             return x @ self.weight[:, 0, 0].T
         return mx.conv2d(x, self.weight, self.stride, self.padding)
 
-    def __call__(self, x: mx.array) -> mx.array:
-        if by_cpu(self, x):
-            from batchsr.model import cpu
+    def computed(self, x: mx.array, to: mx.array | None = None) -> mx.array:
+        from batchsr.model import cpu
 
-            return cpu.conv2d(x, self.weight, self.bias, self.stride, self.padding)
-        if self.weight.shape[1] == 1:
+        return cpu.conv2d(x, self.weight, self.bias, self.stride, self.padding, to)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        if self.weight.shape[1] == 1 and not by_cpu(self, x):
             return mx.addmm(self.bias, x, self.weight[:, 0, 0].T)
         return super().__call__(x)
 
@@ -181,11 +188,12 @@ class Conv1d(_Convolution):
     def product(self, x: mx.array) -> mx.array:
         return mx.conv1d(x, self.weight, self.stride, self.padding, self.dilation)
 
-    def __call__(self, x: mx.array) -> mx.array:
-        if by_cpu(self, x):
-            from batchsr.model import cpu
+    def computed(self, x: mx.array, to: mx.array | None = None) -> mx.array:
+        from batchsr.model import cpu
 
-            return cpu.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation)
+        return cpu.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, to)
+
+    def __call__(self, x: mx.array) -> mx.array:
         if self._packed is not None:
             return cuda.conv1d(x, self._packed, self.bias, self.dilation)
         return super().__call__(x)

@@ -46,6 +46,7 @@ def convolve(
     x: np.ndarray,
     weight: np.ndarray,
     bias: np.ndarray,
+    before: np.ndarray,
     y: np.ndarray,
     plane: tuple[int, int],
     kernel: tuple[int, int],
@@ -60,12 +61,12 @@ def convolve(
 
     weight (kh * kw * C, lines * out), bias (lines * out,): a step of the kernel yields `lines` lines of the result at
     once. Of all its positions, `width` a line, `first` to `last` are done: `rows` at a time become one matrix of what
-    they see, which stays in the cache for the one product.
+    they see, which stays in the cache for the one product. `before` is added, like y or without a row.
     """
     out = y.shape[1]
     lines = weight.shape[1] // out
     joined = width == 1 or lines == 1  # then what a step yields lies together in y
-    results = y.reshape(y.size)
+    results, summands = y.reshape(y.size), before.reshape(before.size)
     pointwise = kernel == (1, 1) and stride == (1, 1)
     count = min(rows, last - first)
     seen = np.empty((0 if pointwise else count, weight.shape[0]), np.float32)
@@ -84,10 +85,10 @@ def convolve(
             start = i * lines * out
             if joined:
                 to = (begin + i) * lines * out
-                _add(results, to, sums, start, bias, min(lines * out, len(results) - to))
+                _add(results, to, sums, start, bias, summands, max(0, min(lines * out, len(results) - to)))
             else:
                 for at in range(line * lines, min((line + 1) * lines, -(-(len(y) - column) // width))):
-                    _add(results, (at * width + column) * out, sums, start, bias, out)
+                    _add(results, (at * width + column) * out, sums, start, bias, summands, out)
                     start += out
             column += 1
             if column == width:
@@ -144,10 +145,16 @@ def _copy(to: np.ndarray, start: int, source: np.ndarray, at: int, count: int) -
 
 
 @_compiled
-def _add(to: np.ndarray, start: int, source: np.ndarray, at: int, bias: np.ndarray, count: int) -> None:
+def _add(
+    to: np.ndarray, start: int, source: np.ndarray, at: int, bias: np.ndarray, before: np.ndarray, count: int
+) -> None:
     first, begin = np.uintp(start), np.uintp(at)
-    for i in range(np.uintp(count)):
-        to[first + i] = source[begin + i] + bias[i]
+    if len(before):
+        for i in range(np.uintp(count)):
+            to[first + i] = before[first + i] + (source[begin + i] + bias[i])
+    else:
+        for i in range(np.uintp(count)):
+            to[first + i] = source[begin + i] + bias[i]
 
 
 # --- normalisation and attention --------------------------------------------------------------------------------------

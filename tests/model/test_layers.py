@@ -114,6 +114,8 @@ def test_conv1d(
         for k in range(kernel)
     )
     assert close(layer(mx.array(x)), expected + np.array(layer.bias))
+    to = normal(*expected.shape, seed=2)
+    assert close(layer.plus(mx.array(x), mx.array(to)), to + expected + np.array(layer.bias))
 
 
 @BOTH_WAYS
@@ -146,6 +148,8 @@ def test_conv2d(
         for j in range(kernel)
     )
     assert close(layer(mx.array(x)), expected + np.array(layer.bias))
+    to = normal(*expected.shape, seed=2)
+    assert close(layer.plus(mx.array(x), mx.array(to)), to + expected + np.array(layer.bias))
 
 
 @BOTH_WAYS
