@@ -191,6 +191,15 @@ def test_no_model_and_no_network_is_exit_69_within_seconds_and_names_the_remedy(
     assert program.status()["jobs"]["queued"] == 1
 
 
+@pytest.mark.parametrize("command", [("work",), ("enqueue", "a.wav")])
+def test_a_variant_that_does_not_exist_is_told_at_once(program: Program, command: tuple[str, ...]) -> None:
+    speech(program.folder / "a.wav")
+    result = program.run(*command, "--variant", "int3", code=69)
+    assert "'int3'" in result.stderr
+    assert "int4, int8, tiny" in result.stderr
+    assert program.status()["jobs"]["queued"] == 0
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

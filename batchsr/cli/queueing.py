@@ -174,9 +174,19 @@ def resume_command(app: App) -> None:
 
 
 def variant_name(variant: str | None) -> str | None:
-    """A variant as the queue keeps it: a bundle's folder by its absolute path, so that any worker finds it."""
-    if variant is not None and (os.sep in variant or Path(variant).is_dir()):
+    """A variant as the queue keeps it: a bundle's folder by its absolute path, so that any worker finds it.
+
+    A folder need not be there yet. Raises ModelUnavailable for an unknown name: a hundred thousand rows should not wait
+    for a typo.
+    """
+    if variant is None:
+        return None
+    if os.sep in variant or Path(variant).is_dir():
         return os.path.abspath(variant)
+    from batchsr.model import hub
+
+    if variant not in hub.variants():
+        hub.resolve(variant)
     return variant
 
 

@@ -8,6 +8,8 @@ import sys
 import types
 from pathlib import Path
 
+from batchsr.model import hub
+
 
 class FlashSR:
     @staticmethod
@@ -23,3 +25,4 @@ class FlashSR:
 _module = types.ModuleType("batchsr.model.flashsr")
 _module.FlashSR = FlashSR  # type: ignore[attr-defined]
 sys.modules["batchsr.model.flashsr"] = _module
+hub.PACKAGED += ("fast",)
