@@ -6,7 +6,6 @@ Everything random about it is the noise, a function of (seed, window index) alon
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from batchsr.errors import InputEmpty, InputFormat, InputLimits, InputNotFinite,
 from batchsr.model import backend as backends
 from batchsr.model import hub, passes
 from batchsr.model.config import ModelConfig
+from batchsr.model.identity import ModelIdentity
 from batchsr.model.schedule import STEPS, step_weights
 from batchsr.profile import MAX_OVERLAP_S
 
@@ -27,22 +27,6 @@ EPS = 1e-8
 MAX_LEVEL = 1e30
 """Louder than this cannot be computed with in float32."""
 RATES_HZ = (1_000, 768_000)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ModelIdentity:
-    """What exactly restored a file: goes into the queue's row and the sidecar."""
-
-    variant: str
-    """As asked for: int4, int8, tiny or a folder."""
-    repository: str | None
-    """Of the hub, or None for a folder."""
-    revision: str
-    """Commit of the hub, or sha256:... of the weights."""
-    weights_sha256: str
-    dtype: str
-    device: str
-    mlx_version: str
 
 
 class FlashSR:

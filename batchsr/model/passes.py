@@ -22,7 +22,7 @@ from batchsr import storage
 from batchsr.errors import ModelMemory, ResourceError
 
 if TYPE_CHECKING:
-    from batchsr.model.flashsr import ModelIdentity
+    from batchsr.model.identity import ModelIdentity
 
 SHARE: Final = 0.8
 """Of the free memory, so that kernels' own workspaces and other programs find some."""

@@ -1,0 +1,21 @@
+"""What exactly restored a file."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """Goes into the queue's row and the sidecar."""
+
+    variant: str
+    """As asked for: int4, int8, tiny or a folder."""
+    repository: str | None
+    """Of the hub, or None for a folder."""
+    revision: str
+    """Commit of the hub, or sha256:... of the weights."""
+    weights_sha256: str
+    dtype: str
+    device: str
+    mlx_version: str
