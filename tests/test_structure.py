@@ -21,6 +21,7 @@ HOMES = {
     "soundfile": ("audio",),
     "soxr": ("audio",),
     "numba": ("model/loops.py",),
+    "ctypes": ("memory.py",),
     "threadpoolctl": ("model/cpu.py", "model/backend.py"),
     "scipy": ("audio", "model/cpu.py"),
     "tinytag": ("audio",),
@@ -35,7 +36,7 @@ HOMES = {
 # A module may import from its own row and from rows above it, never from below.
 LAYERS: list[tuple[str, ...]] = [
     ("errors", "faults", "__init__"),
-    ("storage", "tomlfile"),
+    ("storage", "tomlfile", "memory"),
     ("profile",),
     ("audio", "scratch", "queue"),
     ("report", "model", "screen"),

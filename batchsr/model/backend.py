@@ -7,17 +7,16 @@ with loops compiled by numba and with SciPy's BLAS.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
 import functools
 import importlib.metadata
 import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from batchsr import memory
 from batchsr.errors import ConfigError, ModelUnavailable
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ CPU_BATCH = 1
 """A second row would take as long as the first."""
 CPU_ENGINE = "numba"
 _OPENBLAS_CORE = "OPENBLAS_CORETYPE"
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 GPU_BATCH = {"metal": 1, "cuda": 16}
 GPU_DTYPES = {"metal": "float32", "cuda": "float16"}
 """What half precision costs is measured in tests/model/test_half.py; nobody has tried it on Metal."""
@@ -166,17 +164,13 @@ def loading() -> Iterator[None]:
     glibc returns large arrays to the system one by one, and every page of a fresh one costs a fault, which is three
     times the work of adding two numbers in it. So while the model computes, memory is handed out again instead.
     """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    glibc = libc is not None and hasattr(libc, "mallopt")
-    if libc is not None and glibc:
-        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 16)
+    memory.tune(memory.MMAP_THRESHOLD, 1 << 16)
     try:
         yield
     finally:
-        if libc is not None and glibc:
-            libc.malloc_trim(0)
-            libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-            libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+        memory.trim()
+        memory.tune(memory.MMAP_THRESHOLD, 1 << 30)
+        memory.tune(memory.TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def _gpu() -> str | None:

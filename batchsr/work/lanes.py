@@ -10,8 +10,6 @@ worker's, and a file's real-time factor means what it does where one file is res
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,12 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Final, Self
 
+from batchsr import memory
 from batchsr.queue import Job
 
 _PASSES_AHEAD: Final = 2  # one is computed, one is ready
 _MORE_LANES: Final = 2  # files that are being finished while others fill the passes
 _MOST_LANES: Final = 66
-_M_ARENA_MAX: Final = -8  # malloc.h
 
 
 class Hand:
@@ -154,6 +152,4 @@ def _share_memory() -> None:
     glibc gives threads eight pools a core, and what files' arrays leave in each is lost to the others: 400 clips in
     turn took 330 MB instead of 245.
     """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if libc is not None and hasattr(libc, "mallopt"):
-        libc.mallopt(_M_ARENA_MAX, 2)
+    memory.tune(memory.ARENA_MAX, 2)
