@@ -19,7 +19,6 @@ Source: BigVGAN's alias-free activation as in jakeoneijk/FlashSR_Inference, comm
 from __future__ import annotations
 
 import functools
-import logging
 import math
 from collections.abc import Callable
 
@@ -27,11 +26,10 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
-from batchsr.model import kernels
+from batchsr.model import kernels, trial
 from batchsr.model.layers import by_cpu, on_cpu
 
 TAPS = 12
-log = logging.getLogger(__name__)
 
 Path = Callable[..., mx.array]
 """(x (B, T, C), up (12,), down (12,), frequency (C,), gain (C,), bias (C,)) -> (B, T, C)."""
@@ -148,16 +146,7 @@ def fused(dtype: mx.Dtype = mx.float32, gradients: bool = True) -> Path | None:
 
 def tested(make: Callable[[], Path], dtype: mx.Dtype, gradients: bool) -> Path | None:
     """What `make` returns, or None and a warning where it cannot be made, does not run or gives wrong numbers."""
-    try:
-        path = make()
-        worst = self_test(path, dtype, gradients)
-    except (RuntimeError, ValueError) as e:
-        log.warning("the fused activation cannot be used here, so the slower plain one is: %s", e)
-        return None
-    if not worst < TOLERANCES[dtype]:
-        log.warning("the fused activation is wrong here by %.1e, so the slower plain one is used", worst)
-        return None
-    return path
+    return trial.passed("the fused activation", make, lambda path: self_test(path, dtype, gradients), TOLERANCES[dtype])
 
 
 TOLERANCES = {mx.float32: 1e-4, mx.float16: 3e-3, mx.bfloat16: 3e-2}

@@ -12,13 +12,13 @@ All compute in float32 and round once. `kernels(dtype)` compares them with plain
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
 import mlx.core as mx
 import numpy as np
 
+from batchsr.model import trial
 from batchsr.model.cuda_kernels import SOURCES
 
 GROUPS = 32
@@ -37,7 +37,6 @@ MAX_REACH = 50
 """Most rows that a convolution may read beyond its tile, (taps - 1) * dilation."""
 TOLERANCES = {mx.float32: 1e-5, mx.float16: 3e-3, mx.bfloat16: 3e-2}
 """Of norms, between a kernel and float32; rounding makes a tenth of it."""
-log = logging.getLogger(__name__)
 
 
 class Kernels(NamedTuple):
@@ -56,15 +55,7 @@ def kernels(dtype: mx.Dtype) -> Kernels | None:
 
 def tested(candidates: Kernels, dtype: mx.Dtype) -> Kernels | None:
     """The candidates, or None and a warning where they do not run or give wrong numbers."""
-    try:
-        worst = self_test(candidates, dtype)
-    except (RuntimeError, ValueError) as e:
-        log.warning("the CUDA kernels cannot be used here, so slower plain operations are: %s", e)
-        return None
-    if not worst < TOLERANCES[dtype]:
-        log.warning("the CUDA kernels are wrong here by %.1e, so slower plain operations are used", worst)
-        return None
-    return candidates
+    return trial.passed("the CUDA kernels", lambda: candidates, lambda c: self_test(c, dtype), TOLERANCES[dtype])
 
 
 def self_test(candidates: Kernels, dtype: mx.Dtype) -> float:
