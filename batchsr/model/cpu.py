@@ -148,13 +148,14 @@ def attention(q: mx.array, k: mx.array, v: mx.array, heads: int) -> mx.array:
     y, results = _empty(B, L, C)
     scale = np.float32((C // heads) ** -0.5)
     rows = max(1, TILE_VALUES // L)
+    given = [_values(a) for a in (q, k, v)]
     for row in range(B):
-        for head in np.split(np.arange(C), heads):
-            mine = slice(head[0], head[-1] + 1)
-            one = [np.ascontiguousarray(_values(a)[row, :, mine]) for a in (q, k, v)]
+        for first in range(0, C, C // heads):
+            mine = np.s_[row, :, first : first + C // heads]
+            one = [np.ascontiguousarray(a[mine]) for a in given]
             result = np.empty_like(one[0])
             _share(functools.partial(loops.attend, *one, result, scale, rows), L, rows)
-            results[row, :, mine] = result
+            results[mine] = result
     return y
 
 

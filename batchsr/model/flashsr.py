@@ -122,12 +122,8 @@ class FlashSR:
         sound = resample.resample(x.reshape(len(x), -1).astype(np.float32), int(sample_rate))
         plan = windows.Plan.of(len(sound), self.frame_samples, overlap)
         cut = list(windows.cut(plan, [sound]))
-        at_once = max(1, self.batch_windows // sound.shape[1])
-        done: dict[int, np.ndarray] = {}
-        for group in (cut[first : first + at_once] for first in range(0, len(cut), at_once)):
-            rows = np.concatenate([window for _, window in group])
-            results = restore(rows, [index for index, window in group for _ in window])
-            done |= {index: part for (index, _), part in zip(group, np.split(results, len(group)), strict=True)}
+        results = restore(np.concatenate([rows for _, rows in cut]), [index for index, rows in cut for _ in rows])
+        done = {index: part for (index, _), part in zip(cut, np.split(results, len(cut)), strict=True)}
         y = np.concatenate(list(windows.assemble(plan, done.__getitem__)))
         return y.reshape(len(y), *x.shape[1:])
 
