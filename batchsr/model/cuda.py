@@ -7,6 +7,7 @@
                  cuDNN is two to three times as slow at 48, and faster from 192 on. In float32 too, without TF32
 
 All compute in float32 and round once. `kernels(dtype)` compares them with plain operations before anybody uses them.
+What cuDNN is not trusted with, convolutions in float32, are matrix products (`products`).
 """
 
 from __future__ import annotations
@@ -180,6 +181,27 @@ def conv1d(x: mx.array, weight: mx.array, bias: mx.array, dilation: int, residua
         output_dtypes=[x.dtype],
     )
     return y
+
+
+def products(x: mx.array, weight: mx.array, stride: int, padding: tuple[int, int], dilation: int = 1) -> mx.array:
+    """The convolution of x (B, H, W, C) with weight (out, kh, kw, C) as a matrix product for each row of its kernel.
+
+    For float32: without TF32 cuDNN is half as fast, and takes workspaces of gigabytes, with which MLX 0.32 aborts when
+    they reach two. `padding` is of H and W, `dilation` of H alone. Takes kw times the memory of x.
+    """
+    out, kh, kw, C = weight.shape
+    padded = mx.pad(x, [(0, 0), *((p, p) for p in padding), (0, 0)])
+    B, H, W, _ = padded.shape
+    rows, columns = (H - dilation * (kh - 1) - 1) // stride + 1, (W - kw) // stride + 1
+    side = mx.concatenate([padded[:, :, j : j + stride * (columns - 1) + 1 : stride] for j in range(kw)], axis=-1)
+    seen = [side[:, i * dilation : i * dilation + stride * (rows - 1) + 1 : stride] for i in range(kh)]
+    first, *others = zip(
+        [a.reshape(B, -1, kw * C) for a in seen], weight.reshape(out, kh, -1).transpose(1, 2, 0), strict=True
+    )
+    y = first[0] @ first[1]
+    for piece, taps in others:
+        y = mx.addmm(y, piece, taps)
+    return y.reshape(B, rows, columns, out)
 
 
 def _whole(count: int, of: int) -> int:

@@ -32,6 +32,11 @@ def by_cuda(layer: nn.Module, x: mx.array) -> cuda.Kernels | None:
     return cuda.kernels(x.dtype)
 
 
+def by_products(layer: nn.Module, x: mx.array) -> bool:
+    """Whether a convolution is computed as matrix products: in float32 on CUDA."""
+    return not (layer.training or on_cpu()) and x.dtype == mx.float32 and mx.cuda.is_available()
+
+
 def _uniform(shape: tuple[int, ...], fan_in: int) -> mx.array:
     bound = fan_in**-0.5
     return mx.random.uniform(-bound, bound, shape)
@@ -144,6 +149,8 @@ class Conv2d(_Convolution):
     def product(self, x: mx.array) -> mx.array:
         if self.weight.shape[1] == 1:
             return x @ self.weight[:, 0, 0].T
+        if by_products(self, x):
+            return cuda.products(x, self.weight, self.stride, (self.padding, self.padding))
         return mx.conv2d(x, self.weight, self.stride, self.padding)
 
     def computed(self, x: mx.array, to: mx.array | None = None) -> mx.array:
@@ -186,6 +193,9 @@ class Conv1d(_Convolution):
         return centred and square and by_cuda(self, self.bias) is not None
 
     def product(self, x: mx.array) -> mx.array:
+        if by_products(self, x):
+            tall = x[:, :, None], self.weight[:, :, None]
+            return cuda.products(*tall, self.stride, (self.padding, 0), self.dilation)[:, :, 0]
         return mx.conv1d(x, self.weight, self.stride, self.padding, self.dilation)
 
     def computed(self, x: mx.array, to: mx.array | None = None) -> mx.array:

@@ -52,12 +52,18 @@ class Networks(nn.Module):
         norm (B, T): samples within +-0.5, float32. noise (B, T / 3840, 32, 16), float32. t (B,): timesteps.
         weights (2, B): sqrt(a[t]) and sqrt(1 - a[t]). Returns (B, T) float32 in (-1, 1).
         """
-        cond = self.vae.encode(self.log_mel(norm).astype(self.dtype))
+        cond = _begun(self.vae.encode(self.log_mel(norm).astype(self.dtype)))
         v = self.ldm(noise.astype(self.dtype), cond, t)
         signal, rest = weights[:, :, None, None, None]
         z = (signal * noise - rest * v).astype(self.dtype)
-        mel = self.vae.decode(z)
+        mel = _begun(self.vae.decode(_begun(z)))
         return self.voc(mel, norm)
+
+
+def _begun(x: mx.array) -> mx.array:
+    """x, which a GPU computes from now on, while Python goes on with what comes after it."""
+    mx.async_eval(x)
+    return x
 
 
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

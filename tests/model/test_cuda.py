@@ -29,6 +29,7 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     cuda._kernel.cache_clear()
     monkeypatch.setattr(cuda, "kernels", lambda dtype: OURS)
     monkeypatch.setattr(layers, "on_cpu", lambda: False)
+    monkeypatch.setattr(layers, "by_products", lambda layer, x: not layer.training and x.dtype == mx.float32)
     yield
     cuda._kernel.cache_clear()
 
@@ -58,7 +59,7 @@ BLOCKS: dict[str, tuple[Callable[[], nn.Module], tuple[mx.array, ...]]] = {
     "vae": (lambda: ResnetBlock(32, 64), (normal(2, 5, 6, 32),)),
     "unet": (lambda: ResBlock(64, 24, 32), (normal(2, 5, 6, 64), normal(2, 24, seed=1))),
     "vocoder, own convolution": (lambda: AmpBlock(48, 3, (1, 5)), (normal(2, 150, 48),)),
-    "vocoder, cuDNN's": (lambda: AmpBlock(16, 3, (1, 5)), (normal(2, 150, 16),)),
+    "vocoder, products": (lambda: AmpBlock(16, 3, (1, 5)), (normal(2, 150, 16),)),
 }
 
 
@@ -76,6 +77,26 @@ def test_a_block_by_the_kernels_is_the_plain_block(name: str) -> None:
     used = any(getattr(layer, "_packed", None) is not None for layer in block.modules())
     assert used == ("own" in name)
     assert mx.linalg.norm(block(*inputs) - plain).item() <= 1e-5 * mx.linalg.norm(plain).item()
+
+
+@pytest.mark.parametrize(
+    ("size", "weight", "stride", "padding", "dilation"),
+    [
+        ((40, 1, 5), (6, 7, 1, 5), 1, (9, 0), 3),
+        ((41, 1, 5), (6, 11, 1, 5), 1, (25, 0), 5),  # reaches beyond both ends
+        ((40, 1, 1), (6, 7, 1, 1), 1, (3, 0), 1),
+        ((60, 1, 5), (6, 12, 1, 5), 6, (5, 0), 1),
+        ((17, 12, 5), (4, 3, 3, 5), 1, (1, 1), 1),
+        ((18, 12, 5), (4, 3, 3, 5), 2, (0, 0), 1),
+    ],
+)
+def test_a_convolution_by_products_is_one(
+    size: tuple[int, ...], weight: tuple[int, ...], stride: int, padding: tuple[int, int], dilation: int
+) -> None:
+    x, w = normal(2, *size), normal(*weight, seed=1)
+    out, expected = cuda.products(x, w, stride, padding, dilation), mx.conv2d(x, w, stride, padding, (dilation, 1))
+    assert out.shape == expected.shape
+    assert mx.linalg.norm(out - expected).item() <= 1e-6 * mx.linalg.norm(expected).item()
 
 
 def wrong(*arguments: object) -> mx.array:
