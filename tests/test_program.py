@@ -18,6 +18,7 @@ import soundfile
 from program import Program
 
 from batchsr import storage
+from batchsr.cli.queueing import variant_name
 
 PHONE = Path(__file__).parent / "data" / "phone_8k.wav"
 LIST_KEYS = set(
@@ -198,6 +199,13 @@ def test_a_variant_that_does_not_exist_is_told_at_once(program: Program, command
     assert "'int3'" in result.stderr
     assert "int4, int8, tiny" in result.stderr
     assert program.status()["jobs"]["queued"] == 0
+
+
+def test_a_known_name_is_no_folder_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "int4").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert variant_name("int4") == "int4"
+    assert variant_name("./int4") == str(tmp_path / "int4")
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from batchsr.storage import printable
 @click.option("--profile", help="How to restore: default, speech, music, archive, or a file.")
 @click.option("--out", type=click.Path(), help="Mirror the tree below this folder.")
 @click.option("--root", type=click.Path(), help="Where the mirrored tree begins.  [default: the common folder]")
-@click.option("--variant", help="int4, int8 or a bundle's folder; left open, the worker's own is taken.")
+@click.option("--variant", help="int4, int8, tiny or a bundle's folder; left open, the worker's own is taken.")
 @click.option("--batch", default="", help="Name of the batch, to filter by later.")
 @click.option("--priority", type=int, help="Higher goes first.  [default: 0]")
 @click.option("--overwrite", is_flag=True, help="Let outputs replace existing files.")
@@ -176,17 +176,16 @@ def resume_command(app: App) -> None:
 def variant_name(variant: str | None) -> str | None:
     """A variant as the queue keeps it: a bundle's folder by its absolute path, so that any worker finds it.
 
-    A folder need not be there yet. Raises ModelUnavailable for an unknown name: a hundred thousand rows should not wait
-    for a typo.
+    A name that is known is no folder's, as in `hub.resolve`. A folder need not be there yet. Raises ModelUnavailable
+    for an unknown name: a hundred thousand rows should not wait for a typo.
     """
-    if variant is None:
-        return None
-    if os.sep in variant or Path(variant).is_dir():
-        return os.path.abspath(variant)
     from batchsr.model import hub
 
-    if variant not in hub.variants():
-        hub.resolve(variant)
+    if variant is None or variant in hub.variants():
+        return variant
+    if os.sep in variant or Path(variant).is_dir():
+        return os.path.abspath(variant)
+    hub.resolve(variant)
     return variant
 
 

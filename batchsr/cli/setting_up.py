@@ -40,7 +40,7 @@ def list_command(app: App) -> None:
 @config_command.command("show")
 @click.option("--profile", "profile_", metavar="NAME", help="A profile's name, or the path of one.")
 @click.option("--job", type=click.Path(path_type=Path), help="A manifest; what it sets counts as well.")
-@click.option("--variant", help="int4, int8 or a bundle's folder.")
+@click.option("--variant", help="int4, int8, tiny or a bundle's folder.")
 @restoration_options
 @json_option
 @pass_app

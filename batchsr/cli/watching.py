@@ -78,7 +78,7 @@ _LOOK_AT_WORK_S: Final = 2.0  # how often it is asked whether the machine has to
 @click.option(
     "--profile", "profile_", metavar="NAME", help="How to restore: default, speech, music, archive, or a file."
 )
-@click.option("--variant", help="int4, int8 or a bundle's folder; left open, the worker's own is taken.")
+@click.option("--variant", help="int4, int8, tiny or a bundle's folder; left open, the worker's own is taken.")
 @click.option("--batch", default="", help="Name of the batch, to filter by later.")
 @click.option("--priority", type=int, default=0, help="Higher goes first.")
 @click.option("--overwrite", is_flag=True, help="Let outputs replace existing files.")

@@ -20,7 +20,7 @@ from batchsr.work import hours
 
 
 @click.command("work")
-@click.option("--variant", help="int4, int8 or a folder.  [default: that of unfinished jobs, else int4]")
+@click.option("--variant", help="int4, int8, tiny or a folder.  [default: that of unfinished jobs, else int4]")
 @click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Precision of the computation.")
 @click.option(
     "--procs",
