@@ -78,11 +78,11 @@ def fill(
 ) -> None:
     """Bring the scratch to `scratch.count` windows, `finished` being there already.
 
-    `source` gives every window in order and is drawn only as far as needed, `ahead` windows before the model.
-    `on_windows(done)` is called, in this thread, whenever more windows are synced. When this function ends, in
-    whatever way, nothing of the file is in the model any more. `name` is the file's, for messages.
+    `source` gives every window in order and is drawn to its end, `ahead` windows before the model.
+    `on_windows(done)` is called, in this thread, whenever more windows are synced, and for each that was there. When
+    this function ends, in whatever way, nothing of the file is in the model any more. `name` is the file's, for
+    messages.
     """
-    missing = scratch.count - len(finished)
     done = len(finished)
     offered: deque[Future[None]] = deque()
 
@@ -98,15 +98,13 @@ def fill(
         on_windows(done)
 
     try:
-        for index, samples in source if missing else ():
+        for index, samples in source:
             if index in finished:
-                continue
-            offered.append(_offered(offer, scratch, gate, index, samples, name))
-            missing -= 1
+                on_windows(done)
+            else:
+                offered.append(_offered(offer, scratch, gate, index, samples, name))
             while offered and (len(offered) >= ahead or offered[0].done()):
                 settle()
-            if not missing:
-                break
         while offered:
             settle()
     finally:

@@ -72,11 +72,11 @@ class Recording:
             programme = resample_blocks(blocks, self.info.sample_rate, self.info.frames)
             yield from programme if ear is None else _heard(programme, ear.hear_programme)
 
-    def conditioned(self, treatment: Treatment) -> Iterator[Block]:
-        """What the model hears, at 48 kHz."""
+    def conditioned(self, treatment: Treatment, ear: Ear) -> Iterator[Block]:
+        """What the model hears, at 48 kHz; the recording is heard by `ear` on the way."""
         if treatment.lowpass_hz is None:
-            return self.programme()
-        return condition(self.programme(), self.info.output_samples, treatment.lowpass_hz)
+            return self.programme(ear)
+        return condition(self.programme(ear), self.info.output_samples, treatment.lowpass_hz)
 
     def _cutoff(self) -> Cutoff:
         with files.Source.open(self.path) as source:

@@ -21,8 +21,8 @@ from batchsr.errors import OutputExists
 if TYPE_CHECKING:
     from batchsr.audio.files import SourceInfo
     from batchsr.audio.windows import Plan
-    from batchsr.recording import Treatment
-    from batchsr.task import Restored, Task, Written
+    from batchsr.recording import Ear, Treatment
+    from batchsr.task import Restored, Task
 
 SCHEMA: Final = "batchsr.sidecar/1"
 _LIBRARIES: Final = ("mlx", "numpy", "scipy", "soundfile", "soxr")
@@ -34,11 +34,11 @@ def sidecar_path(output: Path) -> Path:
 
 
 def sidecar(
-    task: Task, info: SourceInfo, plan: Plan, restored: Restored, treatment: Treatment, written: Written
+    task: Task, info: SourceInfo, plan: Plan, restored: Restored, treatment: Treatment, ear: Ear
 ) -> dict[str, Any]:
     """The provenance of one output, JSON-able, as sidecar.schema.json describes it."""
     settings = json.loads(task.settings.to_json())
-    heard = written.ear.source()
+    heard = ear.source()
     band = heard["band"]
     crossover = treatment.crossover
     return {
@@ -66,7 +66,7 @@ def sidecar(
             "sample_rate_hz": 48_000,
             "frames": plan.total_samples,
             "clipped_samples": restored.clipped_samples,
-            **written.ear.output(),
+            **ear.output(),
         },
         "settings": settings,
         "settings_sha256": task.settings.digest(),

@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -26,7 +26,7 @@ from batchsr.batching import Batcher
 from batchsr.errors import InputChanged, InputMissing, OutputExists, OutputIsSource
 from batchsr.recording import Ear, Recording, Treatment
 from batchsr.scratch import Scratch
-from batchsr.task import Restored, Task, Written
+from batchsr.task import Restored, Task
 
 ALGORITHM: Final = 1
 """Raise it when the same source, settings and model would give other bytes: scratch of before is then not believed."""
@@ -83,9 +83,10 @@ def restore(
         on_windows(len(finished), plan.count)
         temporary = storage.temporary_for(task.output, task.tag)
         gate = pipeline.Gate(scratch, finished)
+        ear = Ear(recording, plan)
         try:
             with ThreadPoolExecutor(1, thread_name_prefix="join") as joiner:
-                joining = joiner.submit(_join, gate, plan, temporary, recording, treatment, carried.embedded)
+                joining = joiner.submit(_join, gate, plan, temporary, recording, treatment, ear, carried.embedded)
 
                 def on_more(done: int) -> None:
                     if joining.done():
@@ -96,7 +97,7 @@ def restore(
                     on_windows(plan.count, plan.count)
 
                 try:
-                    with closing(windows.cut(plan, recording.conditioned(treatment))) as source:
+                    with closing(windows.cut(plan, recording.conditioned(treatment, ear))) as source:
                         pipeline.fill(
                             scratch,
                             gate,
@@ -109,7 +110,7 @@ def restore(
                         )
                 finally:
                     gate.close()
-                written = _wait(joining, alive)
+                writer = _wait(joining, alive)
             restored = Restored(
                 source_sha256=_hash_source(task, info, alive),
                 output_sha256=_hash_output(temporary, alive),
@@ -117,14 +118,14 @@ def restore(
                 windows_total=plan.count,
                 windows_resumed=len(finished),
                 audio_s=info.duration_s,
-                clipped_samples=written.writer.clipped_samples,
+                clipped_samples=writer.clipped_samples,
                 sample_rate=info.sample_rate,
                 channels=info.channels,
                 frames=info.frames,
                 wall_s=spent_s(),
                 report={},
             )
-            document = report.sidecar(task, info, plan, restored, treatment, written)
+            document = report.sidecar(task, info, plan, restored, treatment, ear)
             document["metadata"] = {**described.to_dict(), "not_carried_over": list(carried.lost)}
             restored = dataclasses.replace(restored, report=document)
             before_publish(restored)
@@ -182,15 +183,14 @@ def _join(
     temporary: Path,
     recording: Recording,
     treatment: Treatment,
+    ear: Ear,
     embedded: files.Embedded,
-) -> Written:
-    """Write the windows as they come, cross-faded, to the temporary; beside them the recording itself is read
-    once more, for the record and for the band that is kept."""
+) -> files.Writer:
+    """Write the windows as they come, cross-faded, to the temporary; for the band that is kept the recording itself
+    is read once more."""
     settings = recording.settings
-    ear = Ear(recording, plan)
-    programme = recording.programme(ear)
     with (
-        closing(programme),
+        closing(recording.programme()) as programme,
         files.Writer(
             temporary,
             recording.channels,
@@ -201,33 +201,19 @@ def _join(
         ) as writer,
     ):
         blocks: Iterator[Block] = programme
-        if treatment.bypass:
-            pass
-        elif treatment.crossover is None:
-            blocks = _beside(programme, windows.assemble(plan, gate.read))
-        else:
-            blocks = keep_band(programme, windows.assemble(plan, gate.read), treatment.crossover)
+        if not treatment.bypass:
+            blocks = windows.assemble(plan, gate.read)
+            if treatment.crossover is not None:
+                blocks = keep_band(programme, blocks, treatment.crossover)
         for block in blocks:
             ear.hear_output(block)
             with storage.resource_errors(temporary, "write"):
                 writer.write(block)
             faults.point("assemble.during")
-    return Written(writer, ear)
+    return writer
 
 
-def _beside(programme: Iterator[Block], blocks: Iterable[Block]) -> Iterator[Block]:
-    """The blocks, with the programme drawn in step so that it is heard, and read to its end."""
-    ahead = 0
-    for block in blocks:
-        ahead -= len(block)
-        while ahead < 0 and (heard := next(programme, None)) is not None:
-            ahead += len(heard)
-        yield block
-    for _ in programme:
-        pass
-
-
-def _wait(joining: Future[Written], alive: Callable[[], None]) -> Written:
+def _wait(joining: Future[files.Writer], alive: Callable[[], None]) -> files.Writer:
     """The joiner's result; meanwhile show that we live, and stop if asked to."""
     while True:
         try:

@@ -6,9 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from batchsr.audio import files
 from batchsr.profile import Settings
-from batchsr.recording import Ear
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,11 +43,3 @@ class Restored:
     frames: int
     wall_s: float
     report: dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Written:
-    """A finished temporary, and what was heard while it was made."""
-
-    writer: files.Writer
-    ear: Ear
