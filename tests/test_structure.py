@@ -20,7 +20,7 @@ HOMES = {
     "huggingface_hub": ("model/hub.py",),
     "soundfile": ("audio",),
     "soxr": ("audio",),
-    "numba": ("model/loops.py",),
+    "numba": ("model/loops.py", "audio/loops.py"),
     "ctypes": ("memory.py",),
     "threadpoolctl": ("model/cpu.py", "model/backend.py"),
     "scipy": ("audio", "model/cpu.py"),

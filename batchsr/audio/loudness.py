@@ -11,15 +11,17 @@ import math
 from typing import Final
 
 import numpy as np
-import scipy.signal
 from numpy.typing import NDArray
 
+from batchsr.audio import loops
 from batchsr.audio.windows import SAMPLE_RATE_HZ, Block
 
 # K-weighting at 48 kHz: a shelf for the head, then a high-pass (BS.1770, tables 1 and 2).
-_K_WEIGHTING: Final = (
-    (1.53512485958697, -2.69169618940638, 1.19839281085285, 1.0, -1.69065929318241, 0.73248077421585),
-    (1.0, -2.0, 1.0, 1.0, -1.99004745483398, 0.99007225036621),
+_K_WEIGHTING: Final = np.array(
+    [
+        [1.53512485958697, -2.69169618940638, 1.19839281085285, 1.0, -1.69065929318241, 0.73248077421585],
+        [1.0, -2.0, 1.0, 1.0, -1.99004745483398, 0.99007225036621],
+    ]
 )
 _HOP_SAMPLES: Final = SAMPLE_RATE_HZ // 10
 _HOPS_PER_BLOCK: Final = 4
@@ -36,9 +38,9 @@ class LoudnessMeter:
 
     def __init__(self, channels: int) -> None:
         self._weights = np.array(_WEIGHTS.get(channels, (1,) * channels), np.float64)
-        self._sos = np.array(_K_WEIGHTING)
-        self._state = np.zeros((2, 2, channels))
-        self._rest = np.zeros((0, channels), np.float32)
+        self._state = np.zeros((channels, 2, 2))
+        self._sums = np.zeros(channels)
+        self._samples = 0
         self._hops: list[float] = []
         self._counts = np.zeros((_HIGHEST_LUFS - int(_ABSOLUTE_GATE_LUFS)) * _BINS_PER_LU, np.int64)
         self._energies = np.zeros(len(self._counts))
@@ -47,16 +49,14 @@ class LoudnessMeter:
 
     def add(self, block: Block) -> None:
         """Take in the next (n, C) of the stream."""
-        if not len(block):
-            return
-        self.peak = max(self.peak, float(block.max()), -float(block.min()))
-        held = np.concatenate([self._rest, block])
-        whole = len(held) // _HOP_SAMPLES * _HOP_SAMPLES
-        self._rest = held[whole:]
-        if whole:
-            weighted, self._state = scipy.signal.sosfilt(self._sos, held[:whole], axis=0, zi=self._state)
-            hops = weighted.reshape(-1, _HOP_SAMPLES, len(self._weights))
-            self._add_hops(np.einsum("hnc,hnc->hc", hops, hops) @ self._weights / _HOP_SAMPLES)
+        filled = self._samples % _HOP_SAMPLES
+        self._samples += len(block)
+        energies = np.empty(((filled + len(block)) // _HOP_SAMPLES, len(self._weights)))
+        block = np.ascontiguousarray(block)
+        peak = loops.energies(block, _K_WEIGHTING, self._state, self._sums, filled, _HOP_SAMPLES, energies)
+        self.peak = max(self.peak, peak)
+        if len(energies):
+            self._add_hops(energies @ self._weights / _HOP_SAMPLES)
 
     def _add_hops(self, energies: NDArray[np.float64]) -> None:
         hops = np.array([*self._hops, *energies])

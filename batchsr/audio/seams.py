@@ -47,7 +47,7 @@ class SeamMeter:
         """`borders` are the middles of the joints in samples, ascending (`Plan.borders`)."""
         self._borders = list(borders)
         self._next = 0
-        self._held: list[Block] = []
+        self._held: list[NDArray[np.float32]] = []  # the mean of the channels
         self._start = 0  # first sample held
         self._end = 0
         self._here: list[tuple[float, float]] = []
@@ -62,7 +62,7 @@ class SeamMeter:
 
     def add(self, block: Block) -> None:
         """Take in the next (n, C) of the stream."""
-        self._held.append(block.mean(axis=1, dtype=np.float64)[:, None].astype(np.float32))
+        self._held.append(np.asarray(sum(block.T) / np.float32(block.shape[1])))  # `mean` takes ten times as long
         self._end += len(block)
         while self._next < len(self._borders) and self._end >= self._borders[self._next] + _REACH_SAMPLES:
             self._measure(self._borders[self._next])
@@ -87,7 +87,7 @@ class SeamMeter:
         return Seams(len(self._here), ratios[0], ratios[1])
 
     def _measure(self, border: int) -> None:
-        signal = np.concatenate(self._held)[:, 0] if self._held else np.zeros(0, np.float32)
+        signal = np.concatenate(self._held) if self._held else np.zeros(0, np.float32)
         middle = border - self._start
         near = [self._borders[i] - self._start for i in (self._next - 1, self._next + 1) if 0 <= i < len(self._borders)]
         away = [

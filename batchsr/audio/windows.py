@@ -22,6 +22,7 @@ switch between half a second of overlap, 1.3 with a fade of 50 ms, 1.1 with 100 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Generator, Iterable, Iterator
 
 import numpy as np
@@ -105,13 +106,16 @@ class Plan:
         return [sum(self.joint(index)) // 2 for index in range(self.count - 1)]
 
 
+@functools.lru_cache(8)
 def fade_in(length: int) -> NDArray[np.float32]:
     """Weights (length,) of the window that comes in, a raised cosine; the one that goes out has `1 - fade_in`.
 
     `fade_in(n) + fade_in(n)[::-1]` is one, so no direction of time is preferred.
     """
     phase = (np.arange(length) + 0.5) / max(length, 1)
-    return (0.5 - 0.5 * np.cos(np.pi * phase)).astype(np.float32)
+    weights = (0.5 - 0.5 * np.cos(np.pi * phase)).astype(np.float32)
+    weights.flags.writeable = False  # shared
+    return weights
 
 
 def cut(plan: Plan, blocks: Iterable[Block]) -> Generator[tuple[int, Window], None, None]:

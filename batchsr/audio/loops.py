@@ -1,0 +1,84 @@
+"""The loops over samples that NumPy would make in many passes, compiled by numba when first called, then kept on disk.
+
+They run without Python's lock, which the model's thread needs to keep a GPU busy. Arithmetic stays as it is written:
+what the compiler may fuse, it fuses in another way in the next process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    try:
+        compiled: Callable[..., Any] = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder for the cache can be written
+        compiled = numba.njit(**options)(function)
+    return compiled
+
+
+@_compiled
+def energies(
+    x: np.ndarray, sections: np.ndarray, state: np.ndarray, sums: np.ndarray, filled: int, hop: int, out: np.ndarray
+) -> float:
+    """Energies of the stretches of `hop` samples of x (n, C) behind two biquads; returns the largest absolute sample.
+
+    sections (2, 6) as SciPy's, with b0 first and a0 = 1. What runs on from block to block is changed in place: the
+    filters' state (C, 2, 2), and sums (C), the energy of the `filled` samples of the stretch that is not complete. out
+    (stretches that become complete, C) gets their sums of squares.
+    """
+    (b0, b1, b2, _, a1, a2), (d0, d1, d2, _, c1, c2) = sections[0], sections[1]
+    peak = 0.0
+    for channel in range(x.shape[1]):
+        # y = b0 * x + p, written so that the next p does not wait for y.
+        p, q = state[channel, 0]
+        r, s = state[channel, 1]
+        energy, at, stretch = sums[channel], filled, 0
+        for i in range(len(x)):
+            sample = np.float64(x[i, channel])
+            peak = max(peak, abs(sample))
+            y = b0 * sample + p
+            p, q = ((b1 - a1 * b0) * sample + q) - a1 * p, (b2 - a2 * b0) * sample - a2 * p
+            z = d0 * y + r
+            r, s = ((d1 - c1 * d0) * y + s) - c1 * r, (d2 - c2 * d0) * y - c2 * r
+            energy += z * z
+            at += 1
+            if at == hop:
+                out[stretch, channel] = energy
+                energy, at, stretch = 0.0, 0, stretch + 1
+        state[channel, 0, 0], state[channel, 0, 1] = p, q
+        state[channel, 1, 0], state[channel, 1, 1] = r, s
+        sums[channel] = energy
+    return peak
+
+
+@_compiled
+def triangular(words: np.ndarray) -> np.ndarray:
+    """The sum of both halves of random words (n,) uint64, as float64 in (-1, 1) with mean 0."""
+    out = np.empty(len(words))
+    for i in range(len(words)):
+        halves = (words[i] & np.uint64(0xFFFFFFFF)) + (words[i] >> np.uint64(32))
+        out[i] = (np.float64(halves) + 1) * 2.0**-32 - 1
+    return out
+
+
+@_compiled
+def quantise(x: np.ndarray, scale: float, dither: np.ndarray, out: np.ndarray) -> int:
+    """Samples x (n, C) times `scale` as whole numbers, to out (n, C) int32; returns how many had to be clamped.
+
+    dither (n,) is added to all channels of a frame but where they are zero; (0,) is none.
+    """
+    clipped = 0
+    for i in range(len(x)):
+        for channel in range(x.shape[1]):
+            value = np.float64(x[i, channel]) * scale
+            clipped += int(value >= scale - 0.5 or value < -scale - 0.5)
+            if value != 0 and len(dither):
+                value += dither[i]
+            out[i, channel] = np.int32(min(max(np.rint(value), -scale), scale - 1))
+    return clipped
