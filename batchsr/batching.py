@@ -7,8 +7,8 @@
 
 The model never waits while there is a window, and never for one: what came while a pass was computed makes up the
 next. Who shares a pass is chance, and may be, because a row's result does not depend on its company (FlashSR fills
-every pass up to the same shape). What a pass made is kept before the next one begins, so that a process that is
-killed has lost one pass at most.
+every pass up to the same shape). What a pass made is kept, by a few threads at once, before the next one begins, so
+that a process that is killed has lost one pass at most.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,9 @@ WindowFn = Callable[[Rows, Sequence[int]], Rows]
 """Rows and each one's window index -> the restored rows."""
 KeepFn = Callable[[Rows], None]
 """Takes the restored rows of one window to where they are safe from the end of the process."""
+_KEEPERS: Final = 4
+"""A GPU waits while windows are kept. One by one, 16 took 28 ms beside busy files; by four threads at once, told to
+their files when all are kept, 16 ms (two cores)."""
 
 
 class Identity(Protocol):
@@ -90,6 +93,7 @@ class Batcher:
         self.identity = model.identity
         self._model = model
         self._thread = thread
+        self._keepers = ThreadPoolExecutor(_KEEPERS, thread_name_prefix="keep")
         self._waiting: list[_Offer] = []
         self._lock = threading.Lock()
         self._refusal: BaseException | None = None
@@ -97,8 +101,8 @@ class Batcher:
     def offer(self, rows: Rows, index: int, timestep: int, seed: int, keep: KeepFn) -> Future[None]:
         """Put one window into the queue: rows (R, frame_samples), one for each channel to compute, R at least 1.
 
-        `keep(restored)` is called in the model's thread. The Future is done when it returned; it has its error or the
-        model's otherwise, or that of `refuse`. It can be cancelled until the window's turn has come.
+        `keep(restored)` is called in another thread. The Future is done when all of the pass are kept; it has the error
+        of `keep` or the model's otherwise, or that of `refuse`. It can be cancelled until the window's turn has come.
         """
         offer = _Offer(rows, index, timestep, seed, keep, Future())
         with self._lock:
@@ -133,6 +137,7 @@ class Batcher:
             if offers:
                 self._compute(offers)
         except BaseException as e:
+            self._keepers.shutdown()  # whoever hears of the error may close what is being written
             for offer in offers:
                 if not offer.future.done():
                     offer.future.set_exception(e)
@@ -173,9 +178,17 @@ class Batcher:
                 for offer in offers:
                     self._compute([offer])
         else:
-            for offer in offers:
-                _hand_over(offer, results[: len(offer.rows)])
-                results = results[len(offer.rows) :]
+            self._keep(offers, results)
+
+    def _keep(self, offers: list[_Offer], results: Rows) -> None:
+        """Keep all of a pass, and only then tell the files, which set to work when they hear of it."""
+        ends = np.cumsum([len(offer.rows) for offer in offers])
+        errors = list(self._keepers.map(_error, offers, np.split(results, ends[:-1])))
+        for offer, error in zip(offers, errors, strict=True):
+            if error is None:
+                offer.future.set_result(None)
+            else:
+                offer.future.set_exception(error)
 
     def _shrink(self, offers: list[_Offer], error: ModelMemory) -> None:
         """A file's windows are all of one size of pass, so those in hand begin anew with a smaller one."""
@@ -186,13 +199,13 @@ class Batcher:
             offer.future.set_exception(error)
 
 
-def _hand_over(offer: _Offer, results: Rows) -> None:
+def _error(offer: _Offer, results: Rows) -> Exception | None:
+    """What went wrong with keeping a window."""
     try:
         offer.keep(results)
     except Exception as e:  # noqa: BLE001 - as above
-        offer.future.set_exception(e)
-    else:
-        offer.future.set_result(None)
+        return e
+    return None
 
 
 def beside(work: Callable[[Executor], T]) -> T:

@@ -1,8 +1,8 @@
 """One file's way past the model: what is offered to it, what is kept of it, and what joins that behind it.
 
-    the file's thread          the model's thread               joiner's thread
-    read, resample,  -> offered, computed, -> scratch -> Gate -> cross-fade, dither, write
-    cut                                          `-> synced by the file's thread
+    the file's thread          the model's            the file's            the joiner's
+    read, resample,  -> offered, computed, -> scratch -> Gate, synced     -> cross-fade, dither, write
+    cut
 
 The file's thread is some windows ahead of the model, so that a file fills the model's passes on its own. The joiner
 follows a window behind, so that when the last window is done the output is nearly done too. It takes windows from
@@ -84,15 +84,14 @@ def fill(
     messages.
     """
     done = len(finished)
-    offered: deque[Future[None]] = deque()
+    offered: deque[tuple[int, Future[None]]] = deque()
 
     def settle() -> None:
         """Wait for the oldest, and sync it with those that came back together with it."""
         nonlocal done
-        offered.popleft().result()
-        done += 1
-        while offered and offered[0].done() and offered[0].exception() is None:
-            offered.popleft().result()
+        offered[0][1].result()
+        while offered and offered[0][1].done() and offered[0][1].exception() is None:
+            gate.add(offered.popleft()[0])
             done += 1
         scratch.sync()
         on_windows(done)
@@ -102,18 +101,18 @@ def fill(
             if index in finished:
                 on_windows(done)
             else:
-                offered.append(_offered(offer, scratch, gate, index, samples, name))
-            while offered and (len(offered) >= ahead or offered[0].done()):
+                offered.append((index, _offered(offer, scratch, index, samples, name)))
+            while offered and (len(offered) >= ahead or offered[0][1].done()):
                 settle()
         while offered:
             settle()
     finally:
-        for future in offered:
+        for _, future in offered:
             if not future.cancel():  # the model is at it, and writes into the scratch
                 wait([future])
 
 
-def _offered(offer: OfferFn, scratch: Scratch, gate: Gate, index: int, samples: Window, name: str) -> Future[None]:
+def _offered(offer: OfferFn, scratch: Scratch, index: int, samples: Window, name: str) -> Future[None]:
     """Offer a window's channels. Equal ones are computed once, silent ones not at all.
 
     So a dual-mono file stays dual mono to the bit, and a dead channel stays dead.
@@ -132,7 +131,6 @@ def _offered(offer: OfferFn, scratch: Scratch, gate: Gate, index: int, samples: 
             for row, channel in zip(few, computed, strict=True):
                 rows[alike == channel] = row
         scratch.write(index, rows)
-        gate.add(index)
 
     if computed:
         return offer(samples[computed], index, keep)

@@ -116,7 +116,21 @@ def test_what_a_pass_made_is_kept_before_the_next_begins(make: Callable[[Model],
     bench.model.go.set()
     for offer in offers:
         offer.result(10)
-    assert bench.model.log == ["pass", "kept 0", "pass", "kept 1", "kept 2", "pass", "kept 3", "kept 4"]
+    log = bench.model.log
+    passes = [sorted(log[first:last]) for first, last in ((0, 2), (2, 5), (5, 8))]
+    assert passes == [["kept 0", "pass"], ["kept 1", "kept 2", "pass"], ["kept 3", "kept 4", "pass"]]
+    assert [log[at] for at in (0, 2, 5)] == ["pass"] * 3
+
+
+def test_files_hear_of_a_pass_when_all_of_it_is_kept(make: Callable[[Model], Bench]) -> None:
+    bench = make(Model(2))
+    first = bench.offer(1)
+    heard: list[bool] = []
+    second = bench.batcher.offer(np.zeros((1, T), np.float32), 2, 999, 0, lambda rows: heard.append(first.done()))
+    bench.model.go.set()
+    second.result(10)
+    assert heard == [False]
+    assert first.done()
 
 
 def test_one_windows_trouble_is_no_other_windows(make: Callable[[Model], Bench]) -> None:
