@@ -10,6 +10,7 @@ line. What it gives remembers where each value came from.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -77,6 +78,7 @@ class Settings:
         return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
 
     @classmethod
+    @functools.lru_cache(maxsize=256)  # a batch has few, and many rows
     def from_json(cls, text: str) -> Settings:
         """Settings of a queue's row. Raises ConfigError on a key that this version does not know."""
         return cls.from_mapping(json.loads(text))

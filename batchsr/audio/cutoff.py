@@ -13,6 +13,7 @@ programme below the edge lies under the hiss.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Iterable
 from typing import Final, Literal
@@ -89,9 +90,8 @@ class BandLevels:
         edges[-1] = self._nyquist_hz
         self._edges_hz = np.array(edges)
         self._bins = np.minimum(np.ceil(self._edges_hz / bin_hz).astype(int), half)
-        levels = _HIGHEST_DB - _LOWEST_DB
-        self._counts = np.zeros((levels // _CLASS_DB, len(edges) - 1, levels), np.uint32)
-        self._occupied = np.zeros(len(self._counts), bool)
+        shape = len(edges) - 1, _HIGHEST_DB - _LOWEST_DB
+        self._counts = collections.defaultdict[int, NDArray[np.uint32]](lambda: np.zeros(shape, np.uint32))
         self._moment_samples = _FRAMES_PER_MOMENT * self._hop  # one moment to the next; each needs half a frame more
         self._rest: Block | None = None
         self._moments = 0
@@ -115,8 +115,8 @@ class BandLevels:
         levels = _level(_decibel(sums / np.diff(np.append(self._bins[:-1], self._hop))))
         # A sine spreads over 1.5 bins through this window, so this is 0 dB for one of full scale.
         classes = _level(_decibel(power[:, 1:].sum(axis=1) / 1.5)) // _CLASS_DB
-        self._occupied[classes] = True
-        np.add.at(self._counts, (classes[:, None], np.arange(levels.shape[1]), levels), 1)
+        for number in np.unique(classes):
+            np.add.at(self._counts[int(number)], (np.arange(levels.shape[1]), levels[classes == number]), 1)
         self._moments += count
 
     def cutoff(self) -> Cutoff:
@@ -124,14 +124,15 @@ class BandLevels:
         nothing = Cutoff(None, self._nyquist_hz, "none")
         if self._moments < _FEWEST_MOMENTS:
             return nothing
-        occupied = np.flatnonzero(self._occupied)
-        loudest_db = float(occupied[-1] * _CLASS_DB + _LOWEST_DB + _CLASS_DB)
+        loudest_db = float(max(self._counts) * _CLASS_DB + _LOWEST_DB + _CLASS_DB)
         lowest_db = max(loudest_db - _ACTIVE_RANGE_DB - _CLASS_DB, _SILENCE_DB)
-        loud_enough = occupied[occupied >= int(lowest_db - _LOWEST_DB) // _CLASS_DB]
-        active = self._counts[loud_enough].sum(axis=0, dtype=np.int64)
-        if not active.any():
+        lowest = int(lowest_db - _LOWEST_DB) // _CLASS_DB
+        loud_enough = [counts for number, counts in self._counts.items() if number >= lowest]
+        if not loud_enough:
             return nothing
-        return self._judge(_quantile(active, _LOUD), _quantile(active, 0.5), _quantile(active, _QUIET))
+        active = np.stack(loud_enough).sum(axis=0, dtype=np.int64)
+        sums = np.cumsum(active, axis=1)
+        return self._judge(*(_quantile(active, sums, share) for share in (_LOUD, 0.5, _QUIET)))
 
     def _judge(
         self, loud_db: NDArray[np.float64], usual_db: NDArray[np.float64], quiet_db: NDArray[np.float64]
@@ -221,9 +222,11 @@ def _level(level_db: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.clip(np.floor(level_db).astype(np.int64) - _LOWEST_DB, 0, _HIGHEST_DB - _LOWEST_DB - 1)
 
 
-def _quantile(counts: NDArray[np.int64], q: float) -> NDArray[np.float64]:
-    """The level in dB below which the share `q` of each band's moments lies, interpolated inside a bin of 1 dB."""
-    sums = np.cumsum(counts, axis=1)
+def _quantile(counts: NDArray[np.int64], sums: NDArray[np.int64], q: float) -> NDArray[np.float64]:
+    """The level in dB below which the share `q` of each band's moments lies, interpolated inside a bin of 1 dB.
+
+    sums: those of the counts up to each level.
+    """
     wanted = q * sums[:, -1:]
     bins = np.argmax(sums >= wanted, axis=1)
     rows = np.arange(len(counts))

@@ -8,6 +8,7 @@ alone, which keeps digital silence and dead channels silent.
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
 import numpy as np
@@ -17,13 +18,27 @@ from batchsr.audio import loops
 from batchsr.audio.windows import Block
 
 _KEY: Final = 0x6261746368737221  # "batchsr!"; a constant, so that the same samples always give the same file
+_START_SAMPLES: Final = 1 << 18  # a little more than a window
 
 
 def triangular(position: int, count: int) -> NDArray[np.float64]:
     """Dither of the samples `position` to `position + count`: (count,), in (-1, 1) quantisation steps, mean 0."""
+    if position + count <= _START_SAMPLES:
+        return _start()[position : position + count]
+    return _drawn(position, count)
+
+
+@functools.cache
+def _start() -> NDArray[np.float64]:
+    """What every file begins with, and many a clip ends with."""
+    return _drawn(0, _START_SAMPLES)
+
+
+def _drawn(position: int, count: int) -> NDArray[np.float64]:
     skip = position % 4  # Philox gives four words for each value of its counter
     words = np.random.Philox(key=_KEY, counter=position // 4).random_raw(count + skip)[skip:]
     dither: NDArray[np.float64] = loops.triangular(words)
+    dither.flags.writeable = False  # it may be shared
     return dither
 
 

@@ -7,6 +7,7 @@ they do not fit would cost the day; so they are reserved, on paper, before a cla
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -74,6 +75,7 @@ def shortage(
 def _by_file_system(jobs: Iterable[Job], scratch_folder: Path, frame_samples: int) -> dict[int, tuple[Path, int]]:
     """For each device number a folder on it, and the bytes that the jobs need there."""
     needs: dict[int, tuple[Path, int]] = {}
+    system_of = functools.cache(lambda folder: _existing(folder).stat().st_dev)  # most jobs share their folders
     for job in jobs:
         need = need_of(job, frame_samples)
         places: Sequence[tuple[Path, int]] = (
@@ -81,7 +83,7 @@ def _by_file_system(jobs: Iterable[Job], scratch_folder: Path, frame_samples: in
             (scratch_folder, need.scratch_bytes),
         )
         for folder, wanted in places:
-            system = _existing(folder).stat().st_dev
+            system = system_of(folder)
             needs[system] = (needs.get(system, (folder, 0))[0], needs.get(system, (folder, 0))[1] + wanted)
     return needs
 
