@@ -230,11 +230,13 @@ def main(argv: list[str] | None = None) -> None:
         only(int(args.only[0]), args.only[1])
         return
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    # Before this process grows: Linux counts a parent's peak as its children's.
+    show("Memory over length and number", [memory(1, 60), memory(1, args.hours * 3600), memory(40, 5), memory(400, 5)])
+    busy(1, 1.0, 0.0, 1)  # the first file of a process reads the compiled loops, or compiles them
     show(
         "Busy share of the model",
         [busy(4, 300.0, 25.0, 8), busy(20, 60.0, 25.0, 8), busy(200, 5.0, 25.0, 8), busy(4, 60.0, 250.0, 1)],
     )
-    show("Memory over length and number", [memory(1, 60), memory(1, args.hours * 3600), memory(40, 5), memory(400, 5)])
     show("Claims over queue length", [claims(1_000), claims(args.rows), claims(1_000, args.rows)])
     show("Start", [first_window()])
 

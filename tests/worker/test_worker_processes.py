@@ -199,7 +199,7 @@ def test_a_worker_that_died_is_replaced_and_its_file_goes_on(
 def test_a_worker_that_hangs_is_replaced(
     db: Path, sources: list[Path], out: Path, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batchsr.queue.queries.HUNG_AFTER_S", 0.5)
+    monkeypatch.setattr("batchsr.queue.queries.HUNG_AFTER_S", 2.0)  # the first file compiles, or reads, the loops
     monkeypatch.setattr("batchsr.queue.queries.HUNG_AFTER_MEDIANS", 0)
     rig.enqueue(db, sources[:1], out)
     trap = once(tmp_path / "sprung", "time.sleep(100)")
