@@ -260,9 +260,10 @@ def test_a_signal_lets_go_of_every_file_in_hand(db: Path, tmp_path: Path, out: P
 
 def test_the_second_signal_lets_go_of_every_file_in_hand_at_once(db: Path, tmp_path: Path, out: Path) -> None:
     rig.enqueue(db, clips(tmp_path / "in", 6), out)
-    model = rig.FastModel(batch_windows=2, pace_s=60.0)
+    begun = tmp_path / "begun"
+    model = rig.FastModel(batch_windows=2, pace_s=60.0, calls=lambda indices: begun.touch())
     with rig.ended(rig.fork(lambda: rig.work(db, model).exit_code)) as pid, Queue.open(db) as queue:
-        rig.until(lambda: len(queue.in_hand()) >= 3)
+        rig.until(lambda: begun.exists() and len(queue.in_hand()) >= 3)
         os.kill(pid, signal.SIGINT)
         rig.until(lambda: len(queue.in_hand()) <= 2)  # those that are in the pass
         os.kill(pid, signal.SIGINT)
