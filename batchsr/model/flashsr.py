@@ -6,6 +6,7 @@ Everything random about it is the noise, a function of (seed, window index) alon
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,8 +99,7 @@ class FlashSR:
         _check_seed(seed)
         if not _is_int(window_index) or not 0 <= window_index < 2**63:
             raise UsageError(f"window_index = {window_index!r} is no index")
-        generator = np.random.Generator(np.random.Philox(key=np.array([seed, window_index], np.uint64)))
-        return generator.standard_normal(self.config.noise_shape, dtype=np.float32)
+        return _noise(self.config.noise_shape, int(seed), int(window_index)).copy()
 
     def upsample(
         self, x: np.ndarray, sample_rate: int, *, timestep: int = 999, seed: int = 0, overlap: float = 0.5
@@ -136,7 +136,7 @@ class FlashSR:
         _check_seed(seed)
 
         def restore(rows: np.ndarray, indices: Sequence[int]) -> np.ndarray:
-            noise = np.stack([self.noise(seed, index) for index in indices])
+            noise = np.stack([_noise(self.config.noise_shape, seed, int(index)) for index in indices])
             return self.upsample_window(rows, noise, timestep)
 
         return restore
@@ -153,16 +153,14 @@ class FlashSR:
         x = _checked(x, (1, 2), "(batch, frame_samples)")
         _check_timestep(timestep)
         _check_seed(seed)
-        rows = np.atleast_2d(x)
+        rows = np.ascontiguousarray(np.atleast_2d(x), np.float32)
         if rows.shape[1] != self.frame_samples:
             raise UsageError(f"a window has {self.frame_samples} samples, not {rows.shape[1]}")
         given = self._noises(noise, len(rows), seed)
-        y = np.concatenate(
-            [
-                self._restore(rows[i : i + self.batch_windows], given[i : i + self.batch_windows], timestep)
-                for i in range(0, len(rows), self.batch_windows)
-            ]
-        )
+        y = np.empty((len(rows), self.frame_samples), np.float32)
+        for start in range(0, len(rows), self.batch_windows):
+            part = slice(start, start + self.batch_windows)
+            y[part] = self._restore(rows[part], given[part], timestep)
         return y.reshape(x.shape)
 
     def _noises(self, noise: np.ndarray | None, rows: int, seed: int) -> np.ndarray:
@@ -197,25 +195,35 @@ class FlashSR:
 
         count = len(rows)
         filled = np.minimum(np.arange(self.batch_windows), count - 1)
-        rows, noise = rows[filled], noise[filled]
+        noise = noise[filled]
+        if count < self.batch_windows:
+            rows = rows[filled]
         # In float64: the mean of a constant must be that constant, or its rounding error, divided by a scale of
         # nothing, would reach the networks as a signal.
-        wide = rows.astype(np.float64)
-        mean = wide.mean(axis=1, keepdims=True)
-        scale = np.abs(wide - mean).max(axis=1, keepdims=True)
-        norm = ((wide - mean) / (scale + EPS) * 0.5).astype(np.float32)
+        mean = rows.mean(axis=1, dtype=np.float64, keepdims=True).astype(np.float32)
+        scale = np.maximum(rows.max(axis=1, keepdims=True) - mean, mean - rows.min(axis=1, keepdims=True)) + EPS
         weights = np.array([[w] * self.batch_windows for w in step_weights(timestep)], np.float32)
         t = np.full(self.batch_windows, timestep, np.float32)
         with passes.memory_errors():
-            restored = np.array(self._networks(mx.array(norm), mx.array(noise), mx.array(t), mx.array(weights)))
-        y = restored[:count].astype(np.float64) * (2 * (scale[:count] + EPS)) + mean[:count]
-        out: np.ndarray = y.astype(np.float32)
-        if not np.isfinite(out).all():
+            level, middle = mx.array(2 * scale), mx.array(mean)
+            norm = (mx.array(rows) - middle) / level
+            restored = self._networks(norm, mx.array(noise), mx.array(t), mx.array(weights))
+            out = np.array((restored * level + middle)[:count])
+        if not np.isfinite([out.min(), out.max()]).all():
             raise NonFiniteOutput(
                 f"the model {self.identity.variant} gave NaN or infinity in {self.identity.dtype}",
                 remedy="try --dtype float32; if it stays, the weights are at fault",
             )
         return out
+
+
+@functools.lru_cache(maxsize=64)
+def _noise(shape: tuple[int, ...], seed: int, window_index: int) -> np.ndarray:
+    """See `FlashSR.noise`. Kept, since all clips have the first windows and a pass of many takes milliseconds."""
+    generator = np.random.Generator(np.random.Philox(key=np.array([seed, window_index], np.uint64)))
+    noise = generator.standard_normal(shape, dtype=np.float32)
+    noise.flags.writeable = False
+    return noise
 
 
 def _is_int(value: object) -> bool:
@@ -245,6 +253,6 @@ def _checked(x: np.ndarray, ndims: tuple[int, ...], expected: str) -> np.ndarray
         raise InputFormat(f"the sound is of type {x.dtype} instead of float", remedy="scale integers to +-1 first")
     if x.size == 0:
         raise InputEmpty("the sound holds no sample")
-    if not np.isfinite(x).all() or np.abs(x).max() > MAX_LEVEL:
+    if not max(-x.min(), x.max()) <= MAX_LEVEL:  # nor if it is NaN
         raise InputNotFinite("the sound holds NaN, infinity, or samples too large to compute with")
     return x
