@@ -120,11 +120,12 @@ class _Run:
     def _step(self, worker: Worker, main_thread: Executor) -> bool:
         """One look at the queue and at most one claim. Returns whether to go on."""
         options, lanes = self._options, self._lanes
+        in_hand = len(lanes)  # before all else: while we look, a file in hand may be done, or go back to the queue
         ended = self._account.summary.done + self._account.summary.failed
-        if options.limit is not None and ended + len(lanes) >= options.limit:
-            return self._linger()
+        if options.limit is not None and ended + in_hand >= options.limit:
+            return self._linger(in_hand)
         if self._model is not None and not lanes.have_room(self._model.batch_windows):
-            return self._linger()
+            return self._linger(in_hand)
         if (gate_s := options.gate()) > 0:
             return gate_s != math.inf and self._wait("not yet time to work", gate_s)
         self._reap()
@@ -133,11 +134,11 @@ class _Run:
             due_s = self._queue.next_due_s(options.variant)
             if due_s is not None:
                 return self._wait("every job left waits for its next try", due_s)
-            return self._linger() or (options.stay and self._wait("nothing to do", options.poll_s))
+            return self._linger(in_hand) or (options.stay and self._wait("nothing to do", options.poll_s))
         if (pause := self._queue.paused()) is not None:
             return self._sit_out(pause, following)
-        if following.crashes and lanes:
-            return self._linger()
+        if following.crashes and in_hand:
+            return self._linger(in_hand)
         model = self._served(main_thread)
         if self._stop.signal is not None:  # loading may have taken a while
             return False
@@ -158,12 +159,11 @@ class _Run:
             lanes.start(job, rows, lambda hand: self._boundary.work_on(hand, model))
         return True
 
-    def _linger(self) -> bool:
-        """Wait for the files in hand; False if there is none."""
-        if not self._lanes:
-            return False
-        self._lanes.wait(self._options.poll_s)
-        return True
+    def _linger(self, in_hand: int) -> bool:
+        """Wait for the files in hand; False if there was none when this look at the queue began."""
+        if self._lanes:
+            self._lanes.wait(self._options.poll_s)
+        return in_hand > 0
 
     def _served(self, main_thread: Executor) -> Batcher:
         """The model, loaded at the first call, with the passes that it can make now."""

@@ -6,6 +6,8 @@ import dataclasses
 import errno
 import math
 import shutil
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +152,31 @@ def test_a_full_disk_pauses_the_queue_and_work_goes_on_after_space_returns(
     assert told.said.index("paused no space left (free some)") < told.said.index("resumed")
     assert job_of(db, 1).attempts == 1, "the attempt is given back"
     assert {out, db.parent} <= set(probes)
+
+
+def test_a_file_that_goes_back_while_the_worker_looks_at_the_queue_is_taken_again(
+    db: Path, tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue was seen without it while it was in hand; then it is in the queue, and no more in hand."""
+    rig.enqueue(db, [rig.record(tmp_path / "in" / "short.wav", 0.05)])  # so short that another file is looked for
+    looked, peek, failing = threading.Event(), Queue.peek, Failing(ResourceError("no space left"))
+
+    def restoring(task: Task, model: Any, **callbacks: Any) -> Restored:
+        assert looked.wait(10)
+        return failing(task, model, **callbacks)
+
+    def peeking(queue: Queue, variant: str) -> Any:
+        found = peek(queue, variant)
+        if found is None and not looked.is_set():
+            looked.set()
+            deadline_s = time.monotonic() + 10
+            while "released 1" not in told.said and time.monotonic() < deadline_s:
+                time.sleep(0.005)
+            time.sleep(0.1)
+        return found
+
+    monkeypatch.setattr(Queue, "peek", peeking)
+    assert rig.work(db, restore=restoring, listener=told).done == 1
 
 
 def test_a_full_disk_without_a_class_of_ours_is_known_by_its_number(db: Path, sources: list[Path], told: Told) -> None:
