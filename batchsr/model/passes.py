@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 SHARE: Final = 0.8
 """Of the free memory, so that kernels' own workspaces and other programs find some."""
+RUN_AHEAD: Final = 2
+"""Times its memory that a pass may take: MLX prepares kernels ahead of the device, each with an array for its result,
+and would go on until the device's memory is full, that of other programs included."""
 _SAYINGS: Final = ("unable to allocate", "out of memory", "insufficient memory")
 """How MLX says that there is no memory: its allocator, CUDA and Metal."""
 
@@ -38,9 +41,12 @@ def fitting(most: int, identity: ModelIdentity, window_bytes: Callable[[], int])
     rows = min(most, _remembered().get(_key(identity), most))
     free = free_bytes() if rows > 1 else None
     if free is not None:
-        needed = window_bytes()
-        while rows > 1 and rows * needed > SHARE * free:
+        import mlx.core as mx
+
+        needed, usable = window_bytes(), int(SHARE * free)
+        while rows > 1 and rows * needed > usable:
             rows //= 2
+        mx.set_memory_limit(mx.get_active_memory() + min(RUN_AHEAD * rows * needed, usable))
     return rows
 
 
@@ -58,13 +64,20 @@ def free_bytes() -> int | None:
 
 @contextlib.contextmanager
 def peak_bytes() -> Iterator[list[int]]:
-    """Measures the block: afterwards the list holds the most that its arrays took at once, beside those before it."""
+    """Measures the block: afterwards the list holds the most that its arrays took at once, beside those before it.
+
+    Nothing is prepared ahead in it: over the limit, which one byte is, MLX waits for the device after each kernel.
+    """
     import mlx.core as mx
 
     before = mx.get_active_memory()
+    limit = mx.set_memory_limit(1)
     mx.reset_peak_memory()
     peak: list[int] = []
-    yield peak
+    try:
+        yield peak
+    finally:
+        mx.set_memory_limit(limit)
     peak.append(mx.get_peak_memory() - before)
 
 

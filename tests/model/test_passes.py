@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
@@ -19,18 +21,24 @@ IDENTITY = ModelIdentity("int4", None, "r", "ab" * 32, "float32", "cuda", "0.32.
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the user's cache is for these tests."""
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """What the user's cache is for these tests; MLX's limit is afterwards what it was."""
     monkeypatch.setattr(passes.platformdirs, "user_cache_path", lambda name: tmp_path / "cache" / name)
-    return tmp_path / "cache" / "batchsr"
+    limit = mx.set_memory_limit(GB)
+    mx.set_memory_limit(limit)
+    yield tmp_path / "cache" / "batchsr"
+    mx.set_memory_limit(limit)
+
+
+limits: list[int] = []
+"""What MLX was told to stay below, by tests that call `device`."""
 
 
 def device(monkeypatch: pytest.MonkeyPatch, **info: Any) -> None:
-    import mlx.core as mx
-
     monkeypatch.setattr(mx, "device_info", lambda: info)
     monkeypatch.setattr(mx, "get_active_memory", lambda: 1 * GB)
     monkeypatch.setattr(mx, "get_cache_memory", lambda: 0)
+    monkeypatch.setattr(mx, "set_memory_limit", lambda limit: limits.append(limit))
 
 
 @pytest.mark.parametrize(
@@ -41,6 +49,17 @@ def test_a_pass_takes_no_more_than_four_fifths_of_what_is_free(
 ) -> None:
     device(monkeypatch, free_memory=free)
     assert passes.fitting(8, IDENTITY, lambda: 2 * GB) == rows
+    assert limits[-1] == GB + min(4 * GB * rows, int(0.8 * free)), "twice what a pass takes, as far as it is there"
+
+
+def test_measuring_leaves_the_limit_as_it_was() -> None:
+    mx.set_memory_limit(12 * GB)
+    with pytest.raises(ValueError, match="the pass"), passes.peak_bytes():
+        raise ValueError("the pass")
+    with passes.peak_bytes() as peak:
+        mx.eval(mx.zeros((1_000_000,)) + 1)
+    assert peak[0] >= 4_000_000
+    assert mx.set_memory_limit(12 * GB) == 12 * GB
 
 
 def test_metal_says_what_may_be_used_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
