@@ -42,7 +42,7 @@ from scripts.training import sounds  # without MLX: processes are forked before 
 
 WEIGHTS = {
     "rec": 1.0, "pred": 1.0, "latent": 0.3, "kl": 1e-5,
-    "log": 2.0, "linear": 1.0, "lsd": 2.0, "band": 3.0, "kept": 2.0,
+    "log": 2.0, "linear": 1.0, "lsd": 2.0, "band": 3.0, "kept": 2.0, "fine": 1.0,
     "judge": 1.0, "fool": 0.6, "features": 8.0,
 }  # fmt: skip
 WARM_UP = 0.06
@@ -58,6 +58,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("data", type=Path)
     tiny = Path(__file__).parent / "training" / "tiny.json"
     parser.add_argument("--config", type=Path, default=tiny, help="config.json of the bundle to be (default: tiny's)")
+    parser.add_argument("--init", type=Path, help="weights.safetensors of an earlier run, to begin with")
     parser.add_argument("--format", default="int8", help="of the bundle: float32, float16, int8 or int4")
     parser.add_argument("--out", type=Path, required=True)
     length = parser.add_mutually_exclusive_group(required=True)
@@ -133,7 +134,7 @@ class Flat:
 class Trainer:
     """Networks, optimisers and one step."""
 
-    def __init__(self, config_file: Path, rate: float, seed: int) -> None:
+    def __init__(self, config_file: Path, rate: float, seed: int, init: Path | None = None) -> None:
         import mlx.core as mx
         from mlx import optimizers
 
@@ -150,6 +151,9 @@ class Trainer:
         self.model = Networks(self.config)
         # A log-mel of quiet sound is about -6: the decoder needn't spend its first hundred steps on that.
         self.model.vae.decoder.conv_out.bias = mx.full((1,), -6.0)
+        if init:
+            self.model.load_weights(str(init))
+            self.model.set_dtype(mx.float32)
         if mx.default_device() == mx.gpu and mx.cuda.is_available():
             make_trainable(self.model.voc)
             activation.fused()  # tests itself at first, outside of any derivative
@@ -225,7 +229,8 @@ class Trainer:
         variance = mx.stop_gradient(mx.var(true_z)) + 1e-4
         losses = {
             "rec": mx.abs(rec - target[:n]).mean(),
-            "pred": mx.abs(pred - target).mean(),
+            "pred": 0.5
+            * (mx.abs(pred - target).mean() + mx.sqrt(mx.square(pred - target).mean(axis=-1) + 1e-6).mean()),
             "latent": mx.square(z[:n] - mx.stop_gradient(true_z)).mean() / variance,
             "kl": kl,
         }
@@ -329,7 +334,7 @@ def main() -> None:
     batches = sounds.stream(crops, first, options.processes)
     batches = prefetch(itertools.chain([next(batches)], batches))
 
-    trainer = Trainer(options.config, options.rate, options.seed)
+    trainer = Trainer(options.config, options.rate, options.seed, options.init)
     if first:
         trainer.load(state)
     import mlx.core as mx

@@ -48,7 +48,8 @@ class SpectralLoss:
 
     def __call__(self, y: mx.array, h: mx.array, low: mx.array, scale: mx.array) -> dict[str, mx.array]:
         """`log` (levels, all bins), `linear` (spectral convergence), `lsd` (the measure itself), `band` (levels of
-        bands: noise of the right strength costs nothing) and `kept` (the waveform of the band that was given).
+        bands: noise of the right strength costs nothing) and, in the band that was given, `kept` (the waveform) and
+        `fine` (the same with all bins alike: the decades of power by which the error stands above what it is added to).
 
         y, h and low are as normalised for the model; times `scale` (B, 1) they are as loud as they were. Only what is
         about levels is measured there: the waveform of a silent stretch must not outweigh all others.
@@ -71,8 +72,10 @@ class SpectralLoss:
                 found["lsd"] = mx.sqrt(mx.square(difference).mean(axis=-1) + 1e-6).mean()
             if n == 1024:
                 given = (power(spectrum(low, n)) > 0.5 * ph).astype(mx.float32)
-                error = mx.sqrt((power(sy - sh) * given).sum(axis=(1, 2)) + 1e-8)
+                wrong = power(sy - sh) * given
+                error = mx.sqrt(wrong.sum(axis=(1, 2)) + 1e-8)
                 found["kept"] = (error / (mx.sqrt((ph * given).sum(axis=(1, 2))) + SILENT)).mean()
+                found["fine"] = decades(1 + loud * wrong / (loud * ph + 100 * floor)).sum() / (given.sum() + 1)
         found["log"] = sum(log) / len(log)
         found["linear"] = sum(linear) / len(linear)
         found["band"] = sum(band) / len(band)

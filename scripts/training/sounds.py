@@ -28,11 +28,30 @@ KINDS = {
     "sonic-pi-samples": "percussion",
     "klettres-data": "speech",
     "tuxpaint-stamps-default": "speech",
+    **dict.fromkeys(
+        (
+            "0ad-data",
+            "fretsonfire-songs-muldjord",
+            "fretsonfire-songs-sectoid",
+            "hyperrogue-music",
+            "lincity-ng-data",
+            "marsshooter-data",
+            "megaglest-data",
+            "naev-data",
+            "nexuiz-music",
+            "supertuxkart-data",
+            "unknown-horizons",
+            "warmux-data",
+            "warzone2100-music",
+            "widelands-data",
+        ),
+        "music",
+    ),
 }
 SHARES = {"speech": 0.45, "music": 0.40, "percussion": 0.15}
 """How often a crop is of each kind: speech is scarce and judged apart."""
-BAND_HZ = 19_000
-"""A recording whose loud frames stay under this (75 dB below their peak) isn't full-band."""
+BAND_HZ = {"speech": 17_500, "music": 18_500, "percussion": 17_500}
+"""A recording whose loud frames stay under this (75 dB below their peak) isn't full-band; voices are scarce."""
 JUDGES = (
     "frantic.ogg", "the_dangerous_symphony.ogg", "traveling_minstrels.ogg", "frantic-old.ogg",
     "Music/hell.ogg",
@@ -50,10 +69,13 @@ SPOILED = ("_desc_be.ogg",)
 """Ends of names: a voice with a whistle at 19.2 kHz throughout."""
 EXCERPT_SAMPLES = 122_880
 """2.56 s: what is degraded and normalised at a time; the crop for training is cut out of it."""
+FASTER, MOST_FASTER = 0.3, 1.2
+"""Such a share of the excerpts is played faster, up to so much: other voices, and sound up to 24 kHz, which few
+recordings have."""
 
 
 def bandwidth_hz(samples: NDArray[np.float32], rate_hz: int) -> float:
-    """Highest frequency that the loudest twentieth of the frames reaches, 75 dB below their peak."""
+    """Highest frequency that the loudest twentieth of the frames reaches, 75 dB below their peak; means of 1 kHz."""
     n_fft = 2048
     if len(samples) < n_fft:
         return 0.0
@@ -61,13 +83,15 @@ def bandwidth_hz(samples: NDArray[np.float32], rate_hz: int) -> float:
     frames = frames[:: len(frames) // 400 + 1]
     power = np.abs(np.fft.rfft(frames * np.hanning(n_fft), axis=1)) ** 2
     loud = np.percentile(10 * np.log10(power + 1e-9), 95, axis=0)
-    return float(np.flatnonzero(loud > loud.max() - 75).max() * rate_hz / n_fft)
+    bins = 1000 * n_fft // rate_hz
+    around = np.convolve(loud, np.ones(bins) / bins, "same")
+    return float(np.flatnonzero(around > loud.max() - 75).max(initial=0) * rate_hz / n_fft)
 
 
 def kind_of(path: Path) -> str:
     """music, percussion or speech."""
     text = path.as_posix()
-    if "/voices/" in text:
+    if "/voices/" in text or "/voice/" in text:
         return "speech"
     return next(kind for package, kind in KINDS.items() if f"{package}/" in text)
 
@@ -132,7 +156,7 @@ def _decode(path: Path) -> tuple[Path, list[NDArray[np.int16]]] | None:
         samples, rate_hz = sf.read(path, dtype="float32", always_2d=True)
     except sf.LibsndfileError:
         return None
-    if rate_hz < 44_100 or bandwidth_hz(samples.mean(axis=1), rate_hz) < BAND_HZ:
+    if rate_hz < 44_100 or bandwidth_hz(samples.mean(axis=1), rate_hz) < BAND_HZ[kind_of(path)]:
         return None
     if samples.shape[1] == 2 and np.abs(samples[:, 0] - samples[:, 1]).max() < 1e-3:
         samples = samples[:, :1]
@@ -178,9 +202,8 @@ class Crops:
             # Longer reels more often, but not in proportion: one long drone would drown a hundred voices.
             lengths = np.sqrt([len(item) for item in items])
             reel = items[int(rng.choice(len(items), p=lengths / lengths.sum()))]
-            start = int(rng.integers(0, max(1, len(reel) - EXCERPT_SAMPLES)))
-            high = reel[start : start + EXCERPT_SAMPLES].astype(np.float32) / 32768
-            high = np.pad(high, (0, EXCERPT_SAMPLES - len(high)))
+            faster = float(rng.uniform(1, MOST_FASTER)) if rng.random() < FASTER else 1.0
+            high = excerpt(reel, faster, rng)
             if np.abs(high).max() > 0.01:
                 break
         low = degrade.apply(high, degrade.draw(rng), rng)
@@ -190,6 +213,17 @@ class Crops:
         part = slice(first, first + self.crop_samples)
         norm = [((x[part] - mean) / scale * 0.5).astype(np.float32) for x in (low, high)]
         return norm[0], norm[1], np.array([2 * scale], np.float32)
+
+
+def excerpt(reel: NDArray[np.int16], faster: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """EXCERPT_SAMPLES of a reel from a random place on, played `faster`; zeros where the reel ends before."""
+    length = int(EXCERPT_SAMPLES * faster)
+    start = int(rng.integers(0, max(1, len(reel) - length)))
+    sound = reel[start : start + length].astype(np.float32) / 32768
+    if faster > 1:
+        sound = soxr.resample(sound, SAMPLE_RATE_HZ * faster, SAMPLE_RATE_HZ, quality="HQ")
+    sound = sound[:EXCERPT_SAMPLES]
+    return np.pad(sound, (0, EXCERPT_SAMPLES - len(sound)))
 
 
 def _work(crops: Crops, first: int, step: int, out: mp.Queue[tuple[int, Batch]]) -> None:

@@ -58,6 +58,17 @@ def test_a_crop_is_a_function_of_seed_and_index() -> None:
     assert (batch.scale > 0).all()
 
 
+@pytest.mark.parametrize("faster", [1.0, 1.2])
+def test_an_excerpt_played_faster_is_as_long_and_higher(faster: float) -> None:
+    reel = (8_000 * np.sin(2 * np.pi * 1_000 * np.arange(200_000) / 48_000)).astype(np.int16)
+    x = sounds.excerpt(reel, faster, np.random.default_rng(0))
+    assert x.shape == (sounds.EXCERPT_SAMPLES,)
+    assert np.abs(np.fft.rfft(x)).argmax() * 48_000 / len(x) == pytest.approx(1_000 * faster, abs=1)
+    ended = sounds.excerpt(reel[:1_000], faster, np.random.default_rng(0))
+    assert ended.shape == x.shape
+    assert not ended[1_000:].any()
+
+
 @pytest.mark.parametrize(
     "path",
     [

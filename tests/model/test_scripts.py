@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from batchsr import FlashSR
+from batchsr.model import backend
+
+backend.prepare(device="cpu")
+
+from batchsr.model import make  # noqa: E402  (MLX may only be imported behind prepare)
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -47,6 +55,22 @@ def test_bench_prints_every_stage(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for word in ("machine", "backend", "encode", "unet", "decode", "vocoder", "window", "peak"):
         assert word in done.stdout
+
+
+def test_mix_weights_takes_a_share_for_each_network(tmp_path: Path) -> None:
+    runs = []
+    for seed in ("one", "two"):
+        make.write_random(tmp_path / seed, make.config_of_size("tiny"), seed)
+        runs.append(tmp_path / seed / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(make.config_of_size("tiny").to_mapping()))
+    options = ("--config", tmp_path / "config.json", "--format", "float32", "--voc", "0.25", "--ldm", "0")
+    done = run("mix_weights.py", *runs, tmp_path / "mixed", *options)
+    assert done.returncode == 0, done.stderr
+    one, two, mixed = (load_file(file) for file in (*runs, tmp_path / "mixed" / "model.safetensors"))
+    assert one.keys() == mixed.keys()
+    for name, values in mixed.items():
+        share = {"voc": 0.25, "ldm": 0.0, "vae": 1.0}[name.partition(".")[0]]
+        assert np.allclose(values, (1 - share) * one[name] + share * two[name], atol=1e-6), name
 
 
 def test_quantize_says_what_it_costs_stage_by_stage(tiny_folder: Path, tmp_path: Path) -> None:

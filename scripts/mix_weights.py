@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+"""Write a bundle of the means of two trainings' weights, with a share for each network.
+
+    scripts/mix_weights.py RUN/weights.safetensors LATER/weights.safetensors BUNDLE --voc 0.4
+
+The second training must have begun with the first one's weights (train_tiny.py --init), or their means are noise. What
+a training without discriminators gains in levels is the VAE's and the UNet's; its vocoder buzzes. So `tiny` took all of
+the former and a part of the latter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+NETWORKS = ("vae", "ldm", "voc")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("first", type=Path, help="weights.safetensors of a training")
+    parser.add_argument("second", type=Path, help="weights.safetensors of one that went on from there")
+    parser.add_argument("bundle", type=Path, help="folder to write")
+    for network in NETWORKS:
+        parser.add_argument(f"--{network}", type=float, default=1.0, help=f"the second's share in `{network}.*` (1)")
+    tiny = Path(__file__).parent / "training" / "tiny.json"
+    parser.add_argument("--config", type=Path, default=tiny, help="config.json of both (default: tiny's)")
+    parser.add_argument("--format", default="int8", help="float32, float16, int8 (default) or int4")
+    options = parser.parse_args(argv)
+
+    from batchsr.model import backend
+
+    backend.prepare(device="cpu")
+    import mlx.core as mx
+
+    from batchsr.model import bundle, make
+    from batchsr.model.config import ModelConfig
+
+    first, second = (mx.load(str(file)) for file in (options.first, options.second))
+    config = make.in_format(ModelConfig.from_mapping(json.loads(options.config.read_text())), options.format)
+
+    def mixed(name: str, _: tuple[int, ...]) -> np.ndarray:
+        share = getattr(options, name.partition(".")[0])
+        a, b = (np.array(weights[name].astype(mx.float32)) for weights in (first, second))
+        return a + np.float32(share) * (b - a)
+
+    options.bundle.mkdir(parents=True, exist_ok=True)
+    bundle.write(options.bundle, config, mixed)
+    print(f"{options.bundle}: {(options.bundle / 'model.safetensors').stat().st_size / 1e6:.2f} MB, {config.format}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
