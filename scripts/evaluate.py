@@ -70,6 +70,7 @@ def main() -> int:
     for name, variant in names.items():
         methods |= evaluate.both_ways(name, restorer(variant))
     results = []
+    lines: dict[tuple[str, int], list[tuple[float, float]]] = {}
     for path in evaluate.find_clips(options.clips):
         for rate_hz in options.rate or evaluate.RATES_HZ:
             outputs: dict[str, NDArray[np.float32]] = {}
@@ -77,13 +78,20 @@ def main() -> int:
                 results.append(result)
                 outputs[result.method] = restored
                 print(f"{result.clip} {rate_hz} {result.method}: {result.score.lsd:.2f}", file=sys.stderr)
+            original = measure.middle(measure.read_clip(path), options.seconds)
+            for name in names:
+                shares = [measure.line_share(y, max(6_000, rate_hz / 2)) for y in (outputs[name], original)]
+                lines.setdefault((name, rate_hz), []).append((shares[0], shares[1]))
             if options.spectrograms:
                 options.spectrograms.mkdir(parents=True, exist_ok=True)
-                original = measure.middle(measure.read_clip(path), options.seconds)
                 made = [(name, y) for name, y in outputs.items() if name in names]
                 pictures = [(f"given: {rate_hz / 1000:g} kHz", outputs["sinc"]), *made, ("original", original)]
                 draw(options.spectrograms / f"{path.stem}_{rate_hz}.png", pictures)
     print(evaluate.tabulate(results))
+    print("\nStretches with lines at equal distances above the cutoff, harmonics or a buzz; those of the originals:")
+    for (name, rate_hz), shares in lines.items():
+        made, given = np.mean(shares, axis=0)
+        print(f"{name} {rate_hz}: {made:.0%}, {given:.0%}")
     if options.json:
         options.json.write_text(json.dumps([dataclasses.asdict(result) for result in results], indent=1) + "\n")
     return 0

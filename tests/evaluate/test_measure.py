@@ -48,6 +48,16 @@ def test_the_kept_band_of_a_sum_of_two_tones_is_the_lower_one() -> None:
     assert rms(measure.kept(low + high, 4_000) - low) < 2e-4 * rms(low)
 
 
+def test_a_buzz_has_lines_at_equal_distances_and_noise_has_none() -> None:
+    noise = 0.1 * np.random.default_rng(0).standard_normal(96_000)
+    seconds = np.arange(96_000) / 48_000
+    buzz = sum(np.cos(2 * np.pi * 100 * k * seconds + k * k) for k in range(60, 180))
+    assert measure.line_share(noise, 6_000) == 0
+    assert measure.line_share(buzz, 6_000) == 1
+    assert measure.line_share(np.concatenate([noise, buzz]), 6_000) == pytest.approx(0.5, abs=0.05)
+    assert measure.line_share(buzz[:8_000], 6_000) == 0, "too short for a stretch"
+
+
 def test_loudness_is_that_of_the_recommendation() -> None:
     # BS.1770-4: a sine at 997 Hz of 0 dB FS on one channel reads -3.01 LKFS.
     assert measure.loudness_lufs(tone(997, seconds=3, amplitude=1.0)) == pytest.approx(-3.01, abs=0.02)
