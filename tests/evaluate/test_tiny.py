@@ -60,13 +60,6 @@ def test_clips_that_it_never_saw_are_restored_within_the_limits(
 
 
 def test_what_it_makes_does_not_buzz(restored: Callable[[str, int], tuple[np.ndarray, np.ndarray]]) -> None:
-    """Lines at the vocoder's frame rate, 100 Hz, would show in the autocorrelation of the spectrum."""
-    _, y = restored("music_sonicpi_garzul", 8_000)
-    n = 8192
-    frames = np.lib.stride_tricks.sliding_window_view(y, n)[:: n // 2] * np.hanning(n)
-    level = np.log(np.abs(np.fft.rfft(frames)) ** 2 + 1e-12)[:, n // 8 : n // 4]
-    level -= np.stack([np.convolve(row, np.ones(101) / 101, "same") for row in level])
-    lag = round(100 / 48_000 * n)
-    for row in level:
-        correlation = np.correlate(row, row, "full")[len(row) - 1 :] / (row @ row)
-        assert correlation[lag - 2 : lag + 3].max() < 0.4
+    """Lines at the vocoder's frame rate, 100 Hz, are what a training for levels alone leads to."""
+    original, y = restored("music_sonicpi_garzul", 8_000)
+    assert measure.line_share(y, 6_000) <= measure.line_share(original, 6_000) + 0.1
