@@ -72,16 +72,17 @@ def main() -> int:
     results = []
     lines: dict[tuple[str, int], list[tuple[float, float]]] = {}
     for path in evaluate.find_clips(options.clips):
+        original = measure.middle(measure.read_clip(path), options.seconds)
         for rate_hz in options.rate or evaluate.RATES_HZ:
             outputs: dict[str, NDArray[np.float32]] = {}
             for result, restored in evaluate.compare(path, methods, rate_hz, options.seconds):
                 results.append(result)
                 outputs[result.method] = restored
                 print(f"{result.clip} {rate_hz} {result.method}: {result.score.lsd:.2f}", file=sys.stderr)
-            original = measure.middle(measure.read_clip(path), options.seconds)
+            low_hz = max(6_000, rate_hz / 2)
+            given = measure.line_share(original, low_hz)
             for name in names:
-                shares = [measure.line_share(y, max(6_000, rate_hz / 2)) for y in (outputs[name], original)]
-                lines.setdefault((name, rate_hz), []).append((shares[0], shares[1]))
+                lines.setdefault((name, rate_hz), []).append((measure.line_share(outputs[name], low_hz), given))
             if options.spectrograms:
                 options.spectrograms.mkdir(parents=True, exist_ok=True)
                 made = [(name, y) for name, y in outputs.items() if name in names]

@@ -50,7 +50,6 @@ def main(argv: list[str] | None = None) -> int:
         a, b = (np.array(weights[name].astype(mx.float32)) for weights in (first, second))
         return a + np.float32(share) * (b - a)
 
-    options.bundle.mkdir(parents=True, exist_ok=True)
     bundle.write(options.bundle, config, mixed)
     print(f"{options.bundle}: {(options.bundle / 'model.safetensors').stat().st_size / 1e6:.2f} MB, {config.format}")
     return 0

@@ -20,7 +20,6 @@ in for the quietest noise, which the model would then lack elsewhere.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
 import itertools
 import json
@@ -295,15 +294,10 @@ class Trainer:
         """Write the running mean of the weights as a bundle."""
         from mlx.utils import tree_flatten
 
-        from batchsr.model import bundle
-        from batchsr.model.config import QuantisationConfig
-        from batchsr.model.config_reading import QUANTISED_FORMATS
+        from batchsr.model import bundle, make
 
         named = dict(tree_flatten(self.model.parameters())) | dict(self.weights.named(self.arrays["mean"]))
-        bits = QUANTISED_FORMATS.get(form)
-        how = QuantisationConfig(bits=bits) if bits else None
-        config = dataclasses.replace(self.config, format=form, quantization=how)
-        bundle.write(folder, config, lambda name, _: np.array(named[name]))
+        bundle.write(folder, make.in_format(self.config, form), lambda name, _: np.array(named[name]))
 
     def load(self, file: Path) -> None:
         """Go on from a saved state."""

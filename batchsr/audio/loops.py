@@ -1,7 +1,6 @@
 """The loops over samples that NumPy would make in many passes, compiled by numba when first called, then kept on disk.
 
-They run without Python's lock, which the model's thread needs to keep a GPU busy. Arithmetic stays as it is written:
-what the compiler may fuse, it fuses in another way in the next process.
+They run without Python's lock, which the model's thread needs to keep a GPU busy.
 """
 
 from __future__ import annotations
@@ -13,16 +12,20 @@ import numba
 import numpy as np
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as machine code that runs without Python's lock; the decorator of batchsr.model.loops too.
+
+    Arithmetic stays as it is written: what the compiler may fuse, it fuses in another way in the next process.
+    """
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
-        compiled: Callable[..., Any] = numba.njit(cache=True, **options)(function)
+        made: Callable[..., Any] = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder for the cache can be written
-        compiled = numba.njit(**options)(function)
-    return compiled
+        made = numba.njit(**options)(function)
+    return made
 
 
-@_compiled
+@compiled
 def energies(
     x: np.ndarray, sections: np.ndarray, state: np.ndarray, sums: np.ndarray, filled: int, hop: int, out: np.ndarray
 ) -> float:
@@ -57,7 +60,7 @@ def energies(
     return peak
 
 
-@_compiled
+@compiled
 def triangular(words: np.ndarray) -> np.ndarray:
     """The sum of both halves of random words (n,) uint64, as float64 in (-1, 1) with mean 0."""
     out = np.empty(len(words))
@@ -67,7 +70,7 @@ def triangular(words: np.ndarray) -> np.ndarray:
     return out
 
 
-@_compiled
+@compiled
 def quantise(x: np.ndarray, scale: float, dither: np.ndarray, out: np.ndarray) -> int:
     """Samples x (n, C) times `scale` as whole numbers, to out (n, C) int32; returns how many had to be clamped.
 

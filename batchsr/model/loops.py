@@ -7,22 +7,12 @@ then does the compiler know that no index is negative, and vectorises them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from numba import extending, types
 
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Arithmetic stays as it is written: what the compiler may fuse, it fuses in another way in the next process."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        compiled: Callable[..., Any] = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder for the cache can be written
-        compiled = numba.njit(**options)(function)
-    return compiled
+from batchsr.audio.loops import compiled
 
 
 def _fused(context: Any, a: Any, b: Any, c: Any) -> Any:
@@ -41,7 +31,7 @@ _ROUND = np.float32(12582912.0)
 # --- convolutions -----------------------------------------------------------------------------------------------------
 
 
-@_compiled
+@compiled
 def convolve(
     x: np.ndarray,
     weight: np.ndarray,
@@ -95,7 +85,7 @@ def convolve(
                 line, column = line + 1, 0
 
 
-@_compiled
+@compiled
 def _gather(
     x: np.ndarray,
     seen: np.ndarray,
@@ -137,14 +127,14 @@ def _gather(
 # Unsigned, because an index that cannot be negative is not looked at; slices would cost more than what is copied.
 
 
-@_compiled
+@compiled
 def _copy(to: np.ndarray, start: int, source: np.ndarray, at: int, count: int) -> None:
     first, begin = np.uintp(start), np.uintp(at)
     for i in range(np.uintp(count)):
         to[first + i] = source[begin + i]
 
 
-@_compiled
+@compiled
 def _add(
     to: np.ndarray, start: int, source: np.ndarray, at: int, bias: np.ndarray, before: np.ndarray, count: int
 ) -> None:
@@ -160,7 +150,7 @@ def _add(
 # --- normalisation and attention --------------------------------------------------------------------------------------
 
 
-@_compiled
+@compiled
 def _exp(x: Any) -> Any:
     """e^x in float32, to 2e-7; between e^-87 and e^88."""
     x = min(max(x, np.float32(-87.0)), np.float32(88.0))
@@ -177,7 +167,7 @@ def _exp(x: Any) -> Any:
     return p * np.int32((np.int32(power) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
-@_compiled
+@compiled
 def moments(x: np.ndarray, mean: np.ndarray, squares: np.ndarray, rows: int, first: int, last: int) -> None:
     """Of each piece of `rows` rows of x (N, C): the mean and the sum of squares about it; mean, squares (pieces, C)."""
     C = x.shape[1]
@@ -198,7 +188,7 @@ def moments(x: np.ndarray, mean: np.ndarray, squares: np.ndarray, rows: int, fir
                 about[c] = _fma(row[c] - sums[c], row[c] - sums[c], about[c])
 
 
-@_compiled
+@compiled
 def normalise(
     x: np.ndarray,
     mean: np.ndarray,
@@ -220,7 +210,7 @@ def normalise(
                 result[c] = result[c] / (np.float32(1) + _exp(-result[c]))
 
 
-@_compiled
+@compiled
 def attend(
     q: np.ndarray, k: np.ndarray, v: np.ndarray, y: np.ndarray, scale: float, rows: int, first: int, last: int
 ) -> None:
@@ -252,7 +242,7 @@ _SIN2_PI = np.array(
 """sin(pi r)^2 = sum of _SIN2_PI[k] r^(2k + 2) for |r| <= 1/2; minimax, error 6e-9 in exact arithmetic."""
 
 
-@_compiled
+@compiled
 def snake(u: Any, frequency: Any, gain: Any) -> Any:
     """u + gain sin(pi frequency u)^2."""
     turns = u * frequency
@@ -267,13 +257,13 @@ def snake(u: Any, frequency: Any, gain: Any) -> Any:
     return _fma(gain * w, p, u)
 
 
-@_compiled
+@compiled
 def _six(a: Any, i: Any, b: Any, j: Any, c: Any, k: Any, d: Any, m: Any, e: Any, n: Any, f: Any, o: Any) -> Any:
     """a i + b j + c k + d m + e n + f o."""
     return _fma(a, i, _fma(b, j, _fma(c, k, _fma(d, m, _fma(e, n, f * o)))))
 
 
-@_compiled
+@compiled
 def activate(
     x: np.ndarray,
     up: np.ndarray,
@@ -316,7 +306,7 @@ def activate(
         _downsample(even, odd, C, down, results[begin * C : end * C])
 
 
-@_compiled
+@compiled
 def _upsample(
     x: np.ndarray,
     C: int,
@@ -338,7 +328,7 @@ def _upsample(
         odd[i] = snake(u, frequency[i], gain[i])
 
 
-@_compiled
+@compiled
 def _downsample(even: np.ndarray, odd: np.ndarray, C: int, down: np.ndarray, y: np.ndarray) -> None:
     """y for the rows t + 3 of both phases of s."""
     n = len(y)

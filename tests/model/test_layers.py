@@ -286,7 +286,7 @@ def test_without_a_folder_for_the_cache_loops_are_compiled_each_time(monkeypatch
         return lambda function: function
 
     monkeypatch.setattr(numba, "njit", njit)
-    assert loops._compiled(abs) is abs
+    assert loops.compiled(abs) is abs
     assert calls == [True, False]
 
 
