@@ -18,7 +18,7 @@ import soundfile
 from program import Program
 
 from batchsr import storage
-from batchsr.cli.queueing import variant_name
+from batchsr.cli.variant import variant_name
 
 PHONE = Path(__file__).parent / "data" / "phone_8k.wav"
 LIST_KEYS = set(

@@ -1,7 +1,7 @@
 """The command line: one group, one error boundary.
 
-stdout is data, stderr is progress and logs. Every command takes `--json`. Commands live by theme in the modules that
-_SECTIONS names; worker and model are imported only inside the commands that run them, so that `status` answers at once.
+stdout is data, stderr is progress and logs. Every command takes `--json`. Each command has a module of its own name in
+this package; worker and model are imported only inside the commands that run them, so that `status` answers at once.
 """
 
 from __future__ import annotations
@@ -19,26 +19,13 @@ from batchsr.errors import EXIT_SIGINT, BatchsrError
 from batchsr.storage import printable
 
 _SECTIONS = {
-    "Every day": {
-        "enqueue": "queueing",
-        "work": "working",
-        "watch": "watching",
-        "status": "looking",
-        "report": "looking",
-        "upsample": "single",
-    },
-    "Look closer": {"list": "looking", "show": "looking", "verify": "looking"},
-    "Steer": {"retry": "queueing", "cancel": "queueing", "pause": "queueing", "resume": "queueing"},
-    "Models": {"models": "modelling", "doctor": "modelling", "evaluate": "judging"},
-    "Set up and keep": {
-        "config": "setting_up",
-        "service": "setting_up",
-        "completion": "setting_up",
-        "db": "keeping",
-        "gc": "keeping",
-    },
+    "Every day": ("enqueue", "work", "watch", "status", "report", "upsample"),
+    "Look closer": ("list", "show", "verify"),
+    "Steer": ("retry", "cancel", "pause", "resume"),
+    "Models": ("models", "doctor", "evaluate"),
+    "Set up and keep": ("config", "service", "completion", "db", "gc"),
 }
-"""Headings of the help -> commands under them -> module of this package."""
+"""Headings of the help -> commands under them."""
 
 
 @click.group(cls=LazyGroup, sections=_SECTIONS, context_settings={"help_option_names": ["-h", "--help"]})

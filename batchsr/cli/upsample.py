@@ -10,7 +10,9 @@ from typing import Any
 import click
 
 from batchsr import profile as profiles
-from batchsr.cli.app import DEFAULT_VARIANT, App, json_option, pass_app, restoration_options
+from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.options import restoration_options
+from batchsr.cli.variant import DEFAULT_VARIANT
 from batchsr.intake import OUTPUT_SUFFIX
 from batchsr.profile import FORMATS
 from batchsr.storage import printable
@@ -80,24 +82,18 @@ def upsample_command(
     finally:
         restore.discard_scratch(task.scratch)
     rtf = done.wall_s / done.audio_s
-    if app.json:
-        app.emit(
-            {
-                "source": str(source),
-                "output": str(output),
-                "audio_s": round(done.audio_s, 3),
-                "wall_s": round(done.wall_s, 3),
-                "rtf": round(rtf, 4),
-                "windows_total": done.windows_total,
-                "clipped_samples": done.clipped_samples,
-                "output_sha256": done.output_sha256,
-            }
-        )
-        return
-    app.say(f"{printable(str(output))}")
-    app.say(
-        f"duration {info.duration_s:.2f} s, wall time {done.wall_s:.2f} s, RTF {rtf:.3f} ({1 / rtf:.2f} x real time)"
-    )
+    document = {
+        "source": str(source),
+        "output": str(output),
+        "audio_s": round(done.audio_s, 3),
+        "wall_s": round(done.wall_s, 3),
+        "rtf": round(rtf, 4),
+        "windows_total": done.windows_total,
+        "clipped_samples": done.clipped_samples,
+        "output_sha256": done.output_sha256,
+    }
+    times = f"duration {info.duration_s:.2f} s, wall time {done.wall_s:.2f} s"
+    app.answer(document, (printable(str(output)), f"{times}, RTF {rtf:.3f} ({1 / rtf:.2f} x real time)"))
 
 
 def _progress(app: App) -> Any:

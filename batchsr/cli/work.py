@@ -12,8 +12,9 @@ from typing import Any
 import click
 from rich.console import Console
 
-from batchsr.cli.app import DEFAULT_VARIANT, App, json_option, pass_app
-from batchsr.cli.queueing import variant_name
+from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.child_command import PROGRAM, as_words, parsed
+from batchsr.cli.variant import DEFAULT_VARIANT, variant_name
 from batchsr.queue import Queue, State
 from batchsr.screen import Screen
 from batchsr.work import hours
@@ -121,17 +122,10 @@ def _load(variant: str, dtype: str | None) -> Any:
     return FlashSR.from_pretrained(variant, dtype=dtype)
 
 
-def _worker_command(arguments: list[str], ends_s: float | None, limit: int | None) -> list[str]:
+def _worker_command(words: list[str], ends_s: float | None, limit: int | None) -> list[str]:
     """The command line of one worker under a supervisor: this one's, with one process and what is left to do."""
-    command = [sys.executable, "-m", "batchsr"]
-    skip = False
-    for argument in arguments:
-        name, equals, _ = argument.partition("=")
-        if not skip and name not in _OF_ALL_WORKERS:
-            command.append(argument)
-        skip = not skip and name in _OF_ALL_WORKERS and not equals
-    if limit is not None:
-        command += ["--stop-after", str(limit)]
-    if ends_s is not None:
-        command += ["--for", f"{max(0.0, ends_s - time.monotonic()):.3f}s"]
-    return command
+    kept = [
+        word for given in parsed(words, _OF_ALL_WORKERS) if given.option not in _OF_ALL_WORKERS for word in given.words
+    ]
+    left = f"{max(0.0, ends_s - time.monotonic()):.3f}s" if ends_s is not None else None
+    return [*PROGRAM, *kept, *as_words({"stop_after": limit, "for_": left})]

@@ -13,8 +13,10 @@ from typing import Any, Final
 import click
 
 from batchsr import intake, manifest, profile
-from batchsr.cli.app import App, json_option, pass_app, restoration_options
-from batchsr.cli.queueing import variant_name
+from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.child_command import as_words, program
+from batchsr.cli.options import restoration_options
+from batchsr.cli.variant import variant_name
 from batchsr.errors import UsageError
 from batchsr.queue import Queue
 from batchsr.storage import printable
@@ -22,7 +24,11 @@ from batchsr.watch.companions import Awake, WorkerProcess
 from batchsr.work import hours
 
 _SETTLE_S: Final = 10.0
+
+
 _SETTLE_POLLING_S: Final = 30.0
+
+
 _LOOK_AT_WORK_S: Final = 2.0  # how often it is asked whether the machine has to stay awake
 
 
@@ -257,20 +263,9 @@ class _Left:
 
 def _worker_command(app: App, options: dict[str, Any], variant: str | None) -> list[str]:
     """`work` with what was asked of `watch --work`. `variant` is what the jobs name; it claims no others."""
-    command = [*program(app), "--no-color", "work"]
-    if not options["once"]:
-        command.append("--stay")
-    if variant is not None:
-        command += ["--variant", variant]
-    for name in ("procs", "min_free", "only_between", "stop_after", "for_"):
-        if options[name] is not None:
-            command += [f"--{name.strip('_').replace('_', '-')}", str(options[name])]
-    return command
-
-
-def program(app: App) -> list[str]:
-    """This program with this database, by absolute paths."""
-    return [sys.executable, "-m", "batchsr", "--db", os.path.abspath(app.db)]
+    stay = [] if options["once"] else ["--stay"]
+    asked = {name: options[name] for name in ("procs", "min_free", "only_between", "stop_after", "for_")}
+    return [*program(app.db), "--no-color", "work", *stay, *as_words({"variant": variant, **asked})]
 
 
 def _roots(folders: tuple[str, ...], *, must_exist: bool) -> tuple[str, ...]:
@@ -310,21 +305,16 @@ def _absolute(path: str | None) -> str | None:
 
 def _tell(app: App, taken: intake.Taken) -> None:
     job, answer = taken.job, taken.enqueued
-    if app.json:
-        app.emit(
-            {
-                "source": job.source,
-                "outcome": str(answer.outcome),
-                "id": answer.job_id,
-                "output": answer.output,
-                "audio_s": job.audio_s,
-                "note": job.note,
-            }
-        )
-    else:
-        app.say(
-            printable(
-                f"{answer.outcome!s:<12} #{answer.job_id:<6} {job.source} -> {answer.output}"
-                + (f"  ({job.note})" if job.note else "")
-            )
-        )
+    document = {
+        "source": job.source,
+        "outcome": str(answer.outcome),
+        "id": answer.job_id,
+        "output": answer.output,
+        "audio_s": job.audio_s,
+        "note": job.note,
+    }
+    note = f"  ({job.note})" if job.note else ""
+    app.answer(
+        document,
+        printable(f"{answer.outcome!s:<12} #{answer.job_id:<6} {job.source} -> {answer.output}{note}"),
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from batchsr.cli.app import App, json_option, pass_app
-from batchsr.cli.queueing import variant_name
+from batchsr.cli.variant import variant_name
 
 
 @click.command("evaluate")

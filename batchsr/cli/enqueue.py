@@ -1,4 +1,4 @@
-"""Commands that put jobs into the queue and steer it: enqueue, retry, cancel, pause, resume."""
+"""`enqueue`: put files into the queue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ import click
 from batchsr import intake, manifest
 from batchsr import profile as profiles
 from batchsr.audio import files
-from batchsr.cli.app import App, job_ids, json_option, pass_app, restoration_options
+from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.options import restoration_options
+from batchsr.cli.variant import variant_name
 from batchsr.errors import EXIT_USAGE, UsageError
 from batchsr.queue import Outcome, Queue
 from batchsr.screen import clock
@@ -125,70 +127,6 @@ class _Tally:
         return f"{counts}; {clock(self.audio_s)} of audio{refused}"
 
 
-@click.command("retry")
-@click.argument("ids", nargs=-1)
-@click.option("--redo", is_flag=True, help="Also jobs that are done.")
-@json_option
-@pass_app
-def retry_command(app: App, ids: tuple[str, ...], redo: bool) -> None:
-    """Queue failed and quarantined jobs again: all of them, or the IDS given."""
-    with app.queue() as queue:
-        _tell_ids(app, "retried", queue.retry(job_ids(ids) or None, redo=redo))
-
-
-@click.command("cancel")
-@click.argument("ids", nargs=-1, required=True)
-@json_option
-@pass_app
-def cancel_command(app: App, ids: tuple[str, ...]) -> None:
-    """Cancel jobs; a running one stops at its next window."""
-    with app.queue() as queue:
-        _tell_ids(app, "cancelled", queue.cancel(job_ids(ids)))
-
-
-@click.command("pause")
-@click.argument("reason", default="")
-@json_option
-@pass_app
-def pause_command(app: App, reason: str) -> None:
-    """Pause the queue: workers finish the file in hand and take no other."""
-    with app.queue() as queue:
-        queue.pause(reason)
-    if app.json:
-        app.emit({"paused": True, "reason": reason})
-    else:
-        app.say("paused")
-
-
-@click.command("resume")
-@json_option
-@pass_app
-def resume_command(app: App) -> None:
-    """Let a paused queue go on."""
-    with app.queue() as queue:
-        was_paused = queue.resume()
-    if app.json:
-        app.emit({"paused": False, "was_paused": was_paused})
-    else:
-        app.say("resumed" if was_paused else "was not paused")
-
-
-def variant_name(variant: str | None) -> str | None:
-    """A variant as the queue keeps it: a bundle's folder by its absolute path, so that any worker finds it.
-
-    A name that is known is no folder's, as in `hub.resolve`. A folder need not be there yet. Raises ModelUnavailable
-    for an unknown name: a hundred thousand rows should not wait for a typo.
-    """
-    from batchsr.model import hub
-
-    if variant is None or variant in hub.variants():
-        return variant
-    if os.sep in variant or Path(variant).is_dir():
-        return os.path.abspath(variant)
-    hub.resolve(variant)
-    return variant
-
-
 def _lines(file: BinaryIO, null: bool) -> Iterator[str]:
     """Paths of a list; their bytes are kept whatever the locale."""
     for raw in file.read().split(b"\0" if null else b"\n"):
@@ -199,34 +137,23 @@ def _lines(file: BinaryIO, null: bool) -> Iterator[str]:
 
 def _tell_taken(app: App, taken: intake.Taken) -> None:
     answer, job = taken.enqueued, taken.job
-    if app.json:
-        app.emit(
-            {
-                "source": job.source,
-                "outcome": str(answer.outcome),
-                "id": answer.job_id,
-                "state": str(answer.state) if answer.state else None,
-                "output": answer.output,
-                "audio_s": job.audio_s,
-                "note": job.note,
-            }
-        )
-        return
+    document = {
+        "source": job.source,
+        "outcome": str(answer.outcome),
+        "id": answer.job_id,
+        "state": str(answer.state) if answer.state else None,
+        "output": answer.output,
+        "audio_s": job.audio_s,
+        "note": job.note,
+    }
     number = f"#{answer.job_id}" if answer.job_id is not None else "-"
     arrow = f" -> {answer.output}" if answer.outcome in (Outcome.QUEUED, Outcome.SUPERSEDING) else ""
     note = f"  ({job.note})" if job.note else ""
-    app.say(printable(f"{answer.outcome!s:<16} {number:<6} {job.source}{arrow}{note}"))
+    app.answer(document, printable(f"{answer.outcome!s:<16} {number:<6} {job.source}{arrow}{note}"))
 
 
 def _tell_refused(app: App, one: intake.Refused) -> None:
-    if app.json:
-        app.emit({"source": one.path, "outcome": "refused", "id": None, "error_code": one.code, "error": one.message})
-    else:
-        app.say(printable(f"{'refused':<16} {'-':<6} {one.message}"))
-
-
-def _tell_ids(app: App, what: str, ids: list[int]) -> None:
-    if app.json:
-        app.emit({what: ids})
-    else:
-        app.say(f"{what} {len(ids)}" + (": " + " ".join(f"#{one}" for one in ids) if ids else ""))
+    app.answer(
+        {"source": one.path, "outcome": "refused", "id": None, "error_code": one.code, "error": one.message},
+        printable(f"{'refused':<16} {'-':<6} {one.message}"),
+    )

@@ -1,0 +1,55 @@
+"""The options of a restoration, the same words in every command."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from batchsr.profile import FORMATS, SUBTYPES, Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class LowpassType(click.ParamType[Any]):
+    """off, auto, or a frequency in Hz."""
+
+    name = "off|auto|HZ"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value in ("off", "auto") or isinstance(value, float):
+            return value
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither off, auto nor a frequency in Hz", param, ctx)
+
+
+def restoration_options(function: F) -> F:
+    """The options of a restoration, the same words everywhere; the command gets those that are given as `given`."""
+    options = [
+        click.option("--timestep", type=int, help="Diffusion step, 0 to 999.  [default: 999]"),
+        click.option("--seed", type=int, help="Seed of the noise.  [default: 0]"),
+        click.option("--overlap", type=float, metavar="S", help="Seconds that windows share.  [default: 0.5]"),
+        click.option("--lowpass", type=LowpassType(), help="Low-pass before the model.  [default: off]"),
+        click.option("--keep-band/--no-keep-band", default=None, help="Keep the recording below its cutoff."),
+        click.option("--format", "format_", type=click.Choice(FORMATS), help="Container.  [default: wav]"),
+        click.option("--subtype", type=click.Choice(SUBTYPES), help="Sample format.  [default: PCM_24]"),
+        click.option("--channels", type=click.Choice(["all", "mono"]), help="Every channel, or their mean."),
+        click.option("--sidecar/--no-sidecar", default=None, help="Write OUTPUT.json beside the output."),
+    ]
+    names = [field.name for field in dataclasses.fields(Settings)]
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        kwargs["format"] = kwargs.pop("format_")
+        given = {name: kwargs.pop(name) for name in names}
+        kwargs["given"] = {name: value for name, value in given.items() if value is not None}
+        return function(*args, **kwargs)
+
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value]

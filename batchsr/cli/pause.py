@@ -1,0 +1,18 @@
+"""`pause`: let workers take no other file."""
+
+from __future__ import annotations
+
+import click
+
+from batchsr.cli.app import App, json_option, pass_app
+
+
+@click.command("pause")
+@click.argument("reason", default="")
+@json_option
+@pass_app
+def pause_command(app: App, reason: str) -> None:
+    """Pause the queue: workers finish the file in hand and take no other."""
+    with app.queue() as queue:
+        queue.pause(reason)
+    app.answer({"paused": True, "reason": reason}, "paused")
