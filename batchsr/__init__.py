@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batchsr.model.flashsr import FlashSR
+    from batchsr.models.flashsr.model import FlashSR
 
 __version__ = "0.1.0"
 __all__ = ["FlashSR", "__version__"]
@@ -20,7 +20,7 @@ __all__ = ["FlashSR", "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name == "FlashSR":
-        from batchsr.model.flashsr import FlashSR
+        from batchsr.models.flashsr.model import FlashSR
 
         return FlashSR
     raise AttributeError(f"module 'batchsr' has no attribute {name!r}")

@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--runner", action="store_true", help="go on with bench_runner.py, a few minutes")
     args = parser.parse_args(argv)
 
-    from batchsr.model import backend
+    from batchsr.models.compute import backend
 
     chosen = backend.prepare(args.dtype, args.device)
     print(f"machine   {machine()}")
@@ -61,8 +61,9 @@ def load(args: argparse.Namespace, chosen: Any) -> tuple[Any, Any]:
     """The networks and their config, from a bundle or at random."""
     import mlx.core as mx
 
-    from batchsr.model import bundle, make
-    from batchsr.model.networks import Networks
+    from batchsr.models.flashsr import bundle
+    from batchsr.models.flashsr.networks import Networks
+    from batchsr.models.tools import make
 
     if args.bundle:
         config, networks = bundle.load(args.bundle, chosen.mlx_dtype())

@@ -30,12 +30,12 @@ import numpy as np
 import soundfile
 from rich.console import Console
 
-from batchsr import intake
-from batchsr.profile import Settings
+from batchsr.intake import gather
 from batchsr.queue import Backend, Queue
-from batchsr.screen import Screen, plain_table
-from batchsr.work.options import WorkerOptions
-from batchsr.work.worker import run
+from batchsr.report.live import Screen, plain_table
+from batchsr.settings.profile import Settings
+from batchsr.worker.options import WorkerOptions
+from batchsr.worker.worker import run
 
 FRAME = 245_760
 
@@ -102,8 +102,8 @@ def recording(path: Path, seconds: float, rate: int = 8_000) -> Path:
 def restore_all(folder: Path, paths: list[Path], model: SleepingModel) -> float:
     """Enqueue and restore; seconds from the first claim to the end."""
     with Queue.open(folder / "queue.db") as queue:
-        found = [intake.Found(str(path), str(folder)) for path in paths]
-        list(intake.enqueue(queue, found, intake.Request(Settings())))
+        found = [gather.Found(str(path), str(folder)) for path in paths]
+        list(gather.enqueue(queue, found, gather.Request(Settings())))
         screen = Screen(Console(file=io.StringIO()))
         started = time.perf_counter()
         summary = run(queue, lambda: model, WorkerOptions(variant="sleeping", min_free_bytes=0), screen)
@@ -162,8 +162,8 @@ def claims(queued: int, done: int = 0) -> dict[str, Any]:
     """Median time of a claim, and of `status`, with so many rows in the queue and so many done."""
     rows = queued + done
     with workplace() as folder, Queue.open(folder / "queue.db") as queue:
-        template = intake.to_job(
-            intake.Found(str(recording(folder / "a.wav", 1.0)), str(folder)), intake.Request(Settings())
+        template = gather.to_job(
+            gather.Found(str(recording(folder / "a.wav", 1.0)), str(folder)), gather.Request(Settings())
         )
         jobs = (
             dataclasses.replace(template, source=f"/a/{i}", output=f"/b/{i}", alt_output=f"/c/{i}", identity=str(i))
@@ -199,8 +199,8 @@ def claims(queued: int, done: int = 0) -> dict[str, Any]:
 def first_window() -> dict[str, Any]:
     """Seconds from the start of `batchsr work` with the small model until its first window is begun, and done."""
     with workplace() as folder, Queue.open(folder / "queue.db") as queue:
-        found = intake.Found(str(recording(folder / "a.wav", 5.0)), str(folder))
-        list(intake.enqueue(queue, [found], intake.Request(Settings())))
+        found = gather.Found(str(recording(folder / "a.wav", 5.0)), str(folder))
+        list(gather.enqueue(queue, [found], gather.Request(Settings())))
         command = [sys.executable, "-m", "batchsr", "--db", str(queue.path), "work", "--variant", "tiny"]
         started = time.perf_counter()
         begun_s = done_s = 0.0

@@ -24,11 +24,12 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     from batchsr.errors import BatchsrError
-    from batchsr.model import backend
+    from batchsr.models.compute import backend
 
     try:
         backend.prepare()
-        from batchsr.model import bundle, card, convert, make
+        from batchsr.models.flashsr import bundle
+        from batchsr.models.tools import card, convert, make
 
         config = bundle.read_config(args.config.parent) if args.config else make.config_of_size("published")
         tensors = convert.converted(

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from batchsr import evaluate
-from batchsr.audio import measure
+from batchsr.quality import evaluate, measure
 
 
 def restorer(variant: str) -> evaluate.Restorer:

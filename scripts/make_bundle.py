@@ -24,11 +24,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     from batchsr.errors import BatchsrError
-    from batchsr.model import backend
+    from batchsr.models.compute import backend
 
     try:
         backend.prepare()
-        from batchsr.model import card, make
+        from batchsr.models.tools import card, make
 
         config = make.config_of_size(args.size, format=args.format, frame_samples=args.frame_samples)
         made = make.write_random(args.folder, config, args.seed)

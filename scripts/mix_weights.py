@@ -34,13 +34,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--format", default="int8", help="float32, float16, int8 (default) or int4")
     options = parser.parse_args(argv)
 
-    from batchsr.model import backend
+    from batchsr.models.compute import backend
 
     backend.prepare(device="cpu")
     import mlx.core as mx
 
-    from batchsr.model import bundle, make
-    from batchsr.model.config import ModelConfig
+    from batchsr.models.flashsr import bundle
+    from batchsr.models.flashsr.config import ModelConfig
+    from batchsr.models.tools import make
 
     first, second = (mx.load(str(file)) for file in (options.first, options.second))
     config = make.in_format(ModelConfig.from_mapping(json.loads(options.config.read_text())), options.format)

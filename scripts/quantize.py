@@ -24,11 +24,12 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     from batchsr.errors import BatchsrError
-    from batchsr.model import backend
+    from batchsr.models.compute import backend
 
     try:
         backend.prepare()
-        from batchsr.model import bundle, card, make
+        from batchsr.models.flashsr import bundle
+        from batchsr.models.tools import card, make
 
         config = make.rewrite(args.source, args.folder, args.format)
         origin = f"Written by `scripts/quantize.py` from {args.source.resolve().name}"
@@ -49,8 +50,9 @@ def errors(source: Path, folder: Path, recording: Path) -> Mapping[str, float]:
     """Relative errors of a bundle against its source, on the middle window of a recording."""
     import numpy as np
 
-    from batchsr.audio import measure
-    from batchsr.model import bundle, compare
+    from batchsr.models.flashsr import bundle
+    from batchsr.models.tools import compare
+    from batchsr.quality import measure
 
     config, reference = bundle.load(source)
     _, other = bundle.load(folder)

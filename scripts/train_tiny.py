@@ -137,10 +137,10 @@ class Trainer:
         import mlx.core as mx
         from mlx import optimizers
 
-        from batchsr.model import activation, backend
-        from batchsr.model.config import ModelConfig
-        from batchsr.model.networks import Networks
-        from batchsr.model.schedule import cumulative_alphas
+        from batchsr.models.compute import activation, backend
+        from batchsr.models.flashsr.config import ModelConfig
+        from batchsr.models.flashsr.networks import Networks
+        from batchsr.models.flashsr.schedule import cumulative_alphas
         from scripts.training.convolution import make_trainable
         from scripts.training.losses import Discriminators, SpectralLoss
 
@@ -294,7 +294,8 @@ class Trainer:
         """Write the running mean of the weights as a bundle."""
         from mlx.utils import tree_flatten
 
-        from batchsr.model import bundle, make
+        from batchsr.models.flashsr import bundle
+        from batchsr.models.tools import make
 
         named = dict(tree_flatten(self.model.parameters())) | dict(self.weights.named(self.arrays["mean"]))
         bundle.write(folder, make.in_format(self.config, form), lambda name, _: np.array(named[name]))

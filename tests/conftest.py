@@ -35,7 +35,7 @@ def recordings(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with random weights and windows of 0.32 s that takes milliseconds a window."""
-    from batchsr.model import make
+    from batchsr.models.tools import make
 
     folder = tmp_path_factory.mktemp("bundle") / "random"
     make.write_random(folder, make.config_of_size("tiny"), "tests")

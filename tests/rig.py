@@ -19,13 +19,14 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from batchsr import faults, intake
-from batchsr.batching import Batcher, WindowModel
-from batchsr.profile import Settings
+from batchsr import faults
+from batchsr.intake import gather
 from batchsr.queue import Backend, Clock, Job, NewJob, Queue
-from batchsr.work.listening import Silent, Summary
-from batchsr.work.options import WorkerOptions
-from batchsr.work.worker import run
+from batchsr.restoration.batcher import Batcher, WindowModel
+from batchsr.settings.profile import Settings
+from batchsr.worker.listener import NullListener, Summary
+from batchsr.worker.options import WorkerOptions
+from batchsr.worker.worker import run
 
 BACKEND = Backend("fast", revision="r1", weights_sha256="0" * 64, dtype="float32", device="cpu", batch_windows=2)
 OPTIONS = WorkerOptions(variant="fast", min_free_bytes=0, backoff_s=0.01, backoff_max_s=0.05, poll_s=0.02)
@@ -107,7 +108,7 @@ class HandClock(Clock):
         self.steady_s += seconds
 
 
-class Told(Silent):
+class Told(NullListener):
     """Keeps what it was told."""
 
     def __init__(self) -> None:
@@ -156,8 +157,8 @@ def record(path: Path, seconds: float, *, rate_hz: int = 8000, channels: int = 1
 def jobs_for(sources: Iterable[Path], out: Path | None = None, **request: Any) -> list[NewJob]:
     """NewJobs as the command line makes them."""
     settings = Settings(**request.pop("settings", {}))
-    wanted = intake.Request(settings=settings, out=None if out is None else str(out), **request)
-    return [intake.to_job(intake.Found(str(source), str(source.parent)), wanted) for source in sources]
+    wanted = gather.Request(settings=settings, out=None if out is None else str(out), **request)
+    return [gather.to_job(gather.Found(str(source), str(source.parent)), wanted) for source in sources]
 
 
 def enqueue(db: Path, sources: Iterable[Path], out: Path | None = None, **request: Any) -> list[int]:
@@ -184,7 +185,7 @@ def new_job(name: str = "a", **values: Any) -> NewJob:
 def work(db: Path, model: FastModel | None = None, options: WorkerOptions = OPTIONS, **more: Any) -> Summary:
     """Run a worker in this process until the queue is drained."""
     with Queue.open(db) as queue:
-        return run(queue, lambda: model or FastModel(), options, more.pop("listener", Silent()), **more)
+        return run(queue, lambda: model or FastModel(), options, more.pop("listener", NullListener()), **more)
 
 
 @contextlib.contextmanager

@@ -12,8 +12,8 @@ import pytest
 import rig
 from numpy.typing import NDArray
 
-from batchsr.batching import Batcher, beside
 from batchsr.errors import BatchShrunk, ModelMemory
+from batchsr.restoration.batcher import Batcher, run_beside_main
 
 T = 4
 Rows = NDArray[np.float32]
@@ -229,7 +229,7 @@ def test_beside_calls_in_this_thread_what_the_other_one_submits() -> None:
         assert threading.get_ident() != here
         return [executor.submit(threading.get_ident).result(10), executor.submit(max, 1, 2).result(10)]
 
-    assert beside(work) == [here, 2]
+    assert run_beside_main(work) == [here, 2]
 
 
 def test_beside_passes_errors_on_both_ways() -> None:
@@ -239,7 +239,7 @@ def test_beside_passes_errors_on_both_ways() -> None:
         raise KeyError("mine")
 
     with pytest.raises(KeyError, match="mine"):
-        beside(work)
+        run_beside_main(work)
 
 
 def test_an_interrupt_of_the_model_reaches_the_file_and_the_caller() -> None:
@@ -256,5 +256,5 @@ def test_an_interrupt_of_the_model_reaches_the_file_and_the_caller() -> None:
         ended.append(batcher.offer(np.zeros((1, T), np.float32), 2, 999, 0, lambda rows: None).exception(10))
 
     with pytest.raises(KeyboardInterrupt):
-        beside(work)
+        run_beside_main(work)
     assert [type(error) for error in ended] == [KeyboardInterrupt] * 3

@@ -12,7 +12,7 @@ from program import FAST_MODEL, Program
 from test_restore import FakeModel, run, task_for
 
 from batchsr.errors import InputEmpty, InputError
-from batchsr.profile import Settings
+from batchsr.settings.profile import Settings
 
 # What is whole although it looks odd, of the broken ones; all others there must fail as input errors.
 WHOLE_BUT_ODD = {"float_denormal.wav", "rate_655350.wav"}

@@ -14,12 +14,13 @@ import soundfile
 from numpy.typing import NDArray
 from rig import serving
 
-from batchsr import report, storage
+from batchsr import storage
 from batchsr.audio import files
 from batchsr.errors import InputChanged, InputNotFinite, NonFiniteOutput, OutputExists, OutputIsSource, ResourceError
-from batchsr.profile import Settings
-from batchsr.restore import discard_scratch, restore
-from batchsr.task import Restored, Task
+from batchsr.restoration import sidecar as sidecars
+from batchsr.restoration.restore import discard_scratch, restore
+from batchsr.restoration.task import Restored, Task
+from batchsr.settings.profile import Settings
 
 FRAME = 4_800
 
@@ -268,7 +269,7 @@ def test_the_sidecar_says_what_was_done(tmp_path: Path) -> None:
     source = sound(tmp_path / "a.wav", 0.5)
     task = task_for(source, tmp_path / "b.wav", provenance={"variant": "int4", "revision": "abc", "job": {"id": 1}})
     done = run(task, FakeModel())
-    document = json.loads(report.sidecar_path(task.output).read_text())
+    document = json.loads(sidecars.sidecar_path(task.output).read_text())
     assert document == done.report
     assert document["source"]["sha256"] == storage.sha256(source)
     assert document["output"]["sha256"] == storage.sha256(task.output)
@@ -281,13 +282,13 @@ def test_the_sidecar_says_what_was_done(tmp_path: Path) -> None:
     "settings", [Settings(), Settings(keep_band=True, channels="mono"), Settings(lowpass="auto", subtype="FLOAT")]
 )
 def test_every_sidecar_follows_the_published_schema(tmp_path: Path, settings: Settings) -> None:
-    schema = json.loads(Path(report.__file__).with_name("sidecar.schema.json").read_text())
+    schema = json.loads(Path(sidecars.__file__).with_name("sidecar.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     source = sound(tmp_path / "a.wav", 0.5, channels=2)
     provenance = {"variant": "tiny", "revision": "r", "weights_sha256": "w", "dtype": "float32", "device": "cpu"}
     done = run(task_for(source, tmp_path / "b.wav", settings=settings, provenance=provenance), FakeModel())
-    document = json.loads(report.sidecar_path(tmp_path / "b.wav").read_text())
+    document = json.loads(sidecars.sidecar_path(tmp_path / "b.wav").read_text())
     assert document == done.report
     assert [error.message for error in validator.iter_errors(document)] == []
     del document["source"]["sha256"]

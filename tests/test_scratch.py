@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchsr.errors import TransientError
-from batchsr.scratch import HEADER, Scratch
+from batchsr.restoration.scratch import HEADER, Scratch
 
 KEY = bytes(range(32))
 

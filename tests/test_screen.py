@@ -8,7 +8,7 @@ import io
 import pytest
 from rich.console import Console
 
-from batchsr.screen import Finished, InHand, Progress, Screen, clock, line, live, speed, summary
+from batchsr.report.live import Finished, InHand, Progress, Screen, clock, line, live, speed, summary
 
 
 @dataclasses.dataclass

@@ -13,7 +13,7 @@ import numpy as np
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function as machine code that runs without Python's lock; the decorator of batchsr.model.loops too.
+    """The function as machine code that runs without Python's lock; the decorator of batchsr.models.compute.loops too.
 
     Arithmetic stays as it is written: what the compiler may fuse, it fuses in another way in the next process.
     """

@@ -16,8 +16,9 @@ from typing import Any, BinaryIO, Final, Literal
 
 import tinytag
 
-from batchsr.audio import broadcast, foreign, headers, probe
+from batchsr.audio import broadcast, probe
 from batchsr.audio.broadcast import Marker
+from batchsr.audio.containers import foreign, headers
 from batchsr.audio.windows import SAMPLE_RATE_HZ
 from batchsr.audio.writer import Embedded
 

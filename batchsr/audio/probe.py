@@ -12,7 +12,7 @@ from typing import Final
 
 import soundfile
 
-from batchsr.audio import headers, mp3
+from batchsr.audio.containers import headers, mp3
 from batchsr.audio.windows import SAMPLE_RATE_HZ
 from batchsr.errors import (
     InputEmpty,

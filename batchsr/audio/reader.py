@@ -11,7 +11,8 @@ from typing import Final, Self
 import numpy as np
 import soundfile
 
-from batchsr.audio import ogg, probe
+from batchsr.audio import probe
+from batchsr.audio.containers import ogg
 from batchsr.audio.probe import SourceInfo, shown
 from batchsr.audio.resample import resample_blocks
 from batchsr.audio.windows import Block

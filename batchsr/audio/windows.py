@@ -16,7 +16,7 @@ first 10 ms behind an edge and settle 120 to 200 ms behind it; 150 ms are discar
 The bands that are made up differ (each window has its own noise, and its own level). Over 52 joints in real
 recordings the largest level step at a joint was 2.6 times that elsewhere with plain concatenation, 1.7 with a hard
 switch between half a second of overlap, 1.3 with a fade of 50 ms, 1.1 with 100 ms and 0.97 with 200 ms
-(batchsr.audio.seams).
+(batchsr.audio.meters.seams).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Write a stream as a sound file: the samples' encoding, and the choice of who lays out the container.
 
-WAV and RF64 are laid out here (batchsr.audio.riff), everything else by libsndfile. Both write through
+WAV and RF64 are laid out here (batchsr.audio.containers.riff), everything else by libsndfile. Both write through
 `Disk`, which keeps the system's own error: libsndfile reports a full disk as a short count, or not at all.
 """
 
@@ -18,9 +18,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from batchsr.audio import ogg
+from batchsr.audio.containers import ogg
+from batchsr.audio.containers.riff import RiffLayout
 from batchsr.audio.dither import quantise
-from batchsr.audio.riff import RiffLayout
 from batchsr.audio.windows import SAMPLE_RATE_HZ, Block
 from batchsr.errors import ConfigError, OutputError
 from batchsr.storage import resource_errors

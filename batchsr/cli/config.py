@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
-from batchsr import manifest, profile
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import restoration_options
+from batchsr.intake import manifest
+from batchsr.settings import profile
 from batchsr.storage import printable
 
 

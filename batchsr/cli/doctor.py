@@ -19,7 +19,8 @@ from batchsr.storage import printable
 @pass_app
 def doctor_command(app: App) -> None:
     """What this machine gives us: versions, backend, BLAS, database, models."""
-    from batchsr.model import backend, hub
+    from batchsr.models import hub
+    from batchsr.models.compute import backend
     from batchsr.queue import describe
     from batchsr.storage import free_bytes
 

@@ -12,15 +12,15 @@ from typing import Any, BinaryIO
 
 import click
 
-from batchsr import intake, manifest
-from batchsr import profile as profiles
 from batchsr.audio import files
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import restoration_options
 from batchsr.cli.variant import variant_name
 from batchsr.errors import EXIT_USAGE, UsageError
+from batchsr.intake import gather, manifest
 from batchsr.queue import Outcome, Queue
-from batchsr.screen import clock
+from batchsr.report.live import clock
+from batchsr.settings import profile as profiles
 from batchsr.storage import printable
 
 
@@ -66,7 +66,7 @@ def enqueue_command(
     if not arguments and not manifests:
         raise UsageError("nothing to enqueue", remedy="name files, folders with -r, globs, --from-file or --job")
     variant = variant_name(variant)
-    work: list[tuple[Iterable[intake.Found | intake.Refused], intake.Request]] = []
+    work: list[tuple[Iterable[gather.Found | gather.Refused], gather.Request]] = []
     for path in manifests:
         collection = manifest.load(path)
         effective = collection.effective(profile=profile, given=given)
@@ -74,7 +74,7 @@ def enqueue_command(
         work.append((collection.found(), dataclasses.replace(request, batch=batch or request.batch)))
     if arguments:
         effective = profiles.effective(profile=profile, given=given)
-        request = intake.Request(
+        request = gather.Request(
             settings=effective.settings,
             variant=variant or effective.variant,
             out=out,
@@ -83,12 +83,12 @@ def enqueue_command(
             overwrite=overwrite,
             provenance=manifest.provenance(effective),
         )
-        work.append((intake.gather(arguments, recursive=recursive, root=root and os.path.abspath(root)), request))
+        work.append((gather.gather(arguments, recursive=recursive, root=root and os.path.abspath(root)), request))
     tally = _Tally(app)
     with Queue.preview_of(app.db) if dry_run else app.queue() as queue:
         for found, request in work:
             files.check_format(request.settings.format, request.settings.subtype, 1)
-            for taken in intake.enqueue(queue, tally.found(found), request, dry_run=dry_run):
+            for taken in gather.enqueue(queue, tally.found(found), request, dry_run=dry_run):
                 tally.taken(taken)
     app.note(("would be: " if dry_run else "") + tally.told())
     if any(one.code == "input.missing" for one in tally.refused) or (tally.refused and not tally.outcomes):
@@ -100,20 +100,20 @@ class _Tally:
 
     def __init__(self, app: App) -> None:
         self.app = app
-        self.refused: list[intake.Refused] = []
+        self.refused: list[gather.Refused] = []
         self.outcomes: collections.Counter[str] = collections.Counter()
         self.audio_s = 0.0
 
-    def found(self, paths: Iterable[intake.Found | intake.Refused]) -> Iterator[intake.Found]:
+    def found(self, paths: Iterable[gather.Found | gather.Refused]) -> Iterator[gather.Found]:
         """Those that can become jobs."""
         for one in paths:
-            if isinstance(one, intake.Found):
+            if isinstance(one, gather.Found):
                 yield one
             else:
                 self.refused.append(one)
                 _tell_refused(self.app, one)
 
-    def taken(self, taken: intake.Taken) -> None:
+    def taken(self, taken: gather.Intake) -> None:
         """One that the queue has answered for."""
         self.outcomes[str(taken.enqueued.outcome)] += 1
         if taken.enqueued.outcome in (Outcome.QUEUED, Outcome.SUPERSEDING):
@@ -135,7 +135,7 @@ def _lines(file: BinaryIO, null: bool) -> Iterator[str]:
             yield os.fsdecode(path)
 
 
-def _tell_taken(app: App, taken: intake.Taken) -> None:
+def _tell_taken(app: App, taken: gather.Intake) -> None:
     answer, job = taken.enqueued, taken.job
     document = {
         "source": job.source,
@@ -152,7 +152,7 @@ def _tell_taken(app: App, taken: intake.Taken) -> None:
     app.answer(document, printable(f"{answer.outcome!s:<16} {number:<6} {job.source}{arrow}{note}"))
 
 
-def _tell_refused(app: App, one: intake.Refused) -> None:
+def _tell_refused(app: App, one: gather.Refused) -> None:
     app.answer(
         {"source": one.path, "outcome": "refused", "id": None, "error_code": one.code, "error": one.message},
         printable(f"{'refused':<16} {'-':<6} {one.message}"),

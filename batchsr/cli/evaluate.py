@@ -26,8 +26,8 @@ def evaluate_command(
     Rows are plain interpolation, spectral band replication, and each variant with and without --keep-band;
     figures are log-spectral distances (lower is better), with both constants in use.
     """
-    from batchsr import evaluate
-    from batchsr.model.flashsr import FlashSR
+    from batchsr.models.flashsr.model import FlashSR
+    from batchsr.quality import evaluate
 
     methods = dict(evaluate.BASELINES)
     paths = evaluate.find_clips(clips)

@@ -6,7 +6,7 @@ import click
 
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.storage import printable
-from batchsr.work import upkeep
+from batchsr.worker import maintenance
 
 
 @click.command("gc")
@@ -16,7 +16,7 @@ from batchsr.work import upkeep
 def gc_command(app: App, dry_run: bool) -> None:
     """Remove scratch files of finished and cancelled jobs, and old events. Never anything else."""
     with app.queue() as queue:
-        garbage = upkeep.collect_garbage(queue, dry_run=dry_run)
+        garbage = maintenance.collect_garbage(queue, dry_run=dry_run)
     document = {
         "removed": [str(path) for path in garbage.files],
         "bytes": garbage.bytes,

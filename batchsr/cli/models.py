@@ -21,7 +21,7 @@ def models_command() -> None:
 @pass_app
 def list_models_command(app: App) -> None:
     """The variants, and whether they are here already."""
-    from batchsr.model import hub
+    from batchsr.models import hub
 
     for row in hub.list_models():
         where = row["path"] if row["cached"] else "not here yet: `batchsr models pull " + row["variant"] + "`"
@@ -35,7 +35,7 @@ def list_models_command(app: App) -> None:
 @pass_app
 def pull_command(app: App, variant: str) -> None:
     """Fetch VARIANT from the hub into the cache."""
-    from batchsr.model import hub
+    from batchsr.models import hub
 
     location = hub.pull(variant, progress=sys.stderr.isatty() and app.verbosity >= 0)
     app.answer(
@@ -50,7 +50,7 @@ def pull_command(app: App, variant: str) -> None:
 @pass_app
 def check_command(app: App, variant: str) -> None:
     """Check VARIANT (a name or a bundle's folder): keys, shapes, finite weights, and a test window."""
-    from batchsr.model import check
+    from batchsr.models.tools import check
 
     document: dict[str, Any] = check.check(variant)
     app.answer(document, (printable(f"{key}: {value}") for key, value in document.items()))

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from batchsr.profile import FORMATS, SUBTYPES, Settings
+from batchsr.settings.profile import FORMATS, SUBTYPES, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 

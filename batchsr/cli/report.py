@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from batchsr import report
 from batchsr.cli.app import App, json_option, pass_app
-from batchsr.screen import clock, plain_table
+from batchsr.report import batch as batch_report
+from batchsr.report.live import clock, plain_table
 
 _REPORT_COLUMNS = (
     *(
@@ -48,11 +48,11 @@ def report_command(app: App, batch: str | None, form: str | None, output: Path |
         rows = [job.to_dict() for job in queue.jobs(batch=batch)]
         totals = queue.totals(batch)
     if form != "table":
-        text = report.table(rows, form, _REPORT_COLUMNS)
+        text = batch_report.table(rows, form, _REPORT_COLUMNS)
         if output is None:
             click.echo(text, nl=False)
         else:
-            report.write_text(output, text)
+            batch_report.write_text(output, text)
         return
     for row in rows:
         row["file"] = Path(row["source"]).name

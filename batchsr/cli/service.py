@@ -12,7 +12,7 @@ import click
 from batchsr.cli.app import App, pass_app
 from batchsr.cli.child_command import parsed, program
 from batchsr.cli.watch import watch_command
-from batchsr.watch import services
+from batchsr.intake import services
 
 
 @click.group("service")

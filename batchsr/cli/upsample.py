@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
-from batchsr import profile as profiles
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import restoration_options
 from batchsr.cli.variant import DEFAULT_VARIANT
-from batchsr.intake import OUTPUT_SUFFIX
-from batchsr.profile import FORMATS
+from batchsr.intake.gather import OUTPUT_SUFFIX
+from batchsr.settings import profile as profiles
+from batchsr.settings.profile import FORMATS
 from batchsr.storage import printable
 
 
@@ -46,13 +46,13 @@ def upsample_command(
     if output is None:
         output = source.with_name(f"{source.stem}{OUTPUT_SUFFIX}.{settings.format}")
 
-    from batchsr import restore
     from batchsr.audio import files
-    from batchsr.batching import Batcher, beside
     from batchsr.errors import BatchShrunk
-    from batchsr.model.flashsr import FlashSR
+    from batchsr.models.flashsr.model import FlashSR
+    from batchsr.restoration import restore
+    from batchsr.restoration.batcher import Batcher, run_beside_main
+    from batchsr.restoration.task import Restored, Task
     from batchsr.storage import temporary_for
-    from batchsr.task import Restored, Task
 
     files.check_format(settings.format, settings.subtype, 1)
     info = files.probe(source)  # a bad file is told at once, before gigabytes are loaded
@@ -78,7 +78,7 @@ def upsample_command(
                 model = model.renewed()
 
     try:
-        done = beside(work)
+        done = run_beside_main(work)
     finally:
         restore.discard_scratch(task.scratch)
     rtf = done.wall_s / done.audio_s

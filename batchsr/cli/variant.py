@@ -15,7 +15,7 @@ def variant_name(variant: str | None) -> str | None:
     A name that is known is no folder's, as in `hub.resolve`. A folder need not be there yet. Raises ModelUnavailable
     for an unknown name: a hundred thousand rows should not wait for a typo.
     """
-    from batchsr.model import hub
+    from batchsr.models import hub
 
     if variant is None or variant in hub.variants():
         return variant

@@ -11,7 +11,7 @@ from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.selection import job_ids
 from batchsr.errors import EXIT_SOME_FAILED
 from batchsr.storage import printable
-from batchsr.work import upkeep
+from batchsr.worker import maintenance
 
 
 @click.command("verify")
@@ -22,7 +22,7 @@ def verify_command(app: App, ids: tuple[str, ...]) -> None:
     """Hash the outputs again and compare with the rows: ok, missing, changed or truncated."""
     bad = 0
     with app.queue() as queue:
-        for verdict in upkeep.verify(queue, job_ids(ids) or None):
+        for verdict in maintenance.verify(queue, job_ids(ids) or None):
             bad += verdict.verdict != "ok"
             document: dict[str, Any] = {
                 "id": verdict.job.id,

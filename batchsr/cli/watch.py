@@ -12,16 +12,16 @@ from typing import Any, Final
 
 import click
 
-from batchsr import intake, manifest, profile
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.child_command import as_words, program
 from batchsr.cli.options import restoration_options
 from batchsr.cli.variant import variant_name
 from batchsr.errors import UsageError
+from batchsr.intake import gather, manifest
+from batchsr.intake.child_processes import SleepInhibitor, WorkerProcess
 from batchsr.queue import Queue
+from batchsr.settings import profile, schedule
 from batchsr.storage import printable
-from batchsr.watch.companions import Awake, WorkerProcess
-from batchsr.work import hours
 
 _SETTLE_S: Final = 10.0
 
@@ -115,11 +115,11 @@ def watch_command(app: App, /, folders: tuple[str, ...], given: dict[str, Any], 
     A file is taken when it has held still and is as long as its header says. Safe to stop and start at any time.
     """
     from batchsr.audio import files
-    from batchsr.watch.hotfolder import After, HotFolder
+    from batchsr.intake.hotfolder import After, HotFolder
 
     roots = _roots(folders, must_exist=options["once"])
     effective = profile.effective(profile=options["profile_"], given=given)
-    request = intake.Request(
+    request = gather.Request(
         settings=effective.settings,
         variant=variant_name(options["variant"]) or effective.variant,
         out=options["out"],
@@ -129,7 +129,7 @@ def watch_command(app: App, /, folders: tuple[str, ...], given: dict[str, Any], 
         provenance=manifest.provenance(effective),
     )
     files.check_format(request.settings.format, request.settings.subtype, 1)
-    for check in (options["only_between"], hours.span), (options["for_"], hours.duration_s):
+    for check in (options["only_between"], schedule.span), (options["for_"], schedule.duration_s):
         if check[0] is not None:
             check[1](check[0])
     if options["nice"]:
@@ -148,7 +148,7 @@ def watch_command(app: App, /, folders: tuple[str, ...], given: dict[str, Any], 
             told=lambda taken: _tell(app, taken),
             say=app.note,
         )
-        awake = closing.enter_context(Awake(shlex.split(options["keep_awake"] or ""), app.note))
+        awake = closing.enter_context(SleepInhibitor(shlex.split(options["keep_awake"] or ""), app.note))
         left = _Left(options, queue)
         worker = None
         if options["work"]:
@@ -161,9 +161,9 @@ class _Watch:
     """The loop of `watch`, and the signals that end it."""
 
     def __init__(self, app: App, scope: Any, options: dict[str, Any]) -> None:
-        from batchsr.watch.events import NoEvents, ObserverEvents, must_poll
-        from batchsr.watch.settle import Settler
-        from batchsr.watch.watcher import Watcher
+        from batchsr.intake.events import NoEvents, ObserverEvents, must_poll
+        from batchsr.intake.settle import Settler
+        from batchsr.intake.watcher import Watcher
 
         polled = [root for root in scope.folders if must_poll(root, options["poll"])]
         settle_s = options["settle"]
@@ -174,7 +174,7 @@ class _Watch:
         self.watcher = Watcher(
             scope,
             self.events,
-            Settler(settle_s=settle_s, patience_s=max(settle_s, hours.duration_s(options["patience"]))),
+            Settler(settle_s=settle_s, patience_s=max(settle_s, schedule.duration_s(options["patience"]))),
             rescan_s=rescan_s,
             polls=lambda root: must_poll(root, options["poll"]),
             say=app.note,
@@ -185,9 +185,9 @@ class _Watch:
             how = f"searching every {rescan_s:g} s" if root in polled else "listening"
             app.note(f"watching {root} ({how}; a file is taken after {settle_s:g} s without a change)")
 
-    def run(self, hot_folder: Any, worker: WorkerProcess | None, awake: Awake, queue: Queue) -> int:
+    def run(self, hot_folder: Any, worker: WorkerProcess | None, awake: SleepInhibitor, queue: Queue) -> int:
         """Until a signal comes, or the worker has reached its limit. Returns the exit code."""
-        from batchsr.work.stopping import Stop
+        from batchsr.signals import Stop
 
         def first(number: int) -> None:
             self._app.note(
@@ -225,7 +225,7 @@ class _Watch:
             hot_folder.tick(ripe)
         if worker is None:
             return 0
-        from batchsr.work.stopping import Stop
+        from batchsr.signals import Stop
 
         with Stop(worker.send, worker.send) as stop:
             code = None
@@ -253,7 +253,7 @@ class _Left:
     def now(self) -> dict[str, Any]:
         left = dict(self._options)
         if left["for_"] is not None:
-            left["for_"] = f"{max(0.0, hours.duration_s(left['for_']) - time.monotonic() + self._began_s):.3f}s"
+            left["for_"] = f"{max(0.0, schedule.duration_s(left['for_']) - time.monotonic() + self._began_s):.3f}s"
         if left["stop_after"] is not None:
             left["stop_after"] -= self._queue.files_ended(self._began_at)
             if left["stop_after"] <= 0:
@@ -280,7 +280,7 @@ def _roots(folders: tuple[str, ...], *, must_exist: bool) -> tuple[str, ...]:
 
 def _scope(roots: tuple[str, ...], options: dict[str, Any], queue: Queue, suffix: str) -> Any:
     """What is watched, less the folders that files go to. Raises UsageError when a file would come back for ever."""
-    from batchsr.watch.watcher import Scope
+    from batchsr.intake.watcher import Scope
 
     skip = []
     for name in ("done", "failed", "out", "scratch", "workers"):
@@ -303,7 +303,7 @@ def _absolute(path: str | None) -> str | None:
     return os.path.abspath(path) if path is not None else None
 
 
-def _tell(app: App, taken: intake.Taken) -> None:
+def _tell(app: App, taken: gather.Intake) -> None:
     job, answer = taken.job, taken.enqueued
     document = {
         "source": job.source,

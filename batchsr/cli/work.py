@@ -16,8 +16,8 @@ from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.child_command import PROGRAM, as_words, parsed
 from batchsr.cli.variant import DEFAULT_VARIANT, variant_name
 from batchsr.queue import Queue, State
-from batchsr.screen import Screen
-from batchsr.work import hours
+from batchsr.report.live import Screen
+from batchsr.settings import schedule
 
 
 @click.command("work")
@@ -60,13 +60,13 @@ def work_command(
 
     The first Ctrl-C finishes the windows in hand, keeps them and stops; the second stops at once.
     """
-    from batchsr.work import worker
-    from batchsr.work.options import WorkerOptions
+    from batchsr.worker import worker
+    from batchsr.worker.options import WorkerOptions
 
-    stop_after_s = hours.duration_s(for_) if for_ is not None else None
+    stop_after_s = schedule.duration_s(for_) if for_ is not None else None
     ends_s = time.monotonic() + stop_after_s if stop_after_s is not None else None
-    gate = hours.gate(
-        only_between=hours.span(only_between) if only_between is not None else None,
+    gate = schedule.gate(
+        only_between=schedule.span(only_between) if only_between is not None else None,
         stop_after_s=stop_after_s,
         wall=datetime.datetime.now,
         steady_s=time.monotonic,
@@ -74,7 +74,7 @@ def work_command(
     console = Console(stderr=True, no_color=not app.color, highlight=False)
     with app.queue() as queue, Screen(console, plain=not app.color, quiet=app.verbosity < 0) as screen:
         if procs > 1:
-            from batchsr.work.supervisor import supervise
+            from batchsr.worker.supervisor import supervise
 
             command = functools.partial(_worker_command, sys.argv[1:], ends_s)
             sys.exit(supervise(app.db, command, procs, screen, limit=stop_after))
@@ -117,7 +117,7 @@ def _variants(queue: Queue, variant: str | None) -> list[str]:
 
 
 def _load(variant: str, dtype: str | None) -> Any:
-    from batchsr.model.flashsr import FlashSR
+    from batchsr.models.flashsr.model import FlashSR
 
     return FlashSR.from_pretrained(variant, dtype=dtype)
 

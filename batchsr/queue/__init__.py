@@ -1,19 +1,15 @@
-"""The queue: which file is to be restored how, who is at it, what became of it. sqlite-utils lives here.
+"""The queue: which file is to be restored how, who is at it, what became of it.
 
 job.py      states, a job as it comes in and as it stands, how names are stored
-store.py    the connection: pragmas, transactions, backups, errors
-schema.py   tables and migrations; the state machine as triggers
-enqueue.py  taking in        claims.py  the owner's writes, fenced      reaper.py   taking from the dead
-owners.py   the locks        control.py pausing                          manage.py   retry, cancel, tidying
-queries.py  looking          clock.py   two clocks                       api.py      `Queue`, all of it together
+sqlite/     the queue in one SQLite file
 """
 
-from batchsr.queue.api import Queue, Worker
-from batchsr.queue.clock import Clock
-from batchsr.queue.control import Pause
 from batchsr.queue.job import LIVE, OWNED, TERMINAL, Backend, Enqueued, Job, NewJob, Outcome, Result, State
-from batchsr.queue.reaper import is_published
-from batchsr.queue.store import describe
+from batchsr.queue.sqlite.api import Queue, Worker
+from batchsr.queue.sqlite.clock import Clock
+from batchsr.queue.sqlite.control import Pause
+from batchsr.queue.sqlite.reaper import is_published
+from batchsr.queue.sqlite.store import describe
 
 __all__ = [
     "LIVE",

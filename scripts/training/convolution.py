@@ -14,7 +14,7 @@ from collections.abc import Callable
 import mlx.core as mx
 from mlx import nn
 
-from batchsr.model.layers import Conv1d
+from batchsr.models.compute.layers import Conv1d
 
 ROWS = 4096
 """Of one piece of a sum over all samples: the pieces run side by side, and are added up afterwards."""

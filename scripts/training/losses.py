@@ -8,8 +8,8 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
-from batchsr.model.config import MelConfig
-from batchsr.model.mel import mel_bands
+from batchsr.models.flashsr.config import MelConfig
+from batchsr.models.flashsr.mel import mel_bands
 
 FLOOR = 1e-8
 """Of the power in a spectrum of 2048 samples, as in the quality measure; scaled to the other lengths."""

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from batchsr.audio.cutoff import find_cutoff
 from batchsr.audio.files import Source, Writer, resample, resampled
 from batchsr.audio.filters import Crossover, condition, keep_band
-from batchsr.audio.loudness import LoudnessMeter
+from batchsr.audio.meters.loudness import LoudnessMeter
+from batchsr.audio.meters.seams import SeamMeter
 from batchsr.audio.resample import resample_blocks
-from batchsr.audio.seams import SeamMeter
 from batchsr.audio.windows import Plan, assemble, cut
 
 

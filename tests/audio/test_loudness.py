@@ -9,7 +9,7 @@ import pyloudnorm
 import pytest
 
 from batchsr.audio.files import Source, resampled
-from batchsr.audio.loudness import LoudnessMeter
+from batchsr.audio.meters.loudness import LoudnessMeter
 
 
 def measure(signal: np.ndarray, parts: int = 1) -> LoudnessMeter:

@@ -12,9 +12,9 @@ import soundfile
 
 from batchsr.audio import metadata
 from batchsr.audio.broadcast import Marker, rescale_ixml, rescaled
+from batchsr.audio.containers.riff import chunk
 from batchsr.audio.files import SUBTYPES, Embedded, Writer, probe
 from batchsr.audio.metadata import Carried, Metadata
-from batchsr.audio.riff import chunk
 from tests.audio.conftest import Make
 
 

@@ -9,8 +9,8 @@ import pytest
 import scipy.signal
 import soundfile
 
+from batchsr.audio.containers.mp3 import frame_header
 from batchsr.audio.files import Source, fits_header
-from batchsr.audio.mp3 import frame_header
 from batchsr.errors import InputError, InputTruncated
 
 ID3 = b"ID3\x04\0\0\0\0\0\x0a" + bytes(10)

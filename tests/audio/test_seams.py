@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from batchsr.audio.files import Source, resampled
-from batchsr.audio.seams import SeamMeter, Seams
+from batchsr.audio.meters.seams import SeamMeter, Seams
 from batchsr.audio.windows import Plan, assemble, cut
 
 FRAME = 61_440

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from batchsr.audio import riff
+from batchsr.audio.containers import riff
 from batchsr.audio.dither import quantise, triangular
 from batchsr.audio.files import SUBTYPES, Embedded, Source, Writer, check_format, fits_header, probe
 from batchsr.errors import ConfigError, OutputError, ResourceError

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from batchsr.errors import ConfigError
-from batchsr.work import hours
+from batchsr.settings import schedule
 
 
 def at(text: str) -> datetime.datetime:
@@ -28,7 +28,7 @@ def at(text: str) -> datetime.datetime:
 def test_a_span_holds_its_start_but_not_its_end_also_over_midnight(
     span: str, inside: list[str], outside: list[str]
 ) -> None:
-    parsed = hours.span(span)
+    parsed = schedule.span(span)
     assert all(parsed.holds(at(time)) for time in inside)
     assert not any(parsed.holds(at(time)) for time in outside)
 
@@ -38,13 +38,13 @@ def test_a_span_holds_its_start_but_not_its_end_also_over_midnight(
 )
 def test_what_is_no_span_is_a_configuration_error_with_an_example(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        hours.span(text)
+        schedule.span(text)
     assert repr(text) in str(caught.value)
     assert caught.value.remedy
 
 
 def test_the_wait_ends_when_the_span_begins() -> None:
-    span = hours.span("19:00-07:00")
+    span = schedule.span("19:00-07:00")
     assert span.wait_s(at("18:59:30")) == pytest.approx(30)
     assert span.wait_s(at("07:00")) == 12 * 3600
     assert span.wait_s(at("03:00")) == 0
@@ -54,18 +54,20 @@ def test_the_wait_ends_when_the_span_begins() -> None:
     ("text", "seconds"), [("90", 90), ("90s", 90), ("15m", 900), ("15 min", 900), ("1.5h", 5400), ("1d", 86400)]
 )
 def test_durations(text: str, seconds: float) -> None:
-    assert hours.duration_s(text) == seconds
+    assert schedule.duration_s(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "h", "-1h", "1w", "1h30", "nan", "inf"])
 def test_what_is_no_duration_is_a_configuration_error(text: str) -> None:
     with pytest.raises(ConfigError, match="no length of time"):
-        hours.duration_s(text)
+        schedule.duration_s(text)
 
 
 def test_the_gate_asks_again_within_a_minute_so_that_a_clock_may_jump() -> None:
     now = at("12:00")
-    gate = hours.gate(only_between=hours.span("19:00-07:00"), stop_after_s=None, wall=lambda: now, steady_s=lambda: 0.0)
+    gate = schedule.gate(
+        only_between=schedule.span("19:00-07:00"), stop_after_s=None, wall=lambda: now, steady_s=lambda: 0.0
+    )
     assert gate() == 60
     now = at("18:59:50")
     assert gate() == pytest.approx(10)
@@ -79,8 +81,11 @@ def test_the_gate_asks_again_within_a_minute_so_that_a_clock_may_jump() -> None:
 
 def test_the_gate_closes_for_good_when_the_time_is_up_also_while_waiting_for_the_night() -> None:
     steady_s = 100.0
-    gate = hours.gate(
-        only_between=hours.span("19:00-07:00"), stop_after_s=90.0, wall=lambda: at("12:00"), steady_s=lambda: steady_s
+    gate = schedule.gate(
+        only_between=schedule.span("19:00-07:00"),
+        stop_after_s=90.0,
+        wall=lambda: at("12:00"),
+        steady_s=lambda: steady_s,
     )
     assert gate() == 60
     steady_s = 160.0
@@ -90,4 +95,4 @@ def test_the_gate_closes_for_good_when_the_time_is_up_also_while_waiting_for_the
 
 
 def test_without_limits_the_gate_is_open() -> None:
-    assert hours.gate(only_between=None, stop_after_s=None, wall=lambda: at("12:00"), steady_s=lambda: 0.0)() == 0
+    assert schedule.gate(only_between=None, stop_after_s=None, wall=lambda: at("12:00"), steady_s=lambda: 0.0)() == 0

@@ -12,8 +12,8 @@ import pytest
 import rig
 import soundfile
 
-from batchsr import intake, manifest
 from batchsr.errors import ConfigError
+from batchsr.intake import gather, manifest
 from batchsr.queue import Queue
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
@@ -32,7 +32,7 @@ def write(path: Path, text: str) -> Path:
 
 
 def sources(job: manifest.Manifest) -> list[str]:
-    return [one.path for one in job.found() if isinstance(one, intake.Found)]
+    return [one.path for one in job.found() if isinstance(one, gather.Found)]
 
 
 # What each example is to find among the files made here, and where the outputs go.
@@ -81,14 +81,14 @@ def test_each_shipped_manifest_runs_and_takes_what_its_comments_say(tmp_path: Pa
     job = manifest.load(tmp_path / f"{name}.toml")
     effective = job.effective()
     with Queue.open(tmp_path / "queue.db") as queue:
-        found = [one for one in job.found() if isinstance(one, intake.Found)]
-        taken = list(intake.enqueue(queue, found, job.request(effective)))
+        found = [one for one in job.found() if isinstance(one, gather.Found)]
+        taken = list(gather.enqueue(queue, found, job.request(effective)))
         assert {
             str(Path(one.job.source).relative_to(tmp_path)): str(Path(one.enqueued.output).relative_to(tmp_path))
             for one in taken
         } == EXPECTED[name]
         assert queue.counts(name)["queued"] == len(EXPECTED[name])
-        again = [str(one.enqueued.outcome) for one in intake.enqueue(queue, job.found(), job.request(effective))]
+        again = [str(one.enqueued.outcome) for one in gather.enqueue(queue, job.found(), job.request(effective))]
         assert set(again) == {"already queued"}
     facts = json.loads(job.request(effective).provenance)
     assert facts["notes"]
@@ -119,7 +119,7 @@ def test_lists_keep_order_skip_notes_and_name_what_is_missing(tmp_path: Path) ->
     write(tmp_path / "job.toml", 'sources.lists = ["list.txt"]')
     found = list(manifest.load(tmp_path / "job.toml").found())
     assert [Path(one.path).name for one in found] == ["b.wav", "a.wav", "gone.wav"]
-    assert isinstance(found[-1], intake.Refused)
+    assert isinstance(found[-1], gather.Refused)
 
 
 def test_what_the_command_line_gives_is_stronger_than_the_manifest(tmp_path: Path) -> None:
@@ -186,8 +186,8 @@ def test_profile_hash_and_notes_reach_row_and_sidecar(tmp_path: Path) -> None:
     job = manifest.load(tmp_path / "job.toml")
     effective = job.effective()
     with Queue.open(tmp_path / "queue.db") as queue:
-        found = [one for one in job.found() if isinstance(one, intake.Found)]
-        list(intake.enqueue(queue, found, job.request(effective)))
+        found = [one for one in job.found() if isinstance(one, gather.Found)]
+        list(gather.enqueue(queue, found, job.request(effective)))
         assert rig.work(tmp_path / "queue.db").done == 1
         (row,) = queue.jobs()
     shown = row.to_dict()

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from batchsr import manifest, profile
 from batchsr.cli import cli
 from batchsr.errors import ConfigError
-from batchsr.profile import Settings
+from batchsr.intake import manifest
+from batchsr.settings import profile
+from batchsr.settings.profile import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from batchsr.errors import EXIT_USAGE, ConfigError
-from batchsr.watch import services
+from batchsr.intake import services
 
 ODD = "/srv/in box/100% $HOME \"x\" 'y' \\ é"
 

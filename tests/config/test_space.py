@@ -11,7 +11,7 @@ import rig
 
 from batchsr import storage
 from batchsr.queue import Job, Queue, State
-from batchsr.work import space
+from batchsr.worker import space
 
 GB = 10**9
 
@@ -98,7 +98,7 @@ def test_a_worker_waits_for_the_room_that_the_next_file_needs_and_tells_why(
     free[0] = need - 1
     monkeypatch.setattr(storage, "free_bytes", lambda path: free[0])
 
-    class Listens(rig.Silent):
+    class Listens(rig.NullListener):
         def resumed(self) -> None:
             resumed.append(free[0])
 

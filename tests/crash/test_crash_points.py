@@ -17,8 +17,9 @@ import rig
 from sqlite_utils import Database
 
 from batchsr import faults, storage
-from batchsr.queue import LIVE, Queue, State, schema, versions
-from batchsr.work import upkeep
+from batchsr.queue import LIVE, Queue, State
+from batchsr.queue.sqlite import schema, versions
+from batchsr.worker import maintenance
 
 TIMES = 20
 WINDOW_POINTS = ("slot.before_write", "slot.after_write", "slot.after_fsync", "slot.after_row", "assemble.during")
@@ -110,8 +111,8 @@ def judge(bench: Bench, kills: int) -> None:
         for job in queue.jobs():
             assert (job.state, job.output_sha256) == (State.DONE, bench.expected)
             assert sum(event["new"] == "done" for event in queue.events(job.id)) == 1
-        assert {verdict.verdict for verdict in upkeep.verify(queue)} == {"ok"}
-        upkeep.collect_garbage(queue)
+        assert {verdict.verdict for verdict in maintenance.verify(queue)} == {"ok"}
+        maintenance.collect_garbage(queue)
         assert list(queue.scratch_folder.iterdir()) == []
         assert list(bench.out.rglob(storage.TEMPORARY_PREFIX + "*")) == []
     assert bench.redone() <= rig.BACKEND.batch_windows * kills
@@ -163,7 +164,7 @@ def test_a_kill_in_the_reaper_leaves_the_job_to_the_next_one(tmp_path: Path) -> 
 def test_a_kill_in_a_bulk_enqueue_takes_in_whole_chunks_and_repeating_it_completes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batchsr.queue.enqueue._CHUNK", 50)
+    monkeypatch.setattr("batchsr.queue.sqlite.enqueue._CHUNK", 50)
     jobs = [rig.new_job(str(number)) for number in range(110)]
 
     def child(db: Path) -> None:

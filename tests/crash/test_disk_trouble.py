@@ -18,8 +18,8 @@ from rig import Told
 
 from batchsr import storage
 from batchsr.queue import Queue, State
-from batchsr.queue.store import Store, sqlite3
-from batchsr.work import upkeep
+from batchsr.queue.sqlite.store import Store, sqlite3
+from batchsr.worker import maintenance
 
 NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 NAMES = {errno.ENOSPC: "SQLITE_FULL", errno.EIO: "SQLITE_IOERR_WRITE", errno.EROFS: "SQLITE_READONLY_DBMOVED"}
@@ -76,8 +76,8 @@ class Trial:
             shown += any(said.startswith(("paused", "waiting")) for said in told.said)
             nth += every
         with Queue.open(self.db) as queue:
-            assert {verdict.verdict for verdict in upkeep.verify(queue)} == {"ok"}
-            upkeep.collect_garbage(queue)
+            assert {verdict.verdict for verdict in maintenance.verify(queue)} == {"ok"}
+            maintenance.collect_garbage(queue)
             assert list(queue.scratch_folder.iterdir()) == []
         return shown
 
@@ -152,7 +152,7 @@ def test_a_disk_that_is_really_full_pauses_the_queue_until_there_is_space(
     with Queue.open(db) as queue:
         assert queue.counts()["done"] == 2
         assert not queue.status()["paused"]
-        assert {verdict.verdict for verdict in upkeep.verify(queue)} == {"ok"}
+        assert {verdict.verdict for verdict in maintenance.verify(queue)} == {"ok"}
         assert queue.check() == []
 
 
@@ -171,7 +171,7 @@ def test_what_a_small_file_survives_may_still_fail_a_large_one_but_not_in_a_tigh
     monkeypatch.setattr(os, "pwrite", full)  # the probe's own write goes another way, and works
     rig.enqueue(trial.db, [trial.source], trial.out)
     pauses: list[float] = []
-    monkeypatch.setattr("batchsr.work.stopping.Stop.wait", lambda self, seconds: pauses.append(seconds))
+    monkeypatch.setattr("batchsr.signals.Stop.wait", lambda self, seconds: pauses.append(seconds))
     summary = rig.work(trial.db, options=dataclasses.replace(rig.OPTIONS, poll_s=1.0))
     assert (summary.done, summary.failed) == (1, 0)
     assert summary.released >= 2

@@ -17,8 +17,8 @@ import rig
 
 from batchsr import storage
 from batchsr.queue import Queue, State
-from batchsr.queue.store import Store
-from batchsr.work import upkeep
+from batchsr.queue.sqlite.store import Store
+from batchsr.worker import maintenance
 
 
 class Disk:
@@ -120,7 +120,7 @@ class Archive:
         with Queue.open(self.db) as queue:
             errors = [(job.error_code, job.error) for job in queue.jobs() if job.error]
             assert summary.failed == 0, errors
-            bad = [verdict.job.id for verdict in upkeep.verify(queue) if verdict.verdict != "ok"]
+            bad = [verdict.job.id for verdict in maintenance.verify(queue) if verdict.verdict != "ok"]
             assert files_are_behind or not bad, "a row says done and the output is not safe"
             if bad:  # what the row believes and the disk has not is found, and made again when a person says so
                 for job in queue.jobs(ids=bad):
@@ -131,7 +131,7 @@ class Archive:
         assert self.visible() == self.expected
         with Queue.open(self.db) as queue:
             assert {job.state for job in queue.jobs()} == {State.DONE}
-            assert {verdict.verdict for verdict in upkeep.verify(queue)} == {"ok"}
+            assert {verdict.verdict for verdict in maintenance.verify(queue)} == {"ok"}
             assert queue.check() == []
 
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from batchsr import evaluate
-from batchsr.audio import measure
 from batchsr.errors import InputMissing
+from batchsr.quality import evaluate, measure
 
 
 def noise(seed: int, level: float = 0.1, seconds: float = 2.0) -> np.ndarray:

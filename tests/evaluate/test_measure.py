@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from batchsr.audio import measure
 from batchsr.errors import InputFormat
+from batchsr.quality import measure
 
 RATE_HZ = measure.SAMPLE_RATE_HZ
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchsr import FlashSR, evaluate
-from batchsr.audio import measure
-from batchsr.model import bundle, hub
+from batchsr import FlashSR
+from batchsr.models import hub
+from batchsr.models.flashsr import bundle
+from batchsr.quality import evaluate, measure
 
 LIMITS = {8_000: 1.45, 16_000: 1.25, 24_000: 1.10}
 """What the mean over clips must reach, with the kept band; speech and music apart may lie 0.15 above."""

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from batchsr.audio import measure
+from batchsr.quality import measure
 from scripts.training import degrade, sounds
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -113,7 +113,7 @@ def test_the_bandwidth_of_noise_below_six_kilohertz_is_six_kilohertz() -> None:
 
 def test_the_loss_is_nothing_for_the_original_and_its_lsd_is_the_measure() -> None:
     mx = pytest.importorskip("mlx.core")
-    from batchsr import evaluate
+    from batchsr.quality import evaluate
     from scripts.training.losses import SpectralLoss
 
     high, low = sound(0.64, 1), sound(0.64, 2)
@@ -187,7 +187,7 @@ def test_parameters_as_one_vector_have_the_derivative_of_the_parameters() -> Non
 
 def test_training_on_the_cpu_takes_the_derivative_of_the_plain_activation() -> None:
     mx = pytest.importorskip("mlx.core")
-    from batchsr.model import activation
+    from batchsr.models.compute import activation
 
     module, x = activation.Activation(4), mx.random.normal((1, 64, 4))
     taps = mx.array(activation.kaiser_sinc().astype(np.float32))
@@ -210,7 +210,7 @@ def test_downsampling_as_a_matrix_product_is_the_strided_convolution() -> None:
 def test_training_resumes_where_it_left_off_and_ends_with_a_bundle_that_restores(tmp_path: Path) -> None:
     pytest.importorskip("mlx.core")
     from batchsr import FlashSR
-    from batchsr.model import make
+    from batchsr.models.tools import make
 
     data, run = tmp_path / "data/sonic-pi-samples", tmp_path / "run"
     data.mkdir(parents=True)

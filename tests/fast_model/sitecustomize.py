@@ -8,7 +8,7 @@ import sys
 import types
 from pathlib import Path
 
-from batchsr.model import hub
+from batchsr.models import hub
 
 
 class FlashSR:
@@ -22,7 +22,7 @@ class FlashSR:
         return rig.FastModel(pace_s=float(os.environ.get("BATCHSR_PACE_S", "0")))
 
 
-_module = types.ModuleType("batchsr.model.flashsr")
+_module = types.ModuleType("batchsr.models.flashsr.model")
 _module.FlashSR = FlashSR  # type: ignore[attr-defined]
-sys.modules["batchsr.model.flashsr"] = _module
+sys.modules["batchsr.models.flashsr.model"] = _module
 hub.PACKAGED += ("fast",)

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from batchsr import FlashSR
-from batchsr.model import backend
+from batchsr.models.compute import backend
 
 backend.prepare(device="cpu")
 
-from batchsr.model import bundle, make, recipe  # noqa: E402  (MLX may only be imported behind prepare)
+# MLX may only be imported behind prepare.
+from batchsr.models.flashsr import bundle  # noqa: E402
+from batchsr.models.tools import make, random_weights  # noqa: E402
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 
@@ -34,7 +36,7 @@ class Golden:
         """A bundle with its weights and its window."""
         config = make.config_of_size(self.size, format=format, frame_samples=self.arrays["audio"].shape[1])
         inits = {name: entry["init"] for name, entry in self.keys.items()}
-        bundle.write(folder, config, lambda name, shape: recipe.draw(self.seed, name, shape, inits[name]))
+        bundle.write(folder, config, lambda name, shape: random_weights.draw(self.seed, name, shape, inits[name]))
         return folder
 
     @classmethod

@@ -19,7 +19,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from batchsr.model import cuda_kernels
+from batchsr.models.compute import cuda_kernels
 
 COMPILER = shutil.which("c++") or shutil.which("g++")
 NAMES = {mx.float32: "float", mx.float16: "__half", mx.int32: "int"}

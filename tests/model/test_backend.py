@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from batchsr.errors import ModelUnavailable
-from batchsr.model import backend
+from batchsr.models.compute import backend
 
 ASK = """
 import json, os, sys, time
 start = time.perf_counter()
 {before}
-from batchsr.model import backend
+from batchsr.models import backend
 chosen = backend.prepare(device="cpu")
 import mlx.core as mx, numpy as np
-from batchsr.model.layers import Linear
+from batchsr.models.compute.layers import Linear
 layer = Linear(70, 130).eval()
 x = np.random.default_rng(0).standard_normal((90, 70)).astype(np.float32)
 expected = x @ np.array(layer.weight).T
@@ -53,11 +53,11 @@ def test_the_cpu_computes_right_whatever_was_loaded_before(before: str) -> None:
 
 BYTES = """
 import hashlib
-from batchsr.model import backend
+from batchsr.models import backend
 backend.prepare(device="cpu")
 import mlx.core as mx, numpy as np
-from batchsr.model.activation import Activation
-from batchsr.model.layers import Attention, Conv1d, GroupNorm
+from batchsr.models.compute.activation import Activation
+from batchsr.models.compute.layers import Attention, Conv1d, GroupNorm
 mx.random.seed(0)
 x = mx.array(np.random.default_rng(0).standard_normal((1, 3000, 32)).astype(np.float32))
 for layer in (Activation(32), Conv1d(32, 32, 7, padding=3), GroupNorm(32, 1e-5, groups=4, silu=True)):
@@ -80,14 +80,14 @@ def test_a_process_that_compiles_and_one_that_finds_it_done_give_the_same_bytes(
 
 
 def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "batchsr.model.cpu", None)
+    monkeypatch.setitem(sys.modules, "batchsr.models.compute.cpu", None)
     with pytest.raises(ModelUnavailable, match="pip install numba"):
         backend._import_cpu.__wrapped__()
 
 
 def test_mlx_is_told_to_do_without_tf32_unless_the_user_wants_it() -> None:
     clean = {k: v for k, v in os.environ.items() if not k.startswith("MLX_")}
-    program = "import os; from batchsr.model import backend; backend.prepare(); print(os.environ['MLX_ENABLE_TF32'])"
+    program = "import os; from batchsr.models import backend; backend.prepare(); print(os.environ['MLX_ENABLE_TF32'])"
     for given, expected in (({}, "0"), ({"MLX_ENABLE_TF32": "1"}, "1")):
         command = [sys.executable, "-c", program]
         done = subprocess.run(command, env={**clean, **given}, capture_output=True, text=True, check=True, timeout=120)

@@ -15,10 +15,11 @@ from mlx.utils import tree_flatten
 
 from batchsr import FlashSR
 from batchsr.errors import BundleError
-from batchsr.model import bundle, make, recipe
-from batchsr.model.check import check
-from batchsr.model.config import ModelConfig, QuantisationConfig
-from batchsr.model.networks import tensor_shapes
+from batchsr.models.flashsr import bundle
+from batchsr.models.flashsr.config import ModelConfig, QuantisationConfig
+from batchsr.models.flashsr.networks import tensor_shapes
+from batchsr.models.tools import make, random_weights
+from batchsr.models.tools.check import check
 
 Copy = Callable[[], Path]
 SOME = "vae.encoder.conv_in.weight"
@@ -63,13 +64,13 @@ def assert_refused(folder: Path, *words: str) -> None:
 @pytest.mark.parametrize("format", ["float32", "float16", "bfloat16", "int8", "int4"])
 def test_a_written_bundle_is_read_back(tmp_path: Path, format: str) -> None:
     config = make.config_of_size("tiny", format=format)
-    written = bundle.write(tmp_path, config, lambda name, shape: recipe.draw("seed", name, shape))
+    written = bundle.write(tmp_path, config, lambda name, shape: random_weights.draw("seed", name, shape))
     read, networks = bundle.load(tmp_path)
     assert read == written
     error = {"float32": 0, "float16": 1e-3, "bfloat16": 1e-2, "int8": 1e-2, "int4": 0.2}[format]
     values = dict(tree_flatten(networks.parameters()))
     for name, shape in tensor_shapes(config).items():
-        drawn = recipe.draw("seed", name, shape)
+        drawn = random_weights.draw("seed", name, shape)
         assert np.linalg.norm(np.array(values[name]) - drawn) <= error * np.linalg.norm(drawn), name
 
 

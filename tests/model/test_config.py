@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from batchsr.errors import BundleError
-from batchsr.model.config import ModelConfig
+from batchsr.models.flashsr.config import ModelConfig
 
 PUBLISHED: dict[str, Any] = {
     "vae": {

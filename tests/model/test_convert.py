@@ -15,8 +15,9 @@ import pytest
 
 from batchsr import FlashSR
 from batchsr.errors import BundleError
-from batchsr.model import bundle, convert, make, recipe
-from batchsr.model.networks import tensor_shapes
+from batchsr.models.flashsr import bundle
+from batchsr.models.flashsr.networks import tensor_shapes
+from batchsr.models.tools import convert, make, random_weights
 
 from .conftest import Golden, distance
 
@@ -35,7 +36,7 @@ def torch_layout(name: str, value: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def weights() -> dict[str, np.ndarray]:
-    return {name: recipe.draw("convert", name, shape) for name, shape in tensor_shapes(CONFIG).items()}
+    return {name: random_weights.draw("convert", name, shape) for name, shape in tensor_shapes(CONFIG).items()}
 
 
 def in_the_authors_form(weights: dict[str, np.ndarray]) -> Checkpoints:
@@ -95,7 +96,7 @@ def test_what_does_not_fit_is_named(
 def test_the_authors_files_restore_the_golden_window(golden: Golden, tmp_path: Path) -> None:
     """From pickles that PyTorch itself wrote, through the script, to the samples that the authors' code gave."""
     torch = pytest.importorskip("torch", reason="PyTorch reads the authors' files, and is not installed")
-    weights = {name: recipe.draw(golden.seed, name, tuple(key["shape"])) for name, key in golden.keys.items()}
+    weights = {name: random_weights.draw(golden.seed, name, tuple(key["shape"])) for name, key in golden.keys.items()}
     for part, tensors in in_the_authors_form(weights).items():
         state = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in tensors.items()}
         torch.save({"state_dict": state} if part == "ldm" else state, tmp_path / convert.FILES[part])

@@ -11,10 +11,10 @@ import pytest
 from mlx import nn
 from mlx.utils import tree_map
 
-from batchsr.model import activation, cuda, kernels, layers
-from batchsr.model.unet import ResBlock
-from batchsr.model.vae import ResnetBlock
-from batchsr.model.vocoder import AmpBlock
+from batchsr.models.compute import activation, cuda, kernels, layers
+from batchsr.models.flashsr.unet import ResBlock
+from batchsr.models.flashsr.vae import ResnetBlock
+from batchsr.models.flashsr.vocoder import AmpBlock
 
 from . import cuda_on_cpu
 
@@ -41,7 +41,7 @@ def normal(*shape: int, seed: int = 0) -> mx.array:
 @pytest.mark.usefixtures("emulated")
 @pytest.mark.parametrize("dtype", [mx.float32, mx.float16])
 def test_the_kernels_pass_their_own_test(dtype: mx.Dtype) -> None:
-    assert cuda.self_test(OURS, dtype) < cuda.TOLERANCES[dtype]
+    assert cuda.largest_distance(OURS, dtype) < cuda.TOLERANCES[dtype]
 
 
 @pytest.mark.usefixtures("emulated")
@@ -73,7 +73,7 @@ def test_a_block_by_the_kernels_is_the_plain_block(name: str) -> None:
     block.eval()
     for layer in block.modules():
         if hasattr(layer, "lay_out"):
-            layer.lay_out()
+            layer.prepack()
     used = any(getattr(layer, "_packed", None) is not None for layer in block.modules())
     assert used == ("own" in name)
     assert mx.linalg.norm(block(*inputs) - plain).item() <= 1e-5 * mx.linalg.norm(plain).item()
@@ -133,9 +133,10 @@ METAL_HEADER = kernels.METAL_HEADER.replace("static inline", "static")
 @pytest.mark.usefixtures("emulated")
 @pytest.mark.parametrize("header", [kernels.CUDA_HEADER, METAL_HEADER], ids=["cuda", "metal"])
 def test_the_activation_s_kernels_and_gradients_are_the_plain_ones(header: str) -> None:
-    assert activation.self_test(fused_activation(header)) < 1e-6
+    assert activation.largest_distance(fused_activation(header)) < 1e-6
     assert (
-        activation.self_test(fused_activation(header), mx.float16, gradients=False) < activation.TOLERANCES[mx.float16]
+        activation.largest_distance(fused_activation(header), mx.float16, gradients=False)
+        < activation.TOLERANCES[mx.float16]
     )
 
 

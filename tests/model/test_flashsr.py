@@ -20,7 +20,7 @@ from batchsr.errors import (
     NonFiniteOutput,
     UsageError,
 )
-from batchsr.model.backend import Backend
+from batchsr.models.compute.backend import Backend
 
 
 def sound(samples: int, channels: int = 0, seed: int = 0) -> np.ndarray:

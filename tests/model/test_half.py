@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import batchsr
-from batchsr import evaluate
-from batchsr.model import bundle
+from batchsr.models.flashsr import bundle
+from batchsr.quality import evaluate
 
 TINY = Path(batchsr.__file__).parent / "bundles" / "tiny"
 SAMPLES = 30_720

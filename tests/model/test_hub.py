@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from batchsr.errors import EXIT_NO_MODEL, ModelUnavailable, ResourceError
-from batchsr.model import hub
+from batchsr.models import hub
 
 from .hub_server import COMMIT
 from .hub_server import hub as hub_server
@@ -34,7 +34,7 @@ NOWHERE = "http://127.0.0.1:9"
 ASK = """
 import json, sys
 from batchsr.errors import BatchsrError
-from batchsr.model import hub
+from batchsr.models import hub
 try:
     answer = eval(sys.argv[1])
     if isinstance(answer, hub.Location):

@@ -8,13 +8,22 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from batchsr.model import cpu, loops, mel, schedule
-from batchsr.model.activation import kaiser_sinc, polyphase, self_test
-from batchsr.model.config import MelConfig
-from batchsr.model.layers import Attention, Conv1d, Conv2d, ConvTranspose1d, GroupNorm, Linear, upsample_nearest
+from batchsr.models.compute import cpu, loops
+from batchsr.models.compute.activation import kaiser_sinc, largest_distance, polyphase
+from batchsr.models.compute.layers import (
+    Attention,
+    Conv1d,
+    Conv2d,
+    ConvTranspose1d,
+    GroupNorm,
+    Linear,
+    upsample_nearest,
+)
+from batchsr.models.flashsr import mel, schedule
+from batchsr.models.flashsr.config import MelConfig
 
 BOTH_WAYS = pytest.mark.parametrize("training", [True, False], ids=["plain", "cpu"])
-"""In training layers are plain MLX, in evaluation on the CPU batchsr.model.cpu computes them."""
+"""In training layers are plain MLX, in evaluation on the CPU batchsr.models.compute.cpu computes them."""
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -75,9 +84,9 @@ def test_large_arguments_keep_their_phase() -> None:
 
 
 def test_the_self_test_tells_right_from_wrong() -> None:
-    assert self_test(polyphase) == 0
-    assert self_test(lambda x, up, down, f, g, b: polyphase(x, up, down, f, 1.01 * g, b)) > 1e-4
-    assert np.isnan(self_test(lambda *inputs: polyphase(*inputs) * mx.array(float("nan"))))
+    assert largest_distance(polyphase) == 0
+    assert largest_distance(lambda x, up, down, f, g, b: polyphase(x, up, down, f, 1.01 * g, b)) > 1e-4
+    assert np.isnan(largest_distance(lambda *inputs: polyphase(*inputs) * mx.array(float("nan"))))
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------------
@@ -159,7 +168,7 @@ def test_transposed_conv1d(kernel: int, rate: int, laid_out: bool, training: boo
     layer = ConvTranspose1d(3, 4, kernel, rate).train(training)
     layer.bias = mx.array(normal(4))
     if laid_out:
-        layer.lay_out()
+        layer.prepack()
     x, weight = normal(2, 11, 3), np.array(layer.weight).astype(np.float64)
     full = np.zeros((2, 10 * rate + kernel, 4))
     for i in range(11):
@@ -298,7 +307,7 @@ def test_nearest_upsampling_repeats_each_value() -> None:
 @pytest.mark.parametrize("shape", [(4, 5), (4, 3, 5), (4, 3, 3, 5)])
 def test_a_weight_that_is_laid_out_keeps_its_values_and_needs_no_copy(shape: tuple[int, ...]) -> None:
     weight = normal(*shape)
-    ordered = cpu.lay_out(mx.array(weight))
+    ordered = cpu.prepack(mx.array(weight))
     assert np.array_equal(np.array(ordered), weight)
     assert np.moveaxis(np.array(ordered, copy=False), 0, -1).flags.c_contiguous
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from batchsr import FlashSR
-from batchsr.model import recipe
-from batchsr.model.activation import kaiser_sinc
-from batchsr.model.networks import Networks, tensor_shapes
-from batchsr.model.schedule import step_weights
+from batchsr.models.compute.activation import kaiser_sinc
+from batchsr.models.flashsr.networks import Networks, tensor_shapes
+from batchsr.models.flashsr.schedule import step_weights
+from batchsr.models.tools import random_weights
 
 from .conftest import Golden, distance
 
@@ -33,7 +33,7 @@ def test_the_architecture_has_exactly_the_published_keys_and_shapes(golden: Gold
 
 
 def test_the_recipe_knows_how_each_tensor_is_drawn(golden: Golden) -> None:
-    assert {name: recipe.init_of(name) for name in golden.keys} == {
+    assert {name: random_weights.init_of(name) for name in golden.keys} == {
         name: entry["init"] for name, entry in golden.keys.items()
     }
 

@@ -14,11 +14,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from batchsr import FlashSR
-from batchsr.model import backend
+from batchsr.models.compute import backend
 
 backend.prepare(device="cpu")
 
-from batchsr.model import make  # noqa: E402  (MLX may only be imported behind prepare)
+from batchsr.models.tools import make  # noqa: E402  (MLX may only be imported behind prepare)
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

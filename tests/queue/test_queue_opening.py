@@ -12,9 +12,10 @@ import rig
 from sqlite_utils import Database
 
 from batchsr.errors import QueueBusy, QueueError, QueueVersion, ResourceError
-from batchsr.queue import Queue, State, schema, store, versions
-from batchsr.queue.clock import Clock
+from batchsr.queue import Queue, State
 from batchsr.queue.job import State as JobState
+from batchsr.queue.sqlite import schema, store, versions
+from batchsr.queue.sqlite.clock import Clock
 
 
 def pragma(queue: Queue, name: str) -> object:

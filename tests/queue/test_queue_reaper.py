@@ -12,7 +12,8 @@ import rig
 
 from batchsr import storage
 from batchsr.errors import ClaimLost
-from batchsr.queue import Job, Queue, Result, State, owners
+from batchsr.queue import Job, Queue, Result, State
+from batchsr.queue.sqlite import owners
 
 DAY_S = 86_400.0
 

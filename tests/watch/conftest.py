@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import rig
 
-from batchsr import intake
-from batchsr.profile import Settings
+from batchsr.intake import gather
+from batchsr.intake.events import Events, NoEvents, ObserverEvents
+from batchsr.intake.hotfolder import HotFolder
+from batchsr.intake.settle import Settler
+from batchsr.intake.watcher import Scope, Watcher
 from batchsr.queue import Job, Queue
-from batchsr.watch.events import Events, NoEvents, ObserverEvents
-from batchsr.watch.hotfolder import HotFolder
-from batchsr.watch.settle import Settler
-from batchsr.watch.watcher import Scope, Watcher
+from batchsr.settings.profile import Settings
 
 
 @dataclasses.dataclass
@@ -38,7 +38,7 @@ class Hot:
     after: dict[str, Any] = dataclasses.field(default_factory=dict)
     events: Events | None = None
     said: list[str] = dataclasses.field(default_factory=list)
-    told: list[intake.Taken] = dataclasses.field(default_factory=list)
+    told: list[gather.Intake] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ class Hot:
                 polls=lambda folder: self.polling,
                 say=self.said.append,
             )
-            request = intake.Request(settings=Settings(), **self.request)
+            request = gather.Request(settings=Settings(), **self.request)
             self.hot = HotFolder(
                 queue, self.watcher, scope, request, told=self.told.append, say=self.said.append, **self.after
             )

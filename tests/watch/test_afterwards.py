@@ -12,12 +12,12 @@ from conftest import Hot
 
 from batchsr import storage
 from batchsr.errors import NonFiniteOutput, ResourceError
-from batchsr.watch import hotfolder, moving, settle
-from batchsr.watch.hotfolder import After
-from batchsr.watch.settle import Look
+from batchsr.intake import hotfolder, moving, settle
+from batchsr.intake.hotfolder import After
+from batchsr.intake.settle import FileStat
 
 
-def seen(path: Path) -> Look:
+def seen(path: Path) -> FileStat:
     found = settle.look(str(path))
     assert found is not None
     return found
@@ -314,7 +314,7 @@ def test_one_source_that_cannot_be_moved_does_not_hold_up_the_others(hot: Hot, m
     hot.after = {"done": After(str(done))}
     move = moving.move
 
-    def stuck(source: Path, folder: Path, relative: str, expected: Look) -> Path | None:
+    def stuck(source: Path, folder: Path, relative: str, expected: FileStat) -> Path | None:
         if source.name == "a.wav":
             raise ResourceError(f"cannot move {source}: Permission denied")
         return move(source, folder, relative, expected)

@@ -12,10 +12,11 @@ import pytest
 import rig
 from conftest import Hot
 
-from batchsr import restore, storage
+from batchsr import storage
+from batchsr.intake.events import Hint
 from batchsr.queue import Queue
-from batchsr.watch.events import Hint
-from batchsr.work.listening import Silent
+from batchsr.restoration import restore
+from batchsr.worker.listener import NullListener
 
 
 def test_a_file_copied_slowly_is_taken_once_and_whole(hot: Hot, recording: bytes) -> None:
@@ -437,7 +438,7 @@ def test_two_watchers_on_one_folder_take_each_file_once(hot: Hot) -> None:
 
 
 def test_a_worker_hears_of_files_that_arrive_while_it_works(hot: Hot) -> None:
-    class Deliver(Silent):
+    class Deliver(NullListener):
         left = 3
 
         def claimed(self, job: object) -> None:

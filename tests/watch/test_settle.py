@@ -14,20 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from watchdog.events import DirCreatedEvent, FileClosedEvent, FileCreatedEvent, FileModifiedEvent
 
-from batchsr.watch import events as fs_events
-from batchsr.watch.events import Hint
-from batchsr.watch.settle import Look, Ripe, Settler
-from batchsr.watch.watcher import Scope, Watcher
+from batchsr.intake import events as fs_events
+from batchsr.intake.events import Hint
+from batchsr.intake.settle import FileStat, SettledFile, Settler
+from batchsr.intake.watcher import Scope, Watcher
 
-SMALL = Look(10, 1, 7, 1)
-LARGE = Look(99, 2, 7, 1)
+SMALL = FileStat(10, 1, 7, 1)
+LARGE = FileStat(99, 2, 7, 1)
 
 
 class Disk:
     """Files as the looks see them."""
 
     def __init__(self) -> None:
-        self.files: dict[str, Look] = {}
+        self.files: dict[str, FileStat] = {}
         self.whole = True
 
     def settler(self, settle_s: float = 10.0, patience_s: float = 600.0) -> Settler:
@@ -45,7 +45,7 @@ def test_a_file_is_ripe_when_it_held_still_over_two_looks(disk: Disk) -> None:
     settler.notice("a", 0.0)
     assert settler.due_s == 10.0
     assert settler.ripe(9.9) == []
-    assert settler.ripe(10.0) == [Ripe("a", SMALL)]
+    assert settler.ripe(10.0) == [SettledFile("a", SMALL)]
     assert settler.due_s is None
     assert len(settler) == 0
 
@@ -58,7 +58,7 @@ def test_a_change_of_size_mtime_or_inode_starts_the_wait_anew(disk: Disk, change
     disk.files["a"] = dataclasses.replace(SMALL, **change)
     assert settler.ripe(10.0) == []
     assert settler.ripe(19.9) == []
-    assert settler.ripe(20.0) == [Ripe("a", disk.files["a"])]
+    assert settler.ripe(20.0) == [SettledFile("a", disk.files["a"])]
 
 
 def test_another_device_number_is_no_change(disk: Disk) -> None:
@@ -78,7 +78,7 @@ def test_a_close_shortens_the_wait_and_no_more(disk: Disk) -> None:
     disk.files["a"] = LARGE  # opened again and written to
     assert settler.ripe(3.5) == []
     assert settler.ripe(13.4) == []
-    assert settler.ripe(13.5) == [Ripe("a", LARGE)]
+    assert settler.ripe(13.5) == [SettledFile("a", LARGE)]
 
 
 def test_a_close_after_a_change_counts_from_the_change(disk: Disk) -> None:
@@ -88,13 +88,13 @@ def test_a_close_after_a_change_counts_from_the_change(disk: Disk) -> None:
     disk.files["a"] = LARGE
     settler.notice("a", 9.9, closed=True)
     assert settler.ripe(10.0) == []
-    assert settler.ripe(12.4) == [Ripe("a", LARGE)]
+    assert settler.ripe(12.4) == [SettledFile("a", LARGE)]
 
 
 def test_a_storm_of_events_costs_no_look(disk: Disk) -> None:
     looks = 0
 
-    def look(path: str) -> Look:
+    def look(path: str) -> FileStat:
         nonlocal looks
         looks += 1
         return SMALL
@@ -115,7 +115,7 @@ def test_a_header_that_does_not_fit_is_looked_at_less_and_less_and_given_up_once
     while (due_s := settler.due_s) is not None:
         looks.append(due_s)
         found += settler.ripe(due_s)
-    assert found == [Ripe("a", SMALL, whole=False)]
+    assert found == [SettledFile("a", SMALL, whole=False)]
     assert looks == [10, 30, 70, 150, 310, 470, 600]
 
 
@@ -123,7 +123,7 @@ def test_a_file_that_grows_for_hours_is_not_given_up(disk: Disk) -> None:
     disk.whole = False
     settler = disk.settler(patience_s=60)
     for moment in range(0, 7200, 10):
-        disk.files["a"] = Look(moment + 1, moment, 7, 1)
+        disk.files["a"] = FileStat(moment + 1, moment, 7, 1)
         settler.notice("a", moment)
         assert settler.ripe(moment) == []
 
@@ -156,7 +156,7 @@ def test_whatever_happens_a_ripe_file_has_held_still(steps: list[tuple[str, str,
     for count, (what, path, wait_s) in enumerate(steps):
         now_s += wait_s
         if what == "change":
-            disk.files[path], changed_s[path] = Look(count, count, 1, 1), now_s
+            disk.files[path], changed_s[path] = FileStat(count, count, 1, 1), now_s
         elif what == "remove":
             disk.files.pop(path, None)
         elif what == "look":

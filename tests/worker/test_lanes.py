@@ -18,8 +18,8 @@ from rig import Told, job_of
 from batchsr import storage
 from batchsr.errors import ModelMemory
 from batchsr.queue import Job, Queue, State
-from batchsr.work.lanes import Hand, Lanes
-from batchsr.work.worker import run
+from batchsr.worker.in_flight import InFlightFile, InFlightFiles
+from batchsr.worker.worker import run
 
 WINDOW_S = 0.09  # less than the fast model's window of 4,800 samples at 48 kHz
 
@@ -89,7 +89,7 @@ def test_bytes_do_not_depend_on_company_channels_or_order(db: Path, tmp_path: Pa
 
 
 def test_with_a_real_model_too(db: Path, tmp_path: Path, out: Path, bundle: Path) -> None:
-    from batchsr.model.flashsr import FlashSR
+    from batchsr.models.flashsr.model import FlashSR
 
     def load() -> FlashSR:
         model = FlashSR.from_pretrained(bundle, device="cpu")
@@ -282,12 +282,12 @@ def test_the_limit_counts_files_in_hand(db: Path, tmp_path: Path, out: Path) -> 
 
 def test_files_in_hand_share_the_time_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("batchsr.work.lanes.time.monotonic", lambda: now[0])
-    hands: dict[str, Hand] = {}
+    monkeypatch.setattr("batchsr.worker.in_flight.time.monotonic", lambda: now[0])
+    hands: dict[str, InFlightFile] = {}
     ends = {name: threading.Event() for name in "ab"}
 
     def work(name: str) -> Any:
-        def wait(hand: Hand) -> None:
+        def wait(hand: InFlightFile) -> None:
             hands[name] = hand
             ends[name].wait(10)
 
@@ -298,7 +298,7 @@ def test_files_in_hand_share_the_time_evenly(monkeypatch: pytest.MonkeyPatch) ->
         id: int
         crashes: int = 0
 
-    with Lanes() as lanes:
+    with InFlightFiles() as lanes:
         lanes.start(AJob(1), 5, work("a"))  # type: ignore[arg-type]
         now[0] = 10.0
         lanes.start(AJob(2), 5, work("b"))  # type: ignore[arg-type]
@@ -318,10 +318,10 @@ def test_what_a_thread_ends_with_reaches_the_one_that_claims() -> None:
         id: int = 1
         crashes: int = 0
 
-    def work(hand: Hand) -> None:
+    def work(hand: InFlightFile) -> None:
         raise KeyError("the database is gone")
 
-    with pytest.raises(KeyError), Lanes() as lanes:
+    with pytest.raises(KeyError), InFlightFiles() as lanes:
         lanes.start(AJob(), 1, work)  # type: ignore[arg-type]
 
 

@@ -10,7 +10,7 @@ from rig import job_of
 
 from batchsr import storage
 from batchsr.queue import Queue, State
-from batchsr.work import upkeep
+from batchsr.worker import maintenance
 
 
 def test_verify_finds_outputs_that_are_missing_changed_or_truncated(db: Path, out: Path, tmp_path: Path) -> None:
@@ -23,15 +23,15 @@ def test_verify_finds_outputs_that_are_missing_changed_or_truncated(db: Path, ou
     (out / "c_upsampled.wav").write_bytes(changed)
     os.truncate(out / "d_upsampled.wav", 100)
     with Queue.open(db) as queue:
-        verdicts = {verdict.job.id: verdict.verdict for verdict in upkeep.verify(queue)}
+        verdicts = {verdict.job.id: verdict.verdict for verdict in maintenance.verify(queue)}
         assert verdicts == {1: "ok", 2: "missing", 3: "changed", 4: "truncated", 5: "ok"}
-        assert [verdict.job.id for verdict in upkeep.verify(queue, [5, 2])] == [2, 5]
+        assert [verdict.job.id for verdict in maintenance.verify(queue, [5, 2])] == [2, 5]
         (out / "c_upsampled.wav").unlink()
         (out / "d_upsampled.wav").unlink()
         queue.retry([2, 3, 4], redo=True)
     rig.work(db)
     with Queue.open(db) as queue:
-        assert {verdict.verdict for verdict in upkeep.verify(queue)} == {"ok"}
+        assert {verdict.verdict for verdict in maintenance.verify(queue)} == {"ok"}
 
 
 def test_gc_removes_what_nobody_needs_and_nothing_else(db: Path, out: Path, sources: list[Path]) -> None:
@@ -67,14 +67,14 @@ def test_gc_removes_what_nobody_needs_and_nothing_else(db: Path, out: Path, sour
         for path in (*garbage, *precious):
             if not path.exists():
                 path.write_bytes(b"12345")
-        would = upkeep.collect_garbage(queue, dry_run=True)
+        would = maintenance.collect_garbage(queue, dry_run=True)
         assert sorted(would.files) == sorted(garbage)
         assert all(path.exists() for path in garbage)
-        did = upkeep.collect_garbage(queue)
+        did = maintenance.collect_garbage(queue)
         assert (sorted(did.files), did.bytes) == (sorted(garbage), 5 * len(garbage))
         assert not any(path.exists() for path in garbage)
         assert all(path.exists() for path in precious)
-        assert upkeep.collect_garbage(queue).files == []
+        assert maintenance.collect_garbage(queue).files == []
 
 
 def test_gc_leaves_a_running_jobs_scratch_alone(db: Path, sources: list[Path]) -> None:
@@ -86,7 +86,7 @@ def test_gc_leaves_a_running_jobs_scratch_alone(db: Path, sources: list[Path]) -
         path.touch()
         temporary = storage.temporary_for(Path(job.output), job.tag)
         temporary.touch()
-        assert upkeep.collect_garbage(queue).files == []
+        assert maintenance.collect_garbage(queue).files == []
         assert path.exists()
         assert temporary.exists()
         assert queue.release(job).state is State.QUEUED

@@ -25,13 +25,13 @@ from batchsr.errors import (
     TransientError,
 )
 from batchsr.queue import Queue, State
-from batchsr.restore import restore
-from batchsr.task import Restored, Task
-from batchsr.work import worker
-from batchsr.work.boundary import Boundary
-from batchsr.work.listening import Account, Silent
-from batchsr.work.options import WorkerOptions
-from batchsr.work.stopping import Stop
+from batchsr.restoration.restore import restore
+from batchsr.restoration.task import Restored, Task
+from batchsr.signals import Stop
+from batchsr.worker import worker
+from batchsr.worker.listener import Account, NullListener
+from batchsr.worker.options import WorkerOptions
+from batchsr.worker.outcomes import Outcomes
 
 
 class Failing:
@@ -119,7 +119,7 @@ def test_attempts_that_make_windows_do_not_count_towards_giving_up(db: Path, sou
 def test_backoff_doubles_up_to_a_limit_with_jitter_of_half(db: Path, jitter: float) -> None:
     options = WorkerOptions(variant="fast", backoff_s=5.0, backoff_max_s=60.0, max_attempts=7)
     with Queue.open(db) as queue:
-        boundary = Boundary(queue, options, Account(Silent()), Stop(print, print), restore, lambda: jitter)
+        boundary = Outcomes(queue, options, Account(NullListener()), Stop(print, print), restore, lambda: jitter)
         waits = [boundary.backoff_s(failures) for failures in range(1, 8)]
     full = [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
     assert waits[:-1] == pytest.approx([wait * (0.5 + 0.5 * jitter) for wait in full])
@@ -136,7 +136,7 @@ def test_a_full_disk_pauses_the_queue_and_work_goes_on_after_space_returns(
         probes.append(folder)
         return len(probes) > 3
 
-    monkeypatch.setattr("batchsr.work.obstacles._can_write", probe)
+    monkeypatch.setattr("batchsr.worker.pauses._can_write", probe)
     statuses: list[dict[str, Any]] = []
 
     def look() -> None:

@@ -14,8 +14,8 @@ from rig import Told, job_of
 
 from batchsr import storage
 from batchsr.queue import Queue, State
-from batchsr.work.stopping import SUPERVISOR_VARIABLE, Stop
-from batchsr.work.supervisor import MOST_DEATHS, CommandFn, supervise
+from batchsr.signals import SUPERVISOR_VARIABLE, Stop
+from batchsr.worker.supervisor import MOST_DEATHS, CommandFn, supervise
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW = 0.05  # seconds a batch of windows
@@ -199,8 +199,10 @@ def test_a_worker_that_died_is_replaced_and_its_file_goes_on(
 def test_a_worker_that_hangs_is_replaced(
     db: Path, sources: list[Path], out: Path, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batchsr.queue.queries.HUNG_AFTER_S", 2.0)  # the first file compiles, or reads, the loops
-    monkeypatch.setattr("batchsr.queue.queries.HUNG_AFTER_MEDIANS", 0)
+    monkeypatch.setattr(
+        "batchsr.queue.sqlite.queries.HUNG_AFTER_S", 2.0
+    )  # the first file compiles, or reads, the loops
+    monkeypatch.setattr("batchsr.queue.sqlite.queries.HUNG_AFTER_MEDIANS", 0)
     rig.enqueue(db, sources[:1], out)
     trap = once(tmp_path / "sprung", "time.sleep(100)")
     assert supervise(db, command(db, trap, pace_s=0.0), 1, told, poll_s=0.02) == 0

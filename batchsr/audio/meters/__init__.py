@@ -1,0 +1,1 @@
+"""What is measured while sound streams by: loudness, levels, the joints of windows."""

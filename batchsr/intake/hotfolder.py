@@ -1,0 +1,220 @@
+"""What becomes of ripe files: into the queue, and after the work out of the folder.
+
+Nothing is kept beside the queue's rows. Whether a source is to be moved is derived: it stands under its name,
+it is the very file of a job, and that job is over. So a crash between the row and the move costs nothing but
+time: the next run finds the file, the queue says "already done", and the move is made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+from batchsr import storage
+from batchsr.errors import QueueError, ResourceError, TransientError
+from batchsr.intake import gather, moving
+from batchsr.intake.settle import FileStat, SettledFile, look
+from batchsr.intake.watcher import Scope, Watcher
+from batchsr.queue import TERMINAL, Job, Outcome, Queue, State
+
+_ASK_AT_ONCE: Final = 1000  # jobs whose state is asked for in one query
+_TROUBLE_S: Final = 5.0  # between tries at a move that cannot be made
+_SAY_AGAIN_S: Final = 3600.0
+_ASK_SHARE: Final = 20  # asking takes at most a twentieth of the time, however long the queue is
+_NOT_NOW: Final = (QueueError, ResourceError, TransientError, OSError)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class After:
+    """What happens to a source when its job is over: it stays, unless a folder or a list is named."""
+
+    folder: str | None = None
+    """The source moves there, keeping its place in the tree."""
+    listing: str | None = None
+    """A file that gets the source's path as a line, once."""
+
+    def __bool__(self) -> bool:
+        return self.folder is not None or self.listing is not None
+
+
+class HotFolder:
+    """Feeds the queue from a watcher. One tick at a time; whoever runs it owns the loop."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        watcher: Watcher,
+        scope: Scope,
+        request: gather.Request,
+        *,
+        done: After = After(),
+        failed: After = After(),
+        told: Callable[[gather.Intake], None] = lambda taken: None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._queue = queue
+        self._watcher = watcher
+        self._scope = scope
+        self._request = request
+        self._done = done
+        self._failed = failed
+        self._told = told
+        self._say = say
+        self._backlog: list[SettledFile] = []
+        self._job_of: dict[str, int] = {}
+        self._moved: set[str] = set()
+        self._open: dict[int, tuple[str, FileStat]] = {}  # jobs whose sources wait to be moved or listed
+        self._counts: tuple[int, ...] = ()
+        self._look_again_s = 0.0
+        self._listed: dict[str, set[bytes]] = {}
+        self._complaints: dict[str, float] = {}  # what was said, and when it may be said again
+
+    def tick(self, ripe: Iterable[SettledFile]) -> None:
+        """Enqueue these files, drop the jobs of files that were removed, move the sources of jobs that are over.
+
+        A queue or a disk that cannot be used now is said once an hour, and tried again soon.
+        """
+        self._backlog.extend(ripe)
+        try:
+            if self._backlog:
+                self._enqueue()
+            self._drop_removed()
+            if self._open:
+                self._look_after()
+        except _NOT_NOW as e:
+            now_s = time.monotonic()
+            if now_s >= self._complaints.get(str(e), 0.0):
+                self._complaints = {text: until_s for text, until_s in self._complaints.items() if until_s > now_s}
+                self._complaints[str(e)] = now_s + _SAY_AGAIN_S
+                self._say(f"{e}; it is tried again")
+
+    def _enqueue(self) -> None:
+        # What cannot be looked at now (gone, or on a share that drops) is found again by a later scan.
+        by_path = {one.path: one for one in self._backlog if look(one.path) is not None}
+        self._backlog = list(by_path.values())
+        found = [gather.Found(path, self._scope.root_of(path) or os.path.dirname(path)) for path in by_path]
+        for taken in gather.enqueue(self._queue, found, self._request):
+            one = by_path[taken.job.source]
+            if one.renamed_from is not None:
+                self._cancel(one.renamed_from)
+            # As it settled, not as it was probed: if it changed in between, the watcher sees a difference, and waits.
+            self._watcher.remember(one.path, one.look)
+            job_id = taken.enqueued.job_id
+            if job_id is not None and taken.enqueued.outcome is Outcome.NEEDS_RETRY and one.path in self._moved:
+                self._moved.discard(one.path)  # put back after it had failed: that is a wish to try again
+                self._queue.retry([job_id])
+                self._say(f"{one.path} was put back: job {job_id} is tried again")
+            if job_id is not None:
+                self._job_of[one.path] = job_id
+                if self._done or self._failed:
+                    self._open[job_id] = (one.path, one.look)
+                    self._counts = ()
+            if taken.enqueued.outcome in (Outcome.QUEUED, Outcome.SUPERSEDING):
+                if not one.whole:
+                    self._say(f"{one.path} never became whole; it is queued, so that its row says what is wrong")
+                self._told(taken)
+        self._backlog.clear()
+
+    def _drop_removed(self) -> None:
+        """Nobody wants restored what was taken out of the folder. A pause for its sake, as for a lost share, ends."""
+        gone = self._watcher.take_gone()
+        pause = self._queue.paused()
+        if pause is not None and pause.kind == "source":
+            gone += [path for path in pause.probes if path in self._job_of and self._is_removed(path)]
+        for path in gone:
+            self._cancel(path)
+        if pause is not None and pause.kind == "source" and all(map(self._is_removed, pause.probes)):
+            self._queue.resume(only=pause)
+
+    def _is_removed(self, path: str) -> bool:
+        return not os.path.lexists(path) and self._scope.root_of(path) is not None and self._watcher.is_here(path)
+
+    def _cancel(self, path: str) -> None:
+        job_id = self._job_of.pop(path, None)
+        if job_id is not None and self._queue.cancel([job_id]):
+            self._say(f"{path} was removed or renamed before its turn: job {job_id} is cancelled")
+
+    def _look_after(self) -> None:
+        if (began_s := time.monotonic()) < self._look_again_s:
+            return
+        counts = self._queue.counts()
+        self._look_again_s = began_s + _ASK_SHARE * (time.monotonic() - began_s)
+        state = tuple(counts[name] for name in TERMINAL)
+        if state == self._counts:
+            return
+        ids = list(self._open)
+        trouble: ResourceError | None = None
+        away = False
+        for start in range(0, len(ids), _ASK_AT_ONCE):
+            for job in self._queue.jobs(states=TERMINAL, ids=ids[start : start + _ASK_AT_ONCE]):
+                if job.state in (State.FAILED, State.QUARANTINED) and not self._failed:
+                    continue  # it stays where it is, and a retry may yet do it
+                try:
+                    settled = self._finish(job)
+                except ResourceError as e:  # one folder that cannot be written to must not keep the others waiting
+                    trouble = e
+                else:
+                    if settled:
+                        del self._open[job.id]
+                    else:
+                        away = True
+        if trouble is not None or away:
+            self._look_again_s = time.monotonic() + _TROUBLE_S
+        else:
+            self._counts = state
+        if trouble is not None:
+            raise trouble
+
+    def _finish(self, job: Job) -> bool:
+        """Do with the source of a job that is over what is wished. False: its folder is away, so not now."""
+        path, expected = self._open[job.id]
+        after = self._done if job.state is State.DONE else self._failed
+        over = job.state in (State.CANCELLED, State.SUPERSEDED)
+        if over or not after or (job.size_bytes, job.mtime_ns) != (expected.size_bytes, expected.mtime_ns):
+            return True
+        if look(path) != expected:
+            return self._is_settled(path, expected)
+        if after.listing is not None:
+            self._list(Path(after.listing), path)
+        if after.folder is not None:
+            relative = os.path.relpath(path, self._scope.root_of(path) or os.path.dirname(path))
+            to = moving.move(Path(path), Path(after.folder), relative, expected)
+            if to is None:
+                return self._is_settled(path, expected)
+            self._watcher.forget(path)
+            self._moved.add(path)
+            self._job_of.pop(path, None)
+            self._say(f"{path} moved to {to}")
+        return True
+
+    def _is_settled(self, path: str, expected: FileStat) -> bool:
+        """Whether a source that is not what it was is gone or another one, and not just away with its share."""
+        return self._watcher.is_here(path) and look(path) != expected and self._watcher.is_here(path)
+
+    def _list(self, listing: Path, path: str) -> None:
+        """Add a line, durably, unless it is there: a crash after the line must not make a second one."""
+        with storage.resource_errors(listing, "write"):
+            if after := self._listed.get(str(listing)):
+                lines = after
+            else:
+                lines = self._listed[str(listing)] = set(listing.read_bytes().splitlines() if listing.exists() else ())
+            line = os.fsencode(path)
+            if line in lines:
+                return
+            with listing.open("ab") as file:
+                if file.tell() and not _ends_with_newline(listing):
+                    file.write(b"\n")  # a crash cut the last line: what is left of it stands alone
+                file.write(line + b"\n")
+                file.flush()
+                storage.fsync(file.fileno())
+            lines.add(line)
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"

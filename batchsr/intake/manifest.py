@@ -1,0 +1,174 @@
+"""What a collection is: a manifest (jobs/*.toml) names it, its sources, where they go and how they are restored.
+
+name = "phone-archive"            # the batch; filters status, list and report
+notes = "..."                     # goes into every sidecar
+profile = "speech"
+priority = 0                      # higher goes first
+
+[sources]                         # relative paths start at the manifest's folder
+folders = ["~/calls"]             # searched with all below them
+globs = ["~/old/**/*.wav"]
+lists = ["calls.txt"]             # one path a line
+exclude = ["*/rejected/*"]        # against the whole path
+
+[output]
+root = "restored"                 # mirrors the tree; absent: beside the sources
+base = "~/calls"                  # where the mirrored tree begins; absent: the folder common to all
+suffix = "_upsampled"
+overwrite = false
+
+[options]                         # as in a profile, and stronger than it
+seed = 1
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import glob
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from batchsr.errors import ConfigError
+from batchsr.intake.gather import OUTPUT_SUFFIX, Found, Refused, Request, gather
+from batchsr.settings import profile as profiles
+from batchsr.settings import tomlfile
+from batchsr.settings.profile import Effective, Layer, layer
+
+_TOP: Final = {
+    "name": "text",
+    "notes": "text",
+    "profile": "text",
+    "priority": "a whole number",
+    "sources": "a table",
+    "output": "a table",
+    "options": "a table",
+}
+_SOURCES: Final = dict.fromkeys(("folders", "globs", "lists", "exclude"), "a list of texts")
+_OUTPUT: Final = {"root": "text", "base": "text", "suffix": "text", "overwrite": "true or false"}
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_PRIORITY_LIMIT: Final = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest as read; every path absolute."""
+
+    path: Path
+    sha256: str
+    name: str
+    notes: str
+    profile: str | None
+    priority: int
+    folders: tuple[str, ...]
+    globs: tuple[str, ...]
+    lists: tuple[str, ...]
+    exclude: tuple[str, ...]
+    root: str | None
+    base: str | None
+    suffix: str
+    overwrite: bool
+    options: Layer
+
+    def found(self) -> Iterator[Found | Refused]:
+        """The sources, in the manifest's order, each once. Raises ConfigError when a list cannot be read."""
+        arguments = [*self.folders, *self.globs, *(path for one in self.lists for path in _listed(one))]
+        for one in gather(arguments, recursive=True, root=self.base):
+            if not any(fnmatch.fnmatchcase(one.path, pattern) for pattern in self.exclude):
+                yield one
+
+    def effective(self, *, profile: str | None = None, given: Mapping[str, Any] | None = None) -> Effective:
+        """The settings that hold for it: `profile` instead of its own, and `given` stronger than its options."""
+        return profiles.effective(profile=profile or self.profile, options=self.options, given=given)
+
+    def request(
+        self,
+        effective: Effective,
+        *,
+        variant: str | None = None,
+        out: str | None = None,
+        priority: int | None = None,
+        overwrite: bool = False,
+    ) -> Request:
+        """How the sources are to be restored; what is given here is stronger than the manifest."""
+        return Request(
+            settings=effective.settings,
+            variant=variant or effective.variant,
+            out=out or self.root,
+            batch=self.name,
+            priority=self.priority if priority is None else priority,
+            overwrite=overwrite or self.overwrite,
+            suffix=self.suffix,
+            provenance=provenance(effective, self),
+        )
+
+
+def load(path: Path) -> Manifest:
+    """Read a manifest strictly. Raises ConfigError naming the file, the key and the remedy."""
+    document = tomlfile.read(path)
+    tomlfile.check(path, document, _TOP)
+    sources, output = document.get("sources", {}), document.get("output", {})
+    tomlfile.check(path, sources, _SOURCES, prefix="sources.")
+    tomlfile.check(path, output, _OUTPUT, prefix="output.")
+    name = document.get("name", path.stem)
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{path}: name = {name!r}", remedy="name takes letters, digits, dots, dashes and underscores")
+    if not any(sources.get(key) for key in ("folders", "globs", "lists")):
+        raise ConfigError(f"{path}: no sources", remedy="give folders, globs or lists below [sources]")
+    if abs(priority := document.get("priority", 0)) > _PRIORITY_LIMIT:
+        raise ConfigError(f"{path}: priority = {priority}", remedy=f"priority takes at most {_PRIORITY_LIMIT}")
+    suffix = output.get("suffix", OUTPUT_SUFFIX)
+    if os.sep in suffix or "\0" in suffix or (not suffix and "root" not in output):
+        raise ConfigError(
+            f"{path}: output.suffix = {suffix!r}",
+            remedy="output.suffix takes part of a file name; it may be empty only with output.root",
+        )
+    named = document.get("profile")
+    if named is not None and os.sep in named:
+        named = _absolute(path, named)
+    return Manifest(
+        path=path,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        name=name,
+        notes=document.get("notes", "").strip(),
+        profile=named,
+        priority=priority,
+        folders=tuple(_absolute(path, one) for one in sources.get("folders", ())),
+        globs=tuple(_absolute(path, one, pattern=True) for one in sources.get("globs", ())),
+        lists=tuple(_absolute(path, one) for one in sources.get("lists", ())),
+        exclude=tuple(sources.get("exclude", ())),
+        root=_absolute(path, output["root"]) if "root" in output else None,
+        base=_absolute(path, output["base"]) if "base" in output else None,
+        suffix=suffix,
+        overwrite=output.get("overwrite", False),
+        options=layer(path, document.get("options", {}), prefix="options."),
+    )
+
+
+def provenance(effective: Effective, manifest: Manifest | None = None) -> str:
+    """Canonical JSON of where the settings came from, for the row and the sidecar."""
+    facts: dict[str, Any] = {"profile": effective.profile, "profile_sha256": effective.profile_sha256}
+    if manifest is not None:
+        facts |= {"manifest": manifest.path.name, "manifest_sha256": manifest.sha256, "notes": manifest.notes}
+    return json.dumps(facts, sort_keys=True, separators=(",", ":"))
+
+
+def _absolute(manifest: Path, path: str, *, pattern: bool = False) -> str:
+    folder = os.path.abspath(manifest.parent)
+    return os.path.normpath(os.path.join(glob.escape(folder) if pattern else folder, os.path.expanduser(path)))
+
+
+def _listed(path: str) -> Iterator[str]:
+    """Paths of a list, one a line; empty lines and those that begin with # are skipped. Relative to the list."""
+    try:
+        lines = Path(path).read_bytes().splitlines()
+    except OSError as e:
+        raise ConfigError(f"{path} cannot be read: {e.strerror}", remedy="sources.lists takes text files") from e
+    for line in lines:
+        if line.strip() and not line.startswith(b"#"):
+            yield os.path.join(os.path.dirname(path), os.fsdecode(line))

@@ -1,0 +1,122 @@
+"""How many rows one pass through the networks has: as many as fit into the device's memory.
+
+The rows of a pass share every matrix product, so on CUDA sixteen rows take four times as long as one; but each takes
+memory. A pass of one row is measured when the model is loaded, and the largest of 16, 8, 4, 2 and 1 rows that fits into
+what is free is taken. Should it be too much all the same, passes are halved, and remembered for this model on this
+device: to run out of memory costs the windows of the files in hand. The memory is a file in the user's cache; without
+it the program works as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import platformdirs
+
+from batchsr import storage
+from batchsr.errors import ModelMemory, ResourceError
+
+if TYPE_CHECKING:
+    from batchsr.models.identity import ModelIdentity
+
+SHARE: Final = 0.8
+"""Of the free memory, so that kernels' own workspaces and other programs find some."""
+RUN_AHEAD: Final = 2
+"""Times its memory that a pass may take: MLX prepares kernels ahead of the device, each with an array for its result,
+and would go on until the device's memory is full, that of other programs included."""
+_SAYINGS: Final = ("unable to allocate", "out of memory", "insufficient memory")
+"""How MLX says that there is no memory: its allocator, CUDA and Metal."""
+
+
+def fitting(most: int, identity: ModelIdentity, window_bytes: Callable[[], int]) -> int:
+    """`most`, or half of it, and so on, as far as passes are remembered or memory is free to be larger.
+
+    `window_bytes` measures a pass of one row, and is asked only if there is a choice.
+    """
+    rows = min(most, _remembered().get(_key(identity), most))
+    free = free_bytes() if rows > 1 else None
+    if free is not None:
+        import mlx.core as mx
+
+        needed, usable = window_bytes(), int(SHARE * free)
+        while rows > 1 and rows * needed > usable:
+            rows //= 2
+        mx.set_memory_limit(mx.get_active_memory() + min(RUN_AHEAD * rows * needed, usable))
+    return rows
+
+
+def free_bytes() -> int | None:
+    """What the default device has free for arrays, MLX's own cache included; None where it does not say."""
+    import mlx.core as mx
+
+    info: dict[str, Any] = mx.device_info()
+    if "free_memory" in info:  # CUDA
+        return int(info["free_memory"] + mx.get_cache_memory())
+    if "max_recommended_working_set_size" in info:  # Metal
+        return int(info["max_recommended_working_set_size"] - mx.get_active_memory())
+    return None
+
+
+@contextlib.contextmanager
+def peak_bytes() -> Iterator[list[int]]:
+    """Measures the block: afterwards the list holds the most that its arrays took at once, beside those before it.
+
+    Nothing is prepared ahead in it: over the limit, which one byte is, MLX waits for the device after each kernel.
+    """
+    import mlx.core as mx
+
+    before = mx.get_active_memory()
+    limit = mx.set_memory_limit(1)
+    mx.reset_peak_memory()
+    peak: list[int] = []
+    try:
+        yield peak
+    finally:
+        mx.set_memory_limit(limit)
+    peak.append(mx.get_peak_memory() - before)
+
+
+@contextlib.contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn MLX's way of saying that there is no memory into ModelMemory, and give back what it had kept."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as e:
+        said = str(e).lower()
+        if not isinstance(e, MemoryError) and not any(saying in said for saying in _SAYINGS):
+            raise
+        import mlx.core as mx
+
+        mx.clear_cache()
+        raise ModelMemory(
+            "the device has too little memory for a pass", remedy="end what else uses it, or take a smaller model"
+        ) from e
+
+
+def remember(rows: int, identity: ModelIdentity) -> None:
+    """From now on `fitting` gives no more for this model on this device."""
+    with contextlib.suppress(ResourceError, OSError):
+        storage.make_folder(_path().parent)
+        known = _remembered() | {_key(identity): rows}
+        storage.write_atomic(_path(), json.dumps(known, indent=2).encode(), tag=str(os.getpid()))
+
+
+def _remembered() -> dict[str, int]:
+    try:
+        known = json.loads(_path().read_bytes())
+        return {key: rows for key, rows in known.items() if isinstance(rows, int) and rows >= 1}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _key(identity: ModelIdentity) -> str:
+    return " ".join((identity.device, identity.dtype, identity.weights_sha256, identity.mlx_version))
+
+
+def _path() -> Path:
+    return platformdirs.user_cache_path("batchsr") / "passes.json"

@@ -1,0 +1,200 @@
+"""What the model computes on, and in which precision.
+
+Everything that needs MLX asks `prepare()` first. On a GPU MLX computes everything; on the CPU
+batchsr.models.compute.cpu does, with loops compiled by numba and with SciPy's BLAS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import importlib.metadata
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from batchsr import memory
+from batchsr.errors import ConfigError, ModelUnavailable
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+
+DTYPES = ("float32", "float16", "bfloat16")
+DTYPE_VARIABLE = "BATCHSR_DTYPE"
+DEVICES = ("cpu", "gpu")
+CPU_BATCH = 1
+"""A second row would take as long as the first."""
+CPU_ENGINE = "numba"
+_OPENBLAS_CORE = "OPENBLAS_CORETYPE"
+GPU_BATCH = {"metal": 1, "cuda": 16}
+GPU_DTYPES = {"metal": "float32", "cuda": "float16"}
+"""What half precision costs is measured in tests/model/test_half.py; nobody has tried it on Metal."""
+MLX_SETTINGS = {"MLX_ENABLE_TF32": "0", "MLX_USE_CUDA_GRAPHS": "0"}
+"""Unless the environment says otherwise. TF32 rounds what float32 multiplies to 10 bits, as float16 does, and is heard
+where a sound has nothing (see Vocoder.keep_precise). Graphs of a pass that is never the same twice cost more than they
+spare, and MLX gives up when it has made too many."""
+METAL_CACHE_BYTES = 4 << 30
+"""Freed memory that MLX may keep for its next allocation."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Backend:
+    """What `prepare` chose."""
+
+    device: str
+    """cpu, cuda or metal."""
+    dtype: str
+    """What the networks compute in, one of DTYPES."""
+    batch_windows: int
+    """Rows of one pass at most (batchsr.models.batch_size)."""
+    engine: str
+    """What computes on the CPU; empty where MLX does."""
+    mlx_version: str
+
+    @property
+    def label(self) -> str:
+        """Device and engine: on one machine, the same label, weights and precision give the same bytes."""
+        return f"{self.device} ({self.engine})" if self.engine else self.device
+
+    def mlx_dtype(self) -> mx.Dtype:
+        """`dtype` as MLX's own."""
+        import mlx.core as mx
+
+        return {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}[self.dtype]
+
+
+def prepare(dtype: str | None = None, device: str | None = None) -> Backend:
+    """Choose device and precision, and set MLX up for them. May be called again.
+
+    `dtype` is one of DTYPES, else the variable BATCHSR_DTYPE, else the device's own choice; `device` is cpu, gpu, or
+    None for the best there is. Raises ConfigError naming what is wrong, ModelUnavailable without a working MLX.
+    """
+    dtype = dtype or os.environ.get(DTYPE_VARIABLE) or None
+    if dtype is not None and dtype not in DTYPES:
+        raise ConfigError(f"dtype = {dtype!r} is unknown", remedy="known: " + ", ".join(DTYPES))
+    if device is not None and device not in DEVICES:
+        raise ConfigError(f"device = {device!r} is unknown", remedy="known: " + ", ".join(DEVICES))
+    _import_mlx()
+    import mlx.core as mx
+
+    kind = _gpu()
+    if device == "gpu" and kind is None:
+        raise ConfigError("device = 'gpu', but MLX finds none here")
+    version = importlib.metadata.version("mlx")
+    if device == "cpu" or kind is None:
+        mx.set_default_device(mx.cpu)
+        _import_cpu()
+        return Backend("cpu", dtype or "float32", CPU_BATCH, CPU_ENGINE, version)
+    mx.set_default_device(mx.gpu)
+    if kind == "metal":  # which shares its memory with everything else; on CUDA a limit of 4 GiB seemed to cost speed
+        mx.set_cache_limit(METAL_CACHE_BYTES)
+    return Backend(kind, dtype or GPU_DTYPES[kind], GPU_BATCH[kind], "", version)
+
+
+def doctor() -> dict[str, Any]:
+    """What this machine offers the model: `mlx, backend, dtype, batch_windows, blas, gflops`. Takes a second."""
+    chosen = prepare()
+    return {
+        "mlx": chosen.mlx_version,
+        "backend": chosen.device,
+        "dtype": chosen.dtype,
+        "batch_windows": chosen.batch_windows,
+        "blas": _blas() if chosen.engine else "MLX's own",
+        "gflops": round(_gflops()),
+    }
+
+
+def _import_mlx() -> None:
+    for name, value in MLX_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    try:
+        import mlx.core  # noqa: F401
+    except ImportError as e:
+        remedy = "install it for this platform: pip install 'mlx[cpu]'"
+        raise ModelUnavailable(f"MLX cannot be loaded: {e}", remedy=remedy) from e
+
+
+@functools.cache
+def _import_cpu() -> None:
+    """Load what computes on the CPU. OpenBLAS looks at the processor, and at its variables, as it is loaded."""
+    core = _openblas_core()
+    if core:
+        os.environ[_OPENBLAS_CORE] = core
+    try:
+        import batchsr.models.compute.cpu  # noqa: F401
+    except ImportError as e:
+        remedy = "install it: pip install numba scipy threadpoolctl"
+        raise ModelUnavailable(f"what computes on the CPU cannot be loaded: {e}", remedy=remedy) from e
+    finally:
+        if core:
+            del os.environ[_OPENBLAS_CORE]
+
+
+def _openblas_core() -> str | None:
+    """What OpenBLAS should take this processor for; None to leave it alone.
+
+    It takes AMD's processors with AVX-512 for ones without, at a third of their speed.
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return None
+    first = {key.strip(): value for key, _, value in (line.partition(":") for line in reversed(lines))}
+    if os.environ.get(_OPENBLAS_CORE) or first.get("vendor_id", "").strip() != "AuthenticAMD":
+        return None
+    return "SkylakeX" if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= set(first["flags"].split()) else None
+
+
+def _blas() -> str:
+    """The library of the matrix products on the CPU, and the processor that it takes this one for."""
+    import threadpoolctl
+
+    found = [entry for entry in threadpoolctl.threadpool_info() if entry["user_api"] == "blas"]
+    names = [f"{entry['internal_api']} {entry['version']} {entry.get('architecture', '')}".strip() for entry in found]
+    return ", ".join(dict.fromkeys(names)) or "unknown"
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Around the loading of weights: what is freed in it goes back to the system, what is freed after it is kept.
+
+    glibc returns large arrays to the system one by one, and every page of a fresh one costs a fault, which is three
+    times the work of adding two numbers in it. So while the model computes, memory is handed out again instead.
+    """
+    memory.tune(memory.MMAP_THRESHOLD, 1 << 16)
+    try:
+        yield
+    finally:
+        memory.trim()
+        memory.tune(memory.MMAP_THRESHOLD, 1 << 30)
+        memory.tune(memory.TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def _gpu() -> str | None:
+    import mlx.core as mx
+
+    if mx.metal.is_available():
+        return "metal"
+    cuda = getattr(mx, "cuda", None)  # older MLX has none
+    return "cuda" if cuda is not None and cuda.is_available() else None
+
+
+def _gflops(size: int = 1024) -> float:
+    """Speed of a matrix product on the default device, the best of three."""
+    import mlx.core as mx
+
+    from batchsr.models.compute.layers import Linear
+
+    product = Linear(size, size)
+    product.eval()
+    x = mx.random.normal((size, size))
+    mx.eval(product(x))
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        mx.eval(product(x))
+        times.append(time.perf_counter() - start)
+    return float(2e-9 * size**3 / min(times))

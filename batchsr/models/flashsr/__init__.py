@@ -1,0 +1,1 @@
+"""FlashSR: its configuration, networks, bundle format, and the model that restores windows."""

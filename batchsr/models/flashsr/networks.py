@@ -1,0 +1,71 @@
+"""The three networks as one module whose parameters have exactly the names of a bundle, and their chain."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+from mlx import nn
+from mlx.utils import tree_flatten
+
+from batchsr.models.flashsr.config import ModelConfig
+from batchsr.models.flashsr.mel import LogMel
+from batchsr.models.flashsr.unet import Unet
+from batchsr.models.flashsr.vae import Vae
+from batchsr.models.flashsr.vocoder import Vocoder
+
+
+class Networks(nn.Module):
+    """`vae`, `ldm` and `voc`; parameters are random, and cost nothing, until they are replaced."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.vae = Vae(config.vae)
+        self.ldm = Unet(config.ldm)
+        self.voc = Vocoder(config.vocoder, config.mel.n_mels)
+        self.mel = LogMel(config.mel)
+        self._dtype = mx.float32
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        """What the networks compute in."""
+        return self._dtype
+
+    def cast(self, dtype: mx.Dtype) -> None:
+        """Compute in `dtype` from now on, but for the vocoder's last level; parameters are converted."""
+        self.set_dtype(dtype)
+        self.voc.keep_precise()
+        self._dtype = dtype
+
+    def ready(self) -> None:
+        """Evaluation mode, and whatever layers order or compute ahead; the weights must not change afterwards."""
+        self.eval()
+        for layer in self.modules():
+            if hasattr(layer, "lay_out"):
+                layer.prepack()
+
+    def log_mel(self, norm: mx.array) -> mx.array:
+        """Normalised samples (B, T) float32 -> log-mel (B, T / hop, M) float32."""
+        return self.mel(norm)
+
+    def __call__(self, norm: mx.array, noise: mx.array, t: mx.array, weights: mx.array) -> mx.array:
+        """One step of restoration.
+
+        norm (B, T): samples within +-0.5, float32. noise (B, T / 3840, 32, 16), float32. t (B,): timesteps.
+        weights (2, B): sqrt(a[t]) and sqrt(1 - a[t]). Returns (B, T) float32 in (-1, 1).
+        """
+        cond = _begun(self.vae.encode(self.log_mel(norm).astype(self.dtype)))
+        v = self.ldm(noise.astype(self.dtype), cond, t)
+        signal, rest = weights[:, :, None, None, None]
+        z = (signal * noise - rest * v).astype(self.dtype)
+        mel = _begun(self.vae.decode(_begun(z)))
+        return self.voc(mel, norm)
+
+
+def _begun(x: mx.array) -> mx.array:
+    """x, which a GPU computes from now on, while Python goes on with what comes after it."""
+    mx.async_eval(x)
+    return x
+
+
+def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor that a bundle of this config holds; nothing is computed."""
+    return {name: tuple(value.shape) for name, value in tree_flatten(Networks(config).parameters())}

@@ -1,0 +1,1 @@
+"""How good a restoration is, against the full-band original."""

@@ -1,0 +1,281 @@
+"""The queue as the rest of the program sees it. Nothing outside this package knows SQL."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State
+from batchsr.queue.sqlite import claims, control, enqueue, manage, owners, queries, reaper, versions
+from batchsr.queue.sqlite.clock import Clock
+from batchsr.queue.sqlite.control import Pause, PauseKind
+from batchsr.queue.sqlite.store import Store
+
+
+class Queue:
+    """A queue of jobs in one SQLite file on a local disk, shared by any number of processes.
+
+    Beside `queue.db` stand `queue.db.workers/` (a lock file for each living worker) and `queue.db.scratch/`
+    (finished windows of unfinished files). Every method may raise QueueError, QueueBusy or ResourceError.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @classmethod
+    def open(cls, path: Path, *, clock: Clock | None = None) -> Self:
+        """Open the queue, making or migrating the database as needed. Raises QueueVersion if it is too new."""
+        store = Store.connect(path, clock or Clock())
+        try:
+            versions.migrate(store)
+        except BaseException:
+            store.close()
+            raise
+        return cls(store)
+
+    @classmethod
+    def preview_of(cls, path: Path, *, clock: Clock | None = None) -> Self:
+        """A copy in memory, empty if there is no database yet: what is done to it leaves no trace."""
+        clock = clock or Clock()
+        if not path.exists():
+            copy = cls(Store.in_memory(None, clock))
+            versions.migrate(copy._store)
+            return copy
+        with cls.open(path, clock=clock) as original:
+            return cls(Store.in_memory(original._store, clock))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database. Workers that joined through this object should have left."""
+        self._store.close()
+
+    @property
+    def path(self) -> Path:
+        """The database's file."""
+        return self._store.path
+
+    @property
+    def clock(self) -> Clock:
+        """The clocks that the queue goes by."""
+        return self._store.clock
+
+    @property
+    def scratch_folder(self) -> Path:
+        """Where scratch files stand; may not exist yet."""
+        return self.path.with_name(self.path.name + ".scratch")
+
+    @property
+    def workers_folder(self) -> Path:
+        """Where lock files stand; may not exist yet."""
+        return self.path.with_name(self.path.name + ".workers")
+
+    # Taking in
+
+    def enqueue(self, jobs: Iterable[NewJob]) -> Iterator[Enqueued]:
+        """Take in jobs, some hundreds a transaction, and say for each, in order, what happened. Lazy: consume it."""
+        return enqueue.enqueue(self._store, jobs)
+
+    def preview(self, jobs: Iterable[NewJob]) -> Iterator[Enqueued]:
+        """What `enqueue` would say, without writing anything."""
+        with contextlib.closing(Queue(Store.in_memory(self._store, self.clock))) as copy:
+            yield from copy.enqueue(jobs)
+
+    def is_output(self, path: str) -> bool:
+        """Whether a job writes, or wrote, this very file."""
+        return queries.is_output(self._store, path)
+
+    # Working
+
+    def join(self) -> Worker:
+        """Become a worker: take an owner's lock, then write a row."""
+        lock = owners.OwnerLock.take(self.workers_folder)
+        try:
+            claims.register(self._store, lock.worker)
+        except BaseException:
+            lock.release()
+            raise
+        return Worker(self, lock)
+
+    def reap(self) -> list[Job]:
+        """Take the jobs of dead workers: done if the output has its name, else queued again or quarantined."""
+        return reaper.reap(self._store, self.workers_folder)
+
+    def peek(self, variant: str) -> Job | None:
+        """The job that a claim would give, were the queue not paused."""
+        return claims.peek(self._store, variant)
+
+    def next_due_s(self, variant: str) -> float | None:
+        """Seconds until the first backoff of a job for this variant is over; None if none waits."""
+        return claims.next_due_s(self._store, variant)
+
+    def bound_variants(self) -> list[str]:
+        """The variants that jobs still to be done name or are bound to, most urgent first."""
+        return claims.bound_variants(self._store)
+
+    def claim(self, worker: Worker, backend: Backend) -> Job | None:
+        """The next job that is open or names this variant, bound to `backend` from now on.
+
+        None if there is none or the queue is paused. Windows that another backend made do not count. Raises
+        ClaimLost if the worker itself was taken for dead: it must join anew.
+        """
+        return claims.claim(self._store, worker.name, backend)
+
+    def progress(self, job: Job, windows_done: int, windows_total: int) -> None:
+        """So many windows are safe in the scratch. Raises ClaimLost."""
+        claims.progress(self._store, job, windows_done, windows_total)
+
+    def committing(self, job: Job, result: Result) -> None:
+        """The output is whole and about to get its name. Raises ClaimLost: then it must not get it."""
+        claims.committing(self._store, job, result)
+
+    def finish(self, job: Job, result: Result | None = None, reason: str = "") -> Job:
+        """The output stands under its name, durably. Raises ClaimLost."""
+        return claims.finish(self._store, job, result, reason)
+
+    def fail(
+        self, job: Job, code: str, message: str, wait_s: Callable[[int], float | None] = lambda failures: None
+    ) -> Job:
+        """The attempt failed; `wait_s(failures in a row)` is the backoff, None gives the job up. Raises ClaimLost."""
+        return claims.fail(self._store, job, code, message, wait_s)
+
+    def release(self, job: Job, reason: str = "interrupted") -> Job:
+        """Put the job back at once; the attempt does not count. Raises ClaimLost."""
+        return claims.release(self._store, job, "interrupt", reason)
+
+    def give_back(self, job: Job, reason: str, kind: PauseKind = "resource", probes: Sequence[str] = ()) -> Job:
+        """`release`, and pause the queue until `probes` (paths) can be used again. Raises ClaimLost."""
+        return claims.give_back(self._store, job, reason, kind, probes)
+
+    # Directing
+
+    def pause(self, reason: str = "", kind: PauseKind = "user", probes: Sequence[str] = ()) -> None:
+        """Let nothing be claimed until the queue is resumed. Jobs in hand are finished."""
+        control.pause(self._store, kind, reason, probes)
+
+    def resume(self, only: Pause | None = None) -> bool:
+        """End the pause, or `only` this one. Returns whether there was one."""
+        return control.resume(self._store, only)
+
+    def paused(self) -> Pause | None:
+        """The pause, if there is one."""
+        return control.current(self._store)
+
+    def retry(self, ids: Iterable[int] | None = None, *, redo: bool = False) -> list[int]:
+        """Queue failed and quarantined jobs again, or those named: then also cancelled and, to redo, done ones."""
+        return manage.retry(self._store, ids, redo=redo)
+
+    def cancel(self, ids: Iterable[int]) -> list[int]:
+        """Cancel jobs that are queued, waiting or running, and return which. A running one stops at its next window."""
+        return manage.cancel(self._store, ids)
+
+    # Looking
+
+    def get(self, job_id: int) -> Job | None:
+        """One job, or None."""
+        return queries.get(self._store, job_id)
+
+    def jobs(
+        self,
+        *,
+        states: Iterable[State | str] = (),
+        batch: str | None = None,
+        ids: Iterable[int] | None = None,
+        source: str | None = None,
+        newest_first: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[Job]:
+        """Jobs in the order they came in, read in pages. `source` is a part of the source's path."""
+        return queries.jobs(
+            self._store, states=states, batch=batch, ids=ids, source=source, newest_first=newest_first, limit=limit
+        )
+
+    def in_hand(self) -> list[Job]:
+        """The jobs that workers own now."""
+        return queries.in_hand(self._store)
+
+    def counts(self, batch: str | None = None) -> dict[str, int]:
+        """How many jobs are in each state; every state is there."""
+        return {state: int(total["jobs"]) for state, total in self.totals(batch).items()}
+
+    def totals(self, batch: str | None = None) -> dict[str, dict[str, float]]:
+        """For each state `jobs`, `audio_s` and `wall_s`."""
+        return queries.totals(self._store, batch)
+
+    def status(self) -> dict[str, Any]:
+        """The queue at a glance, JSON-able.
+
+        `jobs` and `audio_s` by state, `workers` (a line for each job in a worker's hands, one for a worker without;
+        `idle_s` since the worker's last window and `hung`), `paused`, `paused_kind`, `paused_reason`, `paused_since`,
+        `database`.
+        """
+        return queries.status(self._store)
+
+    def files_ended(self, since: float, pid: int | None = None) -> int:
+        """How many files were brought to an end, done or failed, by workers (of one process) that began since then."""
+        return queries.files_ended(self._store, since, pid)
+
+    def events(self, job_id: int) -> list[dict[str, Any]]:
+        """Every change of state of a job, oldest first."""
+        return queries.events(self._store, job_id)
+
+    def attempts(self, job_id: int) -> list[dict[str, Any]]:
+        """Every claim of a job, oldest first: who, how many windows and seconds, how it ended."""
+        return queries.attempts(self._store, job_id)
+
+    # Keeping
+
+    def check(self) -> list[str]:
+        """What is wrong with the database, one sentence each; empty when it is sound."""
+        return queries.check(self._store)
+
+    def backup(self, target: Path) -> None:
+        """Copy the database as of one moment, whole or not at all, while others go on working."""
+        self._store.backup(target)
+
+    def keep_still(self) -> contextlib.AbstractContextManager[object]:
+        """For the block no job changes hands: nothing is claimed, retried or finished. Keep it short."""
+        return self._store.writing()
+
+    def prune_events(self, older_than_s: float) -> int:
+        """Forget old changes of state of jobs that are over. Returns how many."""
+        return manage.prune_events(self._store, older_than_s)
+
+    def prune_locks(self) -> int:
+        """Remove what dead workers left in `workers_folder`. Returns how many files."""
+        return manage.prune_locks(self._store, self.workers_folder)
+
+
+class Worker:
+    """A living worker of a queue. It owns what it claims for as long as this process lives."""
+
+    def __init__(self, queue: Queue, lock: owners.OwnerLock) -> None:
+        self._queue = queue
+        self._lock = lock
+
+    @property
+    def name(self) -> str:
+        """Unique, never used again."""
+        return self._lock.worker
+
+    def leave(self, ending: str = "left") -> None:
+        """Sign off; what it still owns is taken by the next reaper."""
+        claims.sign_off(self._queue._store, self.name, ending)
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.leave()

@@ -1,0 +1,228 @@
+"""Looking at the queue. Nothing here writes, and nothing holds a read transaction while the caller thinks."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from batchsr import storage
+from batchsr.queue.job import Job, State, folded_key, iso, loaded_path, stored_text
+from batchsr.queue.sqlite import control
+from batchsr.queue.sqlite.claims import COLUMNS, to_job
+from batchsr.queue.sqlite.control import Pause
+from batchsr.queue.sqlite.enqueue import same_file_as_output
+from batchsr.queue.sqlite.store import Store
+
+_PAGE: Final = 500
+HUNG_AFTER_S: Final = 600.0
+HUNG_AFTER_MEDIANS: Final = 20
+_MEDIAN_OF: Final = 200  # latest attempts
+_LEAST_FREE_BYTES: Final = 1 << 20  # below it the next commits fail
+
+
+def jobs(
+    store: Store,
+    *,
+    states: Iterable[State | str] = (),
+    batch: str | None = None,
+    ids: Iterable[int] | None = None,
+    source: str | None = None,
+    newest_first: bool = False,
+    limit: int | None = None,
+) -> Iterator[Job]:
+    """Jobs in the order they came in. `source` is a part of the source's path."""
+    conditions, values = ["1"], dict[str, Any]()
+    if wanted := [str(State(state)) for state in states]:
+        conditions.append("state IN (SELECT value FROM json_each(:states))")
+        values["states"] = json.dumps(wanted)
+    if batch is not None:
+        conditions.append("batch = :batch")
+        values["batch"] = stored_text(batch)
+    if ids is not None:
+        conditions.append("id IN (SELECT value FROM json_each(:ids))")
+        values["ids"] = json.dumps(sorted(ids))
+    if source is not None:
+        conditions.append("instr(CAST(source AS TEXT), :source)")
+        values["source"] = stored_text(source)
+    beyond, order = ("id < :last", "id DESC") if newest_first else ("id > :last", "id")
+    values["last"] = 2**62 if newest_first else -1
+    left = limit if limit is not None else 2**62
+    while left > 0:
+        where = " AND ".join((*conditions, beyond))
+        sql = f"SELECT {COLUMNS} FROM jobs WHERE {where} ORDER BY {order} LIMIT {min(left, _PAGE)}"
+        page = [to_job(row) for row in store.rows(sql, values)]
+        yield from page
+        if len(page) < _PAGE:
+            return
+        left -= len(page)
+        values["last"] = page[-1].id
+
+
+def get(store: Store, job_id: int) -> Job | None:
+    """One job, or None."""
+    return next(jobs(store, ids=[job_id]), None)
+
+
+def in_hand(store: Store) -> list[Job]:
+    """The jobs that workers own now."""
+    return [to_job(row) for row in store.rows(f"SELECT {COLUMNS} FROM jobs WHERE worker IS NOT NULL")]
+
+
+def totals(store: Store, batch: str | None = None) -> dict[str, dict[str, float]]:
+    """For each state, how many jobs, seconds of audio and seconds spent."""
+    found: dict[str, dict[str, float]] = {str(state): {"jobs": 0, "audio_s": 0.0, "wall_s": 0.0} for state in State}
+    rows = store.rows(
+        "SELECT state, count(*) AS jobs, coalesce(sum(audio_s), 0.0) AS audio_s, sum(wall_s) AS wall_s FROM jobs "
+        + ("" if batch is None else "WHERE batch = :batch ")
+        + "GROUP BY state",
+        {} if batch is None else {"batch": stored_text(batch)},
+    )
+    for row in rows:
+        found[row.pop("state")] = row
+    return found
+
+
+def status(store: Store) -> dict[str, Any]:
+    """The queue at a glance; see Queue.status."""
+    with store.reading():  # one moment for all of it
+        found = totals(store)
+        pause = control.current(store) or _full_disk(store)
+        alive = store.rows(
+            "SELECT w.id, w.pid, w.host, w.variant, w.device, w.started_at, w.boot, j.id AS job, j.source, "
+            "j.windows_done, j.windows_total, a.seen_steady FROM workers w LEFT JOIN jobs j ON j.worker = w.id "
+            "LEFT JOIN attempts a ON a.job = j.id AND a.claim_seq = j.claim_seq "
+            "WHERE w.ended_at IS NULL ORDER BY w.started_at, w.id, a.started_steady"
+        )
+        hung_after_s = _hung_after_s(store)
+    idle_s: dict[str, float] = {}  # of a worker, since the latest window of any of its jobs
+    for row in alive:
+        if row["job"] is not None and row["boot"] == store.clock.boot:
+            one_s = max(0.0, store.clock.steady() - row["seen_steady"])
+            idle_s[row["id"]] = min(one_s, idle_s.get(row["id"], one_s))
+    workers = [
+        {key: row[key] for key in ("id", "pid", "host", "variant", "device", "job", "windows_done", "windows_total")}
+        | {
+            "started_at": iso(row["started_at"]),
+            "source": None if row["source"] is None else loaded_path(row["source"]),
+            "idle_s": idle_s.get(row["id"]),
+            "hung": idle_s.get(row["id"], 0.0) > hung_after_s,
+        }
+        for row in alive
+    ]
+    return {
+        "database": str(store.path),
+        "jobs": {state: int(total["jobs"]) for state, total in found.items()},
+        "audio_s": {state: total["audio_s"] for state, total in found.items()},
+        "workers": workers,
+        "paused": pause is not None,
+        "paused_kind": pause.kind if pause else None,
+        "paused_reason": pause.reason if pause else None,
+        "paused_since": iso(pause.since) if pause else None,
+    }
+
+
+def _full_disk(store: Store) -> Pause | None:
+    """A pause that could not be written down, because the database's own disk is full."""
+    free_bytes = storage.free_bytes(store.path.parent)
+    if free_bytes >= _LEAST_FREE_BYTES:
+        return None
+    reason = f"no space left for {store.path}: {free_bytes} bytes free"
+    return Pause("resource", reason, store.clock.wall(), (str(store.path.parent),))
+
+
+def _hung_after_s(store: Store) -> float:
+    """How long a worker may go without a window: ten minutes, or 20 times what a window usually takes."""
+    rows = store.rows(
+        "SELECT wall_s / (windows_done - windows_start) AS window_s FROM attempts WHERE windows_done > windows_start "
+        f"ORDER BY rowid DESC LIMIT {_MEDIAN_OF}"
+    )
+    if not rows:
+        return HUNG_AFTER_S
+    return max(HUNG_AFTER_S, HUNG_AFTER_MEDIANS * statistics.median([float(row["window_s"]) for row in rows]))
+
+
+def files_ended(store: Store, since: float, pid: int | None) -> int:
+    """How many files were brought to an end, done or failed, by workers that began after a wall time."""
+    rows = store.rows(
+        "SELECT count(*) AS files FROM attempts a JOIN workers w ON w.id = a.worker "
+        "WHERE w.started_at >= :since AND w.pid = coalesce(:pid, w.pid) AND a.outcome IN ('done', 'failed')",
+        {"pid": pid, "since": since},
+    )
+    return int(rows[0]["files"])
+
+
+def events(store: Store, job_id: int) -> list[dict[str, Any]]:
+    """Every change of state of a job, oldest first."""
+    rows = store.rows("SELECT * FROM events WHERE job = ? ORDER BY id", [job_id])
+    return [row | {"at": iso(row["at"])} for row in rows]
+
+
+def attempts(store: Store, job_id: int) -> list[dict[str, Any]]:
+    """Every claim of a job, oldest first."""
+    rows = store.rows("SELECT * FROM attempts WHERE job = ? ORDER BY claim_seq", [job_id])
+    dropped = ("started_steady", "seen_steady", "boot", "seen_at")
+    return [
+        {key: value for key, value in row.items() if key not in dropped}
+        | {"started_at": iso(row["started_at"]), "ended_at": iso(row["ended_at"])}
+        for row in rows
+    ]
+
+
+def is_output(store: Store, path: str) -> bool:
+    """Whether a job writes, or wrote, this very file."""
+    rows = store.rows(
+        "SELECT output FROM jobs WHERE output_key = ? AND state NOT IN ('cancelled', 'superseded')", (folded_key(path),)
+    )
+    return same_file_as_output((loaded_path(row["output"]) for row in rows), path)
+
+
+CHECKS: Final[Sequence[tuple[str, str]]] = (
+    (
+        "has an owner that is over",
+        "SELECT j.id FROM jobs j JOIN workers w ON w.id = j.worker WHERE w.ended_at IS NOT NULL",
+    ),
+    (
+        "was done more than once without being redone",
+        "SELECT e.job AS id FROM events e GROUP BY e.job HAVING sum(e.new = 'done') > 1 + sum(e.old IS 'done')",
+    ),
+    (
+        "has claims that do not rise one by one",
+        "SELECT j.id FROM jobs j LEFT JOIN attempts a ON a.job = j.id GROUP BY j.id "
+        "HAVING count(a.job) <> j.claim_seq OR coalesce(max(a.claim_seq), 0) <> j.claim_seq",
+    ),
+    (
+        "has an attempt open though nobody owns it, or none though somebody does",
+        "SELECT j.id FROM jobs j LEFT JOIN attempts a ON a.job = j.id AND a.ended_at IS NULL GROUP BY j.id "
+        "HAVING count(a.job) <> (j.worker IS NOT NULL)",
+    ),
+    (
+        "is in another state than its last event says",
+        "SELECT j.id FROM jobs j JOIN events e ON e.job = j.id GROUP BY j.id "
+        "HAVING e.new <> j.state AND e.id = max(e.id)",
+    ),
+    (
+        "reads what another job writes",
+        "SELECT a.id FROM jobs a JOIN jobs b ON a.source = b.output WHERE a.id <> b.id "
+        "AND a.state NOT IN ('cancelled', 'superseded') AND b.state NOT IN ('cancelled', 'superseded')",
+    ),
+)
+"""What must never be, each with a query for the jobs of which it is true."""
+
+
+def check(store: Store) -> list[str]:
+    """What is wrong with the database, one sentence each; empty when it is sound."""
+    with store.reading():
+        said = [str(row["integrity_check"]) for row in store.rows("PRAGMA integrity_check")]
+        wrong = [line for line in said if line != "ok"]
+        wrong += [f"foreign key: {row['table']} {row['rowid']}" for row in store.rows("PRAGMA foreign_key_check")]
+        for what, sql in CHECKS:
+            wrong += [f"job {row['id']} {what}" for row in store.rows(sql)]
+    return wrong
+
+
+def database_files(path: Path) -> list[Path]:
+    """The database and what SQLite keeps beside it."""
+    return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")]

@@ -1,0 +1,101 @@
+"""Taking jobs back from dead workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from batchsr import faults, storage
+from batchsr.errors import ClaimLost
+from batchsr.queue.job import Job, State
+from batchsr.queue.sqlite import owners
+from batchsr.queue.sqlite.claims import COLUMNS, clock_values, finish, to_job
+from batchsr.queue.sqlite.store import Store
+
+CRASHES_TO_QUARANTINE: Final = 2
+
+
+def reap(store: Store, folder: Path) -> list[Job]:
+    """Take every job of every dead worker, and return the jobs as they are then.
+
+    A job whose output got its name before the worker died is done. Any other is queued again, or quarantined
+    if this was the second worker in a row to die on it without a window of progress.
+    """
+    taken: list[Job] = []
+    suspects = store.rows(
+        "SELECT id FROM workers WHERE ended_at IS NULL "
+        "UNION SELECT worker FROM jobs WHERE worker IS NOT NULL ORDER BY id"
+    )
+    for suspect in suspects:
+        with owners.lock_of_dead(folder, suspect["id"]) as dead:
+            if dead:
+                taken += _take_from(store, suspect["id"])
+                owners.lock_path(folder, suspect["id"]).unlink(missing_ok=True)
+    return taken
+
+
+def is_published(job: Job) -> bool:
+    """Whether the file under the output's name is the one that the row speaks of; if so it is made durable.
+
+    Raises ResourceError if the file system cannot promise that.
+    """
+    output = Path(job.output)
+    try:
+        if job.output_sha256 is None or output.stat().st_size != job.output_bytes:
+            return False
+        if storage.sha256(output) != job.output_sha256:
+            return False
+    except OSError:
+        return False
+    with storage.resource_errors(output, "sync"):
+        storage.fsync_path(output)
+        storage.fsync_path(output.parent)
+    return True
+
+
+def _take_from(store: Store, worker: str) -> list[Job]:
+    taken: list[Job] = []
+    for row in store.rows(f"SELECT {COLUMNS} FROM jobs WHERE worker = ?", (worker,)):
+        job = to_job(row)
+        try:
+            if job.state is State.COMMITTING and is_published(job):
+                taken.append(finish(store, job, None, f"published by worker {worker} before it died"))
+            else:
+                taken += _requeue(store, job)
+        except ClaimLost:
+            continue  # cancelled or superseded meanwhile
+    with store.writing() as db:
+        db.execute(
+            "UPDATE workers SET ended_at = ?, ending = 'died' WHERE id = ? AND ended_at IS NULL",
+            (store.clock.wall(), worker),
+        )
+    return taken
+
+
+def _requeue(store: Store, job: Job) -> list[Job]:
+    values = clock_values(store) | {"id": job.id, "claim_seq": job.claim_seq, "worker": job.worker}
+    with store.writing() as db:
+        progressed = db.table("attempts").count_where(
+            "job = :id AND claim_seq = :claim_seq AND windows_done > windows_start", values
+        )
+        crashes = 0 if progressed else job.crashes + 1
+        quarantined = crashes >= CRASHES_TO_QUARANTINE
+        message = f"its worker died {crashes} times in a row without finishing a window" if quarantined else None
+        rows = list(
+            db.query(
+                f"""UPDATE jobs SET worker = NULL, crashes = :crashes, changed_at = :now,
+                reason = 'worker ' || :worker || ' died',
+                state = iif(:quarantined, 'quarantined', 'queued'),
+                finished_at = iif(:quarantined, :now, NULL),
+                error_code = iif(:quarantined, 'crash', NULL), error = :message
+                WHERE id = :id AND claim_seq = :claim_seq AND worker = :worker RETURNING {COLUMNS}""",
+                values | {"crashes": crashes, "quarantined": quarantined, "message": message},
+            )
+        )
+        faults.point("reaper.during")
+        db.execute(
+            "UPDATE attempts SET ended_at = seen_at, outcome = 'crash', error_code = 'crash' "
+            "WHERE job = :id AND claim_seq = :claim_seq AND ended_at IS NULL",
+            values,
+        )
+    return [to_job(row) for row in rows]

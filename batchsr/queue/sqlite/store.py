@@ -1,0 +1,220 @@
+"""One connection to the database: pragmas, transactions, backups, errors in our own words.
+
+Every write happens in `Store.writing()`, which is BEGIN IMMEDIATE ... COMMIT: a deferred transaction that
+has read fails at once with SQLITE_BUSY_SNAPSHOT when another process wrote meanwhile, whatever the timeout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from batchsr import storage
+from batchsr.errors import BatchsrError, QueueBusy, QueueError, ResourceError
+from batchsr.queue.sqlite.clock import Clock
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from sqlite_utils import Database
+else:
+    try:
+        import pysqlite3 as sqlite3  # as sqlite-utils chooses
+    except ImportError:
+        import sqlite3
+
+BUSY_TIMEOUT_S: Final = 60.0
+Parameters = Sequence[Any] | Mapping[str, Any]
+
+
+def keeps_commits_in_wal(version: tuple[int, ...]) -> bool:
+    """Whether this SQLite is free of the WAL-reset bug, which loses commits when several processes write.
+
+    Source: https://sqlite.org/wal.html, "the WAL-reset bug": fixed in 3.51.3, 3.50.7 and 3.44.6.
+    """
+    return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
+
+
+def describe() -> dict[str, str]:
+    """The SQLite in use, for `doctor`."""
+    return {
+        "version": sqlite3.sqlite_version,
+        "module": sqlite3.__name__,
+        "journal": "wal" if keeps_commits_in_wal(sqlite3.sqlite_version_info) else "truncate",
+    }
+
+
+class Store:
+    """An open database. One thread at a time; not to be carried over a fork."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, clock: Clock) -> None:
+        self.path = path
+        self.clock = clock
+        self._connection = connection
+        self._lock = threading.RLock()
+
+    @classmethod
+    def connect(
+        cls,
+        path: Path,
+        clock: Clock,
+        *,
+        library: tuple[int, ...] = sqlite3.sqlite_version_info,
+        timeout_s: float = BUSY_TIMEOUT_S,
+    ) -> Store:
+        """Open or create the file. `library` is the SQLite version to believe in. Raises the QueueError family."""
+        storage.make_folder(path.parent)
+        with errors_of(path):
+            connection = sqlite3.connect(str(path), timeout=timeout_s, isolation_level=None, check_same_thread=False)
+            store = cls(path, connection, clock)
+            try:
+                store._set_up(library, timeout_s)
+            except BaseException:
+                connection.close()
+                raise
+            return store
+
+    @classmethod
+    def in_memory(cls, original: Store | None, clock: Clock) -> Store:
+        """A copy that lives in memory alone, or an empty one."""
+        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        if original is not None:
+            with errors_of(original.path):
+                original._connection.backup(connection)
+        path = original.path if original else Path(":memory:")
+        return cls(path, connection, clock)
+
+    @functools.cached_property
+    def db(self) -> Database:
+        """The same connection as sqlite-utils sees it; imported for writing alone, since it takes 0.2 s."""
+        from sqlite_utils import Database
+
+        return Database(self._connection, recursive_triggers=False, execute_plugins=False)
+
+    def _set_up(self, library: tuple[int, ...], timeout_s: float) -> None:
+        execute = self._connection.execute
+        execute(f"PRAGMA busy_timeout = {round(timeout_s * 1000)}")
+        execute("PRAGMA foreign_keys = ON")
+        execute("PRAGMA synchronous = FULL")
+        if sys.platform == "darwin":
+            execute("PRAGMA fullfsync = ON")
+            execute("PRAGMA checkpoint_fullfsync = ON")
+        self._set_journal_mode("wal" if keeps_commits_in_wal(library) else "truncate", timeout_s)
+
+    def _set_journal_mode(self, wanted: str, timeout_s: float) -> None:
+        """Switching takes the file alone for a moment, and SQLite does not wait for that: we do."""
+        deadline = time.monotonic() + timeout_s
+        while self._journal_mode() != wanted:
+            try:
+                # Both modes are safe with a library that keeps commits, so then an open database stays as it is.
+                if self._journal_mode(wanted) == wanted or wanted == "wal":
+                    return
+            except sqlite3.OperationalError as e:
+                if not _is(e, "SQLITE_BUSY", "SQLITE_LOCKED"):
+                    raise
+            if time.monotonic() > deadline:
+                raise QueueBusy(
+                    f"{self.path} is open in another program, and this SQLite may not share it in WAL mode",
+                    remedy="install pysqlite3, or stop the other program",
+                )
+            time.sleep(0.01)
+
+    def _journal_mode(self, wanted: str = "") -> str:
+        statement = f"PRAGMA journal_mode = {wanted}" if wanted else "PRAGMA journal_mode"
+        return str(self._connection.execute(statement).fetchone()[0])
+
+    def close(self) -> None:
+        """Close the connection; the last one to leave folds the WAL into the database."""
+        with self._lock, errors_of(self.path):
+            self._connection.close()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Database]:
+        """A write transaction: all of the block or nothing. Raises QueueBusy after a minute of waiting."""
+        with self._lock, errors_of(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.db
+                self._commit()
+            except BaseException:
+                self._connection.rollback()
+                raise
+
+    def _commit(self) -> None:
+        self._connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """A read transaction: all `rows` of the block are of one moment. Keep it short, it holds back checkpoints."""
+        with self._lock, errors_of(self.path):
+            self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._connection.rollback()
+
+    def rows(self, sql: str, parameters: Parameters = ()) -> list[dict[str, Any]]:
+        """Every row of one SELECT."""
+        with self._lock, errors_of(self.path):
+            cursor = self._connection.execute(sql, parameters)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    def backup(self, target: Path) -> None:
+        """Copy the database as of one moment to `target`, whole or not at all. Raises ResourceError."""
+        temporary = target.with_name(f"{storage.TEMPORARY_PREFIX}{target.name}-{os.getpid()}{storage.TEMPORARY_SUFFIX}")
+        with storage.resource_errors(target, "write the backup"), errors_of(target):
+            try:
+                with (
+                    contextlib.closing(sqlite3.connect(str(self.path), timeout=BUSY_TIMEOUT_S)) as source,
+                    contextlib.closing(sqlite3.connect(str(temporary))) as copy,
+                ):
+                    source.backup(copy)
+                    copy.execute("PRAGMA journal_mode = DELETE")  # one file, no -wal beside it
+                storage.fsync_path(temporary)
+                temporary.replace(target)
+                storage.fsync_path(target.parent)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+
+def _is(error: Any, *names: str) -> bool:
+    """Whether an error of SQLite has one of these codes, extended ones (SQLITE_BUSY_SNAPSHOT) included."""
+    found = getattr(error, "sqlite_errorname", None) or ""
+    return any(found == name or found.startswith(name + "_") for name in names)
+
+
+@contextlib.contextmanager
+def errors_of(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours, naming the file and what to do."""
+    try:
+        yield
+    except sqlite3.Error as e:
+        raise converted(e, path) from e
+
+
+def converted(error: Any, path: Path) -> BatchsrError:
+    """Our error for one of SQLite's."""
+    said = f"{path}: {error}"
+    if _is(error, "SQLITE_BUSY", "SQLITE_LOCKED"):
+        return QueueBusy(f"{path} has been in use by another process for a minute", remedy="try again")
+    if _is(error, "SQLITE_FULL"):
+        return ResourceError(f"no space left for {path}", remedy="free some space there, then `batchsr resume`")
+    if _is(error, "SQLITE_READONLY", "SQLITE_PERM"):
+        return ResourceError(f"{path} cannot be written", remedy="check its permissions and those of its folder")
+    if _is(error, "SQLITE_IOERR"):
+        return ResourceError(f"I/O error on {path}: {error}", remedy="check the disk")
+    if _is(error, "SQLITE_CANTOPEN"):
+        return QueueError(f"{path} cannot be opened", remedy="check that its folder exists and may be written")
+    if _is(error, "SQLITE_NOTADB"):
+        return QueueError(f"{path} is not a database", remedy="name another one with --db")
+    if _is(error, "SQLITE_CORRUPT"):
+        return QueueError(f"{path} is damaged: {error}", remedy="see `batchsr db check`; a backup may stand beside it")
+    return QueueError(said, remedy="see `batchsr db check`")

@@ -1,0 +1,262 @@
+"""Windows of many files on their way through one model, a pass at a time.
+
+    file's thread   offer(window) --.                            .--> kept, and its Future is done
+    file's thread   offer(window) ---+--> waiting, oldest first --+--> kept, and its Future is done
+    ...                                    |                      |
+    the model's one thread                 '-- pass of up to `batch_windows` rows
+
+The model never waits while there is a window, and never for one: what came while a pass was computed makes up the
+next. Who shares a pass is chance, and may be, because a row's result does not depend on its company (FlashSR fills
+every pass up to the same shape). What a pass made is kept, by a few threads at once, before the next one begins, so
+that a process that is killed has lost one pass at most.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any, Final, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchsr.errors import BatchShrunk, ModelMemory
+
+T = TypeVar("T")
+Rows = NDArray[np.float32]
+"""Samples at 48 kHz, (rows, frame_samples)."""
+WindowFn = Callable[[Rows, Sequence[int]], Rows]
+"""Rows and each one's window index -> the restored rows."""
+KeepFn = Callable[[Rows], None]
+"""Takes the restored rows of one window to where they are safe from the end of the process."""
+_KEEPERS: Final = 4
+"""A GPU waits while windows are kept. One by one, 16 took 28 ms beside busy files; by four threads at once, told to
+their files when all are kept, 16 ms (two cores)."""
+
+
+class Identity(Protocol):
+    """What made the windows; every field goes into the scratch's key and the sidecar."""
+
+    @property
+    def weights_sha256(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+
+
+class WindowModel(Protocol):
+    """What a restoration needs of a model. `batchsr.FlashSR` is one. Only one thread ever calls it."""
+
+    @property
+    def frame_samples(self) -> int: ...
+    @property
+    def batch_windows(self) -> int: ...
+    @property
+    def identity(self) -> Identity: ...
+    def windows(self, timestep: int, seed: int) -> WindowFn: ...
+    def shrink(self) -> bool:
+        """After a ModelMemory: compute in smaller passes from now on. False if they are the smallest already."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Offer:
+    rows: Rows
+    index: int
+    timestep: int
+    seed: int
+    keep: KeepFn
+    future: Future[None]
+
+    def goes_with(self, other: _Offer) -> bool:
+        """Whether one call of the model can do both."""
+        return (self.timestep, self.seed) == (other.timestep, other.seed)
+
+
+class Batcher:
+    """A model behind a queue of windows, with passes of one size for as long as it lives.
+
+    `thread` is an executor of one thread (`beside`), the only one in which the model is called. Any thread may offer
+    windows.
+    """
+
+    def __init__(self, model: WindowModel, thread: Executor) -> None:
+        self.frame_samples = model.frame_samples
+        self.batch_windows = model.batch_windows
+        """Rows of one pass; part of what a window's bytes may depend on."""
+        self.identity = model.identity
+        self._model = model
+        self._thread = thread
+        self._keepers = ThreadPoolExecutor(_KEEPERS, thread_name_prefix="keep")
+        self._waiting: list[_Offer] = []
+        self._lock = threading.Lock()
+        self._refusal: BaseException | None = None
+
+    def offer(self, rows: Rows, index: int, timestep: int, seed: int, keep: KeepFn) -> Future[None]:
+        """Put one window into the queue: rows (R, frame_samples), one for each channel to compute, R at least 1.
+
+        `keep(restored)` is called in another thread. The Future is done when all of the pass are kept; it has the error
+        of `keep` or the model's otherwise, or that of `refuse`. It can be cancelled until the window's turn has come.
+        """
+        offer = _Offer(rows, index, timestep, seed, keep, Future())
+        with self._lock:
+            if self._refusal is None:
+                self._waiting.append(offer)
+                self._thread.submit(self._pass).add_done_callback(self._passed)
+            else:
+                offer.future.set_exception(self._refusal)
+        return offer.future
+
+    def refuse(self, reason: BaseException) -> None:
+        """Compute nothing more: every window whose turn has not come, and every later one, gets the reason."""
+        with self._lock:
+            self._refusal = self._refusal or reason
+            refused, self._waiting = self._waiting, []
+        for offer in refused:
+            if offer.future.set_running_or_notify_cancel():
+                offer.future.set_exception(reason)
+
+    @property
+    def shrunk(self) -> bool:
+        """Whether it refuses because the passes became smaller: `renewed` goes on."""
+        return isinstance(self._refusal, BatchShrunk)
+
+    def renewed(self) -> Batcher:
+        """The same model in the same thread, with passes of the size it has now."""
+        return Batcher(self._model, self._thread)
+
+    def _pass(self) -> None:
+        offers = self._next()
+        try:
+            if offers:
+                self._compute(offers)
+        except BaseException as e:
+            self._keepers.shutdown()  # whoever hears of the error may close what is being written
+            for offer in offers:
+                if not offer.future.done():
+                    offer.future.set_exception(e)
+            raise
+
+    def _passed(self, done: Future[None]) -> None:
+        """After each pass: if the model's thread comes to its end, so do the files."""
+        if (error := done.exception()) is not None:
+            self.refuse(error)
+
+    def _next(self) -> list[_Offer]:
+        """The windows of the next pass, the oldest and those that go with it; none if an earlier pass took them all."""
+        chosen: list[_Offer] = []
+        left: list[_Offer] = []
+        rows = 0
+        with self._lock:
+            for offer in self._waiting:
+                if chosen and not (offer.goes_with(chosen[0]) and rows + len(offer.rows) <= self.batch_windows):
+                    left.append(offer)
+                elif offer.future.set_running_or_notify_cancel():
+                    chosen.append(offer)
+                    rows += len(offer.rows)
+            self._waiting = left
+        return chosen
+
+    def _compute(self, offers: list[_Offer]) -> None:
+        """One pass. A window's trouble is its own: if a pass of several fails, each is computed alone."""
+        indices = [offer.index for offer in offers for _ in offer.rows]
+        try:
+            function = self._model.windows(offers[0].timestep, offers[0].seed)
+            results = function(np.concatenate([offer.rows for offer in offers]), indices)
+        except ModelMemory as e:
+            self._shrink(offers, e)
+        except Exception as e:  # noqa: BLE001 - handed over to the files' threads, which raise it
+            if len(offers) == 1:
+                offers[0].future.set_exception(e)
+            else:
+                for offer in offers:
+                    self._compute([offer])
+        else:
+            self._keep(offers, results)
+
+    def _keep(self, offers: list[_Offer], results: Rows) -> None:
+        """Keep all of a pass, and only then tell the files, which set to work when they hear of it."""
+        ends = np.cumsum([len(offer.rows) for offer in offers])
+        errors = list(self._keepers.map(_error, offers, np.split(results, ends[:-1])))
+        for offer, error in zip(offers, errors, strict=True):
+            if error is None:
+                offer.future.set_result(None)
+            else:
+                offer.future.set_exception(error)
+
+    def _shrink(self, offers: list[_Offer], error: ModelMemory) -> None:
+        """A file's windows are all of one size of pass, so those in hand begin anew with a smaller one."""
+        if self._model.shrink():
+            error = BatchShrunk(f"{error.message}: going on in batches of {self._model.batch_windows}")
+            self.refuse(error)
+        for offer in offers:
+            offer.future.set_exception(error)
+
+
+def _error(offer: _Offer, results: Rows) -> Exception | None:
+    """What went wrong with keeping a window."""
+    try:
+        offer.keep(results)
+    except Exception as e:  # noqa: BLE001 - as above
+        return e
+    return None
+
+
+def run_beside_main(work: Callable[[Executor], T]) -> T:
+    """Call `work(here)` in a thread of its own, and in this one what it submits to `here`. Its result, or its error.
+
+    For MLX, whose arrays belong to the thread that made them: called in a thread that ends before the process does, it
+    aborts the process at its end (0.32). An error that is no Exception, like Ctrl-C, ends the work as well.
+    """
+    here = _Here()
+    with ThreadPoolExecutor(1, thread_name_prefix="beside") as other:
+        outcome = other.submit(work, here)
+        outcome.add_done_callback(lambda _: here.shutdown())
+        try:
+            here.serve()
+        except BaseException as e:
+            here.abandon(e)
+            raise
+        return outcome.result()
+
+
+class _Here(Executor):
+    """Calls what is submitted in the thread that calls `serve`."""
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._error: BaseException | None = None
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._calls.put((future, functools.partial(fn, *args, **named)))
+        if self._error is not None:
+            self.abandon(self._error)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._calls.put(None)
+
+    def serve(self) -> None:
+        """Call what is submitted until `shutdown`."""
+        while (call := self._calls.get()) is not None:
+            future, function = call
+            try:
+                future.set_result(function())
+            except BaseException as e:
+                future.set_exception(e)
+                if not isinstance(e, Exception):
+                    raise
+
+    def abandon(self, error: BaseException) -> None:
+        """What waits, and what is still submitted, gets the error."""
+        self._error = error
+        with contextlib.suppress(queue.Empty):
+            while call := self._calls.get_nowait():
+                call[0].set_exception(error)

@@ -1,0 +1,140 @@
+"""One file's way past the model: what is offered to it, what is kept of it, and what joins that behind it.
+
+    the file's thread          the model's            the file's            the joiner's
+    read, resample,  -> offered, computed, -> scratch -> Gate, synced     -> cross-fade, dither, write
+    cut
+
+The file's thread is some windows ahead of the model, so that a file fills the model's passes on its own. The joiner
+follows a window behind, so that when the last window is done the output is nearly done too. It takes windows from
+the scratch, not from memory: a long file costs no more than a short one, and a window of an earlier attempt is one
+like any other.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchsr.audio.channels import first_alike
+from batchsr.errors import NonFiniteOutput
+from batchsr.restoration.batcher import KeepFn, Rows
+from batchsr.restoration.scratch import Scratch
+
+Window = NDArray[np.float32]
+"""One window of every channel, (channels, frame_samples)."""
+OfferFn = Callable[[Rows, int, KeepFn], Future[None]]
+"""Rows to compute, their window's index, and what takes the results (batchsr.restoration.batcher)."""
+
+
+class GateClosed(Exception):
+    """The model stopped before the window that was waited for."""
+
+
+class Gate:
+    """Lets the joiner at a window once it is in the scratch."""
+
+    def __init__(self, scratch: Scratch, finished: Iterable[int]) -> None:
+        self._scratch = scratch
+        self._finished = set(finished)
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def add(self, index: int) -> None:
+        """This window is in the scratch now."""
+        with self._changed:
+            self._finished.add(index)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """No more will come."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def read(self, index: int) -> Window:
+        """Wait for a window and read it. Raises GateClosed when it will not come, TransientError when it went bad."""
+        with self._changed:
+            self._changed.wait_for(lambda: index in self._finished or self._closed)
+            if index not in self._finished:
+                raise GateClosed
+        return self._scratch.read(index)
+
+
+def fill(
+    scratch: Scratch,
+    gate: Gate,
+    finished: set[int],
+    source: Iterable[tuple[int, Window]],
+    offer: OfferFn,
+    *,
+    ahead: int,
+    name: str,
+    on_windows: Callable[[int], None],
+) -> None:
+    """Bring the scratch to `scratch.count` windows, `finished` being there already.
+
+    `source` gives every window in order and is drawn to its end, `ahead` windows before the model.
+    `on_windows(done)` is called, in this thread, whenever more windows are synced, and for each that was there. When
+    this function ends, in whatever way, nothing of the file is in the model any more. `name` is the file's, for
+    messages.
+    """
+    done = len(finished)
+    offered: deque[tuple[int, Future[None]]] = deque()
+
+    def settle() -> None:
+        """Wait for the oldest, and sync it with those that came back together with it."""
+        nonlocal done
+        offered[0][1].result()
+        while offered and offered[0][1].done() and offered[0][1].exception() is None:
+            gate.add(offered.popleft()[0])
+            done += 1
+        scratch.sync()
+        on_windows(done)
+
+    try:
+        for index, samples in source:
+            if index in finished:
+                on_windows(done)
+            else:
+                offered.append((index, _offered(offer, scratch, index, samples, name)))
+            while offered and (len(offered) >= ahead or offered[0][1].done()):
+                settle()
+        while offered:
+            settle()
+    finally:
+        for _, future in offered:
+            if not future.cancel():  # the model is at it, and writes into the scratch
+                wait([future])
+
+
+def _offered(offer: OfferFn, scratch: Scratch, index: int, samples: Window, name: str) -> Future[None]:
+    """Offer a window's channels. Equal ones are computed once, silent ones not at all.
+
+    So a dual-mono file stays dual mono to the bit, and a dead channel stays dead.
+    """
+    alike = np.array(first_alike(samples))
+    computed = [c for c in range(len(samples)) if alike[c] == c and samples[c].any()]
+
+    def keep(rows: Rows) -> None:
+        if not np.isfinite(rows).all():
+            raise NonFiniteOutput(
+                f"{name}: the model gave NaN or Inf in window {index}",
+                remedy="check the bundle with `batchsr models check`, or compute in float32",
+            )
+        if len(computed) < len(samples):
+            few, rows = rows, np.zeros_like(samples)
+            for row, channel in zip(few, computed, strict=True):
+                rows[alike == channel] = row
+        scratch.write(index, rows)
+
+    if computed:
+        return offer(samples[computed], index, keep)
+    silent: Future[None] = Future()
+    keep(np.empty((0, samples.shape[1]), np.float32))
+    silent.set_result(None)
+    return silent

@@ -1,0 +1,137 @@
+"""The record of what was done to one file: the sidecar beside its output."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from batchsr import __version__, storage
+from batchsr.errors import OutputExists
+
+if TYPE_CHECKING:
+    from batchsr.audio.files import SourceInfo
+    from batchsr.audio.windows import Plan
+    from batchsr.restoration.recording import Measurements, Treatment
+    from batchsr.restoration.task import Restored, Task
+
+SCHEMA: Final = "batchsr.sidecar/1"
+_LIBRARIES: Final = ("mlx", "numpy", "scipy", "soundfile", "soxr")
+
+
+def sidecar_path(output: Path) -> Path:
+    """`<output>.json`, beside the output."""
+    return output.with_name(output.name + ".json")
+
+
+def sidecar(
+    task: Task, info: SourceInfo, plan: Plan, restored: Restored, treatment: Treatment, ear: Measurements
+) -> dict[str, Any]:
+    """The provenance of one output, JSON-able, as sidecar.schema.json describes it."""
+    settings = json.loads(task.settings.to_json())
+    heard = ear.source()
+    band = heard["band"]
+    crossover = treatment.crossover
+    return {
+        "schema": SCHEMA,
+        "note": _note(band["cutoff_hz"] or band["nyquist_hz"], treatment),
+        "source": {
+            "path": os.path.abspath(task.source),
+            "sha256": restored.source_sha256,
+            "size_bytes": info.size_bytes,
+            "modified": _iso(info.mtime_ns / 1e9),
+            "format": info.format,
+            "subtype": info.subtype,
+            "sample_rate_hz": info.sample_rate,
+            "channels": info.channels,
+            "frames": info.frames,
+            "duration_s": info.duration_s,
+            **heard,
+        },
+        "output": {
+            "path": os.path.abspath(task.output),
+            "sha256": restored.output_sha256,
+            "size_bytes": restored.output_bytes,
+            "format": task.settings.format,
+            "subtype": task.settings.subtype,
+            "sample_rate_hz": 48_000,
+            "frames": plan.total_samples,
+            "clipped_samples": restored.clipped_samples,
+            **ear.output(),
+        },
+        "settings": settings,
+        "settings_sha256": task.settings.digest(),
+        "treatment": {
+            "only_resampled": treatment.bypass,
+            "lowpass_hz": treatment.lowpass_hz,
+            "kept_below_hz": crossover.pass_hz if crossover else None,
+            "synthesised_above_hz": crossover.stop_hz if crossover else None,
+        },
+        "model": {key: value for key, value in task.provenance.items() if key != "job"},
+        "job": task.provenance.get("job", {}),
+        "windows": {
+            "total": restored.windows_total,
+            "resumed": restored.windows_resumed,
+            "frame_samples": plan.frame_samples,
+            "overlap_samples": plan.overlap_samples,
+        },
+        "program": {
+            "name": "batchsr",
+            "version": __version__,
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "libraries": {name: _version(name) for name in _LIBRARIES},
+        },
+        "finished": _iso(datetime.datetime.now(datetime.UTC).timestamp()),
+        "wall_s": round(restored.wall_s, 3),
+        "rtf": round(restored.wall_s / restored.audio_s, 4),
+    }
+
+
+def _note(band_hz: float, treatment: Treatment) -> str:
+    """The sentence that a person must read before taking the output for the recording."""
+    if treatment.bypass:
+        return "An access derivative. The recording is full-band already: it was resampled and nothing was synthesised."
+    above = f"content above {treatment.crossover.stop_hz if treatment.crossover else band_hz:.0f} Hz is synthesised"
+    below = (
+        f"below {treatment.crossover.pass_hz:.0f} Hz it is the recording itself"
+        if treatment.crossover
+        else "the rest was resynthesised by the model as well"
+    )
+    return f"An access derivative, not the recording: {above}; {below}."
+
+
+def write_sidecar(output: Path, document: Mapping[str, Any], *, tag: str) -> None:
+    """Write the sidecar, replacing only one of ours. Raises OutputExists where another file has the name."""
+    path = sidecar_path(output)
+    if path.exists() and not _is_ours(path):
+        raise OutputExists(
+            f"{path} exists and is not a sidecar of batchsr", remedy="move it away, or pass --no-sidecar"
+        )
+    data = json.dumps(document, indent=2, ensure_ascii=True) + "\n"
+    storage.write_atomic(path, data.encode("ascii"), tag=tag)
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return str(json.loads(path.read_bytes()).get("schema", "")).startswith("batchsr.sidecar/")
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _iso(timestamp: float) -> str:
+    return datetime.datetime.fromtimestamp(timestamp, datetime.UTC).isoformat(timespec="seconds")
+
+
+@functools.cache  # reading a package's metadata takes a millisecond, and a batch has many files
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

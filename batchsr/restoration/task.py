@@ -1,0 +1,45 @@
+"""What a restoration is asked for, and what it gives."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from batchsr.settings.profile import Settings
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Task:
+    """One file to restore."""
+
+    source: Path
+    output: Path
+    scratch: Path
+    settings: Settings
+    overwrite: bool = False
+    size_bytes: int | None = None
+    """Size when it was enqueued; another size now is InputChanged. None: any."""
+    mtime_ns: int | None = None
+    tag: str = "0-0"
+    """"<job>-<claim>", which makes the temporary's name unique."""
+    provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Copied into the sidecar: variant, revision, job, attempts and the like."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Restored:
+    """What was done to a file."""
+
+    output_sha256: str
+    output_bytes: int
+    source_sha256: str
+    windows_total: int
+    windows_resumed: int
+    audio_s: float
+    clipped_samples: int
+    sample_rate: int
+    channels: int
+    frames: int
+    wall_s: float
+    report: dict[str, Any]

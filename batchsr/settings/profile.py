@@ -1,0 +1,232 @@
+"""What a restoration is asked to do: one frozen `Settings`, checked once, the same words everywhere.
+
+The command line, a profile (configs/*.toml), a manifest (jobs/*.toml) and the queue's rows all carry these
+names. `Settings.digest()` identifies them in the dedupe key, in scratch files and in sidecars.
+
+`effective` lays the sources of values over each other: default profile, named profile, manifest, command
+line. What it gives remembers where each value came from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import platformdirs
+
+from batchsr.errors import ConfigError
+from batchsr.settings import tomlfile
+
+Lowpass = Literal["off", "auto"] | float
+FORMATS = ("wav", "flac", "aiff", "w64", "caf", "ogg")
+SUBTYPES = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "VORBIS")
+MAX_OVERLAP_S = 2.5
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """Options of a restoration. `variant` is not among them: a job may leave it open until it is claimed."""
+
+    timestep: int = 999
+    """Diffusion step, 0 to 999."""
+    seed: int = 0
+    """Seed of the noise, 0 to 2**63 - 1."""
+    overlap: float = 0.5
+    """Seconds that neighbouring windows share; 0 is plain concatenation."""
+    lowpass: Lowpass = "off"
+    """Conditioning low-pass: "off", "auto" (at the detected cutoff) or a frequency in Hz."""
+    keep_band: bool = False
+    """Below the cutoff, put the recording itself into the output."""
+    format: str = "wav"
+    """Container of the output, one of FORMATS."""
+    subtype: str = "PCM_24"
+    """Sample format of the output, one of SUBTYPES."""
+    channels: Literal["all", "mono"] = "all"
+    """Restore every channel, or their mean."""
+    sidecar: bool = True
+    """Write `<output>.json`."""
+
+    def __post_init__(self) -> None:
+        def check(ok: bool, key: str, want: str) -> None:
+            if not ok:
+                raise ConfigError(f"{key} = {getattr(self, key)!r} is out of range", remedy=f"{key} takes {want}")
+
+        check(_is_int(self.timestep) and 0 <= self.timestep <= 999, "timestep", "a whole number from 0 to 999")
+        check(_is_int(self.seed) and 0 <= self.seed < 2**63, "seed", "a whole number from 0 to 2**63 - 1")
+        check(
+            _is_number(self.overlap) and 0 <= self.overlap <= MAX_OVERLAP_S, "overlap", f"seconds, 0 to {MAX_OVERLAP_S}"
+        )
+        check(
+            self.lowpass in ("off", "auto") or (_is_number(self.lowpass) and 100 <= float(self.lowpass) <= 24_000),
+            "lowpass",
+            "off, auto or a frequency from 100 to 24000 Hz",
+        )
+        check(isinstance(self.keep_band, bool), "keep_band", "true or false")
+        check(self.format in FORMATS, "format", "one of " + ", ".join(FORMATS))
+        check(self.subtype in SUBTYPES, "subtype", "one of " + ", ".join(SUBTYPES))
+        check(self.channels in ("all", "mono"), "channels", "all or mono")
+        check(isinstance(self.sidecar, bool), "sidecar", "true or false")
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces; `from_json` gives it back."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    @functools.lru_cache(maxsize=256)  # a batch has few, and many rows
+    def from_json(cls, text: str) -> Settings:
+        """Settings of a queue's row. Raises ConfigError on a key that this version does not know."""
+        return cls.from_mapping(json.loads(text))
+
+    @classmethod
+    def from_mapping(cls, values: dict[str, Any]) -> Settings:
+        """Settings from a mapping of names to values. Raises ConfigError naming an unknown key."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        for key in values:
+            if key not in known:
+                raise ConfigError(f"unknown key {key!r}", remedy="known keys: " + ", ".join(sorted(known)))
+        return cls(**values)
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, hexadecimal."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+DEFAULT: Final = "default"
+COMMAND_LINE: Final = "command line"
+_SHIPPED: Final = (
+    Path(__file__).parent.parent / "configs",  # in an installed copy
+    Path(__file__).parent.parent.parent / "configs",  # in a checkout
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Layer:
+    """Values from one place."""
+
+    origin: str
+    """Where they stand, as `config show` and error messages name it."""
+    values: Mapping[str, Any]
+    """Fields of Settings, and `variant`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Effective:
+    """What holds after all layers."""
+
+    settings: Settings
+    variant: str | None
+    """None leaves it to the worker."""
+    origins: Mapping[str, str]
+    """For each field of Settings, and `variant`: the origin of its value."""
+    profile: str
+    """Name or path of the profile."""
+    profile_sha256: str
+    """Of the profile's file as it was read."""
+
+
+def effective(
+    *, profile: str | None = None, options: Layer | None = None, given: Mapping[str, Any] | None = None
+) -> Effective:
+    """Lay the default profile, the profile, a manifest's options and what the command line gave over each other.
+
+    `profile` None means the default alone. Raises ConfigError that names the origin, the key and the remedy.
+    """
+    name = profile or DEFAULT
+    path = find(name)
+    layers = [load(find(DEFAULT))]
+    if path != find(DEFAULT):
+        layers.append(load(path))
+    if options is not None:
+        layers.append(options)
+    layers.append(Layer(COMMAND_LINE, dict(given or {})))
+
+    values: dict[str, Any] = dataclasses.asdict(Settings())
+    origins = dict.fromkeys((*values, "variant"), "built in")
+    variant: str | None = None
+    for layer in layers:
+        for key, value in layer.values.items():
+            origins[key] = layer.origin
+            if key == "variant":
+                variant = value
+            else:
+                values[key] = value
+        _settings(layer.origin, values)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Effective(_settings(COMMAND_LINE, values), variant, origins, name, digest)
+
+
+def find(name: str) -> Path:
+    """The file of a profile: a path as it is, a name in the user's folder, then among the shipped ones.
+
+    Raises ConfigError when there is none.
+    """
+    if os.sep in name or name.endswith(".toml"):
+        path = Path(os.path.expanduser(name))
+        if path.is_file():
+            return path
+        raise ConfigError(f"there is no profile {path}", remedy="profiles by name: " + ", ".join(names()))
+    for folder in _folders():
+        if (path := folder / f"{name}.toml").is_file():
+            return path
+    raise ConfigError(
+        f"there is no profile {name!r}", remedy="known profiles: " + ", ".join(names()) + "; or give a path"
+    )
+
+
+def names() -> list[str]:
+    """The profiles that can be named without a path."""
+    return sorted({path.stem for folder in _folders() if folder.is_dir() for path in folder.glob("*.toml")})
+
+
+def load(path: Path) -> Layer:
+    """Read a profile strictly. Raises ConfigError naming the file, the key and the remedy."""
+    return layer(path, tomlfile.read(path))
+
+
+def layer(path: Path, values: Mapping[str, Any], *, prefix: str = "") -> Layer:
+    """A layer of values read from a file, checked key by key. A variant that is a path is relative to the file."""
+    known = {field.name for field in dataclasses.fields(Settings)} | {"variant"}
+    checked = dict(values)
+    for key, value in checked.items():
+        tomlfile.check_known(path, key, known, prefix=prefix)
+        if key in ("overlap", "lowpass") and _is_number(value):
+            checked[key] = float(value)  # 1 and 1.0 are the same wish, and must have the same hash
+    if "variant" in checked:
+        checked["variant"] = _variant(path, checked["variant"], prefix)
+    _settings(str(path), {key: value for key, value in checked.items() if key != "variant"})
+    return Layer(str(path), checked)
+
+
+def _settings(origin: str, values: Mapping[str, Any]) -> Settings:
+    try:
+        return Settings.from_mapping(dict(values))
+    except ConfigError as e:
+        message = e.message if origin == COMMAND_LINE else f"{origin}: {e.message}"
+        raise ConfigError(message, remedy=e.remedy) from e
+
+
+def _variant(path: Path, value: object, prefix: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(
+            f"{path}: {prefix}variant = {value!r} is no name", remedy="variant takes int4, int8 or a bundle's folder"
+        )
+    return os.path.abspath(os.path.join(path.parent, os.path.expanduser(value))) if os.sep in value else value
+
+
+def _folders() -> tuple[Path, ...]:
+    shipped = next((folder for folder in _SHIPPED if folder.is_dir()), _SHIPPED[0])
+    return (platformdirs.user_config_path("batchsr"), shipped)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,153 @@
+"""One claim of one job: from its row to a restoration, and what that found back into the row."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from batchsr.errors import BatchsrError, ResourceError
+from batchsr.queue import Backend, Job, Queue, Result, is_published
+from batchsr.restoration.batcher import Batcher
+from batchsr.restoration.task import Restored, Task
+from batchsr.settings.profile import Settings
+from batchsr.signals import Stop
+from batchsr.worker import pauses, recovery
+from batchsr.worker.in_flight import InFlightFile
+
+_SIGN_OF_LIFE_S: Final = 5.0  # the same number of windows is written to the row no more often than this
+RestoreFn = Callable[..., Restored]
+
+
+class Interrupted(Exception):
+    """Raised between two windows when a signal asked to stop. Not an error."""
+
+
+class Attempt:
+    """One claim of one job, from its row to the restoration and back."""
+
+    def __init__(
+        self, queue: Queue, hand: InFlightFile, stop: Stop, tell_windows: Callable[[Job, int, int], None]
+    ) -> None:
+        job = hand.job
+        self.task = Task(
+            source=Path(job.source),
+            output=Path(job.output),
+            scratch=queue.scratch_folder / job.scratch_name,
+            settings=Settings(),
+            overwrite=job.overwrite,
+            size_bytes=job.size_bytes,
+            mtime_ns=job.mtime_ns,
+            tag=job.tag,
+        )
+        self.progressed = False
+        """Whether it made windows."""
+        self._channels = 1
+        self._queue = queue
+        self._hand = hand
+        self._job = job
+        self._stop = stop
+        self._tell_windows = tell_windows
+        self._windows_done = -1
+        self._told_at_s = -math.inf
+        self._prepared: Result | None = None
+
+    def restore(self, model: Batcher, restore: RestoreFn, variant: str) -> Job:
+        """Restore the file, or adopt what an earlier attempt published. Returns the job, done."""
+        job = self._job
+        backend = backend_of(variant, model)
+        settings = Settings.from_json(job.settings)
+        self._channels = 1 if settings.channels == "mono" else job.channels or 1
+        self.task = dataclasses.replace(self.task, settings=settings, provenance=_provenance(job, backend))
+        result = recovery.finished_before(job, settings, backend)
+        if result is not None:
+            self._queue.committing(job, result)
+        else:
+            restore(
+                self.task,
+                model,
+                on_windows=self._on_windows,
+                before_publish=self._before_publish,
+                spent_s=self._hand.spent_s,
+            )
+        return self._queue.finish(job)
+
+    def finish_if_published(self) -> Job | None:
+        """After an error: the job, done, if the output had got its name all the same."""
+        if self._prepared is None:
+            return None
+        result = self._prepared
+        try:
+            done = dataclasses.replace(self._job, output_sha256=result.output_sha256, output_bytes=result.output_bytes)
+            return self._queue.finish(self._job) if is_published(done) else None
+        except ResourceError:
+            return None
+
+    def _on_windows(self, done: int, total: int) -> None:
+        now_s = self._queue.clock.steady()
+        if done != self._windows_done or now_s - self._told_at_s >= _SIGN_OF_LIFE_S:
+            self._queue.progress(self._job, done, total)
+            self._tell_windows(self._job, done, total)
+            self.progressed = self.progressed or 0 <= self._windows_done < done
+            self._hand.progress((total - done) * self._channels, progressed=self.progressed)
+            self._windows_done, self._told_at_s = done, now_s
+        if self._stop.signal is not None:
+            raise Interrupted
+
+    def _before_publish(self, restored: Restored) -> None:
+        result = _result(restored)
+        self._queue.committing(self._job, result)
+        self._prepared = result
+
+
+def backend_of(variant: str, model: Batcher) -> Backend:
+    """What a job is bound to when this model claims it."""
+    identity: Any = model.identity
+    return Backend(
+        variant=variant,
+        repository=identity.repository,
+        revision=identity.revision,
+        weights_sha256=identity.weights_sha256,
+        dtype=identity.dtype,
+        device=identity.device,
+        batch_windows=model.batch_windows,
+    )
+
+
+def _provenance(job: Job, backend: Backend) -> dict[str, Any]:
+    return dataclasses.asdict(backend) | {
+        "job": {
+            "id": job.id,
+            "batch": job.batch,
+            "attempts": job.attempts,
+            "claim": job.claim_seq,
+            "worker": job.worker,
+            **json.loads(job.provenance or "{}"),
+        }
+    }
+
+
+def _result(restored: Restored) -> Result:
+    return Result(**{field.name: getattr(restored, field.name) for field in dataclasses.fields(Result)})
+
+
+def failure_of(error: Exception) -> str:
+    """The failure class of what ended an attempt: input, transient or resource."""
+    if isinstance(error, BatchsrError):
+        return error.failure
+    if isinstance(error, OSError) and error.errno in pauses.RESOURCE_ERRNOS:
+        return "resource"
+    return "transient"
+
+
+def described(error: Exception) -> tuple[str, str]:
+    """Code and message for the row. What nobody foresaw keeps its last line of traceback."""
+    if isinstance(error, BatchsrError):
+        return error.code, str(error)
+    where = traceback.extract_tb(error.__traceback__)[-1:]
+    place = f" ({Path(where[0].filename).name}:{where[0].lineno})" if where else ""
+    return "internal", f"{type(error).__name__}: {error}{place}"

@@ -1,0 +1,132 @@
+"""Looking after what was done: verify outputs against their rows, and remove what nobody needs any more."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final, Literal
+
+from batchsr import storage
+from batchsr.queue import TERMINAL, Job, Queue, State
+from batchsr.restoration import sidecar as sidecars
+
+KEEP_EVENTS_S: Final = 90 * 86400.0
+_OVER: Final = (State.DONE, State.CANCELLED, State.SUPERSEDED)
+_SCRATCH: Final = re.compile(r"(\d+)-[0-9a-f]{16}\.slots")
+_TEMPORARY: Final = re.compile(
+    re.escape(storage.TEMPORARY_PREFIX) + r"[0-9a-f]{12}-(\d+)-(\d+)" + re.escape(storage.TEMPORARY_SUFFIX)
+)
+_AT_ONCE: Final = 100  # files removed while the queue is held still
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of an output since it was done."""
+
+    job: Job
+    verdict: Literal["ok", "missing", "truncated", "changed"]
+    detail: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Garbage:
+    """What was, or with `dry_run` would be, removed."""
+
+    files: list[Path]
+    bytes: int
+    events: int
+
+
+def verify(queue: Queue, ids: Iterable[int] | None = None) -> Iterator[Verdict]:
+    """Hash the outputs of jobs that are done, all or those named, and compare with the rows."""
+    for job in queue.jobs(states=[State.DONE], ids=ids):
+        yield _verdict(job)
+
+
+def _verdict(job: Job) -> Verdict:
+    output = Path(job.output)
+    try:
+        size_bytes = output.stat().st_size
+        if job.output_bytes is not None and size_bytes < job.output_bytes:
+            return Verdict(job, "truncated", f"{size_bytes} of {job.output_bytes} bytes are left")
+        found = storage.sha256(output)
+    except FileNotFoundError:
+        return Verdict(job, "missing", "no such file")
+    except OSError as e:
+        return Verdict(job, "missing", f"cannot be read: {e.strerror}")
+    if found != job.output_sha256:
+        return Verdict(job, "changed", f"SHA-256 is {found}, not {job.output_sha256}")
+    return Verdict(job, "ok")
+
+
+def collect_garbage(queue: Queue, *, dry_run: bool = False, events_older_s: float = KEEP_EVENTS_S) -> Garbage:
+    """Remove scratch files and temporaries of jobs that are done, cancelled, superseded or unknown, locks of dead
+    workers, and old events. Never anything else: names that are not ours are left alone, and so is whatever an
+    unfinished or failed job may go on from.
+    """
+    removed: list[Path] = []
+    freed_bytes = 0
+    candidates = [*_scratch_files(queue.scratch_folder), *_temporaries(queue)]
+    for start in range(0, len(candidates), _AT_ONCE):
+        some = candidates[start : start + _AT_ONCE]
+        with queue.keep_still():  # no job is claimed or retried between the look and the removal
+            jobs = {job.id: job for job in queue.jobs(ids={job_id for job_id, _ in some})}
+            for job_id, path in some:
+                if _is_garbage(path, jobs.get(job_id), queue.scratch_folder):
+                    freed_bytes += _size_bytes(path)
+                    removed.append(path)
+                    if not dry_run:
+                        with storage.resource_errors(path, "remove"):
+                            path.unlink(missing_ok=True)
+    if dry_run:
+        return Garbage(removed, freed_bytes, 0)
+    queue.prune_locks()
+    return Garbage(removed, freed_bytes, queue.prune_events(events_older_s))
+
+
+def _is_garbage(path: Path, job: Job | None, scratch_folder: Path) -> bool:
+    if path.parent != scratch_folder:  # a temporary: no attempt ever goes on from another's
+        return job is not None and job.state in TERMINAL
+    return job is None or job.state in _OVER or path.name != job.scratch_name  # of an older queue under our name
+
+
+def _scratch_files(folder: Path) -> Iterator[tuple[int, Path]]:
+    for entry in _entries(folder):
+        if match := _SCRATCH.fullmatch(entry.name):
+            yield int(match[1]), Path(entry.path)
+
+
+def _temporaries(queue: Queue) -> Iterator[tuple[int, Path]]:
+    """What dead attempts left beside outputs, with the job each belongs to."""
+    outputs: dict[str, dict[int, Path]] = {}
+    for job in queue.jobs(states=TERMINAL):
+        if job.claim_seq:
+            outputs.setdefault(os.path.dirname(job.output), {})[job.id] = Path(job.output)
+    for folder, jobs in outputs.items():
+        for entry in _entries(Path(folder)):
+            match = _TEMPORARY.fullmatch(entry.name)
+            if match is None or (output := jobs.get(int(match[1]))) is None:
+                continue
+            tag = f"{match[1]}-{match[2]}"
+            if entry.name in {
+                storage.temporary_for(name, tag).name for name in (output, sidecars.sidecar_path(output))
+            }:
+                yield int(match[1]), Path(entry.path)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if entry.is_file(follow_symlinks=False)]
+    except OSError:
+        return []
+
+
+def _size_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

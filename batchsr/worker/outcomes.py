@@ -1,0 +1,137 @@
+"""The job boundary: one claimed job is worked on and let go of, whatever happens. Nothing passes but a database's end.
+
+What an attempt ends with decides what becomes of the job:
+
+    input       fails at once: it can never work (an output that cannot be written as asked counts as one)
+    transient   waits (exponential backoff with jitter) and is tried again; fails after `max_attempts` in a row
+                without a window of progress. An error nobody foresaw is one of these.
+    resource    goes back, the attempt given back, and the queue is paused; workers probe, and resume by themselves
+    lost share  as resource: the source is missing, and so is the folder it was in
+    interrupt   goes back at once, with its finished windows, the attempt given back; so it does when the model's
+                passes became smaller for want of memory
+    crash       is seen by the reaper (batchsr.queue.sqlite.reaper), in this worker or the next
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from batchsr.errors import BatchShrunk, ClaimLost, InputError, QueueBusy, ResourceError
+from batchsr.queue import Job, Queue, State
+from batchsr.restoration.batcher import Batcher
+from batchsr.restoration.restore import discard_scratch
+from batchsr.signals import Stop
+from batchsr.worker import pauses
+from batchsr.worker.attempt import Attempt, Interrupted, RestoreFn, described, failure_of
+from batchsr.worker.in_flight import InFlightFile
+from batchsr.worker.listener import Account
+from batchsr.worker.options import WorkerOptions
+
+LONGEST_PROBE_PAUSE_S: Final = 30.0
+
+
+class Outcomes:
+    """Works on jobs, each in the thread of its caller."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        options: WorkerOptions,
+        account: Account,
+        stop: Stop,
+        restore: RestoreFn,
+        rng: Callable[[], float],
+    ) -> None:
+        self._queue = queue
+        self._options = options
+        self._account = account
+        self._stop = stop
+        self._restore = restore
+        self._rng = rng
+
+    def work_on(self, hand: InFlightFile, model: Batcher) -> None:
+        """Restore one claimed job, and let go of it."""
+        job = hand.job
+        attempt = Attempt(self._queue, hand, self._stop, self._account.listener.windows)
+        self._account.listener.claimed(job)
+        try:
+            done = attempt.restore(model, self._restore, self._options.variant)
+        except ClaimLost:
+            self._lost(job)
+        except (Interrupted, BatchShrunk):
+            self.release(job)
+        except Exception as e:  # noqa: BLE001 - the one place: whatever a file does, the next one gets its turn
+            error = e
+            self._insist(job, lambda: self._let_go(job, attempt, error))
+        else:
+            self._account.done(done)
+            with contextlib.suppress(ResourceError):  # what stays is for `gc`
+                discard_scratch(attempt.task.scratch)
+        finally:
+            if attempt.progressed:
+                self._account.troubles = 0
+
+    def release(self, job: Job) -> None:
+        """Put a job back at once, with its finished windows; the attempt does not count."""
+        self._insist(job, lambda: self._account.released(self._queue.release(job)))
+
+    def _let_go(self, job: Job, attempt: Attempt, error: Exception) -> None:
+        """Decide, by the failure's class, what becomes of the job."""
+        if (done := attempt.finish_if_published()) is not None:
+            self._account.done(done)
+            return
+        code, message = described(error)
+        if pauses.source_folder_is_gone(job, error):
+            reason = f"{os.path.dirname(job.source)} is gone: is its share mounted?"
+            self._paused(self._queue.give_back(job, reason, "source", [job.source]))
+        elif failure_of(error) == "resource":
+            probes = [Path(job.output).parent, self._queue.scratch_folder, self._queue.path.parent]
+            self._paused(self._queue.give_back(job, message, "resource", [str(probe) for probe in probes]))
+        else:
+            transient = failure_of(error) == "transient"
+            failed = self._queue.fail(job, code, message, self.backoff_s if transient else lambda failures: None)
+            if failed.state is State.FAILED:
+                self._account.failed(failed)
+                if isinstance(error, InputError):
+                    with contextlib.suppress(ResourceError):
+                        discard_scratch(attempt.task.scratch)
+            else:
+                self._account.listener.retrying(failed, (failed.run_at or 0.0) - failed.changed_at)
+
+    def backoff_s(self, failures: int) -> float | None:
+        """Seconds until the next try: doubled each time, and between half and all of it, so that jobs part ways."""
+        if failures >= self._options.max_attempts:
+            return None
+        longest_s = min(self._options.backoff_max_s, self._options.backoff_s * 2.0 ** (failures - 1))
+        return longest_s * (0.5 + 0.5 * self._rng())
+
+    def _insist(self, job: Job, action: Callable[[], None]) -> None:
+        """Write what became of a job even if the database's own disk is full: wait until it can be written."""
+        pause_s = self._options.poll_s
+        while True:
+            try:
+                action()
+            except ClaimLost:
+                self._lost(job)
+            except (ResourceError, QueueBusy) as e:
+                if self._stop.signal is not None:
+                    self._account.listener.message(f"{e}; the next worker takes the job up")
+                    return
+                self._account.listener.waiting(str(e), pause_s)
+                self._stop.wait(min(pause_s, self._options.poll_s))
+                pause_s = min(2 * pause_s, LONGEST_PROBE_PAUSE_S)
+                continue
+            return
+
+    def _paused(self, job: Job) -> None:
+        self._account.trouble()
+        self._account.released(job)
+
+    def _lost(self, job: Job) -> None:
+        with contextlib.suppress(ResourceError, QueueBusy):
+            job = self._queue.get(job.id) or job
+        self._account.lost(job)

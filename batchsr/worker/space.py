@@ -1,0 +1,94 @@
+"""Room on the disks for a file before it is begun: what it and the files in hand will still write.
+
+A day of stereo takes tens of gigabytes of scratch and as many of output. To find out in the last hour that
+they do not fit would cost the day; so they are reserved, on paper, before a claim.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from batchsr import storage
+from batchsr.audio.windows import SAMPLE_RATE_HZ, Plan
+from batchsr.queue import Job, State
+from batchsr.restoration.scratch import HEADER
+from batchsr.settings.profile import Settings
+
+FRAME_SAMPLES: Final = 245_760
+"""Window of the published models, for an estimate before a model is loaded."""
+_SAMPLE_BYTES: Final[Mapping[str, int]] = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "VORBIS": 1}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Need:
+    """What one job will still compute and write. Compressed outputs count as if they were not."""
+
+    rows: int = 0
+    """Windows, counted once for each channel."""
+    scratch_bytes: int = 0
+    output_bytes: int = 0
+
+
+def need_of(job: Job, frame_samples: int = FRAME_SAMPLES) -> Need:
+    """Estimated from the job's row; nothing for a job whose header could not be read, as it will fail at once."""
+    if job.frames is None or job.sample_rate is None or job.channels is None or job.state is State.COMMITTING:
+        return Need()
+    settings = Settings.from_json(job.settings)
+    channels = 1 if settings.channels == "mono" else job.channels
+    samples = -(-job.frames * SAMPLE_RATE_HZ // job.sample_rate)
+    slots = max(0, Plan.of(samples, frame_samples, settings.overlap).count - job.windows_done)
+    return Need(
+        rows=slots * channels,
+        scratch_bytes=slots * (HEADER.size + 4 * channels * frame_samples),
+        output_bytes=samples * channels * _SAMPLE_BYTES[settings.subtype],
+    )
+
+
+def shortage(
+    following: Job,
+    in_hand: Iterable[Job],
+    scratch_folder: Path,
+    min_free_bytes: float,
+    *,
+    frame_samples: int = FRAME_SAMPLES,
+) -> str | None:
+    """Which file system would have less than `min_free_bytes` left when these jobs are done, in words; None if none."""
+    own = _by_file_system([following], scratch_folder, frame_samples)
+    others = _by_file_system(in_hand, scratch_folder, frame_samples)
+    for system, (folder, wanted) in own.items():
+        taken = others.get(system, (folder, 0))[1]
+        free_bytes = storage.free_bytes(folder)
+        if free_bytes - wanted - taken < min_free_bytes:
+            parts = [f"{folder} has {free_bytes / 1e9:.2f} GB free, less than --min-free {min_free_bytes / 1e9:.2f} GB"]
+            if wanted:
+                parts.append(f"{wanted / 1e9:.2f} GB for {following.source}")
+            if taken:
+                parts.append(f"{taken / 1e9:.2f} GB for the files in hand")
+            return " and ".join(parts)
+    return None
+
+
+def _by_file_system(jobs: Iterable[Job], scratch_folder: Path, frame_samples: int) -> dict[int, tuple[Path, int]]:
+    """For each device number a folder on it, and the bytes that the jobs need there."""
+    needs: dict[int, tuple[Path, int]] = {}
+    system_of = functools.cache(lambda folder: _existing(folder).stat().st_dev)  # most jobs share their folders
+    for job in jobs:
+        need = need_of(job, frame_samples)
+        places: Sequence[tuple[Path, int]] = (
+            (Path(job.output).parent, need.output_bytes),
+            (scratch_folder, need.scratch_bytes),
+        )
+        for folder, wanted in places:
+            system = system_of(folder)
+            needs[system] = (needs.get(system, (folder, 0))[0], needs.get(system, (folder, 0))[1] + wanted)
+    return needs
+
+
+def _existing(folder: Path) -> Path:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder

@@ -1,0 +1,126 @@
+"""Several workers under one roof: start them, replace those that die or hang, pass signals on.
+
+Each worker is a process of its own, `batchsr work` with one process, so a crash in a native library takes one
+worker and one attempt, nothing else. What it held is taken up by the one that replaces it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+from batchsr.errors import EXIT_BUSY, EXIT_IO, EXIT_NO_MODEL, EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE
+from batchsr.queue import Queue
+from batchsr.signals import SUPERVISOR_VARIABLE, Stop
+
+_ON_PURPOSE: Final = (EXIT_OK, EXIT_SOME_FAILED, EXIT_BUSY, EXIT_USAGE, EXIT_NO_MODEL, EXIT_IO)
+_WORST_FIRST: Final = (EXIT_USAGE, EXIT_NO_MODEL, EXIT_IO, EXIT_BUSY, EXIT_SOME_FAILED, EXIT_OK)
+MOST_DEATHS: Final = 5
+"""Workers in a row that die without a job getting on, until the supervisor gives up."""
+
+
+class Says(Protocol):
+    """What the supervisor needs of a listener."""
+
+    def message(self, text: str) -> None: ...
+
+
+CommandFn = Callable[[int | None], Sequence[str]]
+"""The command line of one worker, as of now, that stops after so many files (None: at no number)."""
+
+
+def supervise(
+    path: Path, command: CommandFn, procs: int, listener: Says, *, limit: int | None = None, poll_s: float = 0.5
+) -> int:
+    """Keep `procs` workers going until the queue is drained, and return the exit code for all of them.
+
+    `limit` is the number of files after which to stop, for all workers together: each gets its share, and one that
+    replaces another what that one left of it. Signals reach the workers through this process alone (they have process
+    groups of their own, so that Ctrl-C does not count twice).
+    """
+    return _Supervisor(path, command, procs, listener, limit, poll_s).run()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Worker:
+    process: subprocess.Popen[bytes]
+    limit: int | None
+
+
+class _Supervisor:
+    def __init__(
+        self, path: Path, command: CommandFn, procs: int, listener: Says, limit: int | None, poll_s: float
+    ) -> None:
+        self._path = path
+        self._command = command
+        self._limits = [None if limit is None else limit // procs + (n < limit % procs) for n in range(procs)]
+        self._listener = listener
+        self._poll_s = poll_s
+        self._workers: list[_Worker] = []
+        self._began_at = 0.0
+        self._codes: set[int] = set()
+        self._deaths = 0
+        self._progress = (0, 0)
+        self._stop = Stop(self._pass_on, self._pass_on)
+
+    def run(self) -> int:
+        with self._stop, Queue.open(self._path) as queue:
+            self._began_at = queue.clock.wall()
+            self._workers = [self._start(limit) for limit in self._limits if limit != 0]
+            while self._workers:
+                time.sleep(self._poll_s)
+                self._look(queue)
+        if self._stop.signal is not None:
+            return 128 + self._stop.signal
+        return next(code for code in _WORST_FIRST if code in self._codes or code == EXIT_OK)
+
+    def _start(self, limit: int | None) -> _Worker:
+        environment = os.environ | {SUPERVISOR_VARIABLE: str(os.getpid())}
+        return _Worker(subprocess.Popen(self._command(limit), env=environment, process_group=0), limit)
+
+    def _look(self, queue: Queue) -> None:
+        """Collect who ended, end who hangs, and fill the gaps."""
+        status = queue.status()
+        progress = (status["jobs"]["done"], sum(worker["windows_done"] or 0 for worker in status["workers"]))
+        if progress != self._progress:
+            self._progress, self._deaths = progress, 0
+        hung = {worker["pid"] for worker in status["workers"] if worker["hung"]}
+        for worker in list(self._workers):
+            pid, code = worker.process.pid, worker.process.poll()
+            if code is None:
+                if pid in hung:
+                    self._listener.message(f"worker {pid} makes no windows any more: replacing it")
+                    worker.process.kill()
+                continue
+            self._workers.remove(worker)
+            if code in _ON_PURPOSE:
+                self._codes.add(code)
+            elif self._stop.signal is None:
+                left = worker.limit and max(0, worker.limit - queue.files_ended(self._began_at, pid))
+                self._replace(pid, code, left)
+
+    def _replace(self, pid: int, code: int, limit: int | None) -> None:
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        self._deaths += 1
+        if self._deaths >= MOST_DEATHS:
+            self._listener.message(f"worker {pid} {how}, the {self._deaths}th in a row: not replaced")
+            self._codes.add(EXIT_IO)
+            return
+        if limit == 0:
+            self._listener.message(f"worker {pid} {how}: it had done its share")
+            return
+        self._listener.message(f"worker {pid} {how}: replaced")
+        self._workers.append(worker := self._start(limit))
+        if (number := self._stop.signal) is not None:  # it came while we were at it
+            worker.process.send_signal(number)
+
+    def _pass_on(self, number: int) -> None:
+        for worker in self._workers:
+            if worker.process.poll() is None:
+                worker.process.send_signal(number)

@@ -1,0 +1,239 @@
+"""A worker: it claims files and has them restored, until nothing is left.
+
+    room for another file? -> reap the dead -> anything to claim? -> paused? enough space? -> claim -> a lane
+
+Three kinds of threads: one decides and claims; a lane restores one file from claim to end (batchsr.worker.in_flight,
+batchsr.worker.outcomes); and in the main one the model computes what the lanes offer (batchsr.restoration.batcher).
+A file's trouble never ends the run, nor does it reach another file.
+
+It returns when nothing is left that it may claim: it waits for backoffs, but not for jobs in the hands of
+other living workers, who have a supervisor or a next `batchsr work` to take up what they leave.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import random
+import signal
+from collections.abc import Callable
+from concurrent.futures import Executor
+from pathlib import Path
+
+from batchsr.errors import BatchsrError, ClaimLost, QueueBusy, QueueError, ResourceError
+from batchsr.queue import Job, Pause, Queue, State, Worker
+from batchsr.restoration.batcher import Batcher, WindowModel, run_beside_main
+from batchsr.restoration.restore import restore
+from batchsr.signals import Stop
+from batchsr.worker import pauses, space
+from batchsr.worker.attempt import Interrupted, RestoreFn, backend_of
+from batchsr.worker.in_flight import InFlightFiles
+from batchsr.worker.listener import Account, Listener, NullListener, Summary
+from batchsr.worker.options import WorkerOptions
+from batchsr.worker.outcomes import LONGEST_PROBE_PAUSE_S, Outcomes
+
+
+def run(
+    queue: Queue,
+    load_model: Callable[[], WindowModel],
+    options: WorkerOptions,
+    listener: Listener | None = None,
+    *,
+    restore: RestoreFn = restore,
+    rng: Callable[[], float] = random.random,
+) -> Summary:
+    """Work until nothing is left, a signal comes, or a person paused the queue.
+
+    `load_model` is called once, when there is something to claim, in this thread as all of the model; its ModelError
+    passes through, nothing claimed. Raises the QueueError family when the database itself cannot be used. `rng` gives
+    the jitter.
+    """
+    return _Run(queue, load_model, options, listener or NullListener(), restore, rng).run()
+
+
+class _Run:
+    def __init__(
+        self,
+        queue: Queue,
+        load_model: Callable[[], WindowModel],
+        options: WorkerOptions,
+        listener: Listener,
+        restore: RestoreFn,
+        rng: Callable[[], float],
+    ) -> None:
+        self._queue = queue
+        self._load_model = load_model
+        self._options = options
+        self._account = Account(listener)
+        self._listener = self._account.listener
+        self._stop = Stop(self._first_signal, self._second_signal)
+        self._boundary = Outcomes(queue, options, self._account, self._stop, restore, rng)
+        self._lanes = InFlightFiles()
+        self._model: Batcher | None = None
+        self._worker: Worker | None = None
+        self._told = ""
+
+    def run(self) -> Summary:
+        with self._stop:
+            run_beside_main(self._work)
+            self._account.summary.stopped_by = self._stop.signal
+        return self._account.summary
+
+    def _work(self, main_thread: Executor) -> None:
+        """Join, claim until it is over, wait for the files in hand, leave."""
+        try:
+            with self._lanes:
+                going = True
+                try:
+                    while going and self._stop.signal is None:
+                        try:
+                            if self._worker is None:
+                                self._worker = self._queue.join()
+                            going = self._step(self._worker, main_thread)
+                        except (ResourceError, QueueBusy) as e:
+                            self._database_trouble(e)
+                except BaseException:
+                    self._give_up()
+                    raise
+        finally:
+            if self._worker is not None:
+                with contextlib.suppress(QueueError, ResourceError):  # the next reaper signs it off
+                    self._worker.leave()
+
+    def _give_up(self) -> None:
+        """Let the files in hand go back with the windows that are finished or being computed."""
+        if self._model is not None:
+            self._model.refuse(Interrupted())
+        self._lanes.wake()
+
+    def _database_trouble(self, error: BatchsrError) -> None:
+        """The database's own file system is in trouble: say so, wait, look again."""
+        with contextlib.suppress(ResourceError, QueueBusy):
+            self._queue.pause(str(error), "resource", [str(self._queue.path.parent)])
+        self._account.trouble()
+        self._wait(str(error), self._trouble_pause_s())
+
+    def _trouble_pause_s(self) -> float:
+        return min(LONGEST_PROBE_PAUSE_S, self._options.poll_s * 2.0 ** min(self._account.troubles - 1, 10))
+
+    def _step(self, worker: Worker, main_thread: Executor) -> bool:
+        """One look at the queue and at most one claim. Returns whether to go on."""
+        options, lanes = self._options, self._lanes
+        in_hand = len(lanes)  # before all else: while we look, a file in hand may be done, or go back to the queue
+        ended = self._account.summary.done + self._account.summary.failed
+        if options.limit is not None and ended + in_hand >= options.limit:
+            return self._linger(in_hand)
+        if self._model is not None and not lanes.have_room(self._model.batch_windows):
+            return self._linger(in_hand)
+        if (gate_s := options.gate()) > 0:
+            return gate_s != math.inf and self._wait("not yet time to work", gate_s)
+        self._reap()
+        following = self._queue.peek(options.variant)
+        if following is None:
+            due_s = self._queue.next_due_s(options.variant)
+            if due_s is not None:
+                return self._wait("every job left waits for its next try", due_s)
+            return self._linger(in_hand) or (options.stay and self._wait("nothing to do", options.poll_s))
+        if (pause := self._queue.paused()) is not None:
+            return self._sit_out(pause, following)
+        if following.crashes and in_hand:
+            return self._linger(in_hand)
+        model = self._served(main_thread)
+        if self._stop.signal is not None:  # loading may have taken a while
+            return False
+        if (short := self._shortage(following)) is not None:
+            folders = [Path(following.output).parent, self._queue.scratch_folder]
+            self._queue.pause(short, "resource", [str(folder) for folder in folders])
+            return True
+        try:
+            job = self._queue.claim(worker, backend_of(options.variant, model))
+        except ClaimLost:  # somebody removed our lock file
+            self._worker = None
+            return True
+        if job is not None and job.crashes and lanes:  # another worker took the one we saw
+            self._boundary.release(job)
+        elif job is not None:
+            self._told = ""
+            rows = space.need_of(job, model.frame_samples).rows
+            lanes.start(job, rows, lambda hand: self._boundary.work_on(hand, model))
+        return True
+
+    def _linger(self, in_hand: int) -> bool:
+        """Wait for the files in hand; False if there was none when this look at the queue began."""
+        if self._lanes:
+            self._lanes.wait(self._options.poll_s)
+        return in_hand > 0
+
+    def _served(self, main_thread: Executor) -> Batcher:
+        """The model, loaded at the first call, with the passes that it can make now."""
+        if self._model is None:
+            self._model = Batcher(main_thread.submit(self._load_model).result(), main_thread)
+        if self._model.shrunk:
+            self._model = self._model.renewed()
+            self._listener.message(f"out of memory: going on in batches of {self._model.batch_windows}")
+        return self._model
+
+    def _shortage(self, following: Job) -> str | None:
+        """Why there is no room for this job beside those in hand; a claim in the same moment is for ENOSPC to find."""
+        frame_samples = self._model.frame_samples if self._model is not None else space.FRAME_SAMPLES
+        return space.shortage(
+            following,
+            self._queue.in_hand(),
+            self._queue.scratch_folder,
+            self._options.min_free_bytes,
+            frame_samples=frame_samples,
+        )
+
+    def _reap(self) -> None:
+        for job in self._queue.reap():
+            if job.state is State.QUARANTINED:
+                self._account.quarantined(job)
+            elif job.state is State.DONE:
+                self._account.done(job)
+            else:
+                self._listener.message(f"took job {job.id} from a worker that died: {job.state}")
+
+    def _sit_out(self, pause: Pause, following: Job) -> bool:
+        """The queue is paused. A person's pause ends the run; otherwise wait, probe, and resume when it is over."""
+        if pause.kind == "user":
+            if self._options.stay:
+                return self._wait(f"paused: {pause.reason}", self._options.poll_s)
+            self._account.summary.paused = True
+            self._listener.paused(pause.reason)
+            return False
+        if pause.reason != self._told:
+            self._told = pause.reason
+            self._listener.paused(pause.reason)
+        # Wait before the probe too: what a small file survives may still fail a large one, again and again.
+        left_s = self._trouble_pause_s() if self._account.troubles else 0.0
+        while left_s > 0 and self._stop.signal is None and self._queue.paused() is not None:
+            self._stop.wait(min(left_s, self._options.poll_s))
+            left_s -= self._options.poll_s
+        is_over = pauses.is_over(pause, self._options.min_free_bytes, f"probe-{os.getpid()}")
+        if is_over and (pause.kind == "source" or self._shortage(following) is None):
+            if self._queue.resume(only=pause):
+                self._listener.resumed()
+        else:
+            self._account.trouble()
+        return True
+
+    def _wait(self, reason: str, seconds: float) -> bool:
+        """Sleep until then or a signal, in short pieces: what others enqueue meanwhile should not wait as long."""
+        if reason != self._told:
+            self._told = reason
+            self._listener.waiting(reason, seconds)
+        self._stop.wait(min(seconds, self._options.poll_s))
+        return True
+
+    def _first_signal(self, number: int) -> None:
+        name = signal.Signals(number).name
+        self._listener.message(f"{name}: finishing the windows in hand, then stopping (once more: at once)")
+        self._give_up()
+
+    def _second_signal(self, number: int) -> None:
+        """In another thread than the jobs', so with a connection of its own."""
+        with Queue.open(self._queue.path) as queue:
+            for job in self._lanes.jobs:
+                with contextlib.suppress(ClaimLost):
+                    queue.release(job)
