@@ -32,7 +32,7 @@ def opened(path: Path) -> Iterator[int]:
 
 
 segments = st.lists(
-    st.one_of(st.binary(max_size=40), st.builds(Range, st.integers(0, 2000), st.integers(0, 60))), max_size=6
+    st.one_of(st.binary(max_size=40), st.builds(Range, st.integers(0, 1900), st.integers(0, 60))), max_size=6
 )
 
 
