@@ -61,6 +61,7 @@ def check(variant: str | Path) -> dict[str, Any]:
         "loaded_s": round(loaded_s, 2),
         "test_window_s": round(window_s, 2),
         "test_window_peak": round(peak, 4),
+        "warnings": list(model.identity.warnings),
         "ok": True,
     }
 
