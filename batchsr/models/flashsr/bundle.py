@@ -73,8 +73,6 @@ def read_config(folder: Path) -> ModelConfig:
     try:
         return ModelConfig.from_mapping(values)
     except BundleError as e:
-        if config_claims.is_audiosr(_hub_name(folder)):
-            raise config_claims.audiosr_error(f"{folder}: {e.message}") from e
         raise BundleError(f"{folder}: {e.message}", remedy=e.remedy) from e
 
 
@@ -83,6 +81,16 @@ def open_bundle(folder: Path) -> Opened:
 
     Raises BundleError naming the key or tensor: config.json wrong, a tensor missing, misshapen or of a wrong type.
     """
+    try:
+        return _opened(folder)
+    except BundleError as e:
+        # The hub's cache has the model's name two folders up.
+        if config_claims.is_audiosr(" ".join(folder.absolute().parts[-3:])) and "AudioSR bundle" not in e.message:
+            raise config_claims.audiosr_error(e.message) from e
+        raise
+
+
+def _opened(folder: Path) -> Opened:
     config = read_config(folder)
     shapes = tensor_shapes(config)
     path = folder / WEIGHTS_NAME
@@ -134,11 +142,6 @@ def networks_of(opened: Opened, dtype: mx.Dtype = mx.float32) -> Networks:
 
 def _plural(count: int, word: str) -> str:
     return word if count == 1 else f"{word}s"
-
-
-def _hub_name(folder: Path) -> str:
-    """The part of a folder's path that names its model: the hub's cache has it two folders up."""
-    return " ".join(folder.absolute().parts[-3:])
 
 
 def _those_with_scales(
@@ -194,8 +197,6 @@ def check_tensors(
     missing = [name for name in wanted if name not in header]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        if config_claims.is_audiosr(_hub_name(path.parent)):
-            raise config_claims.audiosr_error(f"{path}: tensor {missing[0]!r} is missing{more}")
         another = len(missing) > len(wanted) // 2
         raise BundleError(
             f"{path}: tensor {missing[0]!r} is missing{more}",

@@ -207,7 +207,7 @@ def _leaves(value: object, start: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
     while waiting:
         path, at = waiting.pop()
         if isinstance(at, Mapping):
-            waiting += [((*path, str(name)), entry) for name, entry in reversed(at.items())]
+            waiting += [((*path, str(name)), entry) for name, entry in list(at.items())[::-1]]
         elif isinstance(at, list) and any(isinstance(entry, Mapping) for entry in at):
             waiting += [((*path, str(number)), entry) for number, entry in enumerate(at)]
         elif path:

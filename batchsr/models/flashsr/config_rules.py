@@ -64,9 +64,9 @@ def check(config: ModelConfig) -> None:
         sizes = operator.attrgetter(key)(config)
         entries = sizes if isinstance(sizes, tuple) else (sizes,)
         want(len(entries) <= _MOST_ENTRIES and max(entries, default=0) <= most, key, f"the most is {most:,}")
-    for dilations in config.vocoder.resblock_dilation_sizes:
+    for of_a_block in config.vocoder.resblock_dilation_sizes:
         want(
-            len(dilations) <= _MOST_ENTRIES and max(dilations, default=0) <= 1024,
+            len(of_a_block) <= _MOST_ENTRIES and max(of_a_block, default=0) <= 1024,
             "vocoder.resblock_dilation_sizes",
             "the most is 1,024",
         )

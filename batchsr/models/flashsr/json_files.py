@@ -6,6 +6,7 @@ or a size that is named twice is a bundle that says two things.
 
 from __future__ import annotations
 
+import collections
 import json
 import os
 import stat
@@ -26,8 +27,8 @@ class Repeated(dict[str, Any]):
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
-        seen: set[str] = set()
-        self.names: tuple[str, ...] = tuple(name for name, _ in pairs if name in seen or seen.add(name))
+        counts = collections.Counter(name for name, _ in pairs)
+        self.names: tuple[str, ...] = tuple(name for name, count in counts.items() if count > 1)
 
 
 def parsed(text: bytes) -> Any:
@@ -60,15 +61,17 @@ def regular(path: Path) -> Iterator[BinaryIO]:
         raise BundleError(f"{path} is missing", remedy=A_BUNDLE) from e
     except OSError as e:
         raise BundleError(f"{path} cannot be read: {e.strerror}", remedy=A_BUNDLE) from e
-    with os.fdopen(fd, "rb", buffering=0, closefd=True) as file:
+    try:
         mode = os.fstat(fd).st_mode
         if not stat.S_ISREG(mode):
             kind = next((name for test, name in _KINDS if test(mode)), "no regular file")
             raise BundleError(f"{path} is {kind}", remedy=A_BUNDLE)
-        try:
+        with os.fdopen(fd, "rb", closefd=False) as file:
             yield file
-        except OSError as e:
-            raise BundleError(f"{path} cannot be read: {e.strerror or e}") from e
+    except OSError as e:
+        raise BundleError(f"{path} cannot be read: {e.strerror or e}", remedy=A_BUNDLE) from e
+    finally:
+        os.close(fd)
 
 
 _KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))

@@ -23,10 +23,10 @@ MAX_HEADER_BYTES = 4 << 20
 """The published bundles' headers have 0.6 MB; reading JSON takes up to 25 times its size in memory."""
 _MAX_RANK = 16
 _BITS = (
-    {name: 64 for name in ("F64", "I64", "U64", "C64")}
-    | {name: 32 for name in ("F32", "I32", "U32")}
-    | {name: 16 for name in ("F16", "BF16", "I16", "U16")}
-    | {name: 8 for name in ("U8", "I8", "BOOL", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E5M2FNUZ", "F8_E4M3FNUZ")}
+    dict.fromkeys(("F64", "I64", "U64", "C64"), 64)
+    | dict.fromkeys(("F32", "I32", "U32"), 32)
+    | dict.fromkeys(("F16", "BF16", "I16", "U16"), 16)
+    | dict.fromkeys(("U8", "I8", "BOOL", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E5M2FNUZ", "F8_E4M3FNUZ"), 8)
     | {"F6_E2M3": 6, "F6_E3M2": 6, "F4": 4}
 )
 """Of an item of each type that the format knows."""

@@ -69,7 +69,8 @@ def fill(
 
 def _finished(path: Path, target: _Target, parts: list[concurrent.futures.Future[bool]]) -> tuple[str, mx.array]:
     """A tensor when all its parts are done, as its parameter."""
-    if not all([part.result() for part in parts]):
+    finite = [part.result() for part in parts]  # all of them: an error in any is to be raised
+    if not all(finite):
         raise BundleError(f"{path}: tensor {target.name!r} holds NaN or infinity", remedy="fetch or copy it again")
     return target.name, target.parameter()
 
@@ -173,7 +174,7 @@ class _Reader:
         """The bytes of a tensor in the file."""
         tensor = self._header[name]
         read = np.empty(tensor.size_bytes, np.uint8)
-        view, at = memoryview(read), tensor.start
+        view, at = read.data, tensor.start
         while view:
             count = os.preadv(self._fd, [view], at)
             if count <= 0:

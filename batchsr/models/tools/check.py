@@ -66,6 +66,19 @@ def check(variant: str | Path) -> dict[str, Any]:
     }
 
 
+def warnings_of(folder: Path) -> list[str]:
+    """Return what a bundle's config and header say that this program has no use for, or why they cannot be read.
+
+    No weight is read. MLX must be prepared (batchsr.models.compute.backend).
+    """
+    from batchsr.models.flashsr import bundle
+
+    try:
+        return list(bundle.open_bundle(folder).warnings)
+    except BundleError as e:
+        return [str(e)]
+
+
 def _check_hash(folder: Path, sha256: str) -> None:
     """The hub's cache names large files by their SHA-256; anything else there was damaged on the way or on the disk."""
     blob = (folder / hub.FILES[1]).resolve().name
