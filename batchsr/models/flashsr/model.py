@@ -55,12 +55,16 @@ class FlashSR:
         """The model of a variant (int4, int8, tiny) or of a bundle's folder.
 
         `dtype` (float32, float16, bfloat16) and `device` (cpu, gpu) are the backend's choice unless given. Raises
-        ModelUnavailable when neither the cache nor the hub has it, BundleError naming what is wrong with it, and
-        ConfigError on an unknown dtype or device.
+        ModelUnavailable when neither the cache nor the hub has it, BundleError naming what is wrong with it,
+        SelfTestFailed where this device computes a known window wrongly, and ConfigError on an unknown dtype or device.
         """
         location = hub.resolve(variant)
         backend = backends.prepare(dtype, device)
-        from batchsr.models.flashsr import bundle  # after prepare(): it imports MLX
+        from batchsr.models import self_test  # after prepare(): these import MLX
+        from batchsr.models.flashsr import bundle
+        from batchsr.models.flashsr.networks import row_bytes
+
+        self_test.ensure(backend)
 
         with backends.loading():
             opened = bundle.open_bundle(location.folder)
@@ -79,7 +83,8 @@ class FlashSR:
             warnings=opened.warnings,
         )
         model = cls(opened.config, networks, backend, identity)
-        model.batch_windows = batch_size.fitting(model.batch_windows, identity, model._window_bytes)
+        needed = row_bytes(config, networks.dtype.size)
+        model.batch_windows = batch_size.fitting(model.batch_windows, identity, needed)
         return model
 
     def shrink(self) -> bool:
@@ -180,16 +185,6 @@ class FlashSR:
         if not np.isfinite(noise).all():
             raise UsageError("noise holds NaN or infinity")
         return np.broadcast_to(noise, (rows, *shape))
-
-    def _window_bytes(self) -> int:
-        """Memory that a pass of one row takes beside the weights, measured."""
-        batch_windows, self.batch_windows = self.batch_windows, 1
-        try:
-            with batch_size.peak_bytes() as peak:
-                self.upsample_window(np.zeros(self.frame_samples, np.float32))
-        finally:
-            self.batch_windows = batch_windows
-        return peak[0]
 
     def _restore(self, rows: np.ndarray, noise: np.ndarray, timestep: int) -> np.ndarray:
         """One pass: rows (1..batch_windows, T) and their noise -> (same, T) float32.
