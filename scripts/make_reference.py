@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write the self-test's reference anew: what each stage of `tiny` makes of a known window, in float32 on the CPU.
 
-    scripts/make_reference.py                  # after `tiny` was trained on, or a network was changed on purpose
+scripts/make_reference.py                  # after `tiny` was trained on, or a network was changed on purpose
 """
 
 from __future__ import annotations

@@ -45,22 +45,22 @@ def gpu_kind() -> str | None:
     return "cuda" if cuda is not None and cuda.is_available() else None
 
 
-def check_reach(kind: str | None) -> None:
-    """Raise ModelUnavailable if there is no GPU in reach although MLX is one for it.
+def choose(kind: str, gpu: str | None) -> None:
+    """Make cpu, cuda or metal MLX's default device; `gpu` is the kind of GPU that MLX is for, if any.
 
-    On macOS MLX takes all memory from Metal, the CPU's too, and says that it has Metal even where no device can be
-    opened: in a virtual machine, in some remote shells.
+    Raises ModelUnavailable if it is not in reach. On macOS MLX takes all memory from Metal, the CPU's too, and says
+    that it has Metal even where no device can be opened: in a virtual machine, in some remote shells.
     """
     import mlx.core as mx
 
-    if kind is None:
-        return
     try:
-        mx.device_info()
-        mx.eval(mx.zeros((1,)) + 1)
+        mx.set_default_device(mx.cpu if kind == "cpu" else mx.gpu)
+        if gpu is not None:
+            mx.device_info()
+            mx.eval(mx.zeros((1,)) + 1)
     except (RuntimeError, ValueError) as e:
         first = (str(e).splitlines() or [type(e).__name__])[0][:200]
-        if kind == "metal":
+        if gpu == "metal":
             said = (
                 f"MLX reaches no Metal device, and computes nothing without one on macOS, not even on the CPU: {first}"
             )

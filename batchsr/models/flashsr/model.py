@@ -83,7 +83,7 @@ class FlashSR:
             warnings=opened.warnings,
         )
         model = cls(opened.config, networks, backend, identity)
-        needed = row_bytes(config, networks.dtype.size)
+        needed = row_bytes(opened.config, networks.dtype.size)
         model.batch_windows = batch_size.fitting(model.batch_windows, identity, needed)
         return model
 
