@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from batchsr import faults
+from batchsr.display import printable as printable  # where others look for it
 from batchsr.errors import OutputExists, ResourceError
 
 TEMPORARY_PREFIX: Final = ".batchsr-"
@@ -174,8 +175,3 @@ def free_bytes(path: Path) -> int:
 
 def _short_hash(final: Path) -> str:
     return hashlib.sha256(os.fsencode(final.name)).hexdigest()[:12]
-
-
-def printable(text: object) -> str:
-    """Text that any terminal and SQLite take: bytes of a file's name that are no UTF-8 become backslash escapes."""
-    return str(text).encode("utf-8", "backslashreplace").decode()

@@ -67,7 +67,7 @@ class _Supervisor:
         self._codes: set[int] = set()
         self._deaths = 0
         self._progress = (0, 0)
-        self._stop = Stop(self._pass_on, self._pass_on)
+        self._stop = Stop(self._pass_on, self._pass_on, lambda: self._pass_on(signal.SIGHUP))
 
     def run(self) -> int:
         with self._stop, Queue.open(self._path) as queue:
