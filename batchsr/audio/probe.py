@@ -11,6 +11,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from batchsr.audio import formats
 from batchsr.audio.containers import headers
 from batchsr.audio.decoders.interface import DecodeError, Decoder
 from batchsr.audio.decoders.libsndfile import LibsndfileDecoder
@@ -33,21 +34,6 @@ CHANNELS_LIMIT: Final = 64
 
 # WAVE formats that libsndfile knows: where it refuses one of these, its own words say more.
 _PLAIN_TAGS: Final = (0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0011, 0x0031, 0xFFFE)
-# Audio without a container: nothing in the file says its rate. What ffmpeg has to be told instead.
-_HEADERLESS: Final = {
-    ".gsm": "-f gsm",
-    ".g722": "-f g722",
-    ".g729": "-f g729",
-    ".raw": "-f s16le -ar 8000 -ac 1",
-    ".pcm": "-f s16le -ar 8000 -ac 1",
-    ".sln": "-f s16le -ar 8000 -ac 1",
-    ".sln16": "-f s16le -ar 16000 -ac 1",
-    ".alaw": "-f alaw -ar 8000 -ac 1",
-    ".al": "-f alaw -ar 8000 -ac 1",
-    ".ulaw": "-f mulaw -ar 8000 -ac 1",
-    ".ul": "-f mulaw -ar 8000 -ac 1",
-    ".vox": "-f u8 -c:a adpcm_ima_oki -ar 8000 -ac 1",
-}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -267,10 +253,10 @@ def _decoder_error(path: Path, name: str, header: headers.Header, e: DecodeError
     if header.container in ("WAV", "RIFX", "RF64", "W64") and header.codec_tag not in (None, *_PLAIN_TAGS):
         tag = f"its codec (WAVE format 0x{header.codec_tag:04X}) is not one that libsndfile decodes"
         return InputFormat(f"{name} cannot be decoded: {tag}", remedy=remedy)
-    options = _HEADERLESS.get(path.suffix.lower())
-    if not header.container and options is not None:
+    hint = formats.BY_EXTENSION.get(path.suffix.lower())
+    if not header.container and hint is not None and hint.options:
         message = f"{name} is headerless audio: nothing in it says its rate or format"
-        return InputFormat(message, remedy=f"say what it is: ffmpeg {options} -i {name} OUT.wav")
+        return InputFormat(message, remedy=f"say what it is: ffmpeg {hint.options} -i {name} OUT.wav")
     if not header.container:
         return InputFormat(f"{name} is not audio, or in a container that libsndfile does not read", remedy=remedy)
     return InputFormat(f"{name} cannot be decoded: {e.message}", remedy=remedy)
