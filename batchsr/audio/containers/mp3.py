@@ -311,8 +311,8 @@ class _Walk:
         if stretch.tag is not None and stretch.tag.frames is not None:  # it counted them when all were there
             without = stretch.tag.frames - stretch.frames - (self._window.end - end) / mean
             return lost if abs(without - lost) < abs(without) else 0
-        if head.count(0) == len(head) and not any(self._window.at(begin - _ZEROS_BYTES, _ZEROS_BYTES)):
-            return lost  # they begin inside the frame before
+        if not any(self._window.at(begin - _ZEROS_BYTES, 2 * _ZEROS_BYTES)):
+            return lost  # zeros that begin inside the frame before
         return lost if lost <= _FEW and abs(end - begin - lost * mean) <= lost + 1 else 0
 
     def _judge(self, stream: Stream) -> None:
