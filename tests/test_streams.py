@@ -23,7 +23,7 @@ from program import FAST_MODEL, Program
 
 from batchsr.cli.streams import Answers, QueuedWriter
 from batchsr.errors import ResourceError
-from batchsr.queue import Queue
+from batchsr.queue.opening import open_queue
 from batchsr.signals import Logs
 
 WORK = ("work", "--variant", "fast", "--min-free", "0")
@@ -49,7 +49,7 @@ def filled(program: Program, files: int, *, bad: bool = False) -> Program:
 
 
 def counts(program: Program) -> dict[str, int]:
-    with Queue.open(program.db) as queue:
+    with open_queue(program.db) as queue:
         return {state: count for state, count in queue.counts().items() if count}
 
 
@@ -128,7 +128,17 @@ def test_a_log_that_cannot_be_written_changes_neither_the_work_nor_the_exit_code
 
 @pytest.mark.parametrize(
     "command",
-    ["list", "list --json", "status", "show 1", "report", "report --as csv", "--help", "config show", "completion bash"],
+    [
+        "list",
+        "list --json",
+        "status",
+        "show 1",
+        "report",
+        "report --as csv",
+        "--help",
+        "config show",
+        "completion bash",
+    ],
 )
 @needs_full
 def test_data_that_cannot_be_written_is_exit_74_and_a_sentence(fast: Program, command: str) -> None:

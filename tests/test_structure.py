@@ -21,7 +21,7 @@ HOMES = {
     "soundfile": ("audio", "quality/measure.py"),
     "soxr": ("audio", "quality/measure.py"),
     "numba": ("models/compute/loops.py", "audio/loops.py"),
-    "ctypes": ("memory.py",),
+    "ctypes": ("memory.py", "models/compute/nvrtc.py", "audio/decoders/quiet.py"),
     "threadpoolctl": ("models/compute/cpu.py", "models/compute/backend.py"),
     "scipy": ("audio", "quality", "models/compute/cpu.py"),
     "tinytag": ("audio",),
@@ -93,6 +93,17 @@ def test_imports_go_one_way(path: Path) -> None:
             continue
         other = parts[1] if parts[1] in layer_of else "__init__"
         assert layer_of[other] <= layer_of[room], f"{room} imports {name}, which stands below it"
+
+
+def test_the_queue_knows_an_implementation_in_one_module_and_the_worker_knows_none() -> None:
+    for path in modules():
+        inside = path.relative_to(PACKAGE).as_posix()
+        if inside.startswith(("queue/sqlite/", "queue/opening.py")):
+            continue
+        named = {name for name in imports(path) if name.startswith("batchsr.queue.sqlite")}
+        assert not named, f"{inside} imports {named}: it should know batchsr.queue alone"
+        if inside.startswith(("worker/", "restoration/")) or inside == "queue/interface.py":
+            assert not any(name.startswith("batchsr.queue.opening") for name in imports(path)), inside
 
 
 def test_status_needs_neither_model_nor_audio(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import click
 from batchsr.cli.streams import Streams
 from batchsr.display import printable
 from batchsr.queue import Queue
+from batchsr.queue.opening import open_queue
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,7 +40,7 @@ class App:
 
     def queue(self) -> Queue:
         """Open the queue, making and migrating the database as needed. Raises the QueueError family."""
-        return Queue.open(self.db)
+        return open_queue(self.db)
 
     def say(self, text: str = "") -> None:
         """One line of data on stdout. A name's stray bytes come out as they are in the file system."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from batchsr.errors import BatchsrError, ResourceError
-from batchsr.queue import Backend, Job, Queue, Result, is_published
+from batchsr.queue import Backend, Job, Result, WorkQueue, is_published
 from batchsr.restoration.batcher import Batcher
 from batchsr.restoration.task import Restored, Task
 from batchsr.settings.profile import Settings
@@ -31,7 +31,7 @@ class Attempt:
     """One claim of one job, from its row to the restoration and back."""
 
     def __init__(
-        self, queue: Queue, hand: InFlightFile, stop: Stop, tell_windows: Callable[[Job, int, int], None]
+        self, queue: WorkQueue, hand: InFlightFile, stop: Stop, tell_windows: Callable[[Job, int, int], None]
     ) -> None:
         job = hand.job
         self.task = Task(
@@ -62,7 +62,7 @@ class Attempt:
         backend = backend_of(variant, model)
         settings = Settings.from_json(job.settings)
         self._channels = 1 if settings.channels == "mono" else job.channels or 1
-        self.task = dataclasses.replace(self.task, settings=settings, provenance=_provenance(job, backend))
+        self.task = dataclasses.replace(self.task, settings=settings, provenance=_provenance(job, backend, model))
         result = recovery.finished_before(job, settings, backend)
         if result is not None:
             self._queue.committing(job, result)
@@ -118,8 +118,10 @@ def backend_of(variant: str, model: Batcher) -> Backend:
     )
 
 
-def _provenance(job: Job, backend: Backend) -> dict[str, Any]:
+def _provenance(job: Job, backend: Backend, model: Batcher) -> dict[str, Any]:
+    identity: Any = model.identity
     return dataclasses.asdict(backend) | {
+        "warnings": list(getattr(identity, "warnings", ())),
         "job": {
             "id": job.id,
             "batch": job.batch,
@@ -127,7 +129,7 @@ def _provenance(job: Job, backend: Backend) -> dict[str, Any]:
             "claim": job.claim_seq,
             "worker": job.worker,
             **json.loads(job.provenance or "{}"),
-        }
+        },
     }
 
 
