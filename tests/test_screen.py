@@ -22,6 +22,7 @@ class Job:
     wall_s: float | None = 50.0
     error: str | None = None
     error_code: str | None = None
+    remarks: tuple[dict[str, str], ...] = ()
 
 
 class Clock:
@@ -173,3 +174,13 @@ def test_on_a_terminal_the_summary_comes_at_the_end() -> None:
         screen.done(Job())
         screen.show_summary()
     assert "Files of this run" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_what_was_odd_about_a_file_stands_in_its_line() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    remark = {"code": "input.longer_than_header", "message": "its header says half"}
+    with Screen(console, plain=True) as screen:
+        screen.claimed(Job())
+        screen.windows(Job(), 0, 2)
+        screen.done(Job(remarks=(remark,)))
+    assert "its header says half [input.longer_than_header]" in console.file.getvalue()  # type: ignore[attr-defined]

@@ -37,8 +37,8 @@ HOMES = {
 LAYERS: list[tuple[str, ...]] = [
     ("errors", "faults", "__init__"),
     ("storage", "memory", "signals"),
-    ("settings",),
     ("audio", "queue"),
+    ("settings",),
     ("models",),
     ("restoration", "quality"),
     ("worker",),

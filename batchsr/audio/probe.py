@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import os
@@ -10,9 +11,12 @@ import stat
 from pathlib import Path
 from typing import Final
 
-import soundfile
-
-from batchsr.audio.containers import headers, mp3
+from batchsr.audio import formats
+from batchsr.audio.containers import headers
+from batchsr.audio.decoders.interface import DecodeError, Decoder
+from batchsr.audio.decoders.libsndfile import LibsndfileDecoder
+from batchsr.audio.decoders.opening import open_pieces
+from batchsr.audio.remarks import Remark, bounded
 from batchsr.audio.windows import SAMPLE_RATE_HZ
 from batchsr.errors import (
     InputEmpty,
@@ -30,21 +34,6 @@ CHANNELS_LIMIT: Final = 64
 
 # WAVE formats that libsndfile knows: where it refuses one of these, its own words say more.
 _PLAIN_TAGS: Final = (0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0011, 0x0031, 0xFFFE)
-# Audio without a container: nothing in the file says its rate. What ffmpeg has to be told instead.
-_HEADERLESS: Final = {
-    ".gsm": "-f gsm",
-    ".g722": "-f g722",
-    ".g729": "-f g729",
-    ".raw": "-f s16le -ar 8000 -ac 1",
-    ".pcm": "-f s16le -ar 8000 -ac 1",
-    ".sln": "-f s16le -ar 8000 -ac 1",
-    ".sln16": "-f s16le -ar 16000 -ac 1",
-    ".alaw": "-f alaw -ar 8000 -ac 1",
-    ".al": "-f alaw -ar 8000 -ac 1",
-    ".ulaw": "-f mulaw -ar 8000 -ac 1",
-    ".ul": "-f mulaw -ar 8000 -ac 1",
-    ".vox": "-f u8 -c:a adpcm_ima_oki -ar 8000 -ac 1",
-}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,6 +54,8 @@ class SourceInfo:
     mtime_ns: int
     inode: int
     device: int
+    remarks: tuple[Remark, ...] = ()
+    """What is odd about the file, and does not keep it from being restored."""
 
     @property
     def duration_s(self) -> float:
@@ -102,7 +93,7 @@ def fits_header(path: Path) -> bool:
         header = headers.inspect(fd, status.st_size)
         if status.st_size == 0 or header.trouble in ("cut", "unpatched"):
             return False
-        return header.container != "FLAC" or header.trouble is not None or _ends_well(fd)
+        return header.container != "FLAC" or header.trouble is not None or _ends_well(fd, header)
     except OSError as e:
         raise InputUnreadable(f"{shown(path)} cannot be read: {e.strerror}", remedy="check the disk") from e
     finally:
@@ -167,6 +158,11 @@ def _opening_error(path: Path, name: str, e: OSError) -> InputError:
 
 def probe_open(path: Path, fd: int, status: os.stat_result) -> SourceInfo:
     """`probe` for a file that is open. The file's position is anywhere afterwards."""
+    return examine(path, fd, status)[0]
+
+
+def examine(path: Path, fd: int, status: os.stat_result) -> tuple[SourceInfo, headers.Header]:
+    """`probe_open`, with what the walk over the header found: `open_decoder` takes it."""
     name = shown(path)
     if status.st_size == 0:
         raise InputEmpty(f"{name} is empty: 0 bytes", remedy="copy it again from where it came")
@@ -177,16 +173,16 @@ def probe_open(path: Path, fd: int, status: os.stat_result) -> SourceInfo:
     if header.data_start and header.container != "FLAC":
         _check_limits(name, header.rate_hz, header.channels)
     try:
-        with open_decoder(fd) as decoder:
-            frames, rate_hz, channels = decoder.frames, decoder.samplerate, decoder.channels
+        with contextlib.closing(open_decoder(fd, header)) as decoder:
+            frames, rate_hz, channels = decoder.frames, decoder.sample_rate, decoder.channels
             form, subtype = decoder.format, decoder.subtype
-    except soundfile.LibsndfileError as e:
+    except DecodeError as e:
         raise _decoder_error(path, name, header, e) from e
     _check_limits(name, rate_hz, channels)
     _check_length(name, header, frames)
-    if header.container == "FLAC" and not _ends_well(fd):
+    if header.container == "FLAC" and not _ends_well(fd, header):
         raise _truncated(name, "its last frame cannot be decoded")
-    return SourceInfo(
+    info = SourceInfo(
         path=path,
         frames=frames,
         sample_rate=rate_hz,
@@ -197,29 +193,22 @@ def probe_open(path: Path, fd: int, status: os.stat_result) -> SourceInfo:
         mtime_ns=status.st_mtime_ns,
         inode=status.st_ino,
         device=status.st_dev,
+        remarks=bounded(header.remarks),
     )
+    return info, header
 
 
-def open_decoder(fd: int) -> soundfile.SoundFile:
-    """libsndfile on an open file, from its beginning. Closing it leaves `fd` open. Raises LibsndfileError.
-
-    By descriptor, not by name: no name is too odd, the file cannot be exchanged under us, and libsndfile
-    cannot guess a headerless format from an extension.
-    """
-    size = os.fstat(fd).st_size
-    stream = mp3.find(fd, size)
-    if stream is not None and stream.frames is not None and stream.first.layer == 3:
-        return soundfile.SoundFile(mp3.WithInfo(fd, size, stream))
-    os.lseek(fd, 0, os.SEEK_SET)
-    return soundfile.SoundFile(fd, closefd=False)
+def open_decoder(fd: int, header: headers.Header) -> Decoder:
+    """Open what the walk over the header found, from its beginning. Closing it leaves `fd` open. Raises DecodeError."""
+    return open_pieces(fd, header.pieces)
 
 
 def texts_of(fd: int) -> dict[str, str]:
     """The texts that libsndfile finds in an open file, by its names; none where it cannot open it."""
     try:
-        with open_decoder(fd) as decoder:
-            return dict(decoder.copy_metadata())
-    except soundfile.LibsndfileError:
+        with contextlib.closing(LibsndfileDecoder(fd)) as decoder:
+            return decoder.texts()
+    except DecodeError:
         return {}
 
 
@@ -247,9 +236,7 @@ def _truncated(name: str, detail: str) -> InputTruncated:
     return InputTruncated(f"{name} is cut short: {detail}", remedy=remedy)
 
 
-def _decoder_error(
-    path: Path, name: str, header: headers.Header, e: soundfile.LibsndfileError
-) -> InputTruncated | InputFormat:
+def _decoder_error(path: Path, name: str, header: headers.Header, e: DecodeError) -> InputTruncated | InputFormat:
     remedy = f"convert it: ffmpeg -i {name} OUT.wav"
     if header.trouble in ("cut", "unpatched"):
         return _truncated(name, header.detail)
@@ -258,20 +245,20 @@ def _decoder_error(
     if header.container in ("WAV", "RIFX", "RF64", "W64") and header.codec_tag not in (None, *_PLAIN_TAGS):
         tag = f"its codec (WAVE format 0x{header.codec_tag:04X}) is not one that libsndfile decodes"
         return InputFormat(f"{name} cannot be decoded: {tag}", remedy=remedy)
-    options = _HEADERLESS.get(path.suffix.lower())
-    if not header.container and options is not None:
+    hint = formats.BY_EXTENSION.get(path.suffix.lower())
+    if not header.container and hint is not None and hint.options:
         message = f"{name} is headerless audio: nothing in it says its rate or format"
-        return InputFormat(message, remedy=f"say what it is: ffmpeg {options} -i {name} OUT.wav")
+        return InputFormat(message, remedy=f"say what it is: ffmpeg {hint.options} -i {name} OUT.wav")
     if not header.container:
         return InputFormat(f"{name} is not audio, or in a container that libsndfile does not read", remedy=remedy)
-    return InputFormat(f"{name} cannot be decoded: {e.error_string.strip().rstrip('.')}", remedy=remedy)
+    return InputFormat(f"{name} cannot be decoded: {e.message}", remedy=remedy)
 
 
-def _ends_well(fd: int) -> bool:
+def _ends_well(fd: int, header: headers.Header) -> bool:
     """Whether the last frame that the header promises can be decoded."""
     try:
-        with open_decoder(fd) as decoder:
+        with contextlib.closing(open_decoder(fd, header)) as decoder:
             decoder.seek(decoder.frames - 1)
-            return len(decoder.read(1, dtype="float32")) == 1
-    except soundfile.LibsndfileError:
+            return len(decoder.read(1)) == 1
+    except DecodeError:
         return False

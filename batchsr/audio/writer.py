@@ -11,7 +11,7 @@ import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Final, Self
 
 import numpy as np
@@ -21,23 +21,11 @@ from numpy.typing import NDArray
 from batchsr.audio.containers import ogg
 from batchsr.audio.containers.riff import RiffLayout
 from batchsr.audio.dither import quantise
+from batchsr.audio.formats import SUBTYPES, WRITTEN
 from batchsr.audio.windows import SAMPLE_RATE_HZ, Block
 from batchsr.errors import ConfigError, OutputError
 from batchsr.storage import resource_errors
 
-_PCM: Final = ("PCM_16", "PCM_24", "PCM_32")
-SUBTYPES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {
-        "wav": (*_PCM, "FLOAT"),
-        "flac": ("PCM_16", "PCM_24"),
-        "aiff": (*_PCM, "FLOAT"),
-        "w64": (*_PCM, "FLOAT"),
-        "caf": (*_PCM, "FLOAT"),
-        "ogg": ("VORBIS",),
-    }
-)
-"""What each container takes."""
-_CHANNELS: Final = {"flac": 8, "ogg": 255}
 _BITS: Final = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _AIFF_LIMIT_BYTES: Final = 2**32 - 2**16
 _VORBIS_BLOCK_FRAMES: Final = 2_048
@@ -62,8 +50,8 @@ def check_format(form: str, subtype: str, channels: int) -> None:
     if subtype not in SUBTYPES[form]:
         remedy = f"{form} takes " + ", ".join(SUBTYPES[form])
         raise ConfigError(f"format {form} does not take subtype {subtype}", remedy=remedy)
-    if channels > _CHANNELS.get(form, 1024):
-        message = f"{form} takes at most {_CHANNELS[form]} channels, the recording has {channels}"
+    if channels > WRITTEN[form].channels:
+        message = f"{form} takes at most {WRITTEN[form].channels} channels, the recording has {channels}"
         raise OutputError(message, remedy="choose --format wav")
 
 

@@ -27,7 +27,7 @@ _REPORT_COLUMNS = (
         "wall_s",
     ),
     *("rtf", "windows_total", "windows_resumed", "attempts", "clipped_samples", "source_sha256", "output_sha256"),
-    *("error_code", "error", "finished_at"),
+    *("error_code", "error", "remarks", "finished_at"),
 )
 
 

@@ -82,7 +82,7 @@ def upsample_command(
     finally:
         restore.discard_scratch(task.scratch)
     rtf = done.wall_s / done.audio_s
-    document = {
+    document: dict[str, Any] = {
         "source": str(source),
         "output": str(output),
         "audio_s": round(done.audio_s, 3),
@@ -91,7 +91,10 @@ def upsample_command(
         "windows_total": done.windows_total,
         "clipped_samples": done.clipped_samples,
         "output_sha256": done.output_sha256,
+        "remarks": done.report["source"]["remarks"],
     }
+    for remark in document["remarks"]:
+        app.note(f"{source.name}: {remark['message']} [{remark['code']}]")
     times = f"duration {info.duration_s:.2f} s, wall time {done.wall_s:.2f} s"
     app.answer(document, (printable(str(output)), f"{times}, RTF {rtf:.3f} ({1 / rtf:.2f} x real time)"))
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from batchsr.audio import files
+from batchsr.audio import files, formats
 from batchsr.errors import InputError
 from batchsr.queue import Enqueued, NewJob, Queue
 from batchsr.settings.profile import Settings
@@ -24,12 +24,9 @@ from batchsr.storage import TEMPORARY_PREFIX
 
 OUTPUT_SUFFIX: Final = "_upsampled"
 
-# What a folder is searched for. The second row cannot be decoded here; it is taken all the same, so that
-# the record says why such a file was not restored.
-AUDIO_SUFFIXES: Final = frozenset(
-    ".wav .wave .bwf .rf64 .w64 .aif .aiff .aifc .au .snd .flac .ogg .oga .opus .mp3 .caf .voc .sph .nist .paf .iff"
-    " .svx .aac .amr .ape .dff .dsf .g722 .g729 .gsm .m4a .m4b .mka .mkv .mp4 .ra .raw .spx .tta .vox .wma .wv".split()
-)
+AUDIO_SUFFIXES: Final = formats.extensions()
+"""What a folder is searched for. Some of it cannot be decoded here; it is taken all the same, so that the record says
+why such a file was not restored."""
 _AUDIO_MAGIC: Final = (b"RIFF", b"RF64", b"riff", b"FORM", b"fLaC", b"OggS", b".snd", b"caff", b"ID3")
 
 

@@ -193,6 +193,15 @@ class Job:
         return self.wall_s / self.audio_s if self.audio_s else None
 
     @property
+    def remarks(self) -> tuple[Mapping[str, str], ...]:
+        """What was odd about the source, {"code", "message"} each; () until the job is done."""
+        try:
+            found = json.loads(self.report or "{}").get("source", {}).get("remarks", [])
+            return tuple({"code": str(one["code"]), "message": str(one["message"])} for one in found)
+        except (ValueError, AttributeError, TypeError, KeyError):  # a report of another program's making
+            return ()
+
+    @property
     def tag(self) -> str:
         """Names this claim of this job, in the temporary's name."""
         return f"{self.id}-{self.claim_seq}"
@@ -213,6 +222,7 @@ class Job:
             "settings_sha256": hashlib.sha256(self.settings.encode()).hexdigest(),
             "provenance": json.loads(self.provenance or "{}"),
             "rtf": self.rtf,
+            "remarks": list(self.remarks),
             "created_at": iso(self.created_at),
             "started_at": iso(self.started_at),
             "finished_at": iso(self.finished_at),

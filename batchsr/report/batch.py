@@ -60,4 +60,6 @@ def _printable(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, list):  # remarks
+        return storage.printable("; ".join(f"{one['message']} [{one['code']}]" for one in value))
     return storage.printable(value)

@@ -45,6 +45,8 @@ class JobView(Protocol):
     def error(self) -> str | None: ...
     @property
     def error_code(self) -> str | None: ...
+    @property
+    def remarks(self) -> Sequence[Mapping[str, str]]: ...
 
 
 @dataclasses.dataclass(slots=True)
@@ -254,7 +256,8 @@ class Screen:
         """A file is restored."""
         if file := self._let_go(job):
             self.progress.audio_restored_s += file.restored_s
-        self._ended(Finished(job.id, job.source, "done", job.audio_s, job.wall_s))
+        note = "; ".join(f"{remark['message']} [{remark['code']}]" for remark in job.remarks)
+        self._ended(Finished(job.id, job.source, "done", job.audio_s, job.wall_s, note))
 
     def failed(self, job: JobView) -> None:
         """A file will not be tried again by itself."""

@@ -45,6 +45,8 @@ class Recording:
         self.info = info
         self.settings = settings
         self.channels = 1 if settings.channels == "mono" else info.channels
+        self.remarks = info.remarks
+        """What is odd about the source; complete when `conditioned` has been read to its end."""
 
     def treatment(self) -> Treatment:
         """Decide the treatment, from a pass over the file where the settings ask for its cutoff."""
@@ -71,6 +73,8 @@ class Recording:
                 blocks = mix_down(blocks)
             programme = resample_blocks(blocks, self.info.sample_rate, self.info.frames)
             yield from programme if ear is None else _heard(programme, ear.hear_programme)
+            if ear is not None:
+                self.remarks = source.remarks
 
     def conditioned(self, treatment: Treatment, ear: Measurements) -> Iterator[Block]:
         """What the model hears, at 48 kHz; the recording is heard by `ear` on the way."""

@@ -127,7 +127,7 @@ def restore(
                 wall_s=spent_s(),
                 report={},
             )
-            document = sidecars.sidecar(task, info, plan, restored, treatment, ear)
+            document = sidecars.sidecar(task, info, plan, restored, treatment, ear, recording.remarks)
             document["metadata"] = {**described.to_dict(), "not_carried_over": list(carried.lost)}
             restored = dataclasses.replace(restored, report=document)
             before_publish(restored)

@@ -7,7 +7,7 @@ import functools
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +17,7 @@ from batchsr.errors import OutputExists
 
 if TYPE_CHECKING:
     from batchsr.audio.files import SourceInfo
+    from batchsr.audio.remarks import Remark
     from batchsr.audio.windows import Plan
     from batchsr.restoration.recording import Measurements, Treatment
     from batchsr.restoration.task import Restored, Task
@@ -31,7 +32,13 @@ def sidecar_path(output: Path) -> Path:
 
 
 def sidecar(
-    task: Task, info: SourceInfo, plan: Plan, restored: Restored, treatment: Treatment, ear: Measurements
+    task: Task,
+    info: SourceInfo,
+    plan: Plan,
+    restored: Restored,
+    treatment: Treatment,
+    ear: Measurements,
+    remarks: Sequence[Remark],
 ) -> dict[str, Any]:
     """The provenance of one output, JSON-able, as sidecar.schema.json describes it."""
     settings = json.loads(task.settings.to_json())
@@ -53,6 +60,7 @@ def sidecar(
             "frames": info.frames,
             "duration_s": info.duration_s,
             **heard,
+            "remarks": [remark.to_dict() for remark in remarks],
         },
         "output": {
             "path": os.path.abspath(task.output),

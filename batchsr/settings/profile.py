@@ -20,12 +20,13 @@ from typing import Any, Final, Literal
 
 import platformdirs
 
+from batchsr.audio import formats
 from batchsr.errors import ConfigError
 from batchsr.settings import tomlfile
 
 Lowpass = Literal["off", "auto"] | float
-FORMATS = ("wav", "flac", "aiff", "w64", "caf", "ogg")
-SUBTYPES = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "VORBIS")
+FORMATS: Final = tuple(formats.WRITTEN)
+SUBTYPES: Final = tuple(dict.fromkeys(subtype for subtypes in formats.SUBTYPES.values() for subtype in subtypes))
 MAX_OVERLAP_S = 2.5
 
 

@@ -72,7 +72,7 @@ def test_a_block_by_the_kernels_is_the_plain_block(name: str) -> None:
     plain = block(*inputs)  # in training, where kernels have no place
     block.eval()
     for layer in block.modules():
-        if hasattr(layer, "lay_out"):
+        if hasattr(layer, "prepack"):
             layer.prepack()
     used = any(getattr(layer, "_packed", None) is not None for layer in block.modules())
     assert used == ("own" in name)

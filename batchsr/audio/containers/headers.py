@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
 from batchsr.audio.containers import mp3
+from batchsr.audio.decoders.interface import Piece
+from batchsr.audio.remarks import Remark
 
 Trouble = Literal["cut", "unpatched", "mid_sample", "no_data", "no_frames"]
 """cut: the header promises more than is there. unpatched: a length that the writer never filled in. mid_sample: the
@@ -40,6 +42,10 @@ class Header:
     codec_tag: int | None = None
     data_start: int = 0
     data_bytes: int = 0
+    pieces: tuple[Piece, ...] = ()
+    """How the audio is to be read where libsndfile would not read the file as it is; () where it does."""
+    remarks: tuple[Remark, ...] = ()
+    """What is odd, and does not keep the file from being restored."""
 
 
 class BytesAt:
@@ -295,7 +301,7 @@ def _mp3(fd: int, size: int) -> Header:
     stream = mp3.find(fd, size)
     if stream is None:
         return Header("")
-    header = Header("MP3", None, "", stream.first.rate_hz, stream.first.channels)
+    header = Header("MP3", None, "", stream.first.rate_hz, stream.first.channels, pieces=mp3.pieces(stream, size))
     return dataclasses.replace(header, trouble="cut", detail="it ends inside a frame") if stream.cut else header
 
 

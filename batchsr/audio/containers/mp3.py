@@ -14,6 +14,9 @@ import os
 import struct
 from typing import Final
 
+from batchsr.audio.decoders.interface import Part, Piece
+from batchsr.audio.decoders.virtual_file import Range
+
 _HEAD_BYTES: Final = 4
 _LOOK_BYTES: Final = 1 << 20
 _RESYNC_BYTES: Final = 1 << 16
@@ -118,33 +121,11 @@ def info_frame(stream: Stream) -> bytes:
     return (head.ljust(frame.tag_at, b"\0") + tag).ljust(frame.length_bytes, b"\0")
 
 
-class WithInfo:
-    """The audio of an open MP3 file as a file for libsndfile, with an Info frame before it."""
-
-    def __init__(self, fd: int, size: int, stream: Stream) -> None:
-        self._fd, self._skip = fd, stream.start
-        self._before = info_frame(stream)
-        self._length = len(self._before) + size - stream.start
-        self._position = 0
-
-    def read(self, count: int) -> bytes:
-        """At most `count` bytes."""
-        data = self._before[self._position : self._position + count]
-        if len(data) < count:
-            start = max(self._position - len(self._before), 0) + self._skip
-            data += os.pread(self._fd, count - len(data), start)
-        self._position += len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move the position."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._length}[whence]
-        self._position = base + offset
-        return self._position
-
-    def tell(self) -> int:
-        """The position."""
-        return self._position
+def pieces(stream: Stream, size: int) -> tuple[Piece, ...]:
+    """The audio of an MP3 file that does not say its length, with an Info frame before it; () for any other."""
+    if stream.frames is None or stream.first.layer != 3:
+        return ()
+    return (Part((info_frame(stream), Range(stream.start, size - stream.start))),)
 
 
 def _behind_id3(fd: int) -> int:

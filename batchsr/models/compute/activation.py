@@ -26,7 +26,7 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
-from batchsr.models.compute import kernels, self_test
+from batchsr.models.compute import kernel_test, kernels
 from batchsr.models.compute.layers import by_cpu, on_cpu
 
 TAPS = 12
@@ -146,7 +146,7 @@ def fused(dtype: mx.Dtype = mx.float32, gradients: bool = True) -> Path | None:
 
 def tested(make: Callable[[], Path], dtype: mx.Dtype, gradients: bool) -> Path | None:
     """What `make` returns, or None and a warning where it cannot be made, does not run or gives wrong numbers."""
-    return self_test.passed(
+    return kernel_test.passed(
         "the fused activation", make, lambda path: largest_distance(path, dtype, gradients), TOLERANCES[dtype]
     )
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import mlx.core as mx
 import numpy as np
 
-from batchsr.models.compute import self_test
+from batchsr.models.compute import kernel_test
 from batchsr.models.compute.cuda_kernels import SOURCES
 
 GROUPS = 32
@@ -56,7 +56,7 @@ def kernels(dtype: mx.Dtype) -> Kernels | None:
 
 def tested(candidates: Kernels, dtype: mx.Dtype) -> Kernels | None:
     """The candidates, or None and a warning where they do not run or give wrong numbers."""
-    return self_test.passed(
+    return kernel_test.passed(
         "the CUDA kernels", lambda: candidates, lambda c: largest_distance(c, dtype), TOLERANCES[dtype]
     )
 

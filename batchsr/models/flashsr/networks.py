@@ -39,7 +39,7 @@ class Networks(nn.Module):
         """Evaluation mode, and whatever layers order or compute ahead; the weights must not change afterwards."""
         self.eval()
         for layer in self.modules():
-            if hasattr(layer, "lay_out"):
+            if hasattr(layer, "prepack"):
                 layer.prepack()
 
     def log_mel(self, norm: mx.array) -> mx.array:
