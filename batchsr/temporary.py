@@ -25,10 +25,10 @@ from typing import BinaryIO, Final, Self
 from batchsr.errors import OutputExists, TransientError
 from batchsr.storage import fsync, fsync_path, output_errors, sha256_of
 
-PREFIX: Final = ".batchsr-"
-SUFFIX: Final = ".part"
+TEMPORARY_PREFIX: Final = ".batchsr-"
+TEMPORARY_SUFFIX: Final = ".part"
 _FOLDER_LOCK_S: Final = 2.0  # a stopped process may hold it, and must not stop the others
-_NAME: Final = re.compile(re.escape(PREFIX) + r"([0-9a-f]{12})-[0-9a-f]{16}" + re.escape(SUFFIX))
+_NAME: Final = re.compile(re.escape(TEMPORARY_PREFIX) + r"([0-9a-f]{12})-[0-9a-f]{16}" + re.escape(TEMPORARY_SUFFIX))
 
 
 class Temporary:
@@ -48,7 +48,7 @@ class Temporary:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with output_errors(final, "write"):
             while True:
-                name = f"{PREFIX}{_short_hash(final)}-{secrets.token_hex(8)}{SUFFIX}"
+                name = f"{TEMPORARY_PREFIX}{_short_hash(final)}-{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
                 path = final.with_name(name)
                 temporary = cls(path, final, os.open(path, flags, 0o666))
                 if _lock(temporary.fd) is not False and temporary._is_at(path):
