@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import signal
 import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import soundfile
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from batchsr import faults
 from batchsr.intake import gather
 from batchsr.queue import Backend, Clock, Job, NewJob, Queue
+from batchsr.queue.opening import open_queue
 from batchsr.restoration.batcher import Batcher, WindowModel
 from batchsr.settings.profile import Settings
 from batchsr.worker.listener import NullListener, Summary
@@ -163,7 +165,7 @@ def jobs_for(sources: Iterable[Path], out: Path | None = None, **request: Any) -
 
 def enqueue(db: Path, sources: Iterable[Path], out: Path | None = None, **request: Any) -> list[int]:
     """Put recordings into a queue, and return the jobs' ids."""
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         answers = list(queue.enqueue(jobs_for(sources, out, **request)))
     return [answer.job_id for answer in answers if answer.job_id is not None]
 
@@ -182,9 +184,29 @@ def new_job(name: str = "a", **values: Any) -> NewJob:
     return NewJob(**(defaults | values))
 
 
-def work(db: Path, model: FastModel | None = None, options: WorkerOptions = OPTIONS, **more: Any) -> Summary:
-    """Run a worker in this process until the queue is drained."""
-    with Queue.open(db) as queue:
+class Instead:
+    """A queue, but for the methods named: such a one is called with the queue's own in front of its arguments."""
+
+    def __init__(self, queue: Queue, methods: Mapping[str, Callable[..., Any]]) -> None:
+        self._queue = queue
+        self._methods = methods
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._queue, name)
+        return functools.partial(self._methods[name], method) if name in self._methods else method
+
+
+def work(
+    db: Path,
+    model: FastModel | None = None,
+    options: WorkerOptions = OPTIONS,
+    *,
+    instead: Mapping[str, Callable[..., Any]] | None = None,
+    **more: Any,
+) -> Summary:
+    """Run a worker in this process until the queue is drained; `instead` are methods of the queue, as in Instead."""
+    with open_queue(db) as opened:
+        queue = cast(Queue, Instead(opened, instead or {}))
         return run(queue, lambda: model or FastModel(), options, more.pop("listener", NullListener()), **more)
 
 
@@ -196,7 +218,7 @@ def serving(model: WindowModel) -> Iterator[Batcher]:
 
 
 def job_of(db: Path, number: int) -> Job:
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         job = queue.get(number)
     assert job is not None
     return job

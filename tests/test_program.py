@@ -279,10 +279,10 @@ def test_twenty_sigkills_at_random_moments_end_with_the_bytes_of_an_uninterrupte
 
 def wait_for_windows(program: Program, windows: int, *, of: subprocess.Popen[str] | None = None) -> int:
     """Until the last job has at least so many windows done; how many it has."""
-    from batchsr.queue import Queue
+    from batchsr.queue.opening import open_queue
 
     deadline = time.monotonic() + 60
-    with Queue.open(program.db) as queue:
+    with open_queue(program.db) as queue:
         while time.monotonic() < deadline:
             *_, job = queue.jobs()
             if job.windows_done >= windows or (of is not None and of.poll() is not None):

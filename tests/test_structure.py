@@ -95,6 +95,17 @@ def test_imports_go_one_way(path: Path) -> None:
         assert layer_of[other] <= layer_of[room], f"{room} imports {name}, which stands below it"
 
 
+def test_the_queue_knows_an_implementation_in_one_module_and_the_worker_knows_none() -> None:
+    for path in modules():
+        inside = path.relative_to(PACKAGE).as_posix()
+        if inside.startswith(("queue/sqlite/", "queue/opening.py")):
+            continue
+        named = {name for name in imports(path) if name.startswith("batchsr.queue.sqlite")}
+        assert not named, f"{inside} imports {named}: it should know batchsr.queue alone"
+        if inside.startswith(("worker/", "restoration/")) or inside == "queue/interface.py":
+            assert not any(name.startswith("batchsr.queue.opening") for name in imports(path)), inside
+
+
 def test_status_needs_neither_model_nor_audio(tmp_path: Path) -> None:
     database = str(tmp_path / "q.db")
     subprocess.run([sys.executable, "-m", "batchsr", "--db", database, "status"], check=True)  # makes the tables

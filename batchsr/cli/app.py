@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from batchsr.queue import Queue
+from batchsr.queue.opening import open_queue
 from batchsr.storage import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,7 +37,7 @@ class App:
 
     def queue(self) -> Queue:
         """Open the queue, making and migrating the database as needed. Raises the QueueError family."""
-        return Queue.open(self.db)
+        return open_queue(self.db)
 
     def say(self, text: str = "") -> None:
         """One line of data on stdout. A name's stray bytes come out as they are in the file system."""

@@ -21,7 +21,7 @@ def doctor_command(app: App) -> None:
     """What this machine gives us: versions, backend, BLAS, database, models."""
     from batchsr.models import hub
     from batchsr.models.compute import backend
-    from batchsr.queue import describe
+    from batchsr.queue.opening import describe
     from batchsr.storage import free_bytes
 
     found = backend.doctor()

@@ -18,7 +18,8 @@ from batchsr.cli.options import restoration_options
 from batchsr.cli.variant import variant_name
 from batchsr.errors import EXIT_USAGE, UsageError
 from batchsr.intake import gather, manifest
-from batchsr.queue import Outcome, Queue
+from batchsr.queue import Outcome
+from batchsr.queue.opening import preview_of
 from batchsr.report.live import clock
 from batchsr.settings import profile as profiles
 from batchsr.storage import printable
@@ -85,7 +86,7 @@ def enqueue_command(
         )
         work.append((gather.gather(arguments, recursive=recursive, root=root and os.path.abspath(root)), request))
     tally = _Tally(app)
-    with Queue.preview_of(app.db) if dry_run else app.queue() as queue:
+    with preview_of(app.db) if dry_run else app.queue() as queue:
         for found, request in work:
             files.check_format(request.settings.format, request.settings.subtype, 1)
             for taken in gather.enqueue(queue, tally.found(found), request, dry_run=dry_run):

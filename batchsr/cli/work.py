@@ -77,7 +77,7 @@ def work_command(
             from batchsr.worker.supervisor import supervise
 
             command = functools.partial(_worker_command, sys.argv[1:], ends_s)
-            sys.exit(supervise(app.db, command, procs, screen, limit=stop_after))
+            sys.exit(supervise(queue, command, procs, screen, limit=stop_after))
         if nice:
             os.nice(nice)
         code, ended = 0, 0

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from batchsr.errors import BatchsrError, ResourceError
-from batchsr.queue import Backend, Job, Queue, Result, is_published
+from batchsr.queue import Backend, Job, Result, WorkQueue, is_published
 from batchsr.restoration.batcher import Batcher
 from batchsr.restoration.task import Restored, Task
 from batchsr.settings.profile import Settings
@@ -31,7 +31,7 @@ class Attempt:
     """One claim of one job, from its row to the restoration and back."""
 
     def __init__(
-        self, queue: Queue, hand: InFlightFile, stop: Stop, tell_windows: Callable[[Job, int, int], None]
+        self, queue: WorkQueue, hand: InFlightFile, stop: Stop, tell_windows: Callable[[Job, int, int], None]
     ) -> None:
         job = hand.job
         self.task = Task(

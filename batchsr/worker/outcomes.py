@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from batchsr.errors import BatchShrunk, ClaimLost, InputError, QueueBusy, ResourceError
-from batchsr.queue import Job, Queue, State
+from batchsr.queue import Job, State, WorkQueue
 from batchsr.restoration.batcher import Batcher
 from batchsr.restoration.restore import discard_scratch
 from batchsr.signals import Stop
@@ -39,7 +39,7 @@ class Outcomes:
 
     def __init__(
         self,
-        queue: Queue,
+        queue: WorkQueue,
         options: WorkerOptions,
         account: Account,
         stop: Stop,
@@ -89,7 +89,7 @@ class Outcomes:
             reason = f"{os.path.dirname(job.source)} is gone: is its share mounted?"
             self._paused(self._queue.give_back(job, reason, "source", [job.source]))
         elif failure_of(error) == "resource":
-            probes = [Path(job.output).parent, self._queue.scratch_folder, self._queue.path.parent]
+            probes = [Path(job.output).parent, self._queue.scratch_folder, self._queue.probe_folder]
             self._paused(self._queue.give_back(job, message, "resource", [str(probe) for probe in probes]))
         else:
             transient = failure_of(error) == "transient"

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Final, Protocol
 
 from batchsr.errors import EXIT_BUSY, EXIT_IO, EXIT_NO_MODEL, EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE
@@ -36,7 +35,7 @@ CommandFn = Callable[[int | None], Sequence[str]]
 
 
 def supervise(
-    path: Path, command: CommandFn, procs: int, listener: Says, *, limit: int | None = None, poll_s: float = 0.5
+    queue: Queue, command: CommandFn, procs: int, listener: Says, *, limit: int | None = None, poll_s: float = 0.5
 ) -> int:
     """Keep `procs` workers going until the queue is drained, and return the exit code for all of them.
 
@@ -44,7 +43,7 @@ def supervise(
     replaces another what that one left of it. Signals reach the workers through this process alone (they have process
     groups of their own, so that Ctrl-C does not count twice).
     """
-    return _Supervisor(path, command, procs, listener, limit, poll_s).run()
+    return _Supervisor(queue, command, procs, listener, limit, poll_s).run()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,9 +54,9 @@ class _Worker:
 
 class _Supervisor:
     def __init__(
-        self, path: Path, command: CommandFn, procs: int, listener: Says, limit: int | None, poll_s: float
+        self, queue: Queue, command: CommandFn, procs: int, listener: Says, limit: int | None, poll_s: float
     ) -> None:
-        self._path = path
+        self._queue = queue
         self._command = command
         self._limits = [None if limit is None else limit // procs + (n < limit % procs) for n in range(procs)]
         self._listener = listener
@@ -70,7 +69,8 @@ class _Supervisor:
         self._stop = Stop(self._pass_on, self._pass_on)
 
     def run(self) -> int:
-        with self._stop, Queue.open(self._path) as queue:
+        queue = self._queue
+        with self._stop:
             self._began_at = queue.clock.wall()
             self._workers = [self._start(limit) for limit in self._limits if limit != 0]
             while self._workers:

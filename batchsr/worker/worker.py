@@ -22,7 +22,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from batchsr.errors import BatchsrError, ClaimLost, QueueBusy, QueueError, ResourceError
-from batchsr.queue import Job, Pause, Queue, State, Worker
+from batchsr.queue import Job, Pause, State, Worker, WorkQueue
 from batchsr.restoration.batcher import Batcher, WindowModel, run_beside_main
 from batchsr.restoration.restore import restore
 from batchsr.signals import Stop
@@ -35,7 +35,7 @@ from batchsr.worker.outcomes import LONGEST_PROBE_PAUSE_S, Outcomes
 
 
 def run(
-    queue: Queue,
+    queue: WorkQueue,
     load_model: Callable[[], WindowModel],
     options: WorkerOptions,
     listener: Listener | None = None,
@@ -55,7 +55,7 @@ def run(
 class _Run:
     def __init__(
         self,
-        queue: Queue,
+        queue: WorkQueue,
         load_model: Callable[[], WindowModel],
         options: WorkerOptions,
         listener: Listener,
@@ -110,7 +110,7 @@ class _Run:
     def _database_trouble(self, error: BatchsrError) -> None:
         """The database's own file system is in trouble: say so, wait, look again."""
         with contextlib.suppress(ResourceError, QueueBusy):
-            self._queue.pause(str(error), "resource", [str(self._queue.path.parent)])
+            self._queue.pause(str(error), "resource", [str(self._queue.probe_folder)])
         self._account.trouble()
         self._wait(str(error), self._trouble_pause_s())
 
@@ -233,7 +233,7 @@ class _Run:
 
     def _second_signal(self, number: int) -> None:
         """In another thread than the jobs', so with a connection of its own."""
-        with Queue.open(self._queue.path) as queue:
+        with self._queue.again() as queue:
             for job in self._lanes.jobs:
                 with contextlib.suppress(ClaimLost):
                     queue.release(job)

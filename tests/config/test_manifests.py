@@ -14,7 +14,7 @@ import soundfile
 
 from batchsr.errors import ConfigError
 from batchsr.intake import gather, manifest
-from batchsr.queue import Queue
+from batchsr.queue.opening import open_queue
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 EXAMPLES = ("phone-archive", "oral-history", "radio", "music")
@@ -80,7 +80,7 @@ def test_each_shipped_manifest_runs_and_takes_what_its_comments_say(tmp_path: Pa
             recording(tmp_path / wanted)
     job = manifest.load(tmp_path / f"{name}.toml")
     effective = job.effective()
-    with Queue.open(tmp_path / "queue.db") as queue:
+    with open_queue(tmp_path / "queue.db") as queue:
         found = [one for one in job.found() if isinstance(one, gather.Found)]
         taken = list(gather.enqueue(queue, found, job.request(effective)))
         assert {
@@ -185,7 +185,7 @@ def test_profile_hash_and_notes_reach_row_and_sidecar(tmp_path: Path) -> None:
     write(tmp_path / "job.toml", 'notes = "Found in a drawer."\nprofile = "archive"\nsources.folders = ["in"]')
     job = manifest.load(tmp_path / "job.toml")
     effective = job.effective()
-    with Queue.open(tmp_path / "queue.db") as queue:
+    with open_queue(tmp_path / "queue.db") as queue:
         found = [one for one in job.found() if isinstance(one, gather.Found)]
         list(gather.enqueue(queue, found, job.request(effective)))
         assert rig.work(tmp_path / "queue.db").done == 1

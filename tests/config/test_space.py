@@ -10,7 +10,8 @@ import pytest
 import rig
 
 from batchsr import storage
-from batchsr.queue import Job, Queue, State
+from batchsr.queue import Job, State
+from batchsr.queue.opening import open_queue
 from batchsr.worker import space
 
 GB = 10**9
@@ -21,7 +22,7 @@ def job(tmp_path: Path) -> Job:
     """An hour of stereo at 8 kHz, on one file system with its scratch."""
     source = rig.record(tmp_path / "in" / "a.wav", 0.1)
     rig.enqueue(tmp_path / "queue.db", [source], tmp_path / "out" / "not yet there")
-    with Queue.open(tmp_path / "queue.db") as queue:
+    with open_queue(tmp_path / "queue.db") as queue:
         (found,) = queue.jobs()
     return dataclasses.replace(found, frames=3600 * 8000, sample_rate=8000, channels=2)
 
@@ -92,7 +93,7 @@ def test_a_worker_waits_for_the_room_that_the_next_file_needs_and_tells_why(
 ) -> None:
     db, free, said, resumed = tmp_path / "queue.db", [0], list[str](), list[int]()
     rig.enqueue(db, [rig.record(tmp_path / "a.wav", 20.0)], tmp_path / "out")
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         (job,) = queue.jobs()
     need = bytes_of(space.need_of(job, frame_samples=4800))
     free[0] = need - 1
@@ -106,7 +107,7 @@ def test_a_worker_waits_for_the_room_that_the_next_file_needs_and_tells_why(
             said.append(reason)
             if len(said) > 1:
                 return
-            with Queue.open(db) as queue:
+            with open_queue(db) as queue:
                 assert queue.counts()["queued"] == 1
 
             def free_some() -> None:

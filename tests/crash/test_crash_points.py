@@ -17,7 +17,8 @@ import rig
 from sqlite_utils import Database
 
 from batchsr import faults, storage
-from batchsr.queue import LIVE, Queue, State
+from batchsr.queue import LIVE, State
+from batchsr.queue.opening import open_queue
 from batchsr.queue.sqlite import schema, versions
 from batchsr.worker import maintenance
 
@@ -71,11 +72,11 @@ class Bench:
 
     def finish(self) -> None:
         """A worker in peace, after a person retried what was quarantined."""
-        with Queue.open(self.db) as queue:
+        with open_queue(self.db) as queue:
             queue.reap()
             queue.retry()
         rig.work(self.db, rig.FastModel())
-        with Queue.open(self.db) as queue:
+        with open_queue(self.db) as queue:
             assert not any(queue.counts()[state] for state in (*LIVE, State.FAILED, State.QUARANTINED))
 
     def _work(self) -> None:
@@ -106,7 +107,7 @@ class Remembering(rig.Told):
 
 def judge(bench: Bench, kills: int) -> None:
     """What must hold in the end."""
-    with Queue.open(bench.db) as queue:
+    with open_queue(bench.db) as queue:
         assert queue.check() == []
         for job in queue.jobs():
             assert (job.state, job.output_sha256) == (State.DONE, bench.expected)
@@ -140,7 +141,7 @@ def die_again_and_again(bench: Bench, point: str, nth: Callable[[int], int]) -> 
             kills += 1
         else:
             bench.enqueue()  # the last one got to the end of its file: another one
-        with Queue.open(bench.db) as queue:
+        with open_queue(bench.db) as queue:
             queue.retry()
     bench.finish()
     return kills
@@ -153,7 +154,7 @@ def test_a_kill_in_the_reaper_leaves_the_job_to_the_next_one(tmp_path: Path) -> 
         number = bench.enqueue()
         assert bench.work_and_die("slot.after_row:2")
         assert bench.work_and_die("reaper.during:1")
-        with Queue.open(bench.db) as queue:
+        with open_queue(bench.db) as queue:
             job = queue.get(number)
             assert (job.state, job.crashes) == (State.RUNNING, 0), "all of the reaper's transaction or nothing"
         kills += 1
@@ -168,14 +169,14 @@ def test_a_kill_in_a_bulk_enqueue_takes_in_whole_chunks_and_repeating_it_complet
     jobs = [rig.new_job(str(number)) for number in range(110)]
 
     def child(db: Path) -> None:
-        with Queue.open(db) as queue:
+        with open_queue(db) as queue:
             list(queue.enqueue(jobs))
 
     for time in range(TIMES):
         db = tmp_path / f"{time}.db"
         chunk = 1 + time % 3
         assert rig.wait(rig.fork(lambda db=db: child(db), fault=f"enqueue.during:{chunk}")) == -signal.SIGKILL
-        with Queue.open(db) as queue:
+        with open_queue(db) as queue:
             assert queue.counts()["queued"] == 50 * (chunk - 1)
             outcomes = [str(answer.outcome) for answer in queue.enqueue(jobs)]
             assert outcomes.count("already queued") == 50 * (chunk - 1)
@@ -197,15 +198,15 @@ def test_a_kill_in_a_migration_leaves_the_version_before_it(
     def upgrade() -> None:
         if existing:
             schema.migrations, versions.VERSION = later, versions.VERSION + 1  # type: ignore[misc]
-        Queue.open(db).close()
+        open_queue(db).close()
 
     for time in range(TIMES // 2):
         db = tmp_path / str(time) / "queue.db"
         if existing:
-            with Queue.open(db) as queue:
+            with open_queue(db) as queue:
                 list(queue.enqueue([rig.new_job()]))
         assert rig.wait(rig.fork(upgrade, fault="migration.during:1")) == -signal.SIGKILL
-        with Queue.open(db) as queue:
+        with open_queue(db) as queue:
             assert queue.counts()["queued"] == int(existing)
             assert "colour" not in queue._store.db.table("jobs").columns_dict
             assert queue.check() == []
@@ -213,6 +214,6 @@ def test_a_kill_in_a_migration_leaves_the_version_before_it(
         assert rig.wait(rig.fork(upgrade)) == 0
         if existing:
             monkeypatch.setattr(versions, "VERSION", 2)
-            with Queue.open(db) as queue:
+            with open_queue(db) as queue:
                 assert "colour" in queue._store.db.table("jobs").columns_dict
             monkeypatch.undo()

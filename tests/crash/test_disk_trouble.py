@@ -17,7 +17,8 @@ import rig
 from rig import Told
 
 from batchsr import storage
-from batchsr.queue import Queue, State
+from batchsr.queue import State
+from batchsr.queue.opening import open_queue
 from batchsr.queue.sqlite.store import Store, sqlite3
 from batchsr.worker import maintenance
 
@@ -63,7 +64,7 @@ class Trial:
             injected.calls, injected.nth = 0, nth
             summary = rig.work(self.db, listener=told)
             reached, injected.nth = injected.calls >= nth, 0
-            with Queue.open(self.db) as queue:
+            with open_queue(self.db) as queue:
                 job = queue.get(number)
                 assert (summary.done, summary.failed) == (1, 0), (nth, told.said)
                 assert (job.state, job.output_sha256) == (State.DONE, self.expected)
@@ -75,7 +76,7 @@ class Trial:
                 break
             shown += any(said.startswith(("paused", "waiting")) for said in told.said)
             nth += every
-        with Queue.open(self.db) as queue:
+        with open_queue(self.db) as queue:
             assert {verdict.verdict for verdict in maintenance.verify(queue)} == {"ok"}
             maintenance.collect_garbage(queue)
             assert list(queue.scratch_folder.iterdir()) == []
@@ -140,7 +141,7 @@ def test_a_disk_that_is_really_full_pauses_the_queue_until_there_is_space(
     ballast.write_bytes(bytes(left_bytes))
     blind = dataclasses.replace(rig.OPTIONS, min_free_bytes=-1e12)  # it finds out by running into it
     with rig.ended(rig.fork(lambda: rig.work(db, options=blind).exit_code)) as pid:
-        with Queue.open(db) as queue:
+        with open_queue(db) as queue:
             # The worker waits and probes.
             status = rig.until(lambda: (status := queue.status())["paused"] and status["workers"] and status)
             assert "no space left" in status["paused_reason"].lower()
@@ -149,7 +150,7 @@ def test_a_disk_that_is_really_full_pauses_the_queue_until_there_is_space(
             assert queue.counts()["done"] == 0
         ballast.unlink()
         assert rig.wait(pid) == 0
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         assert queue.counts()["done"] == 2
         assert not queue.status()["paused"]
         assert {verdict.verdict for verdict in maintenance.verify(queue)} == {"ok"}

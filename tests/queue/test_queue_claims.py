@@ -11,6 +11,7 @@ import rig
 
 from batchsr.errors import ClaimLost
 from batchsr.queue import Job, Queue, Result, State, Worker
+from batchsr.queue.opening import open_queue
 
 RESULT = Result("ab" * 32, 1000, windows_total=4, audio_s=2.0, report={"any": "thing"})
 
@@ -309,7 +310,7 @@ def test_the_database_itself_refuses_impossible_changes(queue: Queue) -> None:
 
 def test_no_double_claim_from_two_connections(queue: Queue, tmp_path: Path) -> None:
     fill(queue, "a")
-    with Queue.open(tmp_path / "queue.db") as other, queue.join() as one, other.join() as two:
+    with open_queue(tmp_path / "queue.db") as other, queue.join() as one, other.join() as two:
         assert claim(queue, one) is not None
         assert claim(other, two) is None
         queue.release(queue.get(1))

@@ -25,7 +25,8 @@ from hypothesis.stateful import (
 )
 
 from batchsr.errors import ClaimLost
-from batchsr.queue import OWNED, Job, Queue, Result, State, Worker
+from batchsr.queue import OWNED, Job, Result, State, Worker
+from batchsr.queue.opening import open_queue
 
 BACKOFF_S = 30.0
 Q, W, R, C = State.QUEUED, State.WAITING, State.RUNNING, State.COMMITTING
@@ -60,7 +61,7 @@ class QueueMachine(RuleBasedStateMachine):
     def start(self) -> Any:
         self.folder = Path(tempfile.mkdtemp(prefix="machine-"))
         self.clock = rig.HandClock()
-        self.queue = Queue.open(self.folder / "queue.db", clock=self.clock)
+        self.queue = open_queue(self.folder / "queue.db", clock=self.clock)
         self.jobs: dict[int, Model] = {}
         self.paused = False
         self.dead: set[str] = set()

@@ -13,6 +13,7 @@ import rig
 from batchsr import storage
 from batchsr.errors import ClaimLost
 from batchsr.queue import Job, Queue, Result, State
+from batchsr.queue.opening import open_queue
 from batchsr.queue.sqlite import owners
 
 DAY_S = 86_400.0
@@ -50,12 +51,12 @@ def test_a_living_worker_is_never_reaped_whatever_the_clock_says(queue: Queue, c
 
 def test_a_stopped_process_still_owns_its_job_and_a_killed_one_does_not(tmp_path: Path) -> None:
     db = tmp_path / "queue.db"
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         fill(queue, "a")
         ready = tmp_path / "ready"
 
         def child() -> None:
-            with Queue.open(db) as own:
+            with open_queue(db) as own:
                 own.claim(own.join(), rig.BACKEND)
                 ready.touch()
                 time.sleep(60)

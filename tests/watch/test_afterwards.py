@@ -233,17 +233,17 @@ def test_listing_names_each_source_once_whatever_crashes(hot: Hot, recording: by
 
 def test_a_queue_that_cannot_be_used_for_a_while_loses_nothing(hot: Hot, monkeypatch: pytest.MonkeyPatch) -> None:
     from batchsr.errors import QueueBusy
-    from batchsr.queue import Queue
+    from batchsr.queue.sqlite.api import SqliteQueue
 
-    enqueue, left = Queue.enqueue, [3]
+    enqueue, left = SqliteQueue.enqueue, [3]
 
-    def busy(self: Queue, jobs: object) -> object:
+    def busy(self: SqliteQueue, jobs: object) -> object:
         if left[0]:
             left[0] -= 1
             raise QueueBusy("the database is held by another process")
         return enqueue(self, jobs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Queue, "enqueue", busy)
+    monkeypatch.setattr(SqliteQueue, "enqueue", busy)
     with hot.watching():
         hot.file("a.wav")
         hot.pump(lambda: hot.jobs())

@@ -9,7 +9,8 @@ import rig
 from rig import job_of
 
 from batchsr import storage
-from batchsr.queue import Queue, State
+from batchsr.queue import State
+from batchsr.queue.opening import open_queue
 from batchsr.worker import maintenance
 
 
@@ -22,7 +23,7 @@ def test_verify_finds_outputs_that_are_missing_changed_or_truncated(db: Path, ou
     changed[-1] ^= 1
     (out / "c_upsampled.wav").write_bytes(changed)
     os.truncate(out / "d_upsampled.wav", 100)
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         verdicts = {verdict.job.id: verdict.verdict for verdict in maintenance.verify(queue)}
         assert verdicts == {1: "ok", 2: "missing", 3: "changed", 4: "truncated", 5: "ok"}
         assert [verdict.job.id for verdict in maintenance.verify(queue, [5, 2])] == [2, 5]
@@ -30,13 +31,13 @@ def test_verify_finds_outputs_that_are_missing_changed_or_truncated(db: Path, ou
         (out / "d_upsampled.wav").unlink()
         queue.retry([2, 3, 4], redo=True)
     rig.work(db)
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         assert {verdict.verdict for verdict in maintenance.verify(queue)} == {"ok"}
 
 
 def test_gc_removes_what_nobody_needs_and_nothing_else(db: Path, out: Path, sources: list[Path]) -> None:
     done, cancelled, failed = rig.enqueue(db, sources, out)
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         queue.cancel([cancelled])
         with queue.join() as worker:
             queue.fail(queue.claim(worker, rig.BACKEND), "x", "x")
@@ -79,7 +80,7 @@ def test_gc_removes_what_nobody_needs_and_nothing_else(db: Path, out: Path, sour
 
 def test_gc_leaves_a_running_jobs_scratch_alone(db: Path, sources: list[Path]) -> None:
     rig.enqueue(db, sources[:1])
-    with Queue.open(db) as queue, queue.join() as worker:
+    with open_queue(db) as queue, queue.join() as worker:
         job = queue.claim(worker, rig.BACKEND)
         queue.scratch_folder.mkdir()
         path = queue.scratch_folder / job.scratch_name

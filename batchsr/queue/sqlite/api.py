@@ -1,4 +1,4 @@
-"""The queue as the rest of the program sees it. Nothing outside this package knows SQL."""
+"""The queue as the rest of the program sees it (batchsr.queue.interface). Nothing outside this package knows SQL."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from batchsr.queue.clock import Clock
+from batchsr.queue.interface import Worker
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State
 from batchsr.queue.sqlite import claims, control, enqueue, manage, owners, queries, reaper, versions
-from batchsr.queue.sqlite.clock import Clock
-from batchsr.queue.sqlite.control import Pause, PauseKind
 from batchsr.queue.sqlite.store import Store
+from batchsr.queue.trouble import Pause, PauseKind
 
 
-class Queue:
+class SqliteQueue:
     """A queue of jobs in one SQLite file on a local disk, shared by any number of processes.
 
     Beside `queue.db` stand `queue.db.workers/` (a lock file for each living worker) and `queue.db.scratch/`
@@ -69,6 +70,15 @@ class Queue:
         """The clocks that the queue goes by."""
         return self._store.clock
 
+    def again(self) -> SqliteQueue:
+        """The same queue through another connection, for another thread; close it."""
+        return SqliteQueue.open(self.path, clock=self.clock)
+
+    @property
+    def probe_folder(self) -> Path:
+        """The folder on whose disk the queue itself depends."""
+        return self.path.parent
+
     @property
     def scratch_folder(self) -> Path:
         """Where scratch files stand; may not exist yet."""
@@ -87,7 +97,7 @@ class Queue:
 
     def preview(self, jobs: Iterable[NewJob]) -> Iterator[Enqueued]:
         """What `enqueue` would say, without writing anything."""
-        with contextlib.closing(Queue(Store.in_memory(self._store, self.clock))) as copy:
+        with contextlib.closing(SqliteQueue(Store.in_memory(self._store, self.clock))) as copy:
             yield from copy.enqueue(jobs)
 
     def is_output(self, path: str) -> bool:
@@ -96,7 +106,7 @@ class Queue:
 
     # Working
 
-    def join(self) -> Worker:
+    def join(self) -> SqliteWorker:
         """Become a worker: take an owner's lock, then write a row."""
         lock = owners.OwnerLock.take(self.workers_folder)
         try:
@@ -104,7 +114,7 @@ class Queue:
         except BaseException:
             lock.release()
             raise
-        return Worker(self, lock)
+        return SqliteWorker(self, lock)
 
     def reap(self) -> list[Job]:
         """Take the jobs of dead workers: done if the output has its name, else queued again or quarantined."""
@@ -255,10 +265,10 @@ class Queue:
         return manage.prune_locks(self._store, self.workers_folder)
 
 
-class Worker:
+class SqliteWorker:
     """A living worker of a queue. It owns what it claims for as long as this process lives."""
 
-    def __init__(self, queue: Queue, lock: owners.OwnerLock) -> None:
+    def __init__(self, queue: SqliteQueue, lock: owners.OwnerLock) -> None:
         self._queue = queue
         self._lock = lock
 

@@ -12,9 +12,9 @@ from batchsr import storage
 from batchsr.queue.job import Job, State, folded_key, iso, loaded_path, stored_text
 from batchsr.queue.sqlite import control
 from batchsr.queue.sqlite.claims import COLUMNS, to_job
-from batchsr.queue.sqlite.control import Pause
 from batchsr.queue.sqlite.enqueue import same_file_as_output
 from batchsr.queue.sqlite.store import Store
+from batchsr.queue.trouble import Pause
 
 _PAGE: Final = 500
 HUNG_AFTER_S: Final = 600.0

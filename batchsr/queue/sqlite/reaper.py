@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from batchsr import faults, storage
+from batchsr import faults
 from batchsr.errors import ClaimLost
 from batchsr.queue.job import Job, State
+from batchsr.queue.published import is_published
 from batchsr.queue.sqlite import owners
 from batchsr.queue.sqlite.claims import COLUMNS, clock_values, finish, to_job
 from batchsr.queue.sqlite.store import Store
@@ -32,25 +33,6 @@ def reap(store: Store, folder: Path) -> list[Job]:
                 taken += _take_from(store, suspect["id"])
                 owners.lock_path(folder, suspect["id"]).unlink(missing_ok=True)
     return taken
-
-
-def is_published(job: Job) -> bool:
-    """Whether the file under the output's name is the one that the row speaks of; if so it is made durable.
-
-    Raises ResourceError if the file system cannot promise that.
-    """
-    output = Path(job.output)
-    try:
-        if job.output_sha256 is None or output.stat().st_size != job.output_bytes:
-            return False
-        if storage.sha256(output) != job.output_sha256:
-            return False
-    except OSError:
-        return False
-    with storage.resource_errors(output, "sync"):
-        storage.fsync_path(output)
-        storage.fsync_path(output.parent)
-    return True
 
 
 def _take_from(store: Store, worker: str) -> list[Job]:

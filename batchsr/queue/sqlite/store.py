@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from batchsr import storage
 from batchsr.errors import BatchsrError, QueueBusy, QueueError, ResourceError
-from batchsr.queue.sqlite.clock import Clock
+from batchsr.queue.clock import Clock
 
 if TYPE_CHECKING:
     import sqlite3
