@@ -73,8 +73,12 @@ class WorkQueue(_Closable, Protocol):
     def join(self) -> Worker:
         """Become a worker."""
 
-    def reap(self) -> list[Job]:
-        """Take the jobs of dead workers: done if the output has its name, else queued again or quarantined."""
+    def reap(self, complete: Callable[[Job], None] = lambda job: None) -> list[Job]:
+        """Take the jobs of dead workers: done if the output has its name, else queued again or quarantined.
+
+        `complete` is called before a job is done, to add what its worker did not come to; where it raises
+        ResourceError, the job is queued again instead, and the next claim has the trouble.
+        """
 
     def peek(self, variant: str) -> Job | None:
         """The job that a claim would give, were the queue not paused."""

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from batchsr.audio.channels import mix_down
-from batchsr.audio.filters import condition
+from batchsr.audio.filters import condition, reach_samples
 from batchsr.audio.windows import Block
 from batchsr.settings.profile import Settings
 
@@ -109,7 +109,7 @@ def chain(settings: Settings, lowpass_hz: float | None) -> list[Stage]:
     if settings.channels == "mono":
         stages.append(Mono())
     if lowpass_hz is not None:
-        stages.append(LowPass(lowpass_hz, LOWPASS_CONTEXT_SAMPLES))
+        stages.append(LowPass(lowpass_hz, reach_samples(lowpass_hz)))
     return stages
 
 

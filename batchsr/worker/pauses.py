@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from batchsr import storage
-from batchsr.errors import InputError, ResourceError
+from batchsr.errors import InputError, OutputError, ResourceError
 from batchsr.queue import Job, Pause
 
 _PROBE_BYTES: Final = 1 << 20  # about a window of one channel
@@ -60,15 +60,10 @@ def _can_write(folder: Path, tag: str) -> bool:
     """Write, sync and remove a small file there, or in the nearest folder above that exists."""
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
-    probe = storage.temporary_for(folder / "probe", tag)
     try:
-        try:
-            with storage.resource_errors(probe, "write"), probe.open("wb") as file:
-                file.write(bytes(_PROBE_BYTES))
-                file.flush()
-                storage.fsync(file.fileno())
-        finally:
-            probe.unlink(missing_ok=True)
-    except (ResourceError, OSError):
+        with Temporary.beside(folder / "probe") as probe:
+            probe.write(bytes(_PROBE_BYTES))
+            probe.sync()
+    except (ResourceError, OutputError):
         return False
     return True

@@ -26,7 +26,7 @@ from batchsr.queue import Job, Pause, State, Worker, WorkQueue
 from batchsr.restoration.batcher import Batcher, WindowModel, run_beside_main
 from batchsr.restoration.restore import restore
 from batchsr.signals import Stop
-from batchsr.worker import pauses, space
+from batchsr.worker import pauses, recovery, space
 from batchsr.worker.attempt import Interrupted, RestoreFn, backend_of
 from batchsr.worker.in_flight import InFlightFiles
 from batchsr.worker.listener import Account, Listener, NullListener, Summary
@@ -186,7 +186,7 @@ class _Run:
         )
 
     def _reap(self) -> None:
-        for job in self._queue.reap():
+        for job in self._queue.reap(recovery.complete_sidecar):
             if job.state is State.QUARANTINED:
                 self._account.quarantined(job)
             elif job.state is State.DONE:

@@ -116,9 +116,12 @@ class SqliteQueue:
             raise
         return SqliteWorker(self, lock)
 
-    def reap(self) -> list[Job]:
-        """Take the jobs of dead workers: done if the output has its name, else queued again or quarantined."""
-        return reaper.reap(self._store, self.workers_folder)
+    def reap(self, complete: Callable[[Job], None] = lambda job: None) -> list[Job]:
+        """Take the jobs of dead workers: done if the output has its name, else queued again or quarantined.
+
+        `complete` is called before a job is done; where it raises ResourceError the job is queued again instead.
+        """
+        return reaper.reap(self._store, self.workers_folder, complete)
 
     def peek(self, variant: str) -> Job | None:
         """The job that a claim would give, were the queue not paused."""
