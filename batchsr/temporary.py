@@ -57,9 +57,7 @@ class Temporary:
 
     @classmethod
     def of_the_dead(cls, path: Path, final: Path) -> Self | None:
-        """Take over what a dead process left. None if its owner lives, cannot be known, or it is no file of ours."""
-        if is_temporary_of(path.name, final) is False:
-            return None
+        """Take over what a dead process left. None if its owner lives or cannot be known, or it is no plain file."""
         fd = -1
         for access in (os.O_RDWR, os.O_RDONLY):  # another user's may be readable only, which is enough to remove it
             with contextlib.suppress(OSError):
@@ -206,12 +204,22 @@ def dead_temporaries(final: Path) -> Iterator[Temporary]:
 
     Reads the whole folder. What cannot be looked at is left out.
     """
-    names: list[str] = []
-    with contextlib.suppress(OSError), os.scandir(final.parent) as entries:
-        names = sorted(entry.name for entry in entries if is_temporary_of(entry.name, final))
-    for name in names:
-        if (temporary := Temporary.of_the_dead(final.with_name(name), final)) is not None:
+    for path in _paths(final.parent, lambda name: is_temporary_of(name, final)):
+        if (temporary := Temporary.of_the_dead(path, final)) is not None:
             yield temporary
+
+
+def dead_in(folder: Path) -> Iterator[Temporary]:
+    """The same for all that is in a folder, whatever it was for; so the caller cannot publish them."""
+    for path in _paths(folder, lambda name: _NAME.fullmatch(name) is not None):
+        if (temporary := Temporary.of_the_dead(path, path)) is not None:
+            yield temporary
+
+
+def _paths(folder: Path, wanted: Callable[[str], bool]) -> list[Path]:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        return sorted(folder / entry.name for entry in entries if wanted(entry.name))
+    return []
 
 
 def remove_temporaries(final: Path) -> int:

@@ -197,6 +197,9 @@ class Upkeep(Protocol):
     def workers_folder(self) -> Path:
         """Where lock files stand; may not exist yet."""
 
+    def output_folders(self) -> set[str]:
+        """The folders in which outputs of jobs that were ever claimed stand."""
+
     def check(self) -> list[str]:
         """What is wrong with the queue, one sentence each; empty when it is sound."""
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from batchsr import faults, storage, temporary
-from batchsr.errors import OutputExists, ResourceError, SidecarForeign
+from batchsr.errors import BatchsrError, OutputExists, SidecarForeign
 from batchsr.restoration import sidecar_reading
 from batchsr.restoration.sidecar import sidecar_path
 from batchsr.temporary import Temporary
@@ -97,16 +97,42 @@ def mend(output: Path) -> bool:
     if os.path.lexists(path) or not _is_file(output):
         return False
     for record in temporary.dead_temporaries(path):
-        with record, contextlib.suppress(SidecarForeign, OutputExists, ResourceError, OSError):
-            if record.size_bytes() > sidecar_reading.MOST_BYTES:
-                continue
-            found = sidecar_reading.parse(record.path, os.pread(record.fd, sidecar_reading.MOST_BYTES, 0))
-            if found.said.output.size_bytes == output.stat().st_size and (
-                found.said.output.sha256 == storage.sha256(output)
-            ):
+        found = _parsed(record)
+        try:
+            if found is not None and _is_of(found.said.output, output):
                 record.publish(overwrite=False)
                 return True
+        except (BatchsrError, OSError):
+            pass  # it stays where it is, for the next who looks
+        finally:
+            record.close()
     return False
+
+
+def _is_of(said: sidecar_reading.Output, output: Path) -> bool:
+    return said.size_bytes == output.stat().st_size and said.sha256 == storage.sha256(output)
+
+
+def mend_folder(folder: Path) -> None:
+    """`mend` every output in a folder whose sidecar a dead process left without its name."""
+    outputs: list[Path] = []
+    for record in temporary.dead_in(folder):
+        found = _parsed(record)
+        if found is not None:
+            outputs.append(folder / Path(str(found.document["output"].get("path", ""))).name)
+        record.close()
+    for output in outputs:
+        mend(output)
+
+
+def _parsed(record: Temporary) -> sidecar_reading.Record | None:
+    """What a temporary says, if it is a sidecar."""
+    try:
+        if record.size_bytes() > sidecar_reading.MOST_BYTES:
+            return None
+        return sidecar_reading.parse(record.path, os.pread(record.fd, sidecar_reading.MOST_BYTES, 0))
+    except (SidecarForeign, OSError):
+        return None
 
 
 def _want_place(path: Path) -> bool:

@@ -91,9 +91,7 @@ class Recording:
 
     def conditioned(self, treatment: Treatment, ear: Measurements) -> Iterator[Block]:
         """What the model hears, at 48 kHz; the recording is heard by `ear` on the way."""
-        return stages.run(
-            self.stages(treatment), "model", self.programme(treatment, ear), self.info.output_samples
-        )
+        return stages.run(self.stages(treatment), "model", self.programme(treatment, ear), self.info.output_samples)
 
     def read_again(self, treatment: Treatment) -> None:
         """Make one more pass over the source for the witness. Raises InputChanged where the treatment would differ."""

@@ -35,7 +35,9 @@ class _Source(msgspec.Struct):
     duration_s: Seconds
 
 
-class _Output(msgspec.Struct):
+class Output(msgspec.Struct):
+    """What a sidecar says of the output that it stands beside."""
+
     sha256: Digest
     size_bytes: Count
     clipped_samples: Count
@@ -56,7 +58,7 @@ class _Document(msgspec.Struct):
     schema: str
     settings_sha256: Digest
     source: _Source
-    output: _Output
+    output: Output
     model: _Model
     windows: _Windows
     wall_s: Seconds
@@ -84,7 +86,7 @@ def is_ours(path: Path) -> bool:
 
 
 def read(path: Path) -> Record | None:
-    """The sidecar under this name; None if nothing is there. Raises SidecarForeign with the reason not to believe it."""
+    """The sidecar under this name; None if nothing is there. Raises SidecarForeign with the reason for doubt."""
     try:
         return parse(path, storage.read_small(path, MOST_BYTES))
     except FileNotFoundError:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import random
 import signal
 from collections.abc import Callable
@@ -210,7 +209,7 @@ class _Run:
         while left_s > 0 and self._stop.signal is None and self._queue.paused() is not None:
             self._stop.wait(min(left_s, self._options.poll_s))
             left_s -= self._options.poll_s
-        is_over = pauses.is_over(pause, self._options.min_free_bytes, f"probe-{os.getpid()}")
+        is_over = pauses.is_over(pause, self._options.min_free_bytes)
         if is_over and (pause.kind == "source" or self._shortage(following) is None):
             if self._queue.resume(only=pause):
                 self._listener.resumed()

@@ -247,6 +247,10 @@ class SqliteQueue:
 
     # Keeping
 
+    def output_folders(self) -> set[str]:
+        """The folders in which outputs of jobs that were ever claimed stand."""
+        return queries.output_folders(self._store)
+
     def check(self) -> list[str]:
         """What is wrong with the database, one sentence each; empty when it is sound."""
         return queries.check(self._store)
