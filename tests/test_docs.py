@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -139,3 +140,15 @@ def test_the_commands_of_every_worked_example_run_in_its_order(page: Path, tmp_p
     sidecars = {path.with_suffix("") for path in tmp_path.rglob("*.json")}
     restored = [path for path in sidecars if path.suffix in (".wav", ".flac") and path.exists()]
     assert len(restored) >= len(RECORDINGS[page.stem]) - (page.stem == "phone-archive"), restored
+
+
+def test_the_site_is_made_without_a_broken_link() -> None:
+    if importlib.util.find_spec("zensical") is None:
+        pytest.skip("the generator of the site is not installed (group docs)")
+    environment = {**os.environ, "BATCHSR_VENV": sys.prefix}
+    made = subprocess.run(
+        ["bash", "scripts/docs"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    pages = {path.relative_to(ROOT / "build" / "site").as_posix() for path in (ROOT / "build" / "site").rglob("*.html")}
+    assert {"index.html", "measurements.html", "examples/label.html"} <= pages
