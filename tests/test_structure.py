@@ -21,7 +21,7 @@ HOMES = {
     "soundfile": ("audio", "quality/measure.py"),
     "soxr": ("audio", "quality/measure.py"),
     "numba": ("models/compute/loops.py", "audio/loops.py"),
-    "ctypes": ("memory.py", "models/compute/nvrtc.py"),
+    "ctypes": ("memory.py", "models/compute/nvrtc.py", "audio/decoders/quiet.py"),
     "threadpoolctl": ("models/compute/cpu.py", "models/compute/backend.py"),
     "scipy": ("audio", "quality", "models/compute/cpu.py"),
     "tinytag": ("audio",),
@@ -36,7 +36,8 @@ HOMES = {
 # A module may import from its own row and from rows above it, never from below.
 LAYERS: list[tuple[str, ...]] = [
     ("errors", "faults", "__init__"),
-    ("storage", "memory", "signals"),
+    ("display", "storage"),
+    ("temporary", "memory", "signals"),
     ("audio", "queue"),
     ("settings",),
     ("models",),

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import errno
 import os
-import shlex
 import stat
 from pathlib import Path
 from typing import Final
@@ -18,6 +17,7 @@ from batchsr.audio.decoders.libsndfile import LibsndfileDecoder
 from batchsr.audio.decoders.opening import open_pieces
 from batchsr.audio.remarks import Remark, bounded
 from batchsr.audio.windows import SAMPLE_RATE_HZ
+from batchsr.display import shown as shown
 from batchsr.errors import (
     InputEmpty,
     InputError,
@@ -54,6 +54,8 @@ class SourceInfo:
     mtime_ns: int
     inode: int
     device: int
+    ctime_ns: int = 0
+    """When anything about the file was changed last; no program can set it."""
     remarks: tuple[Remark, ...] = ()
     """What is odd about the file, and does not keep it from being restored."""
 
@@ -98,13 +100,6 @@ def fits_header(path: Path) -> bool:
         raise InputUnreadable(f"{shown(path)} cannot be read: {e.strerror}", remedy="check the disk") from e
     finally:
         os.close(fd)
-
-
-def shown(path: Path | str) -> str:
-    """A path as it may stand in a message: quoted as a shell wants it, on one line, in valid Unicode."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return shlex.quote(("./" if text.startswith("-") else "") + text)
 
 
 def open_regular(path: Path) -> tuple[int, os.stat_result]:
@@ -170,6 +165,8 @@ def examine(path: Path, fd: int, status: os.stat_result) -> tuple[SourceInfo, he
         header = headers.inspect(fd, status.st_size)
     except OSError as e:
         raise InputUnreadable(f"{name} cannot be read: {e.strerror}", remedy="check the disk") from e
+    if header.trouble == "mangled":
+        raise InputFormat(f"{name} cannot be decoded: {header.detail}", remedy="copy it again from where it came")
     if header.data_start and header.container != "FLAC":
         _check_limits(name, header.rate_hz, header.channels)
     try:
@@ -193,6 +190,7 @@ def examine(path: Path, fd: int, status: os.stat_result) -> tuple[SourceInfo, he
         mtime_ns=status.st_mtime_ns,
         inode=status.st_ino,
         device=status.st_dev,
+        ctime_ns=status.st_ctime_ns,
         remarks=bounded(header.remarks),
     )
     return info, header
@@ -200,7 +198,13 @@ def examine(path: Path, fd: int, status: os.stat_result) -> tuple[SourceInfo, he
 
 def open_decoder(fd: int, header: headers.Header) -> Decoder:
     """Open what the walk over the header found, from its beginning. Closing it leaves `fd` open. Raises DecodeError."""
+    if not header.container and _looks_like_mpeg(os.pread(fd, 3, 0)):
+        raise DecodeError("it begins like MPEG audio, and has no two frames in a row")  # libsndfile would search on
     return open_pieces(fd, header.pieces)
+
+
+def _looks_like_mpeg(head: bytes) -> bool:
+    return head == b"ID3" or (head[:1] == b"\xff" and head[1] & 0xE0 == 0xE0)
 
 
 def texts_of(fd: int) -> dict[str, str]:

@@ -10,12 +10,12 @@ from typing import Any
 import click
 
 from batchsr.cli.app import App, json_option, pass_app
-from batchsr.cli.options import restoration_options
+from batchsr.cli.options import compute_options, restoration_options
 from batchsr.cli.variant import DEFAULT_VARIANT
 from batchsr.intake.gather import OUTPUT_SUFFIX
 from batchsr.settings import profile as profiles
 from batchsr.settings.profile import FORMATS
-from batchsr.storage import printable
+from batchsr.storage import fitted_name, printable
 
 
 @click.command("upsample")
@@ -23,7 +23,7 @@ from batchsr.storage import printable
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: SOURCE's stem + _upsampled.wav]")
 @click.option("--variant", help="int4, int8, or a bundle's folder.  [default: the profile's, else int4]")
 @click.option("--profile", help="How to restore: default, speech, music, archive, or a file.")
-@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Precision of the computation.")
+@compute_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @restoration_options
 @json_option
@@ -35,6 +35,7 @@ def upsample_command(
     variant: str | None,
     profile: str | None,
     dtype: str | None,
+    device: str | None,
     overwrite: bool,
     given: dict[str, Any],
 ) -> None:
@@ -44,7 +45,7 @@ def upsample_command(
     effective = profiles.effective(profile=profile, given=given)
     settings = effective.settings
     if output is None:
-        output = source.with_name(f"{source.stem}{OUTPUT_SUFFIX}.{settings.format}")
+        output = source.with_name(fitted_name(source.stem, f"{OUTPUT_SUFFIX}.{settings.format}"))
 
     from batchsr.audio import files
     from batchsr.errors import BatchShrunk
@@ -52,35 +53,35 @@ def upsample_command(
     from batchsr.restoration import restore
     from batchsr.restoration.batcher import Batcher, run_beside_main
     from batchsr.restoration.task import Restored, Task
-    from batchsr.storage import temporary_for
+    from batchsr.storage import make_output_folder
+    from batchsr.temporary import Temporary
 
     files.check_format(settings.format, settings.subtype, 1)
     info = files.probe(source)  # a bad file is told at once, before gigabytes are loaded
     name = variant or effective.variant or DEFAULT_VARIANT
-    task = Task(
-        source=source,
-        output=output,
-        scratch=temporary_for(output, "upsample-scratch"),
-        settings=settings,
-        overwrite=overwrite,
-        tag="upsample-0",
-    )
 
     def work(main_thread: Executor) -> Restored:
-        loaded = main_thread.submit(FlashSR.from_pretrained, name, dtype=dtype).result()
+        loaded = main_thread.submit(FlashSR.from_pretrained, name, dtype=dtype, device=device, say=app.note).result()
         model = Batcher(loaded, main_thread)
-        given = dataclasses.replace(task, provenance=dataclasses.asdict(loaded.identity))
-        while True:
-            try:
-                return restore.restore(given, model, on_windows=_progress(app), before_publish=lambda _: None)
-            except BatchShrunk as e:
-                app.note(str(e))
-                model = model.renewed()
+        make_output_folder(output.parent)
+        with Temporary.beside(output) as scratch:
+            task = Task(
+                source=source,
+                output=output,
+                scratch=scratch.path,
+                settings=settings,
+                overwrite=overwrite,
+                tag="upsample-0",
+                provenance=dataclasses.asdict(loaded.identity),
+            )
+            while True:
+                try:
+                    return restore.restore(task, model, on_windows=_progress(app), before_publish=lambda _: None)
+                except BatchShrunk as e:
+                    app.note(str(e))
+                    model = model.renewed()
 
-    try:
-        done = run_beside_main(work)
-    finally:
-        restore.discard_scratch(task.scratch)
+    done = run_beside_main(work)
     rtf = done.wall_s / done.audio_s
     document: dict[str, Any] = {
         "source": str(source),

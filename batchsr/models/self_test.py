@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,8 +24,6 @@ from batchsr.models.compute import proven
 if TYPE_CHECKING:
     from batchsr.models.compute.backend import Backend
     from batchsr.models.flashsr.networks import Networks
-
-log = logging.getLogger(__name__)
 
 REFERENCE_NAME: Final = "self_test.npz"
 """Beside the weights of `tiny`."""
@@ -61,14 +59,14 @@ class Outcome:
         return f"{verdict}, off by {self.distance:.1e} (worst piece {self.worst_piece:.1e}, {self.stage})"
 
 
-def ensure(backend: Backend) -> None:
+def ensure(backend: Backend, say: Callable[[str], None]) -> None:
     """Make the self-test unless it was passed here before. Raises SelfTestFailed, and ModelError without `tiny`."""
     circumstances = proven.circumstances(backend.device, backend.dtype)
     whole, _ = TOLERANCES[backend.dtype]
     known = proven.remembered(_WHAT, circumstances)
     if known is not None and known < whole:
         return
-    log.info("a first start on this machine: testing %s in %s", backend.label, backend.dtype)
+    say(f"testing {backend.label} in {backend.dtype} with a window whose restoration is known, once for this machine")
     outcome = run(backend)
     if not outcome.passed:
         raise failure(backend, outcome)

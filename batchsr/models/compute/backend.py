@@ -71,6 +71,11 @@ class Backend:
     mlx_version: str
 
     @property
+    def warms_up(self) -> bool:
+        """Whether the first pass takes seconds longer than the next; on Metal it would be a whole window's time lost."""
+        return self.device == "cuda"
+
+    @property
     def label(self) -> str:
         """Device and engine: on one machine, the same label, weights and precision give the same bytes."""
         return f"{self.device} ({self.engine})" if self.engine else self.device
@@ -113,6 +118,15 @@ def _limit_cache() -> None:
 
     working_set: Any = mx.device_info().get("max_recommended_working_set_size", METAL_CACHE_SHARE * METAL_CACHE_BYTES)
     mx.set_cache_limit(min(METAL_CACHE_BYTES, int(working_set) // METAL_CACHE_SHARE))
+
+
+def worker_environments() -> list[dict[str, str]]:
+    """Return for each GPU the variables of a worker that is to have it alone; empty without GPUs.
+
+    Raises ModelUnavailable without a working MLX.
+    """
+    _import_mlx()
+    return devices.worker_environments()
 
 
 def doctor(dtype: str | None = None, device: str | None = None) -> dict[str, Any]:

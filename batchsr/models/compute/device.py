@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import os
 import platform
 import sys
 from pathlib import Path
@@ -73,12 +74,25 @@ def choose(kind: str, gpu: str | None) -> None:
         raise ModelUnavailable(said, remedy=remedy) from e
 
 
-def count(kind: str) -> int:
-    """Return how many devices of a kind this process may use; 1 where MLX does not say."""
+def nvidia_nodes() -> int:
+    """Return how many NVIDIA GPUs the system shows, without MLX; whether MLX is for them is another matter."""
+    return sum(path.name.removeprefix("nvidia").isdigit() for path in Path("/dev").glob("nvidia*"))
+
+
+def worker_environments() -> list[dict[str, str]]:
+    """Return for each GPU that this process may use the variables of a worker that is to have it alone.
+
+    Empty where MLX has none. MLX must have been imported.
+    """
     import mlx.core as mx
 
-    counted = getattr(mx, "device_count", None)
-    return max(1, int(counted(mx.gpu))) if kind == "cuda" and counted is not None else 1
+    kind = gpu_kind()
+    if kind != "cuda":
+        return [] if kind is None else [{}]
+    count = int(mx.device_count(mx.gpu))
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [name.strip() for name in given.split(",")] if given else [str(n) for n in range(count)]
+    return [{"CUDA_VISIBLE_DEVICES": name} for name in names[:count]]
 
 
 def processor() -> str:
