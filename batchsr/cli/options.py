@@ -56,7 +56,7 @@ def restoration_options(function: F) -> F:
 
 
 def compute_options(function: F) -> F:
-    """Where and how exactly it is computed; the command gets `dtype` and `device`, None if it is the device's choice."""
+    """Where and how exactly it is computed; the command gets `dtype` and `device`, None where it is left open."""
     for option in (
         click.option("--device", type=click.Choice(["cpu", "gpu"]), help="What computes.  [default: the GPU, if any]"),
         click.option(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -151,7 +152,7 @@ def read_reference(folder: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             found = dict(file)
         digest = bytes(found.pop("weights_sha256")).hex()
-    except (OSError, ValueError, KeyError) as e:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
         raise ModelError(f"the self-test's reference cannot be read: {path}: {e}", remedy=remedy) from e
     from batchsr.models.flashsr import bundle
 

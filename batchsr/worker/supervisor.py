@@ -47,9 +47,9 @@ def supervise(
     """Keep `procs` workers going until the queue is drained, and return the exit code for all of them.
 
     `limit` is the number of files after which to stop, for all workers together: each gets its share, and one that
-    replaces another what that one left of it. The workers, and those that replace them, take turns with `environments`,
-    variables of theirs that say which GPU is whose. Signals reach the workers through this process alone (they have process
-    groups of their own, so that Ctrl-C does not count twice).
+    replaces another what that one left of it. `environments` are variables that say which GPU is a worker's, one set
+    for each worker in turn; who replaces a worker gets the same. Signals reach the workers through this process alone
+    (they have process groups of their own, so that Ctrl-C does not count twice).
     """
     return _Supervisor(queue, command, procs, listener, limit, poll_s, environments).run()
 

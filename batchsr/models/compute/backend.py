@@ -72,7 +72,7 @@ class Backend:
 
     @property
     def warms_up(self) -> bool:
-        """Whether the first pass takes seconds longer than the next; on Metal it would be a whole window's time lost."""
+        """Whether a first pass pays that takes seconds longer; on Metal it would be a whole window's time lost."""
         return self.device == "cuda"
 
     @property

@@ -22,7 +22,6 @@ import platformdirs
 from batchsr import storage
 from batchsr.errors import OutputError, ResourceError
 from batchsr.temporary import write_atomic
-from batchsr.temporary import write_atomic
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,6 @@ from batchsr import storage
 from batchsr.errors import OutputError, ResourceError
 from batchsr.models.compute import device
 from batchsr.temporary import write_atomic
-from batchsr.temporary import write_atomic
 
 _MOST: Final = 64
 """Sets of circumstances that are remembered; the oldest go."""
