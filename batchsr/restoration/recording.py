@@ -71,7 +71,7 @@ class Recording:
             blocks = source.blocks() if ear is None else _heard(source.blocks(), ear.hear_source)
             if self.settings.channels == "mono":
                 blocks = mix_down(blocks)
-            programme = resample_blocks(blocks, self.info.sample_rate, self.info.frames)
+            programme = resample_blocks(blocks, self.info.rate, self.info.frames)
             yield from programme if ear is None else _heard(programme, ear.hear_programme)
             if ear is not None:
                 self.remarks = source.remarks

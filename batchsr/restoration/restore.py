@@ -68,7 +68,7 @@ def restore(
         form=settings.format,
         subtype=settings.subtype,
         channels=recording.channels,
-        source_rate_hz=info.sample_rate,
+        source_rate_hz=info.rate,
         program=f"batchsr {__version__}; FlashSR {Path(str(task.provenance.get('variant', ''))).name}".rstrip(),
     )
     plan = windows.Plan.of(info.output_samples, model.frame_samples, settings.overlap)
