@@ -12,10 +12,11 @@ from batchsr.audio.decoders.raw import Samples
 from batchsr.audio.decoders.virtual_file import Range
 from batchsr.audio.remarks import Remark
 
-Trouble = Literal["cut", "unpatched", "mid_sample", "no_data", "no_frames", "unsupported"]
+Trouble = Literal["cut", "unpatched", "mid_sample", "no_data", "no_frames", "unsupported", "mangled"]
 """cut: the header promises more than is there. unpatched: a length that the writer never filled in. mid_sample: the
 audio is no whole number of frames. no_data: no chunk of audio. no_frames: a chunk of audio that is rightly empty.
-unsupported: a codec, or a way to store one, that nobody here decodes."""
+unsupported: a codec, or a way to store one, that nobody here decodes. mangled: what is there is no recording any more,
+and nothing is to be made of it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

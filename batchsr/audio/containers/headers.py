@@ -18,6 +18,7 @@ from batchsr.audio.containers import caf, iff, mp3, voc, wave
 from batchsr.audio.containers.chunks import MAX_CHUNKS, BytesAt
 from batchsr.audio.containers.found import Header
 
+_MPEG_TAGS: Final = (0x0050, 0x0055)
 _OGG_TAIL_BYTES: Final = 2 * 65_307  # the longest page there can be, twice
 
 
@@ -30,8 +31,27 @@ def inspect(fd: int, size: int) -> Header:
     head = file.at(0, 40)
     for magic, name, parse in _PARSERS:
         if head.startswith(magic):
-            return parse(file, name)
-    return _mp3(fd, size)
+            header = parse(file, name)
+            return _mpeg_inside(file, header) if header.codec_tag in _MPEG_TAGS else header
+    return mpeg(file, 0, size, whole=True)
+
+
+def _mpeg_inside(file: BytesAt, header: Header) -> Header:
+    """MPEG audio in a WAV: its frames say what there is of it."""
+    if header.trouble not in (None, "cut"):
+        return header
+    end = min(header.data_start + header.data_bytes, file.size)
+    inside = mpeg(file, header.data_start, end, whole=False)
+    if not inside.container:
+        return header
+    if header.trouble == "cut":
+        inside = dataclasses.replace(inside, trouble="cut", detail=header.detail, rest=inside.rest or inside.pieces)
+    return dataclasses.replace(
+        inside,
+        container=header.container,
+        remarks=(*header.remarks, *inside.remarks),
+        still_growing=header.still_growing,
+    )
 
 
 def _unpatched(header: Header) -> Header:
@@ -83,12 +103,18 @@ def _ogg(file: BytesAt, name: str) -> Header:
     return Header(name, "cut", "no page ends its stream")
 
 
-def _mp3(fd: int, size: int) -> Header:
-    stream = mp3.find(fd, size)
+def mpeg(file: BytesAt, start: int, end: int, *, whole: bool) -> Header:
+    """Walk the MPEG audio frames between two places. `whole` says that they are all of the file, not a chunk in it."""
+    stream = mp3.find(file.fd, end, start)
     if stream is None:
         return Header("")
-    header = Header("MP3", None, "", stream.first.rate_hz, stream.first.channels, pieces=mp3.pieces(stream, size))
-    return dataclasses.replace(header, trouble="cut", detail="it ends inside a frame") if stream.cut else header
+    first, remarks = stream.first, tuple(stream.remarks)
+    header = Header("MP3", None, "", first.rate_hz, first.channels, remarks=remarks)
+    if stream.too_many:
+        detail = f"its frames change their rate or channels more than {mp3.MAX_STRETCHES} times"
+        return dataclasses.replace(header, trouble="mangled", detail=detail)
+    header = dataclasses.replace(header, pieces=mp3.pieces(stream, whole=whole))
+    return dataclasses.replace(header, trouble="cut", detail=stream.cut) if stream.cut else header
 
 
 def _finds(text: bytes, word: bytes) -> Iterator[int]:
