@@ -14,14 +14,17 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from batchsr.audio import files
+from batchsr.audio import files, levels
 from batchsr.audio.channels import Alikeness, mix_down
 from batchsr.audio.cutoff import BandLevels, Cutoff, find_cutoff
 from batchsr.audio.filters import Crossover, condition
+from batchsr.audio.levels import MixMeter
 from batchsr.audio.meters.loudness import LoudnessMeter
 from batchsr.audio.meters.seams import SeamMeter
+from batchsr.audio.remarks import Remark, bounded
 from batchsr.audio.resample import resample_blocks
 from batchsr.audio.windows import Block, Plan
+from batchsr.errors import InputLevels
 from batchsr.settings.profile import Settings
 
 
@@ -47,9 +50,15 @@ class Recording:
         self.channels = 1 if settings.channels == "mono" else info.channels
         self.remarks = info.remarks
         """What is odd about the source; complete when `conditioned` has been read to its end."""
+        self._full_scale = 1.0
+        self._levels: tuple[Remark, ...] = ()
 
     def treatment(self) -> Treatment:
-        """Decide the treatment, from a pass over the file where the settings ask for its cutoff."""
+        """Decide the treatment, from a pass over the file where the settings ask for its cutoff, and its level before.
+
+        Raises InputLevels for whole numbers written as floats, unless they are to be scaled.
+        """
+        self._full_scale, self._levels = self._scale()
         lowpass, keep = self.settings.lowpass, self.settings.keep_band
         if lowpass == "off" and not keep:
             return Treatment()
@@ -67,14 +76,16 @@ class Recording:
 
     def programme(self, ear: Measurements | None = None) -> Generator[Block, None, None]:
         """The recording at 48 kHz, (n, channels), heard by `ear` on the way."""
-        with files.Source.open(self.path) as source:
-            blocks = source.blocks() if ear is None else _heard(source.blocks(), ear.hear_source)
+        with self._source() as source:
+            blocks = self._blocks(source) if ear is None else _heard(self._blocks(source), ear.hear_source)
+            meter = MixMeter(self.info.channels)
             if self.settings.channels == "mono":
-                blocks = mix_down(blocks)
+                blocks = mix_down(blocks, meter)
             programme = resample_blocks(blocks, self.info.rate, self.info.frames)
             yield from programme if ear is None else _heard(programme, ear.hear_programme)
             if ear is not None:
-                self.remarks = source.remarks
+                cancelled = meter.remark()
+                self.remarks = bounded((*source.remarks, *self._levels, *([cancelled] if cancelled else [])))
 
     def conditioned(self, treatment: Treatment, ear: Measurements) -> Iterator[Block]:
         """What the model hears, at 48 kHz; the recording is heard by `ear` on the way."""
@@ -83,8 +94,42 @@ class Recording:
         return condition(self.programme(ear), self.info.output_samples, treatment.lowpass_hz)
 
     def _cutoff(self) -> Cutoff:
-        with files.Source.open(self.path) as source:
-            return find_cutoff(source.blocks(), self.info.sample_rate)
+        with self._source() as source:
+            return find_cutoff(self._blocks(source), self.info.sample_rate)
+
+    def _source(self) -> files.Source:
+        return files.Source.open(self.path, accept_truncated=self.settings.accept_truncated)
+
+    def _blocks(self, source: files.Source) -> Iterator[Block]:
+        blocks = source.blocks()
+        return blocks if self._full_scale == 1.0 else levels.scaled(blocks, self._full_scale)
+
+    def _scale(self) -> tuple[float, tuple[Remark, ...]]:
+        """What full scale is in the source, and what is to be said of its level. Only floats can be over it."""
+        if self.info.subtype not in levels.FLOAT_SUBTYPES:
+            return 1.0, ()
+        with self._source() as source:
+            peaks = levels.measure(source.blocks())
+        asked = self.settings.input_scale
+        if isinstance(asked, int | float):
+            full_scale = float(asked)
+        elif peaks.are_integers and asked == "off":
+            raise self._levels_error(peaks)
+        else:
+            full_scale = float(peaks.full_scale) if peaks.are_integers else 1.0
+        if full_scale == 1.0:
+            return 1.0, (levels.over_full_scale(peaks),) if peaks.over else ()
+        said = f"its samples, up to {peaks.peak:,.6g}, were divided by {full_scale:,.10g}, as --input-scale asks"
+        louder = peaks.peak / full_scale
+        over = (Remark(levels.OVER, f"it is over full scale by up to {_db(louder)} dB"),) if louder > 1.0 else ()
+        return full_scale, (Remark(levels.SCALED, said), *over)
+
+    def _levels_error(self, peaks: levels.Peaks) -> InputLevels:
+        message = f"{files.shown(self.path)} holds floats up to {peaks.peak:,.6g} where full scale is 1: " + (
+            "whole numbers were written as they are" if peaks.whole_numbers else "they have another scale"
+        )
+        remedy = f"restore it with --input-scale {peaks.full_scale}, or auto; as it stands nearly all would be clamped"
+        return InputLevels(message, remedy=remedy)
 
 
 class Measurements:
@@ -129,6 +174,10 @@ class Measurements:
         """What was heard of the output, JSON-able."""
         self._seams.finish()
         return {**_levels(self._after), "seams": dataclasses.asdict(self._seams.result)}
+
+
+def _db(ratio: float) -> str:
+    return f"{20 * math.log10(ratio):.1f}"
 
 
 def _levels(meter: LoudnessMeter) -> dict[str, Any]:

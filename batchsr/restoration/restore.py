@@ -57,7 +57,7 @@ def restore(
         started = time.monotonic()
         spent_s = lambda: time.monotonic() - started  # noqa: E731
     _check_output(task)
-    info = files.probe(task.source)
+    info = files.probe(task.source, accept_truncated=task.settings.accept_truncated)
     _check_unchanged(task, info)
     settings = task.settings
     recording = Recording(task.source, info, settings)
