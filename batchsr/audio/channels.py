@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from batchsr.audio.levels import MixMeter
 from batchsr.audio.windows import Block
 
 
@@ -50,13 +49,7 @@ def first_alike(window: NDArray[np.float32]) -> tuple[int, ...]:
     return alike.first_alike
 
 
-def mix_down(blocks: Iterable[Block], meter: MixMeter | None = None) -> Iterator[Block]:
-    """The mean of all channels as a stream (n, 1), which `meter` hears beside them.
-
-    A mean cannot clip; a dead channel costs 6 dB of a stereo file.
-    """
+def mix_down(blocks: Iterable[Block]) -> Iterator[Block]:
+    """The mean of all channels as a stream (n, 1). A mean cannot clip; a dead channel costs 6 dB of a stereo file."""
     for block in blocks:
-        mean = block.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
-        if meter is not None:
-            meter.add(block, mean)
-        yield mean
+        yield block.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)

@@ -10,13 +10,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
 from batchsr.audio.remarks import Remark
 from batchsr.audio.windows import Block
+from batchsr.errors import InputLevels
 
+InputScale = Literal["off", "auto"] | float
+"""off, auto, or the sample value that is full scale."""
 FLOAT_SUBTYPES: Final = ("FLOAT", "DOUBLE")
 SCALED: Final = "input.scaled"
 OVER: Final = "input.over_full_scale"
@@ -78,23 +81,43 @@ def scaled(blocks: Iterable[Block], full_scale: float) -> Iterator[Block]:
         yield block * gain
 
 
-def over_full_scale(peaks: Peaks) -> Remark:
-    """Return the remark for a recording that is louder than full scale."""
-    over_db = 20 * math.log10(peaks.peak)
-    return Remark(OVER, f"{peaks.over:,} of its samples are over full scale, by up to {over_db:.1f} dB")
+def full_scale_of(peaks: Peaks, asked: InputScale, name: str) -> tuple[float, tuple[Remark, ...]]:
+    """Return what full scale is in the file `name` that was measured, and what is to be said of its level.
+
+    Raises InputLevels for whole numbers where nothing was asked for.
+    """
+    if isinstance(asked, int | float):
+        full_scale = float(asked)
+    elif peaks.are_integers and asked == "off":
+        why = "whole numbers were written as they are" if peaks.whole_numbers else "they have another scale"
+        raise InputLevels(
+            f"{name} holds floats up to {peaks.peak:,.6g} where full scale is 1: {why}",
+            remedy=f"restore it with --input-scale {peaks.full_scale}, or auto; as it is nearly all would be clamped",
+        )
+    else:
+        full_scale = float(peaks.full_scale) if peaks.are_integers else 1.0
+    remarks = []
+    if full_scale != 1.0:
+        said = f"its samples, up to {peaks.peak:,.6g}, were divided by {full_scale:,.10g}, as --input-scale asks"
+        remarks.append(Remark(SCALED, said))
+    louder = peaks.peak / full_scale
+    if louder > 1.0:
+        some = f"{peaks.over:,} of its samples are" if full_scale == 1.0 else "it is"
+        remarks.append(Remark(OVER, f"{some} over full scale, by up to {20 * math.log10(louder):.1f} dB"))
+    return full_scale, tuple(remarks)
 
 
 class MixMeter:
-    """Listens to channels and to their mean."""
+    """Listens to channels for what is left in their mean."""
 
     def __init__(self, channels: int) -> None:
         self._channels = channels
         self._each = self._mean = 0.0
 
-    def add(self, block: Block, mean: Block) -> None:
-        """Take in the next (n, C) of the channels and the (n, 1) of their mean."""
+    def add(self, block: Block) -> None:
+        """Take in the next (n, C) of the channels."""
         self._each += float(np.square(block, dtype=np.float64).sum())
-        self._mean += float(np.square(mean, dtype=np.float64).sum())
+        self._mean += float(np.square(block.mean(axis=1, dtype=np.float64)).sum())
 
     def remark(self) -> Remark | None:
         """What is to be said: None unless the channels cancel each other."""

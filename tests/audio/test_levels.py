@@ -11,7 +11,6 @@ import soundfile
 from numpy.typing import NDArray
 
 from batchsr.audio import levels
-from batchsr.audio.channels import mix_down
 from batchsr.audio.files import probe
 from batchsr.audio.remarks import Remark
 from batchsr.audio.windows import Plan
@@ -119,7 +118,7 @@ def test_sixteen_channels_of_which_one_sounds_do_not_cancel() -> None:
     block = np.zeros((1000, 16), np.float32)
     block[:, 3] = 0.5
     meter = levels.MixMeter(16)
-    list(mix_down([block], meter))
+    meter.add(block)
     assert meter.remark() is None
 
 
