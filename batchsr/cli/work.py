@@ -7,6 +7,7 @@ import functools
 import os
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -82,9 +83,7 @@ def work_command(
             os.nice(nice)
         code, ended = 0, 0
         for name in _variants(queue, variant_name(variant)):
-            totals = queue.totals()
-            left = [totals[state] for state in _LEFT if state in totals]
-            screen.expect(sum(int(one["jobs"]) for one in left), sum(one["audio_s"] or 0.0 for one in left))
+            _expect(screen, queue.totals_of_run())
             options = WorkerOptions(
                 variant=name,
                 min_free_bytes=int(min_free * 1e9),
@@ -109,6 +108,18 @@ def work_command(
 _OF_ALL_WORKERS = ("--procs", "--stop-after", "--for")
 """Options that the supervisor apportions."""
 _LEFT = (State.QUEUED, State.WAITING, State.RUNNING, State.COMMITTING)
+
+
+def _expect(screen: Screen, totals: Mapping[str, Mapping[str, float]]) -> None:
+    """Tell the screen how much is left, and what earlier runs of the same batch ended."""
+    left = [totals[state] for state in _LEFT]
+    failed = totals[State.FAILED]["jobs"] + totals[State.QUARANTINED]["jobs"]
+    screen.expect(
+        sum(int(one["jobs"]) for one in left),
+        sum(one["audio_s"] for one in left),
+        ended={"done": int(totals[State.DONE]["jobs"]), "failed": int(failed)},
+        ended_audio_s=sum(totals[state]["audio_s"] for state in (State.DONE, State.FAILED, State.QUARANTINED)),
+    )
 
 
 def _variants(queue: Queue, variant: str | None) -> list[str]:
