@@ -61,8 +61,22 @@ def check(variant: str | Path) -> dict[str, Any]:
         "loaded_s": round(loaded_s, 2),
         "test_window_s": round(window_s, 2),
         "test_window_peak": round(peak, 4),
+        "warnings": list(model.identity.warnings),
         "ok": True,
     }
+
+
+def warnings_of(folder: Path) -> list[str]:
+    """Return what a bundle's config and header say that this program has no use for, or why they cannot be read.
+
+    No weight is read. MLX must be prepared (batchsr.models.compute.backend).
+    """
+    from batchsr.models.flashsr import bundle
+
+    try:
+        return list(bundle.open_bundle(folder).warnings)
+    except BundleError as e:
+        return [str(e)]
 
 
 def _check_hash(folder: Path, sha256: str) -> None:
