@@ -21,7 +21,7 @@ HOMES = {
     "soundfile": ("audio", "quality/measure.py"),
     "soxr": ("audio", "quality/measure.py"),
     "numba": ("models/compute/loops.py", "audio/loops.py"),
-    "ctypes": ("memory.py", "models/compute/nvrtc.py"),
+    "ctypes": ("memory.py", "models/compute/nvrtc.py", "audio/decoders/quiet.py"),
     "threadpoolctl": ("models/compute/cpu.py", "models/compute/backend.py"),
     "scipy": ("audio", "quality", "models/compute/cpu.py"),
     "tinytag": ("audio",),

@@ -170,6 +170,8 @@ def examine(path: Path, fd: int, status: os.stat_result) -> tuple[SourceInfo, he
         header = headers.inspect(fd, status.st_size)
     except OSError as e:
         raise InputUnreadable(f"{name} cannot be read: {e.strerror}", remedy="check the disk") from e
+    if header.trouble == "mangled":
+        raise InputFormat(f"{name} cannot be decoded: {header.detail}", remedy="copy it again from where it came")
     if header.data_start and header.container != "FLAC":
         _check_limits(name, header.rate_hz, header.channels)
     try:
@@ -200,7 +202,13 @@ def examine(path: Path, fd: int, status: os.stat_result) -> tuple[SourceInfo, he
 
 def open_decoder(fd: int, header: headers.Header) -> Decoder:
     """Open what the walk over the header found, from its beginning. Closing it leaves `fd` open. Raises DecodeError."""
+    if not header.container and _looks_like_mpeg(os.pread(fd, 3, 0)):
+        raise DecodeError("it begins like MPEG audio, and has no two frames in a row")  # libsndfile would search on
     return open_pieces(fd, header.pieces)
+
+
+def _looks_like_mpeg(head: bytes) -> bool:
+    return head == b"ID3" or (head[:1] == b"\xff" and head[1] & 0xE0 == 0xE0)
 
 
 def texts_of(fd: int) -> dict[str, str]:

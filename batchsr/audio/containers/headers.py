@@ -19,14 +19,16 @@ from batchsr.audio.containers import mp3
 from batchsr.audio.decoders.interface import Piece
 from batchsr.audio.remarks import Remark
 
-Trouble = Literal["cut", "unpatched", "mid_sample", "no_data", "no_frames"]
+Trouble = Literal["cut", "unpatched", "mid_sample", "no_data", "no_frames", "mangled"]
 """cut: the header promises more than is there. unpatched: a length that the writer never filled in. mid_sample: the
-audio is no whole number of frames. no_data: no chunk of audio. no_frames: a chunk of audio that is rightly empty."""
+audio is no whole number of frames. no_data: no chunk of audio. no_frames: a chunk of audio that is rightly empty.
+mangled: what is there is no recording any more, and nothing is to be made of it."""
 
 MAX_CHUNKS: Final = 100_000
 _STREAMED: Final = 0xFFFFFFFF
 # WAVE format tags whose blocks are single frames: PCM, float, A-law, mu-law, extensible.
 _FRAMED_TAGS: Final = {0x0001, 0x0003, 0x0006, 0x0007, 0xFFFE}
+_MPEG_TAGS: Final = (0x0050, 0x0055)
 _OGG_TAIL_BYTES: Final = 2 * 65_307  # the longest page there can be, twice
 
 
@@ -73,7 +75,7 @@ def inspect(fd: int, size: int) -> Header:
     for magic, name, parse in _PARSERS:
         if head.startswith(magic):
             return parse(file, name)
-    return _mp3(fd, size)
+    return mpeg(file, 0, size, whole=True)
 
 
 def chunks(file: BytesAt, start: int, endian: Literal["<", ">"]) -> Iterator[tuple[bytes, int, int]]:
@@ -124,6 +126,9 @@ def _riff(file: BytesAt, name: str) -> Header:
                 return _unpatched(header)
             if not header.data_bytes:
                 return dataclasses.replace(header, trouble="no_frames")
+            if tag in _MPEG_TAGS and header.data_bytes <= file.size - start:
+                inside = mpeg(file, start, start + header.data_bytes, whole=False)
+                return dataclasses.replace(inside, container=name) if inside.container else header
             return _judge(file, header, frame_bytes if tag in _FRAMED_TAGS else 0)
     return _without_data(file, name, struct.unpack(endian + "I", head[4:8])[0] + 8)
 
@@ -297,12 +302,18 @@ def _ogg(file: BytesAt, name: str) -> Header:
     return Header(name, "cut", "no page ends its stream")
 
 
-def _mp3(fd: int, size: int) -> Header:
-    stream = mp3.find(fd, size)
+def mpeg(file: BytesAt, start: int, end: int, *, whole: bool) -> Header:
+    """Walk the MPEG audio frames between two places. `whole` says that they are all of the file, not a chunk in it."""
+    stream = mp3.find(file.fd, end, start)
     if stream is None:
         return Header("")
-    header = Header("MP3", None, "", stream.first.rate_hz, stream.first.channels, pieces=mp3.pieces(stream, size))
-    return dataclasses.replace(header, trouble="cut", detail="it ends inside a frame") if stream.cut else header
+    first, remarks = stream.first, tuple(stream.remarks)
+    header = Header("MP3", None, "", first.rate_hz, first.channels, remarks=remarks)
+    if stream.too_many:
+        detail = f"its frames change their rate or channels more than {mp3.MAX_STRETCHES} times"
+        return dataclasses.replace(header, trouble="mangled", detail=detail)
+    header = dataclasses.replace(header, pieces=mp3.pieces(stream, whole=whole))
+    return dataclasses.replace(header, trouble="cut", detail=stream.cut) if stream.cut else header
 
 
 def _finds(text: bytes, word: bytes) -> Iterator[int]:

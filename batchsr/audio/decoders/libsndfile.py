@@ -8,6 +8,7 @@ from typing import Final
 import soundfile
 
 from batchsr.audio.decoders.interface import DecodeError
+from batchsr.audio.decoders.quiet import quiet
 from batchsr.audio.decoders.virtual_file import VirtualFile
 from batchsr.audio.remarks import Remark
 from batchsr.audio.windows import Block
@@ -28,12 +29,13 @@ class LibsndfileDecoder:
         """
         self._virtual = file if isinstance(file, VirtualFile) else None
         try:
-            if isinstance(file, VirtualFile):
-                file.seek(0)
-                self._file = soundfile.SoundFile(file)
-            else:
-                os.lseek(file, 0, os.SEEK_SET)
-                self._file = soundfile.SoundFile(file, closefd=False)
+            with quiet():
+                if isinstance(file, VirtualFile):
+                    file.seek(0)
+                    self._file = soundfile.SoundFile(file)
+                else:
+                    os.lseek(file, 0, os.SEEK_SET)
+                    self._file = soundfile.SoundFile(file, closefd=False)
         except soundfile.LibsndfileError as e:
             raise self._error(e) from e
         self.sample_rate: int = self._file.samplerate
@@ -45,7 +47,8 @@ class LibsndfileDecoder:
     def read(self, frames: int) -> Block:
         """Return the next samples, (n, channels)."""
         try:
-            block: Block = self._file.read(frames, dtype="float32", always_2d=True)
+            with quiet():
+                block: Block = self._file.read(frames, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as e:
             raise self._error(e) from e
         if self._virtual is not None and self._virtual.failure is not None:
@@ -55,7 +58,8 @@ class LibsndfileDecoder:
     def seek(self, frame: int) -> None:
         """Go to a frame."""
         try:
-            self._file.seek(frame)
+            with quiet():
+                self._file.seek(frame)
         except soundfile.LibsndfileError as e:
             raise self._error(e) from e
 
