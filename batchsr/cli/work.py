@@ -18,6 +18,7 @@ from batchsr.cli.child_command import PROGRAM, as_words, parsed
 from batchsr.cli.variant import DEFAULT_VARIANT, variant_name
 from batchsr.queue import Queue, State
 from batchsr.report.live import Screen
+from batchsr.report.progress import count
 from batchsr.settings import schedule
 
 
@@ -99,6 +100,8 @@ def work_command(
                 code = summary.exit_code
                 break
         screen.show_summary()
+        if not ended and code == 0:
+            _tell_idle(screen, queue.counts())
     if app.json:
         with app.queue() as queue:
             app.emit(queue.status())
@@ -120,6 +123,14 @@ def _expect(screen: Screen, totals: Mapping[str, Mapping[str, float]]) -> None:
         ended={"done": int(totals[State.DONE]["jobs"]), "failed": int(failed)},
         ended_audio_s=sum(totals[state]["audio_s"] for state in (State.DONE, State.FAILED, State.QUARANTINED)),
     )
+
+
+def _tell_idle(screen: Screen, counts: Mapping[str, int]) -> None:
+    """Say why nothing was done."""
+    if in_hand := counts[State.RUNNING] + counts[State.COMMITTING]:
+        screen.message(f"nothing to do: {count(in_hand, 'file is', 'files are')} in another worker's hands")
+    elif not any(counts[state] for state in _LEFT):
+        screen.message("nothing is queued (`batchsr enqueue PATH...` takes files in)")
 
 
 def _variants(queue: Queue, variant: str | None) -> list[str]:

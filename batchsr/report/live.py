@@ -133,12 +133,12 @@ class Screen:
         if file.windows_total == 0:  # the first call says what the scratch held already
             file.windows_at_start = done
             if done:
-                self._say(f"resuming    #{job.id}  {job.source}  at window {done} of {total}")
+                self._say(f"{'resuming':<11}  #{job.id}  {job.source}  at window {done} of {total}")
         file.windows_done, file.windows_total = done, total
         if self._live is None and (now_s := self._now()) - file.told_at_s >= _LINE_EVERY_S:
             file.told_at_s = now_s
             self._say(
-                f"{file.phase:<11} #{job.id}  {job.source}  window {done} of {total}, "
+                f"{file.phase:<11}  #{job.id}  {job.source}  window {done} of {total}, "
                 f"{clock(self.progress.seconds_left)} left for all files"
             )
 
@@ -166,8 +166,8 @@ class Screen:
         self.progress.released_here += 1
         self.progress.audio_left_s += file.left_s
         self.message(
-            f"released    #{job.id}  {job.source}  with {file.windows_done} of {file.windows_total} windows done; "
-            "`batchsr work` goes on from there"
+            f"{'released':<11}  #{job.id}  {job.source}  with {file.windows_done} of {file.windows_total} windows "
+            "done; `batchsr work` goes on from there"
         )
 
     def waiting(self, reason: str, seconds: float) -> None:

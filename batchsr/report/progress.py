@@ -200,7 +200,7 @@ def picture(progress: Progress, width: int, now_s: float, *, files_shown: int = 
         yield end_of(f"{progress.phase}  {clock(max(0.0, now_s - progress.phase_since_s))}", width)
     for file in files[:files_shown]:
         windows = f"{file.windows_done}/{file.windows_total}" if file.windows_total else ""
-        head = f"{file.phase:<9} {windows:>7} "
+        head = f"{file.phase:<9} {windows:>7} " if width >= 40 else f"{windows or file.phase} "
         yield head[:width] + end_of(file.name, max(0, width - len(head)))
     if len(files) > files_shown:
         yield f"and {count(len(files) - files_shown, 'more file')} in flight"[:width]
@@ -208,7 +208,7 @@ def picture(progress: Progress, width: int, now_s: float, *, files_shown: int = 
         yield end_of(other, width)
 
 
-def closing(progress: Progress, *, failed_before: int = 0) -> Iterator[str]:
+def closing(progress: Progress) -> Iterator[str]:
     """The last lines of a run: the totals, each kind of failure once, and the next command to type."""
     if not progress.done_here and not progress.failed_here:
         return
