@@ -54,6 +54,8 @@ class SourceInfo:
     mtime_ns: int
     inode: int
     device: int
+    ctime_ns: int = 0
+    """When anything about the file was changed last; no program can set it."""
     remarks: tuple[Remark, ...] = ()
     """What is odd about the file, and does not keep it from being restored."""
 
@@ -195,6 +197,7 @@ def examine(path: Path, fd: int, status: os.stat_result) -> tuple[SourceInfo, he
         mtime_ns=status.st_mtime_ns,
         inode=status.st_ino,
         device=status.st_dev,
+        ctime_ns=status.st_ctime_ns,
         remarks=bounded(header.remarks),
     )
     return info, header
