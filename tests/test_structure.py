@@ -36,7 +36,7 @@ HOMES = {
 # A module may import from its own row and from rows above it, never from below.
 LAYERS: list[tuple[str, ...]] = [
     ("errors", "faults", "__init__"),
-    ("storage",),
+    ("display", "storage"),
     ("temporary", "memory", "signals"),
     ("audio", "queue"),
     ("settings",),

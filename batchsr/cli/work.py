@@ -16,9 +16,9 @@ from rich.console import Console
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.child_command import PROGRAM, as_words, parsed
 from batchsr.cli.variant import DEFAULT_VARIANT, variant_name
+from batchsr.display import counted
 from batchsr.queue import Queue, State
 from batchsr.report.live import Screen
-from batchsr.report.progress import count
 from batchsr.settings import schedule
 
 
@@ -65,6 +65,7 @@ def work_command(
     from batchsr.worker import worker
     from batchsr.worker.options import WorkerOptions
 
+    app.stays()
     stop_after_s = schedule.duration_s(for_) if for_ is not None else None
     ends_s = time.monotonic() + stop_after_s if stop_after_s is not None else None
     gate = schedule.gate(
@@ -128,7 +129,7 @@ def _expect(screen: Screen, totals: Mapping[str, Mapping[str, float]]) -> None:
 def _tell_idle(screen: Screen, counts: Mapping[str, int]) -> None:
     """Say why nothing was done."""
     if in_hand := counts[State.RUNNING] + counts[State.COMMITTING]:
-        screen.message(f"nothing to do: {count(in_hand, 'file is', 'files are')} in another worker's hands")
+        screen.message(f"nothing to do: {counted(in_hand, 'file is', 'files are')} in another worker's hands")
     elif not any(counts[state] for state in _LEFT):
         screen.message("nothing is queued (`batchsr enqueue PATH...` takes files in)")
 

@@ -16,8 +16,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from batchsr.display import printable
 from batchsr.report.progress import Finished, InFlight, Progress, clock, closing, line, picture, wrapped
-from batchsr.storage import printable
 
 _TEXT_COLUMNS: Final = ("state", "source", "file", "error", "case", "figure")
 _LINE_EVERY_S: Final = 60.0  # for a file that takes long, off a terminal

@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from batchsr.display import counted, printable
+
 MEASURING: Final = "time left: measuring"
 
 
@@ -151,11 +153,6 @@ def clock(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
-def count(number: int, one: str, many: str = "") -> str:
-    """A number with its noun: "1 file", "2 files"."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
 def speed(rtf: float | None) -> str:
     """Both figures, each named: people read them the wrong way round otherwise."""
     return "RTF -" if not rtf else f"RTF {rtf:.3f} ({1 / rtf:.2f} x real time)"
@@ -182,7 +179,7 @@ def picture(progress: Progress, width: int, now_s: float, *, files_shown: int = 
     """The lines under the messages of a terminal `width` columns wide; none is longer. `now_s` moves the seconds."""
     ended = progress.files_done + progress.files_failed
     left = progress.seconds_left
-    facts = [f"{ended:,} of {count(max(progress.files_total, ended), 'file')}"]
+    facts = [f"{ended:,} of {counted(max(progress.files_total, ended), 'file')}"]
     facts.append(f"{clock(left)} left" if left is not None else MEASURING)
     if progress.rtf:
         facts.append(f"{1 / progress.rtf:.2f} x real time")
@@ -201,18 +198,18 @@ def picture(progress: Progress, width: int, now_s: float, *, files_shown: int = 
     for file in files[:files_shown]:
         windows = f"{file.windows_done}/{file.windows_total}" if file.windows_total else ""
         head = f"{file.phase:<9} {windows:>7} " if width >= 40 else f"{windows or file.phase} "
-        yield head[:width] + end_of(file.name, max(0, width - len(head)))
+        yield head[:width] + end_of(printable(file.name), max(0, width - len(head)))
     if len(files) > files_shown:
-        yield f"and {count(len(files) - files_shown, 'more file')} in flight"[:width]
+        yield f"and {counted(len(files) - files_shown, 'more file')} in flight"[:width]
     for other in progress.others:
-        yield end_of(other, width)
+        yield end_of(printable(other), width)
 
 
 def closing(progress: Progress) -> Iterator[str]:
     """The last lines of a run: the totals, each kind of failure once, and the next command to type."""
     if not progress.done_here and not progress.failed_here:
         return
-    totals = count(progress.done_here, "file") + " done"
+    totals = counted(progress.done_here, "file") + " done"
     if progress.failed_here:
         totals += f", {progress.failed_here:,} failed"
     if progress.done_here:
@@ -226,7 +223,7 @@ def closing(progress: Progress) -> Iterator[str]:
         )
     left = progress.files_total - progress.files_done - progress.files_failed
     if left > 0:
-        yield f"{count(left, 'file')} left: `batchsr work` goes on"
+        yield f"{counted(left, 'file')} left: `batchsr work` goes on"
     if progress.failed_here:
         yield "Next: `batchsr list --state failed` names them; `batchsr retry` tries them again"
     elif left <= 0:
