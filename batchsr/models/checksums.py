@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +16,8 @@ from typing import Any, Final
 import platformdirs
 
 from batchsr import storage
-from batchsr.errors import ResourceError
+from batchsr.errors import BatchsrError
+from batchsr.temporary import write_atomic
 
 SHA256: Final = re.compile(r"[0-9a-f]{64}")
 GIT: Final = re.compile(r"[0-9a-f]{40}")
@@ -66,9 +66,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write a small JSON file of ours, if it can be written."""
-    with contextlib.suppress(ResourceError, OSError):
+    with contextlib.suppress(BatchsrError, OSError):
         storage.make_folder(path.parent)
-        storage.write_atomic(path, json.dumps(values, indent=1).encode(), tag=str(os.getpid()))
+        write_atomic(path, json.dumps(values, indent=1).encode())
 
 
 def _identity(path: Path) -> list[int]:

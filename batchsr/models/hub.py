@@ -14,6 +14,7 @@ import dataclasses
 import logging
 import os
 import re
+import secrets
 import shutil
 import sys
 from pathlib import Path
@@ -22,9 +23,10 @@ from typing import Any
 import platformdirs
 
 from batchsr import storage
-from batchsr.errors import BundleError, ModelUnavailable
+from batchsr.errors import BatchsrError, BundleError, ModelUnavailable
 from batchsr.models import checksums, hub_client
 from batchsr.models.hub_client import HubError, Published
+from batchsr.temporary import write_atomic
 
 REPOSITORIES = {"int4": "aufklarer/FlashSR-MLX-4bit", "int8": "aufklarer/FlashSR-MLX-8bit"}
 """Variants that live on the hub."""
@@ -206,8 +208,7 @@ def _link(blob: Path, name: Path) -> None:
     """Give a blob its name in a snapshot, as the hub's library does: a relative link, or a copy where there is none."""
     with storage.resource_errors(name, "link"):
         name.parent.mkdir(parents=True, exist_ok=True)
-        temporary = name.with_name(f".{name.name}.{os.getpid()}.partial")
-        temporary.unlink(missing_ok=True)
+        temporary = name.with_name(f".{name.name}.{secrets.token_hex(8)}")
         try:
             temporary.symlink_to(os.path.relpath(blob, name.parent))
         except OSError:
@@ -218,11 +219,9 @@ def _link(blob: Path, name: Path) -> None:
 def _remember_main(cache: Path, commit: str) -> None:
     """Note in the cache that main is this commit, if it can be written: `_cached` asks for main."""
     reference = cache / "refs" / "main"
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(BatchsrError, OSError):
         reference.parent.mkdir(parents=True, exist_ok=True)
-        temporary = reference.with_name(f"main.{os.getpid()}.partial")
-        temporary.write_text(commit)
-        temporary.replace(reference)
+        write_atomic(reference, commit.encode())
 
 
 def _record(snapshot: Path) -> Path:

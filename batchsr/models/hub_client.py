@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import logging
 import os
 import re
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -130,19 +132,32 @@ def download(file: Published, blob: Path, *, progress: bool = False) -> None:
 
 @contextlib.contextmanager
 def _held(part: Path) -> Iterator[int]:
-    """The part file, open for writing and for us alone."""
-    fd = os.open(part, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), 0o600)
+    """The part file, open for us alone. Its name can be guessed, so what is no file of ours is removed."""
+    fd = _opened(part)
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_uid != os.geteuid():
+        os.close(fd)
+        part.unlink()
+        fd = _opened(part, os.O_EXCL)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise HubError(
-                f"another process is fetching {part.name.removesuffix(_PART_SUFFIX)[:12]}... at this moment",
-                "wait for it, then try again",
-            ) from None
+            raise HubError("another process is fetching it at this moment", "wait for it, then try again") from None
         yield fd
     finally:
         os.close(fd)
+
+
+def _opened(part: Path, more: int = 0) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | more
+    try:
+        return os.open(part, flags, 0o600)
+    except OSError as e:
+        if e.errno != errno.ELOOP or more:
+            raise
+    part.unlink()  # a symbolic link
+    return _opened(part, os.O_EXCL)
 
 
 def _fetch(file: Published, fd: int, tell: Callable[[int], None]) -> None:

@@ -196,6 +196,20 @@ def test_the_next_process_goes_on_where_a_cut_one_was(tmp_path: Path) -> None:
     assert cut.ranges == ["bytes=20000-"]
 
 
+@pytest.mark.parametrize("plant", [Path.symlink_to, Path.hardlink_to], ids=["symlink", "hard link"])
+def test_nothing_is_written_through_what_lies_under_the_part_file_s_name(
+    tmp_path: Path, plant: Callable[[Path, Path], None]
+) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"mine")
+    blobs = tmp_path / "hub" / "models--aufklarer--FlashSR-MLX-4bit" / "blobs"
+    blobs.mkdir(parents=True)
+    plant(blobs / f"{hashlib.sha256(WEIGHTS).hexdigest()}.batchsr-part", precious)
+    folder = pulled(tmp_path)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert precious.read_bytes() == b"mine"
+
+
 def test_a_hub_that_knows_no_ranges_is_asked_for_all_of_it(tmp_path: Path) -> None:
     refused(tmp_path, Cut(times=100, after=10_000))
     with hub_server(FILES, odd=lambda r: of_weights(r) and send(r, 200, WEIGHTS)) as (endpoint, _):
