@@ -36,7 +36,8 @@ HOMES = {
 # A module may import from its own row and from rows above it, never from below.
 LAYERS: list[tuple[str, ...]] = [
     ("errors", "faults", "__init__"),
-    ("storage", "memory", "signals"),
+    ("display", "storage"),
+    ("temporary", "memory", "signals"),
     ("audio", "queue"),
     ("settings",),
     ("models",),

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from batchsr.errors import ModelUnavailable, ResourceError
+from batchsr.temporary import write_atomic
 
 REPOSITORIES = {"int4": "aufklarer/FlashSR-MLX-4bit", "int8": "aufklarer/FlashSR-MLX-8bit"}
 """Variants that live on the hub."""
@@ -105,9 +106,7 @@ def _remember_main(folder: Path) -> None:
     """Note in the cache that main is this commit: `_cached` asks for main, and fetching a commit does not say so."""
     reference = folder.parent.parent / "refs" / "main"
     reference.parent.mkdir(parents=True, exist_ok=True)
-    temporary = reference.with_name(f"main.{os.getpid()}.partial")
-    temporary.write_text(folder.name)
-    temporary.replace(reference)
+    write_atomic(reference, folder.name.encode())
 
 
 def list_models() -> list[dict[str, Any]]:

@@ -73,8 +73,12 @@ class WorkQueue(_Closable, Protocol):
     def join(self) -> Worker:
         """Become a worker."""
 
-    def reap(self) -> list[Job]:
-        """Take the jobs of dead workers: done if the output has its name, else queued again or quarantined."""
+    def reap(self, complete: Callable[[Job], None] = lambda job: None) -> list[Job]:
+        """Take the jobs of dead workers: done if the output has its name, else queued again or quarantined.
+
+        `complete` is called before a job is done, to add what its worker did not come to; where it raises
+        ResourceError, the job is queued again instead, and the next claim has the trouble.
+        """
 
     def peek(self, variant: str) -> Job | None:
         """The job that a claim would give, were the queue not paused."""
@@ -192,6 +196,9 @@ class Upkeep(Protocol):
     @property
     def workers_folder(self) -> Path:
         """Where lock files stand; may not exist yet."""
+
+    def output_folders(self) -> set[str]:
+        """The folders in which outputs of jobs that were ever claimed stand."""
 
     def check(self) -> list[str]:
         """What is wrong with the queue, one sentence each; empty when it is sound."""

@@ -1,9 +1,8 @@
 """The source of one restoration as streams: the programme at 48 kHz, and what of it the model gets to hear.
 
-    blocks -> (mono) -> resampled = programme -> (low-pass) = conditioned
+    blocks -> stages at its own rate -> resampled -> stages at 48 kHz = programme -> the model's stages = conditioned
 
-Stages that come before the model (denoising, separation) would stand here too: each is a function from a
-stream at 48 kHz to a stream at 48 kHz.
+What the stages are: batchsr.restoration.stages.
 """
 
 from __future__ import annotations
@@ -15,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from batchsr.audio import files
-from batchsr.audio.channels import Alikeness, mix_down
+from batchsr.audio.channels import Alikeness
 from batchsr.audio.cutoff import BandLevels, Cutoff, find_cutoff
-from batchsr.audio.filters import Crossover, condition
+from batchsr.audio.filters import Crossover
 from batchsr.audio.meters.loudness import LoudnessMeter
 from batchsr.audio.meters.seams import SeamMeter
 from batchsr.audio.resample import resample_blocks
 from batchsr.audio.windows import Block, Plan
+from batchsr.errors import InputChanged
+from batchsr.restoration import stages
+from batchsr.restoration.source_identity import SourceWitness
 from batchsr.settings.profile import Settings
 
 
@@ -44,7 +46,11 @@ class Recording:
         self.path = path
         self.info = info
         self.settings = settings
-        self.channels = 1 if settings.channels == "mono" else info.channels
+        self.witness = SourceWitness(path, info)
+        """Remembers what was read, for the hash that goes on record."""
+        self.channels = info.channels
+        for stage in stages.chain(settings, None):
+            self.channels = stage.channels(self.channels)
         self.remarks = info.remarks
         """What is odd about the source; complete when `conditioned` has been read to its end."""
 
@@ -65,26 +71,47 @@ class Recording:
             return Treatment(lowpass_hz, None, bypass)
         return Treatment(lowpass_hz, Crossover.below(band_hz, self.info.sample_rate, exact=exact))
 
-    def programme(self, ear: Measurements | None = None) -> Generator[Block, None, None]:
+    def stages(self, treatment: Treatment) -> list[stages.Stage]:
+        """What the recording goes through before the model, made anew for one stream."""
+        return stages.chain(self.settings, treatment.lowpass_hz)
+
+    def programme(self, treatment: Treatment, ear: Measurements | None = None) -> Generator[Block, None, None]:
         """The recording at 48 kHz, (n, channels), heard by `ear` on the way."""
-        with files.Source.open(self.path) as source:
-            blocks = source.blocks() if ear is None else _heard(source.blocks(), ear.hear_source)
-            if self.settings.channels == "mono":
-                blocks = mix_down(blocks)
-            programme = resample_blocks(blocks, self.info.sample_rate, self.info.frames)
+        chain = self.stages(treatment)
+        with self._open() as source:
+            blocks = self.witness.watched(source.blocks())
+            if ear is not None:
+                blocks = _heard(blocks, ear.hear_source)
+            blocks = stages.run(chain, "recording", blocks, self.info.frames)
+            blocks = resample_blocks(blocks, self.info.sample_rate, self.info.frames)
+            programme = stages.run(chain, "programme", blocks, self.info.output_samples)
             yield from programme if ear is None else _heard(programme, ear.hear_programme)
             if ear is not None:
                 self.remarks = source.remarks
 
     def conditioned(self, treatment: Treatment, ear: Measurements) -> Iterator[Block]:
         """What the model hears, at 48 kHz; the recording is heard by `ear` on the way."""
-        if treatment.lowpass_hz is None:
-            return self.programme(ear)
-        return condition(self.programme(ear), self.info.output_samples, treatment.lowpass_hz)
+        return stages.run(self.stages(treatment), "model", self.programme(treatment, ear), self.info.output_samples)
+
+    def read_again(self, treatment: Treatment) -> None:
+        """Make one more pass over the source for the witness. Raises InputChanged where the treatment would differ."""
+        with self._open() as source:
+            for _ in self.witness.watched(source.blocks()):
+                pass
+        if self.treatment() != treatment:
+            raise _changed(self.path)
+
+    def _open(self) -> files.Source:
+        source = files.Source.open(self.path)
+        now, then = source.info, self.info
+        if (now.frames, now.sample_rate, now.channels) != (then.frames, then.sample_rate, then.channels):
+            source.close()
+            raise _changed(self.path)
+        return source
 
     def _cutoff(self) -> Cutoff:
-        with files.Source.open(self.path) as source:
-            return find_cutoff(source.blocks(), self.info.sample_rate)
+        with self._open() as source:
+            return find_cutoff(self.witness.watched(source.blocks()), self.info.sample_rate)
 
 
 class Measurements:
@@ -129,6 +156,10 @@ class Measurements:
         """What was heard of the output, JSON-able."""
         self._seams.finish()
         return {**_levels(self._after), "seams": dataclasses.asdict(self._seams.result)}
+
+
+def _changed(path: Path) -> InputChanged:
+    return InputChanged(f"{path} changed while it was restored", remedy="enqueue it again once nothing writes to it")
 
 
 def _levels(meter: LoudnessMeter) -> dict[str, Any]:

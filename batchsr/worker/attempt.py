@@ -82,8 +82,16 @@ class Attempt:
             return None
         result = self._prepared
         try:
-            done = dataclasses.replace(self._job, output_sha256=result.output_sha256, output_bytes=result.output_bytes)
-            return self._queue.finish(self._job) if is_published(done) else None
+            done = dataclasses.replace(
+                self._job,
+                output_sha256=result.output_sha256,
+                output_bytes=result.output_bytes,
+                report=json.dumps(result.report),
+            )
+            if not is_published(done):
+                return None
+            recovery.complete_sidecar(done)
+            return self._queue.finish(self._job)
         except ResourceError:
             return None
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from batchsr import storage
-from batchsr.errors import InputError, ResourceError
+from batchsr.errors import InputError, OutputError, ResourceError
 from batchsr.queue import Job, Pause
+from batchsr.temporary import Temporary
 
 _PROBE_BYTES: Final = 1 << 20  # about a window of one channel
 
@@ -20,7 +21,7 @@ RESOURCE_ERRNOS: Final = frozenset(
 """OSErrors that are about the machine, wherever they come from."""
 
 
-def is_over(pause: Pause, min_free_bytes: float, tag: str) -> bool:
+def is_over(pause: Pause, min_free_bytes: float) -> bool:
     """Whether what paused the queue is gone: every probe can be written to (or, for a lost share, read) again.
 
     Whether there is room for the next file as well is the caller's to ask (batchsr.worker.space).
@@ -29,7 +30,7 @@ def is_over(pause: Pause, min_free_bytes: float, tag: str) -> bool:
         return all(_is_mounted(Path(probe)) for probe in pause.probes)
     folders = [Path(probe) for probe in pause.probes]
     roomy = all(storage.free_bytes(folder) >= min_free_bytes for folder in folders)
-    return roomy and all(_can_write(folder, tag) for folder in folders)
+    return roomy and all(_can_write(folder) for folder in folders)
 
 
 def source_folder_is_gone(job: Job, error: Exception) -> bool:
@@ -56,19 +57,14 @@ def _entries(folder: str | Path) -> list[str]:
     return []
 
 
-def _can_write(folder: Path, tag: str) -> bool:
+def _can_write(folder: Path) -> bool:
     """Write, sync and remove a small file there, or in the nearest folder above that exists."""
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
-    probe = storage.temporary_for(folder / "probe", tag)
     try:
-        try:
-            with storage.resource_errors(probe, "write"), probe.open("wb") as file:
-                file.write(bytes(_PROBE_BYTES))
-                file.flush()
-                storage.fsync(file.fileno())
-        finally:
-            probe.unlink(missing_ok=True)
-    except (ResourceError, OSError):
+        with Temporary.beside(folder / "probe") as probe:
+            probe.write(bytes(_PROBE_BYTES))
+            probe.sync()
+    except (ResourceError, OutputError):
         return False
     return True

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import random
 import signal
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from batchsr.queue import Job, Pause, State, Worker, WorkQueue
 from batchsr.restoration.batcher import Batcher, WindowModel, run_beside_main
 from batchsr.restoration.restore import restore
 from batchsr.signals import Stop
-from batchsr.worker import pauses, space
+from batchsr.worker import pauses, recovery, space
 from batchsr.worker.attempt import Interrupted, RestoreFn, backend_of
 from batchsr.worker.in_flight import InFlightFiles
 from batchsr.worker.listener import Account, Listener, NullListener, Summary
@@ -186,7 +185,7 @@ class _Run:
         )
 
     def _reap(self) -> None:
-        for job in self._queue.reap():
+        for job in self._queue.reap(recovery.complete_sidecar):
             if job.state is State.QUARANTINED:
                 self._account.quarantined(job)
             elif job.state is State.DONE:
@@ -210,7 +209,7 @@ class _Run:
         while left_s > 0 and self._stop.signal is None and self._queue.paused() is not None:
             self._stop.wait(min(left_s, self._options.poll_s))
             left_s -= self._options.poll_s
-        is_over = pauses.is_over(pause, self._options.min_free_bytes, f"probe-{os.getpid()}")
+        is_over = pauses.is_over(pause, self._options.min_free_bytes)
         if is_over and (pause.kind == "source" or self._shortage(following) is None):
             if self._queue.resume(only=pause):
                 self._listener.resumed()

@@ -16,7 +16,7 @@ import pytest
 import rig
 from rig import Told
 
-from batchsr import storage
+from batchsr import storage, temporary
 from batchsr.queue import State
 from batchsr.queue.opening import open_queue
 from batchsr.queue.sqlite.store import Store, sqlite3
@@ -71,7 +71,7 @@ class Trial:
                 assert queue.paused() is None
                 assert queue.check() == []
             assert storage.sha256(out / "a_upsampled.wav") == self.expected
-            assert not list(out.glob(storage.TEMPORARY_PREFIX + "*"))
+            assert not list(out.glob(temporary.TEMPORARY_PREFIX + "*"))
             if not reached:
                 break
             shown += any(said.startswith(("paused", "waiting")) for said in told.said)

@@ -133,7 +133,7 @@ def test_a_full_disk_pauses_the_queue_and_work_goes_on_after_space_returns(
     rig.enqueue(db, sources, out)
     probes: list[Path] = []
 
-    def probe(folder: Path, tag: str) -> bool:
+    def probe(folder: Path) -> bool:
         probes.append(folder)
         return len(probes) > 3
 

@@ -12,7 +12,6 @@ import ctypes
 import functools
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +20,8 @@ import mlx.core as mx
 import platformdirs
 
 from batchsr import storage
-from batchsr.errors import ResourceError
+from batchsr.errors import OutputError, ResourceError
+from batchsr.temporary import write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -196,9 +196,9 @@ def _kept(path: Path) -> bytes | None:
 
 
 def _keep(path: Path, code: bytes) -> None:
-    with contextlib.suppress(ResourceError, OSError):
+    with contextlib.suppress(ResourceError, OutputError, OSError):
         storage.make_folder(path.parent)
-        storage.write_atomic(path, hashlib.sha256(code).digest() + code, tag=str(os.getpid()))
+        write_atomic(path, hashlib.sha256(code).digest() + code)
 
 
 @functools.cache

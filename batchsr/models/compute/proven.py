@@ -18,8 +18,9 @@ from typing import Final
 import platformdirs
 
 from batchsr import storage
-from batchsr.errors import ResourceError
+from batchsr.errors import OutputError, ResourceError
 from batchsr.models.compute import device
+from batchsr.temporary import write_atomic
 
 _MOST: Final = 64
 """Sets of circumstances that are remembered; the oldest go."""
@@ -40,9 +41,9 @@ def remember(what: str, circumstances: str, figure: float) -> None:
     mine = known.pop(circumstances, {})
     known[circumstances] = mine | {what: figure}  # the newest last
     kept = dict(list(known.items())[-_MOST:])
-    with contextlib.suppress(ResourceError, OSError):
+    with contextlib.suppress(ResourceError, OutputError, OSError):
         storage.make_folder(_path().parent)
-        storage.write_atomic(_path(), json.dumps(kept, indent=1).encode(), tag=str(os.getpid()))
+        write_atomic(_path(), json.dumps(kept, indent=1).encode())
 
 
 @functools.cache

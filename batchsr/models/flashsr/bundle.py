@@ -33,6 +33,7 @@ from batchsr.models.flashsr.config_reading import QUANTISED_FORMATS
 from batchsr.models.flashsr.json_files import name_shown, some
 from batchsr.models.flashsr.networks import Networks, tensor_shapes
 from batchsr.models.flashsr.safetensors_header import Tensor, item_bytes, read_header
+from batchsr.temporary import whole_file, write_atomic
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -250,7 +251,7 @@ def write(folder: Path, config: ModelConfig, tensor: Callable[[str, tuple[int, .
 
     Returns the config as written, with `quantization` and `quantized_shapes` filled in. config.json is put in place
     last, so a folder without it is a bundle that was never finished. Raises BundleError on a tensor of a wrong shape,
-    OSError when the disk refuses.
+    ResourceError when the disk refuses.
     """
     shapes = tensor_shapes(config)
     config = _as_stored(config, shapes)
@@ -264,20 +265,14 @@ def write(folder: Path, config: ModelConfig, tensor: Callable[[str, tuple[int, .
     text += b" " * (-len(text) % 8)  # the tensors begin aligned
 
     folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / f".{WEIGHTS_NAME}.partial"
-    with weights.open("wb") as file:
+    with whole_file(folder / WEIGHTS_NAME) as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for name, shape in shapes.items():
             value = tensor(name, shape)
             if tuple(value.shape) != shape:
                 raise BundleError(f"tensor {name!r} has the shape {list(value.shape)} instead of {list(shape)}")
             _write_tensor(file, config, name, value)
-        file.flush()
-        os.fsync(file.fileno())
-    description = folder / f".{CONFIG_NAME}.partial"
-    description.write_text(json.dumps(config.to_mapping(), indent=1) + "\n", encoding="utf-8")
-    weights.replace(folder / WEIGHTS_NAME)
-    description.replace(folder / CONFIG_NAME)
+    write_atomic(folder / CONFIG_NAME, (json.dumps(config.to_mapping(), indent=1) + "\n").encode())
     return config
 
 

@@ -116,9 +116,12 @@ class SqliteQueue:
             raise
         return SqliteWorker(self, lock)
 
-    def reap(self) -> list[Job]:
-        """Take the jobs of dead workers: done if the output has its name, else queued again or quarantined."""
-        return reaper.reap(self._store, self.workers_folder)
+    def reap(self, complete: Callable[[Job], None] = lambda job: None) -> list[Job]:
+        """Take the jobs of dead workers: done if the output has its name, else queued again or quarantined.
+
+        `complete` is called before a job is done; where it raises ResourceError the job is queued again instead.
+        """
+        return reaper.reap(self._store, self.workers_folder, complete)
 
     def peek(self, variant: str) -> Job | None:
         """The job that a claim would give, were the queue not paused."""
@@ -243,6 +246,10 @@ class SqliteQueue:
         return queries.attempts(self._store, job_id)
 
     # Keeping
+
+    def output_folders(self) -> set[str]:
+        """The folders in which outputs of jobs that were ever claimed stand."""
+        return queries.output_folders(self._store)
 
     def check(self) -> list[str]:
         """What is wrong with the database, one sentence each; empty when it is sound."""

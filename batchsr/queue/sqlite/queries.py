@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -177,6 +178,18 @@ def is_output(store: Store, path: str) -> bool:
         "SELECT output FROM jobs WHERE output_key = ? AND state NOT IN ('cancelled', 'superseded')", (folded_key(path),)
     )
     return same_file_as_output((loaded_path(row["output"]) for row in rows), path)
+
+
+def output_folders(store: Store) -> set[str]:
+    """The folders in which outputs of jobs that were ever claimed stand; read in pages, two columns of each row."""
+    found: set[str] = set()
+    last = -1
+    while page := store.rows(
+        f"SELECT id, output FROM jobs WHERE id > ? AND claim_seq > 0 ORDER BY id LIMIT {20 * _PAGE}", (last,)
+    ):
+        found.update(os.path.dirname(loaded_path(row["output"])) for row in page)
+        last = page[-1]["id"]
+    return found
 
 
 CHECKS: Final[Sequence[tuple[str, str]]] = (
