@@ -104,10 +104,10 @@ class FlashSR:
         model.batch_windows = batch_size.fitting(model.batch_windows, identity, needed)
         if backend.warms_up:
             say(f"a first pass of {model.batch_windows} windows, for which kernels are loaded")
-            model.warm_up()
+            model.warm_up(say)
         return model
 
-    def warm_up(self) -> None:
+    def warm_up(self, say: Callable[[str], None] = log.info) -> None:
         """Make a pass of nothing, so that what the first one takes longer, and may take too much memory, is no file's.
 
         Passes are halved until they fit. Raises ModelMemory if none does.
@@ -120,6 +120,7 @@ class FlashSR:
             except ModelMemory:
                 if not self.shrink():
                     raise
+                say(f"out of memory: passes of {self.batch_windows}")
 
     def shrink(self) -> bool:
         """After a ModelMemory: halve the passes, for this process and the next ones. False if they are of one row."""
