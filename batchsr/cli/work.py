@@ -15,11 +15,12 @@ from rich.console import Console
 
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.child_command import PROGRAM, as_words, parsed
-from batchsr.cli.variant import DEFAULT_VARIANT, variant_name
+from batchsr.cli.variant import variant_name
 from batchsr.display import counted
 from batchsr.queue import Queue, State
 from batchsr.report.live import Screen
 from batchsr.settings import schedule
+from batchsr.settings.profile import DEFAULT_VARIANT
 
 
 @click.command("work")
