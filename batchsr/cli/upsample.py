@@ -13,10 +13,10 @@ import click
 from rich.console import Console
 
 from batchsr.cli.app import App, json_option, pass_app
-from batchsr.cli.options import restoration_options
+from batchsr.cli.options import compute_options, restoration_options
 from batchsr.report.live import Screen
 from batchsr.settings import profile as profiles
-from batchsr.settings.profile import DEFAULT_VARIANT, FORMATS, OUTPUT_SUFFIX
+from batchsr.settings.profile import DEFAULT_VARIANT, FORMATS, OUTPUT_SUFFIX, Settings
 from batchsr.signals import Stop
 from batchsr.storage import fitted_name, printable
 
@@ -28,7 +28,7 @@ FINISHING: Final = "finishing the windows in hand, then stopping (once more: at 
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: SOURCE's stem + _upsampled.wav]")
 @click.option("--variant", help="int4, int8, or a bundle's folder.  [default: the profile's, else int4]")
 @click.option("--profile", help="How to restore: default, speech, music, archive, or a file.")
-@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Precision of the computation.")
+@compute_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @restoration_options
 @json_option
@@ -40,6 +40,7 @@ def upsample_command(
     variant: str | None,
     profile: str | None,
     dtype: str | None,
+    device: str | None,
     overwrite: bool,
     given: dict[str, Any],
 ) -> None:
@@ -67,7 +68,7 @@ def upsample_command(
                     source,
                     output,
                     settings,
-                    lambda: _load(screen, file, name, dtype),
+                    lambda: _load(screen, file, settings, name, dtype, device),
                     overwrite=overwrite,
                     on_windows=lambda windows, total: _on_windows(screen, file, stop, windows, total),
                     on_notice=screen.message,
@@ -121,14 +122,13 @@ class _File:
     remarks: Sequence[Mapping[str, str]] = ()
 
 
-def _load(screen: Screen, file: _File, variant: str, dtype: str | None) -> Any:
+def _load(screen: Screen, file: _File, settings: Settings, variant: str, dtype: str | None, device: str | None) -> Any:
     from batchsr.audio import files
     from batchsr.models.flashsr.model import FlashSR
 
-    file.audio_s = files.probe(Path(file.source)).duration_s
+    file.audio_s = files.probe(Path(file.source), accept_truncated=settings.accept_truncated).duration_s
     screen.expect(1, file.audio_s)
-    screen.phase(f"loading the model {variant}")
-    model = FlashSR.from_pretrained(variant, dtype=dtype)
+    model = FlashSR.from_pretrained(variant, dtype=dtype, device=device, say=screen.phase)
     screen.claimed(file)
     return model
 

@@ -92,7 +92,9 @@ def restore_one(
     `on_notice` is told what a person should know. Raises TransientError while another process restores the same file.
     """
     files.check_format(settings.format, settings.subtype, 1)
-    files.probe(source)  # a bad file is told at once, before gigabytes are loaded
+    files.probe(
+        source, accept_truncated=settings.accept_truncated
+    )  # a bad file is told at once, before gigabytes are loaded
 
     def work(main_thread: Executor) -> Restored:
         with _checkpoints(source, output) as scratch:
