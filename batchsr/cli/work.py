@@ -40,6 +40,13 @@ from batchsr.settings import schedule
 @click.option("--for", "for_", metavar="TIME", help="Take no new file after so long, like 90m or 8h.")
 @click.option("--only-between", metavar="SPAN", help="Hours to take new files in, like 19:00-07:00.")
 @click.option("--nice", type=click.IntRange(0, 19), default=0, help="Lower the priority, as nice(1) does.")
+@click.option(
+    "--wait-for-places",
+    metavar="TIME",
+    default="15m",
+    show_default=True,
+    help="How long to wait when all jobs left need a disk, share or folder in trouble; 0: not at all.",
+)
 @click.option("--stay", is_flag=True, help="Wait for more when the queue is empty.")
 @json_option
 @pass_app
@@ -54,6 +61,7 @@ def work_command(
     for_: str | None,
     only_between: str | None,
     nice: int,
+    wait_for_places: str,
     stay: bool,
 ) -> None:
     """Restore what is queued, and go on where an earlier run stopped.
@@ -71,6 +79,7 @@ def work_command(
         wall=datetime.datetime.now,
         steady_s=time.monotonic,
     )
+    wait_for_places_s = 0.0 if wait_for_places.strip() == "0" else schedule.duration_s(wait_for_places)
     console = Console(stderr=True, no_color=not app.color, highlight=False)
     with app.queue() as queue, Screen(console, plain=not app.color, quiet=app.verbosity < 0) as screen:
         if procs > 1:

@@ -49,6 +49,13 @@ class JobView(Protocol):
     def remarks(self) -> Sequence[Mapping[str, str]]: ...
 
 
+class TroubleView(Protocol):
+    """What the screen shows of a place in trouble."""
+
+    @property
+    def path(self) -> str: ...
+
+
 @dataclasses.dataclass(slots=True)
 class Finished:
     """One file's line in the summary."""
@@ -288,6 +295,14 @@ class Screen:
     def resumed(self) -> None:
         """The queue goes on."""
         self.message("resumed")
+
+    def held(self, trouble: TroubleView) -> None:
+        """A place is in trouble; the jobs that need it wait for it."""
+        self.message(f"held: {trouble}; jobs elsewhere go on")
+
+    def freed(self, trouble: TroubleView) -> None:
+        """A place works again."""
+        self.message(f"{trouble.path} works again: its jobs go on")
 
     def message(self, text: str) -> None:
         """Something a person should know."""

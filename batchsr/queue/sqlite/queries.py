@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from batchsr import storage
 from batchsr.queue.job import Job, State, folded_key, iso, loaded_path, stored_text
-from batchsr.queue.sqlite import control
+from batchsr.queue.sqlite import control, places
 from batchsr.queue.sqlite.claims import COLUMNS, to_job
 from batchsr.queue.sqlite.enqueue import same_file_as_output
 from batchsr.queue.sqlite.store import Store
@@ -97,6 +97,7 @@ def status(store: Store) -> dict[str, Any]:
             "WHERE w.ended_at IS NULL ORDER BY w.started_at, w.id, a.started_steady"
         )
         hung_after_s = _hung_after_s(store)
+        held = places.places(store)
     idle_s: dict[str, float] = {}  # of a worker, since the latest window of any of its jobs
     for row in alive:
         if row["job"] is not None and row["boot"] == store.clock.boot:
@@ -117,6 +118,19 @@ def status(store: Store) -> dict[str, Any]:
         "jobs": {state: int(total["jobs"]) for state, total in found.items()},
         "audio_s": {state: total["audio_s"] for state, total in found.items()},
         "workers": workers,
+        "held": sum(place.jobs for place in held),
+        "places": [
+            {
+                "path": place.trouble.path,
+                "needed_for": place.trouble.side,
+                "code": place.trouble.code,
+                "reason": place.trouble.reason,
+                "remedy": place.trouble.remedy,
+                "since": iso(place.since),
+                "jobs": place.jobs,
+            }
+            for place in held
+        ],
         "paused": pause is not None,
         "paused_kind": pause.kind if pause else None,
         "paused_reason": pause.reason if pause else None,
