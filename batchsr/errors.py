@@ -17,11 +17,15 @@
     │   ├── InputTruncated       shorter than its header says, or cut in the middle
     │   ├── InputEmpty           no frame of audio in it
     │   ├── InputNotFinite       NaN, Inf, or samples too large to compute with
+    │   ├── InputLevels          whole numbers written as floats: full scale is not 1
     │   ├── InputLimits          sample rate or channel count outside sane limits
     │   └── InputChanged         not the file that was enqueued (any more)
     ├── OutputError              this output can never be written as asked
     │   ├── OutputExists         something stands under its name and overwriting was not asked for
-    │   └── OutputIsSource       in and out are the same file
+    │   │   └── SidecarForeign   what stands under the sidecar's name is no record of ours
+    │   ├── OutputIsSource       in and out are the same file
+    │   ├── OutputPathError      no file can stand under its name: too long, a folder, below a file
+    │   └── OutputTooLarge       larger than a file, or all of the disk, may be
     ├── ResourceError            the machine cannot go on: disk full, read-only, I/O error
     ├── TransientError           may well work the next time
     └── QueueError               the database
@@ -48,6 +52,7 @@ EXIT_SOME_FAILED = 3
 EXIT_NO_MODEL = 69
 EXIT_IO = 74
 EXIT_BUSY = 75
+EXIT_SIGHUP = 129
 EXIT_SIGINT = 130
 EXIT_SIGTERM = 143
 
@@ -171,6 +176,12 @@ class InputNotFinite(InputError):
     code = "input.not_finite"
 
 
+class InputLevels(InputError):
+    """The source's samples are whole numbers written as floats, and nearly all of them would be clamped."""
+
+    code = "input.levels"
+
+
 class InputLimits(InputError):
     """The source's sample rate or channel count is outside sane limits."""
 
@@ -200,6 +211,24 @@ class OutputIsSource(OutputError):
     """The output would overwrite the source."""
 
     code = "output.is_source"
+
+
+class SidecarForeign(OutputExists):
+    """What stands under the sidecar's name is not ours, or is no record that can be believed."""
+
+    code = "output.sidecar"
+
+
+class OutputPathError(OutputError):
+    """No file can stand under the output's name: it is too long, a folder has it, a file is where a folder belongs."""
+
+    code = "output.path"
+
+
+class OutputTooLarge(OutputError):
+    """The output, or what it takes to make it, is larger than a file or the whole disk may be."""
+
+    code = "output.too_large"
 
 
 class ResourceError(BatchsrError):

@@ -39,6 +39,13 @@ def condition(blocks: Iterable[Block], samples: int, cutoff_hz: float) -> Iterat
     return convert_blocks(down, low_hz, SAMPLE_RATE_HZ, samples)
 
 
+def reach_samples(cutoff_hz: float) -> int:
+    """How far before and behind a sample `condition` looks, until its effect lies 120 dB below the sound."""
+    if cutoff_hz >= SAMPLE_RATE_HZ / 2:
+        return 0
+    return 2 * _decay_samples(scipy.signal.cheby1(_ORDER, _RIPPLE_DB, cutoff_hz, fs=SAMPLE_RATE_HZ, output="sos"))
+
+
 def lowpass(blocks: Iterable[Block], cutoff_hz: float, rate_hz: int = SAMPLE_RATE_HZ) -> Iterator[Block]:
     """Chebyshev-I low-pass, order 8, 0.1 dB, forwards and backwards: zero phase.
 

@@ -11,7 +11,6 @@ from typing import Final, Self
 import numpy as np
 
 from batchsr.audio import probe
-from batchsr.audio.containers import ogg
 from batchsr.audio.containers.headers import Header
 from batchsr.audio.decoders.interface import DecodeError, Decoder
 from batchsr.audio.probe import SourceInfo, shown
@@ -45,11 +44,11 @@ class Source:
         self._decoder: Decoder | None = None
 
     @classmethod
-    def open(cls, path: Path) -> Source:
+    def open(cls, path: Path, *, accept_truncated: bool = False) -> Source:
         """Probe and open. Raises what `probe` raises."""
         fd, status = probe.open_regular(path)
         try:
-            return cls(*probe.examine(path, fd, status), fd)
+            return cls(*probe.examine(path, fd, status, accept_truncated=accept_truncated), fd)
         except BaseException:
             os.close(fd)
             raise
@@ -83,7 +82,6 @@ class Source:
         """
         self._close_decoder()
         position = 0
-        order = ogg.WAV_ORDER.get(self.info.channels) if self.info.subtype in ("VORBIS", "OPUS") else None
         try:
             self._decoder = decoder = probe.open_decoder(self._fd, self._header)
             while position < self.info.frames:
@@ -92,7 +90,7 @@ class Source:
                 self._check_finite(block, position)
                 position += len(block)
                 if len(block):
-                    yield block if order is None else np.ascontiguousarray(block[:, order])
+                    yield block
                 if len(block) < wanted:
                     raise self._ended_early(position)
         except DecodeError as e:
@@ -145,4 +143,4 @@ def resampled(source: Source, block_frames: int = BLOCK_FRAMES) -> Iterator[Bloc
 
     The bytes do not depend on `block_frames`. Raises what `Source.blocks` raises.
     """
-    return resample_blocks(source.blocks(block_frames), source.info.sample_rate, source.info.frames)
+    return resample_blocks(source.blocks(block_frames), source.info.rate, source.info.frames)

@@ -24,7 +24,7 @@ from batchsr.audio.dither import quantise
 from batchsr.audio.formats import SUBTYPES, WRITTEN
 from batchsr.audio.windows import SAMPLE_RATE_HZ, Block
 from batchsr.errors import ConfigError, OutputError
-from batchsr.storage import resource_errors
+from batchsr.storage import output_errors
 
 _BITS: Final = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _AIFF_LIMIT_BYTES: Final = 2**32 - 2**16
@@ -71,8 +71,13 @@ class Writer:
         *,
         frames: int | None = None,
         embedded: Embedded | None = None,
+        fd: int | None = None,
     ) -> None:
-        """`frames`, the length of one channel, decides between WAV and RF64 up front."""
+        """`frames`, the length of one channel, decides between WAV and RF64 up front.
+
+        `fd` is an empty file, open for reading and writing, to write into; the caller closes it, and `path` is for
+        messages. Without it a new file is made at `path`.
+        """
         check_format(format, subtype, channels)
         self.path, self.channels, self.format, self.subtype = path, channels, format, subtype
         self.samples = 0
@@ -83,7 +88,7 @@ class Writer:
         """Largest absolute value before clamping; full scale is 1."""
         self._bits = _BITS.get(subtype, 0)
         embedded = embedded or Embedded()
-        self._disk = Disk(path)
+        self._disk = Disk(path, fd)
         self._layout: RiffLayout | None = None
         self._encoder: soundfile.SoundFile | None = None
         self._held: Block = np.zeros((0, channels), np.float32)
@@ -212,13 +217,14 @@ class Disk:
     libsndfile calls `write`, `seek` and `tell` from C, where an exception would be printed and forgotten.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fd: int | None = None) -> None:
         self.path = path
         self.failure: OSError | None = None
         self.position = 0
         self.length = 0
-        with resource_errors(path, "write"):
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with output_errors(path, "write"):
+            self._fd = os.open(path, flags, 0o666) if fd is None else os.dup(fd)
 
     @property
     def closed(self) -> bool:
@@ -259,14 +265,14 @@ class Disk:
     def check(self) -> None:
         """Raise what went wrong so far as a ResourceError."""
         if self.failure is not None:
-            with resource_errors(self.path, "write"):
+            with output_errors(self.path, "write"):
                 raise self.failure
 
     def close(self) -> None:
         """Close the descriptor. Raises ResourceError where only this shows that something was lost."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
-            with resource_errors(self.path, "write"):
+            with output_errors(self.path, "write"):
                 os.close(fd)
 
 

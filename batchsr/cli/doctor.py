@@ -21,10 +21,13 @@ def doctor_command(app: App) -> None:
     """What this machine gives us: versions, backend, BLAS, database, models."""
     from batchsr.models import hub
     from batchsr.models.compute import backend
+    from batchsr.models.tools import check
     from batchsr.queue.opening import describe
     from batchsr.storage import free_bytes
 
     found = backend.doctor()
+    models = hub.list_models()
+    warnings = {row["variant"]: check.warnings_of(Path(row["path"])) for row in models if row["path"]}
     document: dict[str, Any] = {
         "batchsr": __version__,
         "python": platform.python_version(),
@@ -34,6 +37,7 @@ def doctor_command(app: App) -> None:
         "sqlite": describe(),
         "database": str(app.db),
         "database_free_gb": round(free_bytes(Path(app.db)) / 1e9, 1),
-        "models": {row["variant"]: bool(row["cached"]) for row in hub.list_models()},
+        "models": {row["variant"]: bool(row["cached"]) for row in models},
+        "bundle_warnings": {variant: told for variant, told in warnings.items() if told},
     }
     app.answer(document, (printable(f"{key:<18} {value}") for key, value in document.items()))

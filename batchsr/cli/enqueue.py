@@ -20,7 +20,7 @@ from batchsr.errors import EXIT_USAGE, UsageError
 from batchsr.intake import gather, manifest
 from batchsr.queue import Outcome
 from batchsr.queue.opening import preview_of
-from batchsr.report.live import clock
+from batchsr.report.progress import clock
 from batchsr.settings import profile as profiles
 from batchsr.storage import printable
 
@@ -63,6 +63,7 @@ def enqueue_command(
 
     Safe to repeat: what is queued or done already is left alone.
     """
+    app.acts()
     arguments = [*paths, *(_lines(from_file, null) if from_file else ())]
     if not arguments and not manifests:
         raise UsageError("nothing to enqueue", remedy="name files, folders with -r, globs, --from-file or --job")

@@ -9,7 +9,7 @@ import click
 
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.queue import State
-from batchsr.report.live import clock
+from batchsr.report.progress import clock
 from batchsr.storage import printable
 
 
@@ -36,6 +36,8 @@ def _lines(status: Mapping[str, Any]) -> Iterator[str]:
     for place in status["places"]:
         since = f"{place['since'][:16].replace('T', ' ')} UTC"
         yield printable(f"{place['jobs']} held since {since}: {place['reason']} ({place['remedy']})")
+    for variant, jobs in status["unserved"].items():
+        yield printable(f"{jobs} queued for {variant}, no worker here takes it (`batchsr work --variant {variant}`)")
     if status["paused"]:
         yield f"paused: {status['paused_reason'] or 'by request'}  (`batchsr resume` goes on)"
     for worker in status["workers"]:

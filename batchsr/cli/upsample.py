@@ -15,7 +15,7 @@ from batchsr.cli.variant import DEFAULT_VARIANT
 from batchsr.intake.gather import OUTPUT_SUFFIX
 from batchsr.settings import profile as profiles
 from batchsr.settings.profile import FORMATS
-from batchsr.storage import printable
+from batchsr.storage import fitted_name, printable
 
 
 @click.command("upsample")
@@ -44,7 +44,7 @@ def upsample_command(
     effective = profiles.effective(profile=profile, given=given)
     settings = effective.settings
     if output is None:
-        output = source.with_name(f"{source.stem}{OUTPUT_SUFFIX}.{settings.format}")
+        output = source.with_name(fitted_name(source.stem, f"{OUTPUT_SUFFIX}.{settings.format}"))
 
     from batchsr.audio import files
     from batchsr.errors import BatchShrunk
@@ -52,35 +52,37 @@ def upsample_command(
     from batchsr.restoration import restore
     from batchsr.restoration.batcher import Batcher, run_beside_main
     from batchsr.restoration.task import Restored, Task
-    from batchsr.storage import temporary_for
+    from batchsr.storage import make_output_folder
+    from batchsr.temporary import Temporary
 
     files.check_format(settings.format, settings.subtype, 1)
-    info = files.probe(source)  # a bad file is told at once, before gigabytes are loaded
+    info = files.probe(
+        source, accept_truncated=settings.accept_truncated
+    )  # a bad file is told at once, before gigabytes are loaded
     name = variant or effective.variant or DEFAULT_VARIANT
-    task = Task(
-        source=source,
-        output=output,
-        scratch=temporary_for(output, "upsample-scratch"),
-        settings=settings,
-        overwrite=overwrite,
-        tag="upsample-0",
-    )
 
     def work(main_thread: Executor) -> Restored:
         loaded = main_thread.submit(FlashSR.from_pretrained, name, dtype=dtype).result()
         model = Batcher(loaded, main_thread)
-        given = dataclasses.replace(task, provenance=dataclasses.asdict(loaded.identity))
-        while True:
-            try:
-                return restore.restore(given, model, on_windows=_progress(app), before_publish=lambda _: None)
-            except BatchShrunk as e:
-                app.note(str(e))
-                model = model.renewed()
+        make_output_folder(output.parent)
+        with Temporary.beside(output) as scratch:
+            task = Task(
+                source=source,
+                output=output,
+                scratch=scratch.path,
+                settings=settings,
+                overwrite=overwrite,
+                tag="upsample-0",
+                provenance=dataclasses.asdict(loaded.identity),
+            )
+            while True:
+                try:
+                    return restore.restore(task, model, on_windows=_progress(app), before_publish=lambda _: None)
+                except BatchShrunk as e:
+                    app.note(str(e))
+                    model = model.renewed()
 
-    try:
-        done = run_beside_main(work)
-    finally:
-        restore.discard_scratch(task.scratch)
+    done = run_beside_main(work)
     rtf = done.wall_s / done.audio_s
     document: dict[str, Any] = {
         "source": str(source),

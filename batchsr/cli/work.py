@@ -7,7 +7,8 @@ import functools
 import os
 import sys
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -15,9 +16,13 @@ from rich.console import Console
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.child_command import PROGRAM, as_words, parsed
 from batchsr.cli.variant import DEFAULT_VARIANT, variant_name
+from batchsr.display import counted
 from batchsr.queue import Queue, State
 from batchsr.report.live import Screen
 from batchsr.settings import schedule
+
+if TYPE_CHECKING:
+    from batchsr.worker.listener import Summary
 
 
 @click.command("work")
@@ -68,9 +73,10 @@ def work_command(
 
     The first Ctrl-C finishes the windows in hand, keeps them and stops; the second stops at once.
     """
-    from batchsr.worker import worker
     from batchsr.worker.options import WorkerOptions
+    from batchsr.worker.shift import Shift
 
+    app.stays()
     stop_after_s = schedule.duration_s(for_) if for_ is not None else None
     ends_s = time.monotonic() + stop_after_s if stop_after_s is not None else None
     gate = schedule.gate(
@@ -89,30 +95,32 @@ def work_command(
             sys.exit(supervise(queue, command, procs, screen, limit=stop_after))
         if nice:
             os.nice(nice)
-        code, ended = 0, 0
-        for name in _variants(queue, variant_name(variant)):
-            totals = queue.totals()
-            left = [totals[state] for state in _LEFT if state in totals]
-            screen.expect(sum(int(one["jobs"]) for one in left), sum(one["audio_s"] or 0.0 for one in left))
-            options = WorkerOptions(
-                variant=name,
-                min_free_bytes=int(min_free * 1e9),
-                max_attempts=max_attempts,
-                limit=None if stop_after is None else stop_after - ended,
-                stay=stay,
-                gate=gate,
-            )
-            summary = worker.run(queue, functools.partial(_load, name, dtype), options, screen)
-            code = max(code, summary.exit_code)
-            ended += summary.done + summary.failed
-            if summary.stopped_by is not None or summary.paused:
-                code = summary.exit_code
-                break
+        options = WorkerOptions(
+            variant="",
+            min_free_bytes=int(min_free * 1e9),
+            max_attempts=max_attempts,
+            limit=stop_after,
+            wait_for_places_s=wait_for_places_s,
+            stay=stay,
+            gate=gate,
+        )
+        shift = Shift(
+            queue,
+            options,
+            screen,
+            functools.partial(_load, dtype=dtype),
+            before=lambda: _expect(screen, queue.totals_of_run()),
+        )
+        chosen = variant_name(variant)
+        summary = shift.work(chosen, DEFAULT_VARIANT)
+        _tell_left(queue, screen, chosen, summary)
         screen.show_summary()
+        if not summary.done + summary.failed and summary.exit_code == 0:
+            _tell_idle(screen, queue.counts())
     if app.json:
         with app.queue() as queue:
             app.emit(queue.status())
-    sys.exit(code)
+    sys.exit(summary.exit_code)
 
 
 _OF_ALL_WORKERS = ("--procs", "--stop-after", "--for")
@@ -120,9 +128,37 @@ _OF_ALL_WORKERS = ("--procs", "--stop-after", "--for")
 _LEFT = (State.QUEUED, State.WAITING, State.RUNNING, State.COMMITTING)
 
 
-def _variants(queue: Queue, variant: str | None) -> list[str]:
-    """Bare `work` resumes: it takes what unfinished jobs are bound to; open jobs go to the first of these."""
-    return [variant] if variant else queue.bound_variants() or [DEFAULT_VARIANT]
+def _expect(screen: Screen, totals: Mapping[str, Mapping[str, float]]) -> None:
+    """Tell the screen how much is left, and what earlier runs of the same batch ended."""
+    left = [totals[state] for state in _LEFT]
+    failed = totals[State.FAILED]["jobs"] + totals[State.QUARANTINED]["jobs"]
+    screen.expect(
+        sum(int(one["jobs"]) for one in left),
+        sum(one["audio_s"] for one in left),
+        ended={"done": int(totals[State.DONE]["jobs"]), "failed": int(failed)},
+        ended_audio_s=sum(totals[state]["audio_s"] for state in (State.DONE, State.FAILED, State.QUARANTINED)),
+    )
+
+
+def _tell_idle(screen: Screen, counts: Mapping[str, int]) -> None:
+    """Say why nothing was done."""
+    if in_hand := counts[State.RUNNING] + counts[State.COMMITTING]:
+        screen.message(f"nothing to do: {counted(in_hand, 'file is', 'files are')} in another worker's hands")
+    elif not any(counts[state] for state in _LEFT):
+        screen.message("nothing is queued (`batchsr enqueue PATH...` takes files in)")
+
+
+def _tell_left(queue: Queue, screen: Screen, variant: str | None, summary: Summary) -> None:
+    """Say what is left for places in trouble, and what no worker like this one takes."""
+    for place in summary.places:
+        screen.message(f"{counted(place.jobs, 'job is', 'jobs are')} held: {place.trouble}; or `batchsr cancel` them")
+    if variant is not None and summary.stopped_by is None:
+        for other, jobs in queue.queued_for().items():
+            if other not in ("", variant):
+                screen.message(
+                    f"{counted(jobs, 'job is', 'jobs are')} queued for {other}, which this worker does not take "
+                    f"(`batchsr work --variant {other}`)"
+                )
 
 
 def _load(variant: str, dtype: str | None) -> Any:

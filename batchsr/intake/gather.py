@@ -20,9 +20,11 @@ from batchsr.audio import files, formats
 from batchsr.errors import InputError
 from batchsr.queue import Enqueued, NewJob, Queue
 from batchsr.settings.profile import Settings
-from batchsr.storage import TEMPORARY_PREFIX
+from batchsr.storage import NAME_BYTES, fitted_name
+from batchsr.temporary import TEMPORARY_PREFIX
 
 OUTPUT_SUFFIX: Final = "_upsampled"
+_OUTPUT_NAME_BYTES: Final = NAME_BYTES - len(".json")  # so that the sidecar's name is the output's and more
 
 AUDIO_SUFFIXES: Final = formats.extensions()
 """What a folder is searched for. Some of it cannot be decoded here; it is taken all the same, so that the record says
@@ -107,8 +109,8 @@ def output_names(path: str, root: str, request: Request) -> tuple[str, str]:
     stem = os.path.splitext(name)[0]
     extension = "." + request.settings.format
     return (
-        os.path.join(folder, stem + request.suffix + extension),
-        os.path.join(folder, name + request.suffix + extension),
+        os.path.join(folder, fitted_name(stem, request.suffix + extension, _OUTPUT_NAME_BYTES)),
+        os.path.join(folder, fitted_name(name, request.suffix + extension, _OUTPUT_NAME_BYTES)),
     )
 
 
@@ -117,7 +119,7 @@ def to_job(found: Found, request: Request) -> NewJob:
     output, alternative = output_names(found.path, found.root, request)
     info, note = None, ""
     try:
-        info = files.probe(Path(found.path))
+        info = files.probe(Path(found.path), accept_truncated=request.settings.accept_truncated)
     except InputError as e:
         note = f"{e.code}: {e}"
     try:

@@ -205,7 +205,7 @@ class HotFolder:
             line = os.fsencode(path)
             if line in lines:
                 return
-            with listing.open("ab") as file:
+            with os.fdopen(storage.open_own(listing, os.O_WRONLY | os.O_APPEND), "ab") as file:
                 if file.tell() and not _ends_with_newline(listing):
                     file.write(b"\n")  # a crash cut the last line: what is left of it stands alone
                 file.write(line + b"\n")

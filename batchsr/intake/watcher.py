@@ -19,7 +19,7 @@ from typing import Final
 from batchsr.intake import gather
 from batchsr.intake.events import Events, Hint
 from batchsr.intake.settle import FileStat, SettledFile, Settler
-from batchsr.storage import TEMPORARY_PREFIX
+from batchsr.temporary import TEMPORARY_PREFIX
 
 # What operating systems and storage boxes put among people's files.
 _FOREIGN_FOLDERS: Final = frozenset(

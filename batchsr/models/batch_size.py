@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 import platformdirs
 
 from batchsr import storage
-from batchsr.errors import ModelMemory, ResourceError
+from batchsr.errors import ModelMemory, OutputError, ResourceError
+from batchsr.temporary import write_atomic
 
 if TYPE_CHECKING:
     from batchsr.models.identity import ModelIdentity
@@ -100,10 +100,10 @@ def memory_errors() -> Iterator[None]:
 
 def remember(rows: int, identity: ModelIdentity) -> None:
     """From now on `fitting` gives no more for this model on this device."""
-    with contextlib.suppress(ResourceError, OSError):
+    with contextlib.suppress(ResourceError, OutputError, OSError):
         storage.make_folder(_path().parent)
         known = _remembered() | {_key(identity): rows}
-        storage.write_atomic(_path(), json.dumps(known, indent=2).encode(), tag=str(os.getpid()))
+        write_atomic(_path(), json.dumps(known, indent=2).encode())
 
 
 def _remembered() -> dict[str, int]:

@@ -73,8 +73,12 @@ class WorkQueue(_Closable, Protocol):
     def join(self) -> Worker:
         """Become a worker."""
 
-    def reap(self) -> list[Job]:
-        """Take the jobs of dead workers: done if the output has its name, else queued again or quarantined."""
+    def reap(self, complete: Callable[[Job], None] = lambda job: None) -> list[Job]:
+        """Take the jobs of dead workers: done if the output has its name, else queued again or quarantined.
+
+        `complete` is called before a job is done, to add what its worker did not come to; where it raises
+        ResourceError, the job is queued again instead, and the next claim has the trouble.
+        """
 
     def peek(self, variant: str) -> Job | None:
         """The job that a claim would give, were the queue not paused."""
@@ -180,6 +184,12 @@ class Overview(Protocol):
     def totals(self, batch: str | None = None) -> dict[str, dict[str, float]]:
         """For each state `jobs`, `audio_s` and `wall_s`."""
 
+    def totals_of_run(self) -> dict[str, dict[str, float]]:
+        """`totals` of the jobs that are left, and of those that ended since the oldest of them was enqueued.
+
+        So a batch's total stays the batch's when its work is stopped and taken up again.
+        """
+
     def status(self) -> dict[str, Any]:
         """The queue at a glance, JSON-able.
 
@@ -195,6 +205,9 @@ class Overview(Protocol):
     def bound_variants(self) -> list[str]:
         """The variants that jobs still to be done name or are bound to, most urgent first."""
 
+    def queued_for(self) -> dict[str, int]:
+        """How many jobs are queued or waiting for each variant that they name; "" are those that any worker takes."""
+
     def events(self, job_id: int) -> list[dict[str, Any]]:
         """Every change of state of a job, oldest first."""
 
@@ -208,6 +221,9 @@ class Upkeep(Protocol):
     @property
     def workers_folder(self) -> Path:
         """Where lock files stand; may not exist yet."""
+
+    def output_folders(self) -> set[str]:
+        """The folders in which outputs of jobs that were ever claimed stand."""
 
     def check(self) -> list[str]:
         """What is wrong with the queue, one sentence each; empty when it is sound."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from batchsr import storage
+from batchsr.temporary import write_atomic
 
 
 def table(jobs: Iterable[Mapping[str, Any]], form: str, columns: Sequence[str]) -> str:
@@ -29,7 +30,7 @@ def table(jobs: Iterable[Mapping[str, Any]], form: str, columns: Sequence[str]) 
 
 def write_text(path: Path, text: str) -> None:
     """Write a report's text whole, replacing what was there. Raises ResourceError."""
-    storage.write_atomic(path, text.encode("utf-8", "surrogateescape"), tag="report-0")
+    write_atomic(path, text.encode("utf-8", "surrogateescape"))
 
 
 def _page(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:

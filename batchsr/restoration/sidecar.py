@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from batchsr import __version__, storage
-from batchsr.errors import OutputExists
+from batchsr.restoration.sidecar_reading import SCHEMA
 
 if TYPE_CHECKING:
     from batchsr.audio.files import SourceInfo
@@ -22,13 +22,12 @@ if TYPE_CHECKING:
     from batchsr.restoration.recording import Measurements, Treatment
     from batchsr.restoration.task import Restored, Task
 
-SCHEMA: Final = "batchsr.sidecar/1"
 _LIBRARIES: Final = ("mlx", "numpy", "scipy", "soundfile", "soxr")
 
 
 def sidecar_path(output: Path) -> Path:
-    """`<output>.json`, beside the output."""
-    return output.with_name(output.name + ".json")
+    """`<output>.json`, beside the output; shortened where that is longer than a name can be."""
+    return output.with_name(storage.fitted_name(output.name, ".json"))
 
 
 def sidecar(
@@ -39,6 +38,7 @@ def sidecar(
     treatment: Treatment,
     ear: Measurements,
     remarks: Sequence[Remark],
+    stages: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The provenance of one output, JSON-able, as sidecar.schema.json describes it."""
     settings = json.loads(task.settings.to_json())
@@ -81,6 +81,7 @@ def sidecar(
             "kept_below_hz": crossover.pass_hz if crossover else None,
             "synthesised_above_hz": crossover.stop_hz if crossover else None,
         },
+        "stages": [dict(stage) for stage in stages],
         "model": {key: value for key, value in task.provenance.items() if key != "job"},
         "job": task.provenance.get("job", {}),
         "windows": {
@@ -113,24 +114,6 @@ def _note(band_hz: float, treatment: Treatment) -> str:
         else "the rest was resynthesised by the model as well"
     )
     return f"An access derivative, not the recording: {above}; {below}."
-
-
-def write_sidecar(output: Path, document: Mapping[str, Any], *, tag: str) -> None:
-    """Write the sidecar, replacing only one of ours. Raises OutputExists where another file has the name."""
-    path = sidecar_path(output)
-    if path.exists() and not _is_ours(path):
-        raise OutputExists(
-            f"{path} exists and is not a sidecar of batchsr", remedy="move it away, or pass --no-sidecar"
-        )
-    data = json.dumps(document, indent=2, ensure_ascii=True) + "\n"
-    storage.write_atomic(path, data.encode("ascii"), tag=tag)
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        return str(json.loads(path.read_bytes()).get("schema", "")).startswith("batchsr.sidecar/")
-    except (OSError, ValueError, AttributeError):
-        return False
 
 
 def _iso(timestamp: float) -> str:

@@ -62,7 +62,7 @@ class Attempt:
         backend = backend_of(variant, model)
         settings = Settings.from_json(job.settings)
         self._channels = 1 if settings.channels == "mono" else job.channels or 1
-        self.task = dataclasses.replace(self.task, settings=settings, provenance=_provenance(job, backend))
+        self.task = dataclasses.replace(self.task, settings=settings, provenance=_provenance(job, backend, model))
         result = recovery.finished_before(job, settings, backend)
         if result is not None:
             self._queue.committing(job, result)
@@ -82,8 +82,16 @@ class Attempt:
             return None
         result = self._prepared
         try:
-            done = dataclasses.replace(self._job, output_sha256=result.output_sha256, output_bytes=result.output_bytes)
-            return self._queue.finish(self._job) if is_published(done) else None
+            done = dataclasses.replace(
+                self._job,
+                output_sha256=result.output_sha256,
+                output_bytes=result.output_bytes,
+                report=json.dumps(result.report),
+            )
+            if not is_published(done):
+                return None
+            recovery.complete_sidecar(done)
+            return self._queue.finish(self._job)
         except ResourceError:
             return None
 
@@ -118,8 +126,10 @@ def backend_of(variant: str, model: Batcher) -> Backend:
     )
 
 
-def _provenance(job: Job, backend: Backend) -> dict[str, Any]:
+def _provenance(job: Job, backend: Backend, model: Batcher) -> dict[str, Any]:
+    identity: Any = model.identity
     return dataclasses.asdict(backend) | {
+        "warnings": list(getattr(identity, "warnings", ())),
         "job": {
             "id": job.id,
             "batch": job.batch,
@@ -127,7 +137,7 @@ def _provenance(job: Job, backend: Backend) -> dict[str, Any]:
             "claim": job.claim_seq,
             "worker": job.worker,
             **json.loads(job.provenance or "{}"),
-        }
+        },
     }
 
 

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
-from batchsr import storage
-from batchsr.errors import InputError
+from batchsr.errors import InputError, OutputError, ResourceError
 from batchsr.queue import Job, PlaceCode, Side, Trouble
+from batchsr.temporary import Temporary
 
 _PROBE_BYTES: Final = 1 << 20  # about a window of one channel
 _FEWEST_SIBLINGS: Final = 2  # files that must be refused as well, before a folder is blamed for one
@@ -145,18 +145,11 @@ def can_write(folder: Path) -> bool:
     """Write, sync and remove a small file there, or in the nearest folder above that exists."""
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
-    probe = folder / f"{storage.TEMPORARY_PREFIX}probe-{os.getpid()}-{os.urandom(6).hex()}{storage.TEMPORARY_SUFFIX}"
     try:
-        fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            if os.write(fd, bytes(_PROBE_BYTES)) < _PROBE_BYTES:
-                return False
-            storage.fsync(fd)
-        finally:
-            os.close(fd)
-            with contextlib.suppress(OSError):
-                os.unlink(probe)
-    except OSError:
+        with Temporary.beside(folder / "probe") as probe:
+            probe.write(bytes(_PROBE_BYTES))
+            probe.sync()
+    except (ResourceError, OutputError, OSError):
         return False
     return True
 

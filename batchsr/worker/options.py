@@ -25,6 +25,8 @@ class WorkerOptions:
     """How long to wait for places in trouble when nothing but jobs held for them is left; with `stay` for ever."""
     stay: bool = False
     """Wait for more when nothing is left, and for a person's pause to end."""
+    elsewhere: Callable[[], bool] = lambda: False
+    """Asked by a worker that stays and has nothing to do: whether to end, since there is work for another."""
     limit: int | None = None
     """Stop after so many files."""
     gate: Callable[[], float] = lambda: 0.0

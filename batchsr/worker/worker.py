@@ -24,7 +24,7 @@ from batchsr.queue import Job, Pause, Place, State, Trouble, Worker, WorkQueue
 from batchsr.restoration.batcher import Batcher, WindowModel, run_beside_main
 from batchsr.restoration.restore import restore
 from batchsr.signals import Stop
-from batchsr.worker import diagnosis, pauses, space
+from batchsr.worker import diagnosis, pauses, recovery, space
 from batchsr.worker.attempt import Interrupted, RestoreFn, backend_of
 from batchsr.worker.in_flight import InFlightFiles
 from batchsr.worker.listener import Account, Listener, NullListener, Summary
@@ -141,7 +141,7 @@ class _Run:
                 return self._linger(in_hand)
             if held := self._queue.places(options.variant):
                 return self._wait_for_places(held)
-            return options.stay and self._wait("nothing to do", options.poll_s)
+            return options.stay and not options.elsewhere() and self._wait("nothing to do", options.poll_s)
         self._waiting_since_s = None
         if (pause := self._queue.paused()) is not None:
             return self._sit_out(pause, following)
@@ -182,7 +182,11 @@ class _Run:
     def _served(self, main_thread: Executor) -> Batcher:
         """The model, loaded at the first call, with the passes that it can make now."""
         if self._model is None:
-            self._model = Batcher(main_thread.submit(self._load_model).result(), main_thread)
+            self._listener.phase(f"loading the model {self._options.variant}")
+            try:
+                self._model = Batcher(main_thread.submit(self._load_model).result(), main_thread)
+            finally:
+                self._listener.phase("")
         if self._model.shrunk:
             self._model = self._model.renewed()
             self._listener.message(f"out of memory: going on in batches of {self._model.batch_windows}")
@@ -202,6 +206,8 @@ class _Run:
         if self._waiting_since_s is None:
             self._waiting_since_s = now_s
         left_s = self._waiting_since_s + self._options.wait_for_places_s - now_s
+        if self._options.stay and self._options.elsewhere():
+            return False
         if not self._options.stay and left_s <= 0:
             self._account.summary.places = held
             return False
@@ -225,7 +231,7 @@ class _Run:
         )
 
     def _reap(self) -> None:
-        for job in self._queue.reap():
+        for job in self._queue.reap(recovery.complete_sidecar):
             if job.state is State.QUARANTINED:
                 self._account.quarantined(job)
             elif job.state is State.DONE:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,11 +17,13 @@ import pytest
 import rig
 from sqlite_utils import Database
 
-from batchsr import faults, storage
+from batchsr import faults, storage, temporary
 from batchsr.queue import LIVE, State
 from batchsr.queue.opening import open_queue
 from batchsr.queue.sqlite import schema, versions
-from batchsr.worker import maintenance
+from batchsr.restoration import sidecar_reading
+from batchsr.restoration.sidecar import sidecar_path
+from batchsr.worker import maintenance, recovery
 
 TIMES = 20
 WINDOW_POINTS = ("slot.before_write", "slot.after_write", "slot.after_fsync", "slot.after_row", "assemble.during")
@@ -30,6 +33,7 @@ JOB_POINTS = (
     "committing.after",
     "rename.before",
     "rename.after",
+    "sidecar.after",
     "folder_fsync.before",
     "folder_fsync.after",
     "done.before",
@@ -73,7 +77,7 @@ class Bench:
     def finish(self) -> None:
         """A worker in peace, after a person retried what was quarantined."""
         with open_queue(self.db) as queue:
-            queue.reap()
+            queue.reap(recovery.complete_sidecar)
             queue.retry()
         rig.work(self.db, rig.FastModel())
         with open_queue(self.db) as queue:
@@ -112,10 +116,13 @@ def judge(bench: Bench, kills: int) -> None:
         for job in queue.jobs():
             assert (job.state, job.output_sha256) == (State.DONE, bench.expected)
             assert sum(event["new"] == "done" for event in queue.events(job.id)) == 1
+            record = sidecar_reading.read(sidecar_path(Path(job.output)))
+            assert record is not None, "an output was left without its sidecar"
+            assert record.said.output.sha256 == bench.expected
         assert {verdict.verdict for verdict in maintenance.verify(queue)} == {"ok"}
         maintenance.collect_garbage(queue)
         assert list(queue.scratch_folder.iterdir()) == []
-        assert list(bench.out.rglob(storage.TEMPORARY_PREFIX + "*")) == []
+        assert list(bench.out.rglob(temporary.TEMPORARY_PREFIX + "*")) == []
     assert bench.redone() <= rig.BACKEND.batch_windows * kills
 
 
@@ -145,6 +152,32 @@ def die_again_and_again(bench: Bench, point: str, nth: Callable[[int], int]) -> 
             queue.retry()
     bench.finish()
     return kills
+
+
+@pytest.mark.parametrize("point", ["rename.after", "sidecar.after", "folder_fsync.before"])
+def test_a_kill_between_the_names_is_made_good_even_where_the_database_is_lost(tmp_path: Path, point: str) -> None:
+    bench = Bench(tmp_path, seconds=0.25)
+    for time in range(3):
+        bench.enqueue()
+        assert bench.work_and_die(f"{point}:1")
+        output = bench.out / str(bench.rounds) / "a_upsampled.wav"
+        assert storage.sha256(output) == bench.expected
+        assert sidecar_path(output).exists() == (point != "rename.after")
+        for path in tmp_path.glob("queue.db*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (number,) = rig.enqueue(bench.db, [bench.source], output.parent)
+        if time == 2:  # a clean-up in between loses nothing
+            with open_queue(bench.db) as queue:
+                with queue.join() as worker:
+                    queue.release(queue.claim(worker, rig.BACKEND))
+                maintenance.collect_garbage(queue)
+        model = rig.FastModel(calls=lambda indices: pytest.fail("it was whole already"))
+        assert rig.work(bench.db, model).done == 1
+        record = sidecar_reading.read(sidecar_path(output))
+        assert record is not None
+        assert record.said.output.sha256 == bench.expected
+        assert rig.job_of(bench.db, number).output_sha256 == bench.expected
+        assert list(output.parent.glob(temporary.TEMPORARY_PREFIX + "*")) == []
 
 
 def test_a_kill_in_the_reaper_leaves_the_job_to_the_next_one(tmp_path: Path) -> None:

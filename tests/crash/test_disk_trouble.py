@@ -16,7 +16,7 @@ import pytest
 import rig
 from rig import Told
 
-from batchsr import storage
+from batchsr import storage, temporary
 from batchsr.queue import State
 from batchsr.queue.opening import open_queue
 from batchsr.queue.sqlite.store import Store, sqlite3
@@ -71,7 +71,7 @@ class Trial:
                 assert queue.paused() is None
                 assert queue.check() == []
             assert storage.sha256(out / "a_upsampled.wav") == self.expected
-            assert not list(out.glob(storage.TEMPORARY_PREFIX + "*"))
+            assert not list(out.glob(temporary.TEMPORARY_PREFIX + "*"))
             if not reached:
                 break
             shown += any(said.startswith(("paused", "waiting")) for said in told.said)
@@ -129,9 +129,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("what", ["output", "scratch and database"])
-def test_a_disk_that_is_really_full_is_waited_for(
-    small_disk: Path, tmp_path: Path, what: str
-) -> None:
+def test_a_disk_that_is_really_full_is_waited_for(small_disk: Path, tmp_path: Path, what: str) -> None:
     sources = [rig.record(tmp_path / "in" / f"{name}.wav", 2.0, seed=seed) for seed, name in enumerate("ab")]
     out = small_disk / "out" if what == "output" else tmp_path / "out"
     db = tmp_path / "queue.db" if what == "output" else small_disk / "queue.db"

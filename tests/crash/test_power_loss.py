@@ -19,6 +19,8 @@ from batchsr import storage
 from batchsr.queue import State
 from batchsr.queue.opening import open_queue
 from batchsr.queue.sqlite.store import Store
+from batchsr.restoration import sidecar_reading
+from batchsr.restoration.sidecar import sidecar_path
 from batchsr.worker import maintenance
 
 
@@ -130,6 +132,10 @@ class Archive:
         if bad:
             assert rig.work(self.db).done == len(bad)
         assert self.visible() == self.expected
+        for name, expected in self.expected.items():
+            record = sidecar_reading.read(sidecar_path(self.out / name))
+            assert record is not None, "an output was left without its sidecar"
+            assert record.said.output.sha256 == expected
         with open_queue(self.db) as queue:
             assert {job.state for job in queue.jobs()} == {State.DONE}
             assert {verdict.verdict for verdict in maintenance.verify(queue)} == {"ok"}

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not metal_on_cpu.COMPILER, reason="no C++ compil
 def metal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(mx.fast, "metal_kernel", metal_on_cpu.metal_kernel)
     yield
-    activation.fused.cache_clear()
+    activation.verdict.cache_clear()
 
 
 def ours() -> activation.Path:

@@ -24,6 +24,7 @@ from batchsr.queue.opening import open_queue
 from batchsr.restoration.restore import restore
 from batchsr.restoration.task import Restored, Task
 from batchsr.worker import diagnosis
+from batchsr.worker.shift import Shift
 
 IMPATIENT = dataclasses.replace(rig.OPTIONS, wait_for_places_s=0.3)
 
@@ -110,7 +111,7 @@ def test_a_place_comes_back_by_itself_within_the_same_run(db: Path, tmp_path: Pa
     assert [said for said in told.said if said.startswith("held")] == [
         f"held {tmp_path / 'lost'} is gone (mount its disk or share, or put the folder back)"
     ]
-    first_done = [said for said in told.said if said.startswith("done")][:2]
+    first_done = sorted([said for said in told.said if said.startswith("done")][:2])
     assert first_done == ["done 3", "done 4"], "what lies elsewhere did not wait"
 
 
@@ -329,3 +330,54 @@ def test_a_gone_tree_of_many_folders_is_held_folder_by_folder_without_a_failed_a
     assert summary.places[0].jobs == folders
     with open_queue(db) as queue:
         assert sum(job.claim_seq for job in queue.jobs()) <= 4, "one found out; the others were not tried"
+
+
+def _shift(db: Path, told: Told, variant: str | None, **options: Any) -> Any:
+    with open_queue(db) as queue:
+        shift = Shift(queue, dataclasses.replace(IMPATIENT, **options), told, lambda name: rig.FastModel())
+        return shift.work(variant, "fast")
+
+
+def test_bare_work_does_every_variant_before_it_waits_for_a_place(db: Path, tmp_path: Path, told: Told) -> None:
+    rig.enqueue(db, archive(tmp_path / "in"), tmp_path / "out", variant="one")
+    rig.enqueue(db, archive(tmp_path / "in2"), tmp_path / "out2", variant="two")
+    (tmp_path / "in").rename(tmp_path / "away")
+    summary = _shift(db, told, None)
+    assert (summary.done, summary.failed, summary.exit_code) == (2, 0, 75)
+    assert [place.jobs for place in summary.places] == [2]
+    (tmp_path / "away").rename(tmp_path / "in")
+    assert _shift(db, told, None).done == 2
+
+
+def test_a_worker_that_stays_takes_the_variants_that_come(db: Path, tmp_path: Path, told: Told) -> None:
+    with open_queue(db):
+        pass
+    took: list[str] = []
+
+    def work() -> int:
+        with open_queue(db) as queue:
+            Shift(queue, dataclasses.replace(rig.OPTIONS, stay=True), told, lambda name: rig.FastModel()).work(
+                None, "fast"
+            )
+        return 0
+
+    with rig.ended(rig.fork(work)) as pid:
+        for variant in ("one", "two"):
+            rig.enqueue(db, archive(tmp_path / variant), tmp_path / "out" / variant, variant=variant)
+            with open_queue(db) as queue:
+                rig.until(lambda: queue.counts()["done"] == 2 * (len(took) + 1))
+            took.append(variant)
+        assert pid
+    assert took == ["one", "two"]
+
+
+def test_jobs_that_no_worker_here_takes_are_shown_as_such(db: Path, tmp_path: Path) -> None:
+    rig.enqueue(db, archive(tmp_path / "in"), tmp_path / "out", variant="other")
+    rig.enqueue(db, archive(tmp_path / "in2", "a"), tmp_path / "out2")
+    with open_queue(db) as queue:
+        assert queue.status()["unserved"] == {}, "without a worker nothing is amiss"
+        with queue.join() as worker:
+            assert queue.status()["unserved"] == {}, "it may take them"
+            job = queue.claim(worker, rig.BACKEND)
+            assert queue.status()["unserved"] == {"other": 2}
+            queue.release(job)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import mlx.core as mx
 import numpy as np
 
-from batchsr.models.compute import kernel_test
+from batchsr.models.compute import kernel_test, nvrtc, proven
 from batchsr.models.compute.cuda_kernels import SOURCES
 
 GROUPS = 32
@@ -48,16 +48,27 @@ class Kernels(NamedTuple):
     conv1d: Callable[..., mx.array]
 
 
-@functools.cache
 def kernels(dtype: mx.Dtype) -> Kernels | None:
     """The kernels for arrays of a type, or None where there is no CUDA or they do not compute what they should."""
-    return tested(Kernels(add, group_norm, conv1d), dtype) if mx.cuda.is_available() and dtype in TOLERANCES else None
+    return verdict(dtype).used
 
 
-def tested(candidates: Kernels, dtype: mx.Dtype) -> Kernels | None:
-    """The candidates, or None and a warning where they do not run or give wrong numbers."""
-    return kernel_test.passed(
-        "the CUDA kernels", lambda: candidates, lambda c: largest_distance(c, dtype), TOLERANCES[dtype]
+@functools.cache
+def verdict(dtype: mx.Dtype) -> kernel_test.Verdict[Kernels]:
+    """The same, with the reason where there are none."""
+    if not mx.cuda.is_available() or dtype not in TOLERANCES:
+        return kernel_test.Verdict(None, "no CUDA")
+    return judged(Kernels(add, group_norm, conv1d), dtype, proven.circumstances("cuda", str(dtype)))
+
+
+def judged(candidates: Kernels, dtype: mx.Dtype, circumstances: str | None = None) -> kernel_test.Verdict[Kernels]:
+    """The candidates, or nothing and a warning where they do not run or give wrong numbers."""
+    return kernel_test.judged(
+        "the CUDA kernels",
+        lambda: candidates,
+        lambda c: largest_distance(c, dtype),
+        TOLERANCES[dtype],
+        circumstances,
     )
 
 
@@ -95,7 +106,7 @@ def largest_distance(candidates: Kernels, dtype: mx.Dtype) -> float:
 @functools.cache
 def _kernel(name: str) -> Callable[..., list[mx.array]]:
     inputs, output, header, body = SOURCES[name]
-    kernel: Callable[..., list[mx.array]] = mx.fast.cuda_kernel(
+    kernel: Callable[..., list[mx.array]] = nvrtc.cuda_kernel(
         name="batchsr_" + name, input_names=inputs, output_names=[output], header=header, source=body
     )
     return kernel

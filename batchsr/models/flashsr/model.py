@@ -7,6 +7,7 @@ Everything random about it is the noise, a function of (seed, window index) alon
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from batchsr.errors import InputEmpty, InputFormat, InputLimits, InputNotFinite, NonFiniteOutput, UsageError
-from batchsr.models import batch_size, hub
+from batchsr.models import batch_size, checksums, hub
 from batchsr.models.compute import backend as backends
 from batchsr.models.flashsr.config import ModelConfig
 from batchsr.models.flashsr.schedule import STEPS, step_weights
@@ -28,6 +29,7 @@ EPS = 1e-8
 MAX_LEVEL = 1e30
 """Louder than this cannot be computed with in float32."""
 RATES_HZ = (1_000, 768_000)
+log = logging.getLogger(__name__)
 
 
 class FlashSR:
@@ -61,8 +63,11 @@ class FlashSR:
         from batchsr.models.flashsr import bundle  # after prepare(): it imports MLX
 
         with backends.loading():
-            config, networks = bundle.load(location.folder, backend.mlx_dtype())
-        digest = bundle.weights_sha256(location.folder)
+            opened = bundle.open_bundle(location.folder)
+            networks = bundle.networks_of(opened, backend.mlx_dtype())
+        for warning in opened.warnings:
+            log.warning("%s", warning)
+        digest = checksums.sha256(location.folder / bundle.WEIGHTS_NAME)
         identity = ModelIdentity(
             variant=location.variant,
             repository=location.repository,
@@ -71,8 +76,9 @@ class FlashSR:
             dtype=backend.dtype,
             device=backend.label,
             mlx_version=backend.mlx_version,
+            warnings=opened.warnings,
         )
-        model = cls(config, networks, backend, identity)
+        model = cls(opened.config, networks, backend, identity)
         model.batch_windows = batch_size.fitting(model.batch_windows, identity, model._window_bytes)
         return model
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import mlx.core as mx
 from mlx import nn
 from mlx.utils import tree_flatten
 
+from batchsr.models.compute.layers import step
 from batchsr.models.flashsr.config import ModelConfig
 from batchsr.models.flashsr.mel import LogMel
 from batchsr.models.flashsr.unet import Unet
@@ -52,18 +55,21 @@ class Networks(nn.Module):
         norm (B, T): samples within +-0.5, float32. noise (B, T / 3840, 32, 16), float32. t (B,): timesteps.
         weights (2, B): sqrt(a[t]) and sqrt(1 - a[t]). Returns (B, T) float32 in (-1, 1).
         """
-        cond = _begun(self.vae.encode(self.log_mel(norm).astype(self.dtype)))
-        v = self.ldm(noise.astype(self.dtype), cond, t)
+        *_, (_, samples) = self.stages(norm, noise, t, weights)
+        return samples
+
+    def stages(self, norm: mx.array, noise: mx.array, t: mx.array, weights: mx.array) -> Iterator[tuple[str, mx.array]]:
+        """The same, stage by stage: `mel`, `encode`, `unet`, `decode` and `vocoder`, each with its result."""
+        mel = self.log_mel(norm)
+        yield "mel", mel
+        cond = step(self, self.vae.encode(mel.astype(self.dtype)), mel)
+        yield "encode", cond
+        v = step(self, self.ldm(noise.astype(self.dtype), cond, t), cond)
+        yield "unet", v
         signal, rest = weights[:, :, None, None, None]
-        z = (signal * noise - rest * v).astype(self.dtype)
-        mel = _begun(self.vae.decode(_begun(z)))
-        return self.voc(mel, norm)
-
-
-def _begun(x: mx.array) -> mx.array:
-    """x, which a GPU computes from now on, while Python goes on with what comes after it."""
-    mx.async_eval(x)
-    return x
+        mel = self.vae.decode((signal * noise - rest * v).astype(self.dtype))
+        yield "decode", step(self, mel, v)
+        yield "vocoder", self.voc(mel, norm)
 
 
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import mlx.core as mx
 from mlx import nn
 
-from batchsr.models.compute.layers import Attention, Conv2d, GroupNorm, upsample_nearest
+from batchsr.models.compute.layers import Attention, Conv2d, GroupNorm, step, upsample_nearest
 from batchsr.models.flashsr.config import VaeConfig
 
 EPS = 1e-6
@@ -89,11 +89,11 @@ class Level(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         for block in self.block:
-            x = block(x)
+            x = step(self, block(x), x)
         if "downsample" in self:
-            x = self.downsample(x)
+            x = step(self, self.downsample(x), x)
         if "upsample" in self:
-            x = self.upsample(x)
+            x = step(self, self.upsample(x), x)
         return x
 
 
@@ -115,10 +115,11 @@ class Encoder(nn.Module):
         self.conv_out = Conv2d(channels, 2 * config.z_channels, 3, padding=1)
 
     def __call__(self, x: mx.array) -> mx.array:
-        x = self.conv_in(x)
+        x = step(self, self.conv_in(x), x)
         for level in self.down:
             x = level(x)
-        return self.conv_out(self.norm_out(self.mid(x)))
+        x = step(self, self.mid(x), x)
+        return self.conv_out(self.norm_out(x))
 
 
 class Decoder(nn.Module):
@@ -140,7 +141,7 @@ class Decoder(nn.Module):
         self.conv_out = Conv2d(channels, config.out_ch, 3, padding=1)
 
     def __call__(self, z: mx.array) -> mx.array:
-        x = self.mid(self.conv_in(z))
+        x = step(self, self.mid(self.conv_in(z)), z)
         for level in reversed(self.up):
             x = level(x)
         return self.conv_out(self.norm_out(x))

@@ -116,9 +116,12 @@ class SqliteQueue:
             raise
         return SqliteWorker(self, lock)
 
-    def reap(self) -> list[Job]:
-        """Take the jobs of dead workers: done if the output has its name, else queued again or quarantined."""
-        return reaper.reap(self._store, self.workers_folder)
+    def reap(self, complete: Callable[[Job], None] = lambda job: None) -> list[Job]:
+        """Take the jobs of dead workers: done if the output has its name, else queued again or quarantined.
+
+        `complete` is called before a job is done; where it raises ResourceError the job is queued again instead.
+        """
+        return reaper.reap(self._store, self.workers_folder, complete)
 
     def peek(self, variant: str) -> Job | None:
         """The job that a claim would give, were the queue not paused."""
@@ -241,6 +244,13 @@ class SqliteQueue:
         """For each state `jobs`, `audio_s` and `wall_s`."""
         return queries.totals(self._store, batch)
 
+    def totals_of_run(self) -> dict[str, dict[str, float]]:
+        """`totals` of the jobs that are left, and of those that ended since the oldest of them was enqueued.
+
+        So a batch's total stays the batch's when its work is stopped and taken up again.
+        """
+        return queries.totals_of_run(self._store)
+
     def status(self) -> dict[str, Any]:
         """The queue at a glance, JSON-able.
 
@@ -255,6 +265,10 @@ class SqliteQueue:
         """How many files were brought to an end, done or failed, by workers (of one process) that began since then."""
         return queries.files_ended(self._store, since, pid)
 
+    def queued_for(self) -> dict[str, int]:
+        """How many jobs are queued or waiting for each variant that they name; "" are those that any worker takes."""
+        return queries.queued_for(self._store)
+
     def events(self, job_id: int) -> list[dict[str, Any]]:
         """Every change of state of a job, oldest first."""
         return queries.events(self._store, job_id)
@@ -264,6 +278,10 @@ class SqliteQueue:
         return queries.attempts(self._store, job_id)
 
     # Keeping
+
+    def output_folders(self) -> set[str]:
+        """The folders in which outputs of jobs that were ever claimed stand."""
+        return queries.output_folders(self._store)
 
     def check(self) -> list[str]:
         """What is wrong with the database, one sentence each; empty when it is sound."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from batchsr import storage
-from batchsr.queue.job import Job, State, folded_key, iso, loaded_path, stored_text
+from batchsr.queue.job import LIVE, Job, State, folded_key, iso, loaded_path, stored_text
 from batchsr.queue.sqlite import control, places
 from batchsr.queue.sqlite.claims import COLUMNS, to_job
 from batchsr.queue.sqlite.enqueue import same_file_as_output
@@ -73,12 +74,25 @@ def in_hand(store: Store) -> list[Job]:
 
 def totals(store: Store, batch: str | None = None) -> dict[str, dict[str, float]]:
     """For each state, how many jobs, seconds of audio and seconds spent."""
+    if batch is None:
+        return _totals(store, "", {})
+    return _totals(store, "WHERE batch = :batch ", {"batch": stored_text(batch)})
+
+
+def totals_of_run(store: Store) -> dict[str, dict[str, float]]:
+    """`totals` of the jobs that are left, and of those that ended since the oldest of them was enqueued."""
+    left = ", ".join(f"'{state}'" for state in LIVE)
+    oldest = f"(SELECT min(created_at) FROM jobs WHERE state IN ({left}))"
+    return _totals(store, f"WHERE state IN ({left}) OR changed_at >= {oldest} ", {})
+
+
+def _totals(store: Store, condition: str, values: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {str(state): {"jobs": 0, "audio_s": 0.0, "wall_s": 0.0} for state in State}
     rows = store.rows(
         "SELECT state, count(*) AS jobs, coalesce(sum(audio_s), 0.0) AS audio_s, sum(wall_s) AS wall_s FROM jobs "
-        + ("" if batch is None else "WHERE batch = :batch ")
+        + condition
         + "GROUP BY state",
-        {} if batch is None else {"batch": stored_text(batch)},
+        values,
     )
     for row in rows:
         found[row.pop("state")] = row
@@ -131,11 +145,20 @@ def status(store: Store) -> dict[str, Any]:
             }
             for place in held
         ],
+        "unserved": _unserved(queued_for(store), workers),
         "paused": pause is not None,
         "paused_kind": pause.kind if pause else None,
         "paused_reason": pause.reason if pause else None,
         "paused_since": iso(pause.since) if pause else None,
     }
+
+
+def _unserved(queued: Mapping[str, int], workers: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """The jobs that none of the workers here will take, by the variant that they name."""
+    here = {worker["variant"] for worker in workers}
+    if None in here:  # one has claimed nothing yet, and may take anything
+        return {}
+    return {variant: jobs for variant, jobs in queued.items() if variant and workers and variant not in here}
 
 
 def _full_disk(store: Store) -> Pause | None:
@@ -156,6 +179,18 @@ def _hung_after_s(store: Store) -> float:
     if not rows:
         return HUNG_AFTER_S
     return max(HUNG_AFTER_S, HUNG_AFTER_MEDIANS * statistics.median([float(row["window_s"]) for row in rows]))
+
+
+def queued_for(store: Store) -> dict[str, int]:
+    """How many jobs are queued or waiting for each variant that they name; "" are those that any worker takes."""
+    rows = store.rows(
+        "SELECT coalesce(variant, '') AS variant, count(*) AS jobs FROM ("
+        "SELECT variant FROM jobs INDEXED BY jobs_ready WHERE state = 'queued' AND held IS NULL UNION ALL "
+        "SELECT variant FROM jobs INDEXED BY jobs_held WHERE held IS NOT NULL UNION ALL "
+        "SELECT variant FROM jobs INDEXED BY jobs_waiting WHERE state = 'waiting') "
+        "GROUP BY 1 ORDER BY 1"
+    )
+    return {row["variant"]: row["jobs"] for row in rows}
 
 
 def files_ended(store: Store, since: float, pid: int | None) -> int:
@@ -191,6 +226,18 @@ def is_output(store: Store, path: str) -> bool:
         "SELECT output FROM jobs WHERE output_key = ? AND state NOT IN ('cancelled', 'superseded')", (folded_key(path),)
     )
     return same_file_as_output((loaded_path(row["output"]) for row in rows), path)
+
+
+def output_folders(store: Store) -> set[str]:
+    """The folders in which outputs of jobs that were ever claimed stand; read in pages, two columns of each row."""
+    found: set[str] = set()
+    last = -1
+    while page := store.rows(
+        f"SELECT id, output FROM jobs WHERE id > ? AND claim_seq > 0 ORDER BY id LIMIT {20 * _PAGE}", (last,)
+    ):
+        found.update(os.path.dirname(loaded_path(row["output"])) for row in page)
+        last = page[-1]["id"]
+    return found
 
 
 CHECKS: Final[Sequence[tuple[str, str]]] = (

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from batchsr import faults
-from batchsr.errors import ClaimLost
+from batchsr.errors import ClaimLost, ResourceError
 from batchsr.queue.job import Job, State
 from batchsr.queue.published import is_published
 from batchsr.queue.sqlite import owners
@@ -16,7 +17,7 @@ from batchsr.queue.sqlite.store import Store
 CRASHES_TO_QUARANTINE: Final = 2
 
 
-def reap(store: Store, folder: Path) -> list[Job]:
+def reap(store: Store, folder: Path, complete: Callable[[Job], None] = lambda job: None) -> list[Job]:
     """Take every job of every dead worker, and return the jobs as they are then.
 
     A job whose output got its name before the worker died is done. Any other is queued again, or quarantined
@@ -30,17 +31,17 @@ def reap(store: Store, folder: Path) -> list[Job]:
     for suspect in suspects:
         with owners.lock_of_dead(folder, suspect["id"]) as dead:
             if dead:
-                taken += _take_from(store, suspect["id"])
+                taken += _take_from(store, suspect["id"], complete)
                 owners.lock_path(folder, suspect["id"]).unlink(missing_ok=True)
     return taken
 
 
-def _take_from(store: Store, worker: str) -> list[Job]:
+def _take_from(store: Store, worker: str, complete: Callable[[Job], None]) -> list[Job]:
     taken: list[Job] = []
     for row in store.rows(f"SELECT {COLUMNS} FROM jobs WHERE worker = ?", (worker,)):
         job = to_job(row)
         try:
-            if job.state is State.COMMITTING and is_published(job):
+            if job.state is State.COMMITTING and _is_whole(job, complete):
                 taken.append(finish(store, job, None, f"published by worker {worker} before it died"))
             else:
                 taken += _requeue(store, job)
@@ -52,6 +53,17 @@ def _take_from(store: Store, worker: str) -> list[Job]:
             (store.clock.wall(), worker),
         )
     return taken
+
+
+def _is_whole(job: Job, complete: Callable[[Job], None]) -> bool:
+    """Whether the output stands under its name, with all that belongs to it."""
+    try:
+        if not is_published(job):
+            return False
+        complete(job)
+    except ResourceError:
+        return False  # the next claim meets the same trouble, where a worker knows what to do about it
+    return True
 
 
 def _requeue(store: Store, job: Job) -> list[Job]:

@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from batchsr import storage
 from batchsr.errors import BatchsrError, QueueBusy, QueueError, ResourceError
 from batchsr.queue.clock import Clock
+from batchsr.temporary import Temporary
 
 if TYPE_CHECKING:
     import sqlite3
@@ -72,6 +74,7 @@ class Store:
         """Open or create the file. `library` is the SQLite version to believe in. Raises the QueueError family."""
         storage.make_folder(path.parent)
         with errors_of(path):
+            _create(path)
             connection = sqlite3.connect(str(path), timeout=timeout_s, isolation_level=None, check_same_thread=False)
             store = cls(path, connection, clock)
             try:
@@ -169,20 +172,24 @@ class Store:
 
     def backup(self, target: Path) -> None:
         """Copy the database as of one moment to `target`, whole or not at all. Raises ResourceError."""
-        temporary = target.with_name(f"{storage.TEMPORARY_PREFIX}{target.name}-{os.getpid()}{storage.TEMPORARY_SUFFIX}")
-        with storage.resource_errors(target, "write the backup"), errors_of(target):
-            try:
-                with (
-                    contextlib.closing(sqlite3.connect(str(self.path), timeout=BUSY_TIMEOUT_S)) as source,
-                    contextlib.closing(sqlite3.connect(str(temporary))) as copy,
-                ):
-                    source.backup(copy)
-                    copy.execute("PRAGMA journal_mode = DELETE")  # one file, no -wal beside it
-                storage.fsync_path(temporary)
-                temporary.replace(target)
-                storage.fsync_path(target.parent)
-            finally:
-                temporary.unlink(missing_ok=True)
+        with Temporary.beside(target) as temporary, errors_of(target):
+            # Nobody else knows the file, and our own lock on it would be in the way of SQLite's on some systems.
+            unlocked = f"file:{urllib.parse.quote(os.fsencode(temporary.path))}?vfs=unix-none"
+            with (
+                contextlib.closing(sqlite3.connect(str(self.path), timeout=BUSY_TIMEOUT_S)) as source,
+                contextlib.closing(sqlite3.connect(unlocked, uri=True)) as copy,
+            ):
+                copy.execute("PRAGMA locking_mode = EXCLUSIVE")
+                copy.execute("PRAGMA journal_mode = MEMORY")  # nothing beside it, whenever we are killed
+                source.backup(copy)
+                copy.execute("PRAGMA journal_mode = DELETE")  # as it is kept: one file, no -wal
+            temporary.publish(overwrite=True)
+
+
+def _create(path: Path) -> None:
+    """Make the empty file if there is none: SQLite would let nobody but the owner write it, whatever the umask."""
+    with contextlib.suppress(OSError):  # SQLite says it better
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
 
 
 def _is(error: Any, *names: str) -> bool:
