@@ -17,6 +17,7 @@
     │   ├── InputTruncated       shorter than its header says, or cut in the middle
     │   ├── InputEmpty           no frame of audio in it
     │   ├── InputNotFinite       NaN, Inf, or samples too large to compute with
+    │   ├── InputLevels          whole numbers written as floats: full scale is not 1
     │   ├── InputLimits          sample rate or channel count outside sane limits
     │   └── InputChanged         not the file that was enqueued (any more)
     ├── OutputError              this output can never be written as asked
@@ -173,6 +174,12 @@ class InputNotFinite(InputError):
     """The source holds NaN, Inf, or samples too large to compute with."""
 
     code = "input.not_finite"
+
+
+class InputLevels(InputError):
+    """The source's samples are whole numbers written as floats, and nearly all of them would be clamped."""
+
+    code = "input.levels"
 
 
 class InputLimits(InputError):

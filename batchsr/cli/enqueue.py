@@ -20,7 +20,7 @@ from batchsr.errors import EXIT_USAGE, UsageError
 from batchsr.intake import gather, manifest
 from batchsr.queue import Outcome
 from batchsr.queue.opening import preview_of
-from batchsr.report.live import clock
+from batchsr.report.progress import clock
 from batchsr.settings import profile as profiles
 from batchsr.storage import printable
 

@@ -56,7 +56,9 @@ def upsample_command(
     from batchsr.temporary import Temporary
 
     files.check_format(settings.format, settings.subtype, 1)
-    info = files.probe(source)  # a bad file is told at once, before gigabytes are loaded
+    info = files.probe(
+        source, accept_truncated=settings.accept_truncated
+    )  # a bad file is told at once, before gigabytes are loaded
     name = variant or effective.variant or DEFAULT_VARIANT
 
     def work(main_thread: Executor) -> Restored:

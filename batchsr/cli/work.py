@@ -7,6 +7,7 @@ import functools
 import os
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -15,6 +16,7 @@ from rich.console import Console
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.child_command import PROGRAM, as_words, parsed
 from batchsr.cli.variant import DEFAULT_VARIANT, variant_name
+from batchsr.display import counted
 from batchsr.queue import Queue, State
 from batchsr.report.live import Screen
 from batchsr.settings import schedule
@@ -83,9 +85,7 @@ def work_command(
             os.nice(nice)
         code, ended = 0, 0
         for name in _variants(queue, variant_name(variant)):
-            totals = queue.totals()
-            left = [totals[state] for state in _LEFT if state in totals]
-            screen.expect(sum(int(one["jobs"]) for one in left), sum(one["audio_s"] or 0.0 for one in left))
+            _expect(screen, queue.totals_of_run())
             options = WorkerOptions(
                 variant=name,
                 min_free_bytes=int(min_free * 1e9),
@@ -101,6 +101,8 @@ def work_command(
                 code = summary.exit_code
                 break
         screen.show_summary()
+        if not ended and code == 0:
+            _tell_idle(screen, queue.counts())
     if app.json:
         with app.queue() as queue:
             app.emit(queue.status())
@@ -110,6 +112,26 @@ def work_command(
 _OF_ALL_WORKERS = ("--procs", "--stop-after", "--for")
 """Options that the supervisor apportions."""
 _LEFT = (State.QUEUED, State.WAITING, State.RUNNING, State.COMMITTING)
+
+
+def _expect(screen: Screen, totals: Mapping[str, Mapping[str, float]]) -> None:
+    """Tell the screen how much is left, and what earlier runs of the same batch ended."""
+    left = [totals[state] for state in _LEFT]
+    failed = totals[State.FAILED]["jobs"] + totals[State.QUARANTINED]["jobs"]
+    screen.expect(
+        sum(int(one["jobs"]) for one in left),
+        sum(one["audio_s"] for one in left),
+        ended={"done": int(totals[State.DONE]["jobs"]), "failed": int(failed)},
+        ended_audio_s=sum(totals[state]["audio_s"] for state in (State.DONE, State.FAILED, State.QUARANTINED)),
+    )
+
+
+def _tell_idle(screen: Screen, counts: Mapping[str, int]) -> None:
+    """Say why nothing was done."""
+    if in_hand := counts[State.RUNNING] + counts[State.COMMITTING]:
+        screen.message(f"nothing to do: {counted(in_hand, 'file is', 'files are')} in another worker's hands")
+    elif not any(counts[state] for state in _LEFT):
+        screen.message("nothing is queued (`batchsr enqueue PATH...` takes files in)")
 
 
 def _variants(queue: Queue, variant: str | None) -> list[str]:

@@ -119,7 +119,7 @@ class _Made:
 def _prepare(task: Task, model: Batcher) -> _Case:
     """Look at the source and at the place of the output, decide how it is done, and refuse what cannot end well."""
     _check_output(task)
-    info = files.probe(task.source)
+    info = files.probe(task.source, accept_truncated=task.settings.accept_truncated)
     for was, now in ((task.size_bytes, info.size_bytes), (task.mtime_ns, info.mtime_ns)):
         if was is not None and was != now:
             raise InputChanged(f"{task.source} changed after it was enqueued", remedy="enqueue it again")
@@ -137,7 +137,7 @@ def _prepare(task: Task, model: Batcher) -> _Case:
         form=settings.format,
         subtype=settings.subtype,
         channels=recording.channels,
-        source_rate_hz=info.sample_rate,
+        source_rate_hz=info.rate,
         program=f"batchsr {__version__}; FlashSR {Path(str(task.provenance.get('variant', ''))).name}".rstrip(),
     )
     return _Case(task, info, recording, recording.treatment(), described, carried, plan)
