@@ -6,6 +6,7 @@ Everything random about it is the noise, a function of (seed, window index) alon
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from batchsr.errors import (
     InputFormat,
     InputLimits,
     InputNotFinite,
+    ModelMemory,
     NonFiniteOutput,
     UsageError,
 )
@@ -64,17 +66,29 @@ class FlashSR:
         """Loads the networks in float32, where they compute in half precision."""
 
     @classmethod
-    def from_pretrained(cls, variant: str | Path, *, dtype: str | None = None, device: str | None = None) -> FlashSR:
+    def from_pretrained(
+        cls,
+        variant: str | Path,
+        *,
+        dtype: str | None = None,
+        device: str | None = None,
+        say: Callable[[str], None] = log.info,
+    ) -> FlashSR:
         """The model of a variant (int4, int8, tiny) or of a bundle's folder.
 
         `dtype` (float32, float16, bfloat16) and `device` (cpu, gpu) are the backend's choice unless given. Raises
-        ModelUnavailable when neither the cache nor the hub has it, BundleError naming what is wrong with it, and
-        ConfigError on an unknown dtype or device.
+        ModelUnavailable when neither the cache nor the hub has it, BundleError naming what is wrong with it,
+        SelfTestFailed where this device computes a known window wrongly, and ConfigError on an unknown dtype or device.
+        `say` is told, in a sentence, what takes its time meanwhile.
         """
         location = hub.resolve(variant)
         backend = backends.prepare(dtype, device)
-        from batchsr.models.flashsr import bundle  # after prepare(): it imports MLX
+        from batchsr.models import self_test  # after prepare(): these import MLX
+        from batchsr.models.flashsr import bundle
+        from batchsr.models.flashsr.networks import row_bytes
 
+        self_test.ensure(backend, say)
+        say(f"loading {location.variant} for {backend.label} in {backend.dtype}")
         with backends.loading():
             opened = bundle.open_bundle(location.folder)
             networks = bundle.networks_of(opened, backend.mlx_dtype())
@@ -94,8 +108,26 @@ class FlashSR:
         model = cls(opened.config, networks, backend, identity)
         if backend.dtype != "float32":
             model._in_float32 = functools.cache(functools.partial(_float32, opened, digest))
-        model.batch_windows = batch_size.fitting(model.batch_windows, identity, model._window_bytes)
+        needed = row_bytes(opened.config, networks.dtype.size)
+        model.batch_windows = batch_size.fitting(model.batch_windows, identity, needed)
+        if backend.warms_up:
+            say(f"a first pass of {model.batch_windows} windows, for which kernels are loaded")
+            model.warm_up()
         return model
+
+    def warm_up(self) -> None:
+        """Make a pass of nothing, so that what the first one takes longer, and may take too much memory, is no file's.
+
+        Passes are halved until they fit. Raises ModelMemory if none does.
+        """
+        while True:
+            try:
+                with contextlib.suppress(NonFiniteOutput):  # which is a window's own
+                    self.upsample_window(np.zeros(self.frame_samples, np.float32))
+                return
+            except ModelMemory:
+                if not self.shrink():
+                    raise
 
     def shrink(self) -> bool:
         """After a ModelMemory: halve the passes, for this process and the next ones. False if they are of one row."""
@@ -194,16 +226,6 @@ class FlashSR:
         if not np.isfinite(noise).all():
             raise UsageError("noise holds NaN or infinity")
         return np.broadcast_to(noise, (rows, *shape))
-
-    def _window_bytes(self) -> int:
-        """Memory that a pass of one row takes beside the weights, measured."""
-        batch_windows, self.batch_windows = self.batch_windows, 1
-        try:
-            with batch_size.peak_bytes() as peak:
-                self.upsample_window(np.zeros(self.frame_samples, np.float32))
-        finally:
-            self.batch_windows = batch_windows
-        return peak[0]
 
     def _restore(self, rows: np.ndarray, noise: np.ndarray, timestep: int) -> tuple[np.ndarray, list[int]]:
         """Restore rows (1..batch_windows, T) -> (same, T) float32, and which of them took float32.
