@@ -6,6 +6,7 @@
     ├── ModelError               no usable model
     │   ├── ModelUnavailable     neither the cache nor the hub has it
     │   ├── BundleError          a bundle's config or weights break the format
+    │   ├── SelfTestFailed       this device computes a known window wrongly
     │   ├── NonFiniteOutput      the model made NaN or Inf out of a finite window
     │   └── ModelMemory          the device has too little memory for a pass
     │       └── BatchShrunk      so the passes became smaller, and the files in hand begin anew
@@ -105,6 +106,12 @@ class BundleError(ModelError):
     """A bundle's config.json or model.safetensors breaks the format; the message names the key or tensor."""
 
     code = "model.bundle"
+
+
+class SelfTestFailed(ModelError):
+    """The device, in the precision that was asked for, computes a known window wrongly; nothing is restored with it."""
+
+    code = "model.self_test"
 
 
 class NonFiniteOutput(ModelError):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from batchsr.audio import formats
-from batchsr.audio.containers import headers
+from batchsr.audio.containers import headers, strangers
 from batchsr.audio.containers.found import CUT
 from batchsr.audio.containers.wave_format import CODECS
 from batchsr.audio.decoders.interface import DecodeError, Decoder
@@ -35,6 +35,7 @@ from batchsr.errors import (
 RATE_LIMITS_HZ: Final = (1_000, 768_000)
 CHANNELS_LIMIT: Final = 64
 
+_LOOK_BYTES: Final = 4096
 # WAVE formats that libsndfile knows: where it refuses one of these, its own words say more.
 _PLAIN_TAGS: Final = (0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0011, 0x0031, 0xFFFE)
 
@@ -191,7 +192,9 @@ def examine(
             frames, rate_hz, channels = decoder.frames, decoder.sample_rate, decoder.channels
             form, subtype = decoder.format, decoder.subtype
     except DecodeError as e:
-        raise _decoder_error(path, name, header, e) from e
+        if not header.container and (stranger := _stranger(path, name, os.pread(fd, _LOOK_BYTES, 0))) is not None:
+            raise stranger from e
+        raise _decoder_error(name, header, e) from e
     _check_limits(name, rate_hz, channels)
     _check_length(name, header, frames)
     if header.container == "FLAC" and not _ends_well(fd, header):
@@ -295,7 +298,24 @@ def _truncated(name: str, detail: str, *, acceptable: bool = False) -> InputTrun
     return InputTruncated(f"{name} is cut short: {detail}", remedy=remedy)
 
 
-def _decoder_error(path: Path, name: str, header: headers.Header, e: DecodeError) -> InputTruncated | InputFormat:
+def _stranger(path: Path, name: str, head: bytes) -> InputFormat | None:
+    """What is to be said of a file that is none of the containers known here; None if it looks like none at all."""
+    remedy = f"convert it: ffmpeg -i {name} OUT.wav"
+    hint = formats.BY_EXTENSION.get(path.suffix.lower())
+    form = strangers.format_of(head)
+    if form is not None:
+        but = ", whatever its name says," if hint is not None and hint is not form else ""
+        return InputFormat(f"{name} is{but} a container that is not read here: {form.title}", remedy=remedy)
+    what, instead = strangers.named(head)
+    if what:
+        return InputFormat(f"{name} is not audio but {what}", remedy=instead)
+    if hint is not None and hint.options:
+        message = f"{name} is headerless audio: nothing in it says its rate or format"
+        return InputFormat(message, remedy=f"say what it is: ffmpeg {hint.options} -i {name} OUT.wav")
+    return None
+
+
+def _decoder_error(name: str, header: headers.Header, e: DecodeError) -> InputTruncated | InputFormat:
     remedy = f"convert it: ffmpeg -i {name} OUT.wav"
     if header.trouble in ("cut", "unpatched"):
         return _truncated(name, header.detail, acceptable=bool(header.rest))
@@ -306,10 +326,6 @@ def _decoder_error(path: Path, name: str, header: headers.Header, e: DecodeError
         named = f"{CODECS[header.codec_tag]}, {number}" if header.codec_tag in CODECS else number
         tag = f"its codec ({named}) is not one that is decoded here"
         return InputFormat(f"{name} cannot be decoded: {tag}", remedy=remedy)
-    hint = formats.BY_EXTENSION.get(path.suffix.lower())
-    if not header.container and hint is not None and hint.options:
-        message = f"{name} is headerless audio: nothing in it says its rate or format"
-        return InputFormat(message, remedy=f"say what it is: ffmpeg {hint.options} -i {name} OUT.wav")
     if not header.container:
         return InputFormat(f"{name} is not audio, or in a container that libsndfile does not read", remedy=remedy)
     return InputFormat(f"{name} cannot be decoded: {e.message}", remedy=remedy)

@@ -69,3 +69,15 @@ def restoration_options(function: F) -> F:
     for option in reversed(options):
         wrapped = option(wrapped)
     return wrapped  # type: ignore[return-value]
+
+
+def compute_options(function: F) -> F:
+    """Where and how exactly it is computed; the command gets `dtype` and `device`, None where it is left open."""
+    for option in (
+        click.option("--device", type=click.Choice(["cpu", "gpu"]), help="What computes.  [default: the GPU, if any]"),
+        click.option(
+            "--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Precision it computes in."
+        ),
+    ):
+        function = option(function)
+    return function

@@ -286,7 +286,8 @@ def test_joined_files_of_two_rates_are_each_at_their_own_pitch(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("behind", "words"),
     [
-        (b"<html><body>not found</body></html>\n" * 20, "text"),
+        (b"<html><body>not found</body></html>\n" * 20, "web page"),
+        (b"logged by station 4, 12 dB\r\n" * 20, "text"),
         (b"%PDF-1.4 " + bytes(range(1, 256)) * 8, "PDF"),
         (b"OggS\0\2" + bytes(range(1, 256)) * 8, "Ogg"),
         (b"\0\0\0\x20ftypM4A " + bytes(range(1, 256)) * 8, "MPEG-4"),

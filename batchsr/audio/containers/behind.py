@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from batchsr.audio import formats
+from batchsr.audio.containers import strangers
 
 if TYPE_CHECKING:
     from batchsr.audio.containers.chunks import BytesAt
@@ -22,14 +22,6 @@ _TEXT_BYTES: Final = 4096
 _STRAY_BYTES: Final = 8
 """Less than this is no chunk, and nobody hears it."""
 _APE_HEAD_BYTES: Final = 32
-_OTHER_FILES: Final = (
-    (b"PK\x03\x04", "a ZIP archive"),
-    (b"%PDF", "a PDF document"),
-    (b"\x89PNG", "a picture"),
-    (b"\xff\xd8\xff", "a picture"),
-    (b"Rar!", "a RAR archive"),
-    (b"\x1f\x8b\x08", "a gzip archive"),
-)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,9 +41,8 @@ def judge(file: BytesAt, start: int, find_chunks: FindChunks = lambda start, end
     if end - start < _STRAY_BYTES or is_zero(file, start, end):
         return Rest()
     head = file.at(start, min(_TEXT_BYTES, end - start))
-    other = _other_file(head)
-    if not other and is_text(head):
-        other = "text"
+    form = strangers.format_of(head)
+    other = f"a file of the format {form.title}" if form is not None else strangers.named(head)[0]
     if other:
         return Rest(left_out=f"{end - start:,} bytes behind its audio ({other})")
     return Rest(audio_end=audio_end(file, start, find_chunks))
@@ -108,25 +99,9 @@ def is_zero(file: BytesAt, start: int, end: int) -> bool:
     return True
 
 
-def is_text(head: bytes) -> bool:
-    """Whether bytes are something to be read: nearly all of them letters, blanks and line ends."""
-    readable = sum(32 <= c < 127 or c in (9, 10, 13) for c in head)
-    return len(head) >= 16 and readable >= 0.97 * len(head)
-
-
 def finds(text: bytes, word: bytes) -> Iterator[int]:
     """Yield each place of `word`."""
     position = text.find(word)
     while position >= 0:
         yield position
         position = text.find(word, position + 1)
-
-
-def _other_file(head: bytes) -> str:
-    for magic, name in _OTHER_FILES:
-        if head.startswith(magic):
-            return name
-    found = formats.by_magic(head[:32])
-    # Two bytes may stand anywhere in samples.
-    sure = found is not None and any(len(word) >= 4 and head[at : at + len(word)] == word for at, word in found.magic)
-    return f"a file of the format {found.title}" if found is not None and sure else ""
