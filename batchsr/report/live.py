@@ -48,6 +48,13 @@ class JobView(Protocol):
     def remarks(self) -> Sequence[Mapping[str, str]]: ...
 
 
+class TroubleView(Protocol):
+    """What the screen shows of a place in trouble."""
+
+    @property
+    def path(self) -> str: ...
+
+
 class Picture:
     """The moving part of the screen, as wide as the terminal is when it is drawn."""
 
@@ -183,6 +190,14 @@ class Screen:
     def resumed(self) -> None:
         """The queue goes on."""
         self.message("resumed")
+
+    def held(self, trouble: TroubleView) -> None:
+        """A place is in trouble; the jobs that need it wait for it."""
+        self.message(f"held: {trouble}; jobs elsewhere go on")
+
+    def freed(self, trouble: TroubleView) -> None:
+        """A place works again."""
+        self.message(f"{trouble.path} works again: its jobs go on")
 
     def message(self, text: str) -> None:
         """Something a person should know. It stays on the screen; what is said again and again is said once."""

@@ -112,6 +112,7 @@ class _Made:
 
     clipped_samples: int
     resumed: int
+    computed_again: int
     ear: Measurements
 
 
@@ -213,7 +214,8 @@ def _make(
         finally:
             gate.close()
         writer = _wait(joining, lambda: on_windows(total, total))
-    return _Made(writer.clipped_samples, resumed, ear)
+    again = 0 if case.treatment.bypass else scratch.computed_again()
+    return _Made(writer.clipped_samples, resumed, again, ear)
 
 
 def _fill(
@@ -238,7 +240,7 @@ def _fill(
             gate,
             finished,
             source,
-            lambda rows, index, keep: model.offer(rows, index, settings.timestep, settings.seed, keep),
+            lambda rows, index, keep, note: model.offer(rows, index, settings.timestep, settings.seed, keep, note),
             ahead=max(2, 2 * model.batch_windows // case.recording.channels),
             name=str(case.task.source),
             on_windows=on_more,
@@ -295,6 +297,7 @@ def _on_record(
         output_bytes=output.size_bytes(),
         windows_total=case.plan.count,
         windows_resumed=made.resumed,
+        windows_computed_again=made.computed_again,
         audio_s=case.info.duration_s,
         clipped_samples=made.clipped_samples,
         sample_rate=case.info.sample_rate,
