@@ -252,7 +252,10 @@ def _for_ffmpeg(path: Path, fd: int, size: int, header: headers.Header, accept_t
             raise DecodeError(detail, cut=True)
         message = f"it is cut short: {detail}; what is there was read, as --accept-truncated asks"
         header = dataclasses.replace(header, remarks=(*header.remarks, Remark(CUT, message)))
-    return dataclasses.replace(header, container="FOREIGN", pieces=(Part(opener=opener),))
+    hint = formats.BY_EXTENSION.get(path.suffix.lower())
+    form = strangers.format_of(head) or hint
+    title = form.title if form is not None else "a stream of another kind"
+    return dataclasses.replace(header, container="FOREIGN", detail=title, pieces=(Part(opener=opener),))
 
 
 def _as_it_is(header: headers.Header) -> headers.Header:
@@ -352,7 +355,10 @@ def _stranger(path: Path, name: str, head: bytes, e: DecodeError) -> InputFormat
 def _decoder_error(name: str, header: headers.Header, e: DecodeError) -> InputTruncated | InputFormat:
     remedy = f"convert it: ffmpeg -i {name} OUT.wav"
     if header.container == "FOREIGN":
-        return InputFormat(f"{name} cannot be decoded: {e.message}", remedy="copy it again from where it came")
+        remedy = "copy it again from where it came"
+        if "moov" in e.message:
+            remedy += "; its index is missing, as when a recorder loses power: untrunc can make it anew"
+        return InputFormat(f"{name} looks like {header.detail}, but cannot be decoded: {e.message}", remedy=remedy)
     if header.trouble in ("cut", "unpatched"):
         return _truncated(name, header.detail, acceptable=bool(header.rest))
     if header.trouble == "no_data":
