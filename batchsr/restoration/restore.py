@@ -22,12 +22,13 @@ from typing import Final
 from batchsr import __version__, faults, storage, temporary
 from batchsr.audio import files, metadata, windows
 from batchsr.audio.filters import keep_band
+from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
 from batchsr.errors import InputChanged, OutputIsSource, OutputTooLarge
 from batchsr.restoration import pipeline, publishing, stages
 from batchsr.restoration import sidecar as sidecars
 from batchsr.restoration.batcher import Batcher
-from batchsr.restoration.recording import Measurements, Recording, Treatment
+from batchsr.restoration.recording import Measurements, Recording
 from batchsr.restoration.scratch import HEADER, Scratch
 from batchsr.restoration.task import Restored, Task
 from batchsr.temporary import Temporary
@@ -112,6 +113,7 @@ class _Made:
 
     clipped_samples: int
     resumed: int
+    computed_again: int
     ear: Measurements
 
 
@@ -209,7 +211,8 @@ def _make(
         finally:
             gate.close()
         writer = _wait(joining, lambda: on_windows(total, total))
-    return _Made(writer.clipped_samples, resumed, ear)
+    again = 0 if case.treatment.bypass else scratch.computed_again()
+    return _Made(writer.clipped_samples, resumed, again, ear)
 
 
 def _fill(
@@ -234,7 +237,7 @@ def _fill(
             gate,
             finished,
             source,
-            lambda rows, index, keep: model.offer(rows, index, settings.timestep, settings.seed, keep),
+            lambda rows, index, keep, note: model.offer(rows, index, settings.timestep, settings.seed, keep, note),
             ahead=max(2, 2 * model.batch_windows // case.recording.channels),
             name=str(case.task.source),
             on_windows=on_more,
@@ -291,6 +294,7 @@ def _on_record(
         output_bytes=output.size_bytes(),
         windows_total=case.plan.count,
         windows_resumed=made.resumed,
+        windows_computed_again=made.computed_again,
         audio_s=case.info.duration_s,
         clipped_samples=made.clipped_samples,
         sample_rate=case.info.sample_rate,

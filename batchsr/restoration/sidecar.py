@@ -18,8 +18,9 @@ from batchsr.restoration.sidecar_reading import SCHEMA
 if TYPE_CHECKING:
     from batchsr.audio.files import SourceInfo
     from batchsr.audio.remarks import Remark
+    from batchsr.audio.treatment import Treatment
     from batchsr.audio.windows import Plan
-    from batchsr.restoration.recording import Measurements, Treatment
+    from batchsr.restoration.recording import Measurements
     from batchsr.restoration.task import Restored, Task
 
 _LIBRARIES: Final = ("mlx", "numpy", "scipy", "soundfile", "soxr")
@@ -87,6 +88,7 @@ def sidecar(
         "windows": {
             "total": restored.windows_total,
             "resumed": restored.windows_resumed,
+            "computed_again_in_float32": restored.windows_computed_again,
             "frame_samples": plan.frame_samples,
             "overlap_samples": plan.overlap_samples,
         },
