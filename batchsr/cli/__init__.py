@@ -19,6 +19,7 @@ from batchsr.cli.paths import UserPath
 from batchsr.cli.streams import ReaderLeft, Streams
 from batchsr.display import printable
 from batchsr.errors import EXIT_SIGINT, BatchsrError
+from batchsr.settings import textfile
 
 _SECTIONS = {
     "Every day": ("enqueue", "work", "watch", "status", "report", "upsample"),
@@ -56,6 +57,7 @@ def main() -> None:
     What cannot be written is told apart: lines of the log never end the work; answers that are lost end with 74.
     """
     streams = Streams()
+    textfile.settle_home()
     code = _run(App(streams=streams))
     try:
         streams.finish()

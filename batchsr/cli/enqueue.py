@@ -21,13 +21,13 @@ from batchsr.errors import EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, UsageError
 from batchsr.intake import gather, manifest, walk
 from batchsr.queue import Outcome
 from batchsr.queue.opening import preview_of
-from batchsr.report.live import clock
+from batchsr.report.progress import clock
 from batchsr.settings import profile as profiles
 from batchsr.settings import textfile
 
 
 @click.command("enqueue")
-@click.argument("paths", nargs=-1, type=click.Path())
+@click.argument("paths", nargs=-1, type=click.Path(readable=False))
 @click.option("-r", "--recursive", is_flag=True, help="Take the audio below folders.")
 @click.option("--from-file", type=UserFile("rb"), help="Read paths from a file, one a line ('-': stdin).")
 @click.option("-0", "--null", is_flag=True, help="Paths in --from-file end with NUL, not with a newline.")

@@ -11,7 +11,10 @@ from batchsr.settings import textfile
 
 
 class UserPath(click.Path):
-    """A path, `~` expanded."""
+    """A path, `~` expanded. Whether it can be read is for whoever reads it to say, beside the rest."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**({"readable": False} | options))
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, str | Path):

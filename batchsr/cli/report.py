@@ -10,7 +10,8 @@ from rich.console import Console
 
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.report import batch as batch_report
-from batchsr.report.live import clock, plain_table
+from batchsr.report.live import plain_table
+from batchsr.report.progress import clock
 
 _REPORT_COLUMNS = (
     *(

@@ -9,7 +9,7 @@ import click
 
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.queue import State
-from batchsr.report.live import clock
+from batchsr.report.progress import clock
 from batchsr.storage import printable
 
 

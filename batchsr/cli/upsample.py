@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from batchsr.cli.app import App, json_option, pass_app
-from batchsr.cli.options import restoration_options
+from batchsr.cli.options import compute_options, restoration_options
 from batchsr.cli.variant import DEFAULT_VARIANT
 from batchsr.intake.gather import OUTPUT_SUFFIX
 from batchsr.settings import profile as profiles
@@ -23,7 +23,7 @@ from batchsr.storage import fitted_name, printable
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: SOURCE's stem + _upsampled.wav]")
 @click.option("--variant", help="int4, int8, or a bundle's folder.  [default: the profile's, else int4]")
 @click.option("--profile", help="How to restore: default, speech, music, archive, or a file.")
-@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Precision of the computation.")
+@compute_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @restoration_options
 @json_option
@@ -35,6 +35,7 @@ def upsample_command(
     variant: str | None,
     profile: str | None,
     dtype: str | None,
+    device: str | None,
     overwrite: bool,
     given: dict[str, Any],
 ) -> None:
@@ -56,11 +57,13 @@ def upsample_command(
     from batchsr.temporary import Temporary
 
     files.check_format(settings.format, settings.subtype, 1)
-    info = files.probe(source)  # a bad file is told at once, before gigabytes are loaded
+    info = files.probe(
+        source, accept_truncated=settings.accept_truncated
+    )  # a bad file is told at once, before gigabytes are loaded
     name = variant or effective.variant or DEFAULT_VARIANT
 
     def work(main_thread: Executor) -> Restored:
-        loaded = main_thread.submit(FlashSR.from_pretrained, name, dtype=dtype).result()
+        loaded = main_thread.submit(FlashSR.from_pretrained, name, dtype=dtype, device=device, say=app.note).result()
         model = Batcher(loaded, main_thread)
         make_output_folder(output.parent)
         with Temporary.beside(output) as scratch:

@@ -15,7 +15,7 @@ import click
 
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.child_command import as_words, program
-from batchsr.cli.options import restoration_options
+from batchsr.cli.options import compute_options, restoration_options
 from batchsr.cli.paths import UserPath
 from batchsr.cli.variant import variant_name
 from batchsr.errors import UsageError
@@ -84,7 +84,11 @@ _LOOK_AT_WORK_S: Final = 2.0  # how often it is asked whether the machine has to
 @click.option("--batch", default="", help="Name of the batch, to filter by later.")
 @click.option("--priority", type=int, default=0, help="Higher goes first.")
 @click.option("--overwrite", is_flag=True, help="Let outputs replace existing files.")
-@click.option("--procs", type=click.IntRange(1, 64), default=1, show_default=True, help="With --work: workers.")
+@click.option(
+    "--procs", type=click.IntRange(1, 64), help="With --work: workers.  [default: one for each GPU, else one]"
+)
+@click.option("--share-gpu", is_flag=True, help="With --work: let there be more workers than GPUs, which is slower.")
+@compute_options
 @click.option(
     "--min-free",
     type=float,
@@ -265,8 +269,13 @@ class _Left:
 def _worker_command(app: App, options: dict[str, Any], variant: str | None) -> list[str]:
     """`work` with what was asked of `watch --work`. `variant` is what the jobs name; it claims no others."""
     stay = [] if options["once"] else ["--stay"]
-    asked = {name: options[name] for name in ("procs", "min_free", "only_between", "stop_after", "for_")}
-    return [*program(app.db), "--no-color", "work", *stay, *as_words({"variant": variant, **asked})]
+    flags = [
+        *(["--share-gpu"] if options["share_gpu"] else []),
+        *(["--no-keep-awake"] if options["keep_awake"] else []),
+    ]
+    names = ("procs", "dtype", "device", "min_free", "only_between", "stop_after", "for_")
+    asked = {name: options[name] for name in names}
+    return [*program(app.db), "--no-color", "work", *stay, *flags, *as_words({"variant": variant, **asked})]
 
 
 def _roots(folders: tuple[str, ...], *, must_exist: bool) -> tuple[str, ...]:

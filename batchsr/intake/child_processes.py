@@ -98,9 +98,11 @@ class WorkerProcess:
 class SleepInhibitor:
     """Holds a command that keeps the machine awake (`caffeinate -i`, `systemd-inhibit ...`) while there is work."""
 
-    def __init__(self, command: Sequence[str], say: Callable[[str], None]) -> None:
+    def __init__(self, command: Sequence[str], say: Callable[[str], None], *, quiet: bool = False) -> None:
+        """`quiet`: what the command itself writes to stderr is nobody's business."""
         self._command = list(command)
         self._say = say
+        self._quiet = quiet
         self._process: subprocess.Popen[bytes] | None = None
         self._broken = not command
 
@@ -110,7 +112,11 @@ class SleepInhibitor:
             try:
                 wait_for_end = [sys.executable, "-c", "import sys; sys.stdin.read()"]
                 self._process = subprocess.Popen(
-                    [*self._command, *wait_for_end], stdin=subprocess.PIPE, process_group=0
+                    [*self._command, *wait_for_end],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL if self._quiet else None,
+                    process_group=0,
                 )
             except OSError as e:
                 self._broken = True

@@ -121,7 +121,7 @@ def to_job(found: Found, request: Request) -> NewJob:
     output, alternative = output_names(found.path, found.root, request)
     info, note = None, ""
     try:
-        info = files.probe(Path(found.path))
+        info = files.probe(Path(found.path), accept_truncated=request.settings.accept_truncated)
     except InputError as e:
         note = f"{e.code}: {e}"
     own = os.lstat(found.path)

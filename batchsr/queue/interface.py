@@ -169,6 +169,12 @@ class Overview(Protocol):
     def totals(self, batch: str | None = None) -> dict[str, dict[str, float]]:
         """For each state `jobs`, `audio_s` and `wall_s`."""
 
+    def totals_of_run(self) -> dict[str, dict[str, float]]:
+        """`totals` of the jobs that are left, and of those that ended since the oldest of them was enqueued.
+
+        So a batch's total stays the batch's when its work is stopped and taken up again.
+        """
+
     def status(self) -> dict[str, Any]:
         """The queue at a glance, JSON-able.
 

@@ -112,13 +112,14 @@ class _Made:
 
     clipped_samples: int
     resumed: int
+    computed_again: int
     ear: Measurements
 
 
 def _prepare(task: Task, model: Batcher) -> _Case:
     """Look at the source and at the place of the output, decide how it is done, and refuse what cannot end well."""
     _check_output(task)
-    info = files.probe(task.source)
+    info = files.probe(task.source, accept_truncated=task.settings.accept_truncated)
     for was, now in ((task.size_bytes, info.size_bytes), (task.mtime_ns, storage.kept_ns(info.mtime_ns))):
         if was is not None and was != now:
             raise InputChanged(f"{task.source} changed after it was enqueued", remedy="enqueue it again")
@@ -136,7 +137,7 @@ def _prepare(task: Task, model: Batcher) -> _Case:
         form=settings.format,
         subtype=settings.subtype,
         channels=recording.channels,
-        source_rate_hz=info.sample_rate,
+        source_rate_hz=info.rate,
         program=f"batchsr {__version__}; FlashSR {Path(str(task.provenance.get('variant', ''))).name}".rstrip(),
     )
     return _Case(task, info, recording, recording.treatment(), described, carried, plan)
@@ -209,7 +210,8 @@ def _make(
         finally:
             gate.close()
         writer = _wait(joining, lambda: on_windows(total, total))
-    return _Made(writer.clipped_samples, resumed, ear)
+    again = 0 if case.treatment.bypass else scratch.computed_again()
+    return _Made(writer.clipped_samples, resumed, again, ear)
 
 
 def _fill(
@@ -234,7 +236,7 @@ def _fill(
             gate,
             finished,
             source,
-            lambda rows, index, keep: model.offer(rows, index, settings.timestep, settings.seed, keep),
+            lambda rows, index, keep, note: model.offer(rows, index, settings.timestep, settings.seed, keep, note),
             ahead=max(2, 2 * model.batch_windows // case.recording.channels),
             name=str(case.task.source),
             on_windows=on_more,
@@ -291,6 +293,7 @@ def _on_record(
         output_bytes=output.size_bytes(),
         windows_total=case.plan.count,
         windows_resumed=made.resumed,
+        windows_computed_again=made.computed_again,
         audio_s=case.info.duration_s,
         clipped_samples=made.clipped_samples,
         sample_rate=case.info.sample_rate,

@@ -87,6 +87,7 @@ def sidecar(
         "windows": {
             "total": restored.windows_total,
             "resumed": restored.windows_resumed,
+            "computed_again_in_float32": restored.windows_computed_again,
             "frame_samples": plan.frame_samples,
             "overlap_samples": plan.overlap_samples,
         },

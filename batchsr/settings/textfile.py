@@ -12,6 +12,18 @@ from batchsr.errors import ConfigError
 
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LOOKED_AT: Final = 4096
+NO_HOME: Final = "/nonexistent"
+"""What stands in for the home folder of a user who has none, as Debian's users without a home have it."""
+
+
+def settle_home() -> None:
+    """Give a user whom neither HOME nor the system's list of users knows a home that is not there.
+
+    Libraries that ask for the home folder then find no cache and no profiles; they would raise an error, or make a
+    folder called `~`, otherwise.
+    """
+    if os.path.expanduser("~") == "~":
+        os.environ["HOME"] = NO_HOME
 
 
 def text_bytes(data: bytes, name: str) -> bytes:
@@ -59,7 +71,7 @@ def expanded(path: str) -> str:
     if not path.startswith("~") or os.path.lexists(path):
         return path
     told = os.path.expanduser(path)
-    if told == path and path.split(os.sep)[0] == "~":
+    if (told == path or told.startswith(NO_HOME)) and path.split(os.sep)[0] == "~":
         raise ConfigError(
             f"{shown(path)}: there is no home folder for ~ (no HOME, no entry for user {os.getuid()})",
             remedy="set HOME, or give the path from /",

@@ -68,9 +68,7 @@ def found(*arguments: Path | str, left: LeftOut | None = None) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(
-    "mode", [0o000, 0o444, 0o111], ids=["closed", "lists and does not open", "opens and does not list"]
-)
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o111], ids=["closed", "only listed", "only entered"])
 @pytest.mark.parametrize("how", ["tree", "argument", "manifest", "list", "glob", "deep glob", "watch"])
 def test_a_closed_folder_is_told_and_the_rest_is_taken(
     program: Program, closing: Callable[[Path, int], None], mode: int, how: str

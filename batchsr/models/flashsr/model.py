@@ -6,6 +6,7 @@ Everything random about it is the noise, a function of (seed, window index) alon
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Sequence
@@ -14,7 +15,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from batchsr.errors import InputEmpty, InputFormat, InputLimits, InputNotFinite, NonFiniteOutput, UsageError
+from batchsr.errors import (
+    BundleError,
+    InputEmpty,
+    InputFormat,
+    InputLimits,
+    InputNotFinite,
+    ModelMemory,
+    NonFiniteOutput,
+    UsageError,
+)
 from batchsr.models import batch_size, checksums, hub
 from batchsr.models.compute import backend as backends
 from batchsr.models.flashsr.config import ModelConfig
@@ -23,6 +33,7 @@ from batchsr.models.identity import ModelIdentity
 from batchsr.settings.profile import MAX_OVERLAP_S
 
 if TYPE_CHECKING:
+    from batchsr.models.flashsr.bundle import Opened
     from batchsr.models.flashsr.networks import Networks
 
 EPS = 1e-8
@@ -48,20 +59,36 @@ class FlashSR:
         self.identity = identity
         self.batch_windows = backend.batch_windows
         """Rows of one pass through the networks."""
+        self.computed_again: tuple[int, ...] = ()
+        """Rows of the last call that overflowed in half precision, and were computed again in float32."""
         self._networks = networks
+        self._in_float32: Callable[[], Networks] | None = None
+        """Loads the networks in float32, where they compute in half precision."""
 
     @classmethod
-    def from_pretrained(cls, variant: str | Path, *, dtype: str | None = None, device: str | None = None) -> FlashSR:
+    def from_pretrained(
+        cls,
+        variant: str | Path,
+        *,
+        dtype: str | None = None,
+        device: str | None = None,
+        say: Callable[[str], None] = log.info,
+    ) -> FlashSR:
         """The model of a variant (int4, int8, tiny) or of a bundle's folder.
 
         `dtype` (float32, float16, bfloat16) and `device` (cpu, gpu) are the backend's choice unless given. Raises
-        ModelUnavailable when neither the cache nor the hub has it, BundleError naming what is wrong with it, and
-        ConfigError on an unknown dtype or device.
+        ModelUnavailable when neither the cache nor the hub has it, BundleError naming what is wrong with it,
+        SelfTestFailed where this device computes a known window wrongly, and ConfigError on an unknown dtype or device.
+        `say` is told, in a sentence, what takes its time meanwhile.
         """
         location = hub.resolve(variant)
         backend = backends.prepare(dtype, device)
-        from batchsr.models.flashsr import bundle  # after prepare(): it imports MLX
+        from batchsr.models import self_test  # after prepare(): these import MLX
+        from batchsr.models.flashsr import bundle
+        from batchsr.models.flashsr.networks import row_bytes
 
+        self_test.ensure(backend, say)
+        say(f"loading {location.variant} for {backend.label} in {backend.dtype}")
         with backends.loading():
             opened = bundle.open_bundle(location.folder)
             networks = bundle.networks_of(opened, backend.mlx_dtype())
@@ -79,8 +106,28 @@ class FlashSR:
             warnings=opened.warnings,
         )
         model = cls(opened.config, networks, backend, identity)
-        model.batch_windows = batch_size.fitting(model.batch_windows, identity, model._window_bytes)
+        if backend.dtype != "float32":
+            model._in_float32 = functools.cache(functools.partial(_float32, opened, digest))
+        needed = row_bytes(opened.config, networks.dtype.size)
+        model.batch_windows = batch_size.fitting(model.batch_windows, identity, needed)
+        if backend.warms_up:
+            say(f"a first pass of {model.batch_windows} windows, for which kernels are loaded")
+            model.warm_up()
         return model
+
+    def warm_up(self) -> None:
+        """Make a pass of nothing, so that what the first one takes longer, and may take too much memory, is no file's.
+
+        Passes are halved until they fit. Raises ModelMemory if none does.
+        """
+        while True:
+            try:
+                with contextlib.suppress(NonFiniteOutput):  # which is a window's own
+                    self.upsample_window(np.zeros(self.frame_samples, np.float32))
+                return
+            except ModelMemory:
+                if not self.shrink():
+                    raise
 
     def shrink(self) -> bool:
         """After a ModelMemory: halve the passes, for this process and the next ones. False if they are of one row."""
@@ -141,11 +188,7 @@ class FlashSR:
         _check_timestep(timestep)
         _check_seed(seed)
 
-        def restore(rows: np.ndarray, indices: Sequence[int]) -> np.ndarray:
-            noise = np.stack([_noise(self.config.noise_shape, seed, int(index)) for index in indices])
-            return self.upsample_window(rows, noise, timestep)
-
-        return restore
+        return _Windows(self, timestep, seed)
 
     def upsample_window(
         self, x: np.ndarray, noise: np.ndarray | None = None, timestep: int = 999, seed: int = 0
@@ -164,9 +207,12 @@ class FlashSR:
             raise UsageError(f"a window has {self.frame_samples} samples, not {rows.shape[1]}")
         given = self._noises(noise, len(rows), seed)
         y = np.empty((len(rows), self.frame_samples), np.float32)
+        again: list[int] = []
         for start in range(0, len(rows), self.batch_windows):
             part = slice(start, start + self.batch_windows)
-            y[part] = self._restore(rows[part], given[part], timestep)
+            y[part], overflowed = self._restore(rows[part], given[part], timestep)
+            again += [start + row for row in overflowed]
+        self.computed_again = tuple(again)
         return y.reshape(x.shape)
 
     def _noises(self, noise: np.ndarray | None, rows: int, seed: int) -> np.ndarray:
@@ -181,18 +227,31 @@ class FlashSR:
             raise UsageError("noise holds NaN or infinity")
         return np.broadcast_to(noise, (rows, *shape))
 
-    def _window_bytes(self) -> int:
-        """Memory that a pass of one row takes beside the weights, measured."""
-        batch_windows, self.batch_windows = self.batch_windows, 1
-        try:
-            with batch_size.peak_bytes() as peak:
-                self.upsample_window(np.zeros(self.frame_samples, np.float32))
-        finally:
-            self.batch_windows = batch_windows
-        return peak[0]
+    def _restore(self, rows: np.ndarray, noise: np.ndarray, timestep: int) -> tuple[np.ndarray, list[int]]:
+        """Restore rows (1..batch_windows, T) -> (same, T) float32, and which of them took float32.
 
-    def _restore(self, rows: np.ndarray, noise: np.ndarray, timestep: int) -> np.ndarray:
-        """One pass: rows (1..batch_windows, T) and their noise -> (same, T) float32.
+        What overflows in half precision is computed again in float32, each row by itself: so its bytes depend on
+        nothing but the window, whoever shared the pass in which it overflowed.
+        """
+        out = self._pass(self._networks, rows, noise, timestep, self.batch_windows)
+        if np.isfinite([out.min(), out.max()]).all():
+            return out, []
+        overflowed = np.flatnonzero(~np.isfinite(out).all(axis=1)).tolist()
+        if self._in_float32 is not None:
+            with batch_size.memory_errors():
+                networks = self._in_float32()
+            for row in overflowed:
+                one = slice(row, row + 1)
+                out[one] = self._pass(networks, rows[one], noise[one], timestep, 1)
+        if not np.isfinite(out[overflowed]).all():
+            raise NonFiniteOutput(
+                f"the model {self.identity.variant} gave NaN or infinity, in float32 too",
+                remedy="the weights are at fault: look at them with `batchsr models check`",
+            )
+        return out, overflowed
+
+    def _pass(self, networks: Networks, rows: np.ndarray, noise: np.ndarray, timestep: int, size: int) -> np.ndarray:
+        """One pass of `size` rows: rows (1..size, T) and their noise -> (same, T) float32.
 
         Short batches are filled up with the last row, so that every pass has the same shapes, and with them the
         same kernels and the same rounding: a row's bytes must not depend on the company it keeps.
@@ -200,27 +259,51 @@ class FlashSR:
         import mlx.core as mx
 
         count = len(rows)
-        filled = np.minimum(np.arange(self.batch_windows), count - 1)
+        filled = np.minimum(np.arange(size), count - 1)
         noise = noise[filled]
-        if count < self.batch_windows:
+        if count < size:
             rows = rows[filled]
         # In float64: the mean of a constant must be that constant, or its rounding error, divided by a scale of
         # nothing, would reach the networks as a signal.
         mean = rows.mean(axis=1, dtype=np.float64, keepdims=True).astype(np.float32)
         scale = np.maximum(rows.max(axis=1, keepdims=True) - mean, mean - rows.min(axis=1, keepdims=True)) + EPS
-        weights = np.array([[w] * self.batch_windows for w in step_weights(timestep)], np.float32)
-        t = np.full(self.batch_windows, timestep, np.float32)
+        weights = np.array([[w] * size for w in step_weights(timestep)], np.float32)
+        t = np.full(size, timestep, np.float32)
         with batch_size.memory_errors():
             level, middle = mx.array(2 * scale), mx.array(mean)
             norm = (mx.array(rows) - middle) / level
-            restored = self._networks(norm, mx.array(noise), mx.array(t), mx.array(weights))
-            out = np.array((restored * level + middle)[:count])
-        if not np.isfinite([out.min(), out.max()]).all():
-            raise NonFiniteOutput(
-                f"the model {self.identity.variant} gave NaN or infinity in {self.identity.dtype}",
-                remedy="try --dtype float32; if it stays, the weights are at fault",
-            )
-        return out
+            restored = networks(norm, mx.array(noise), mx.array(t), mx.array(weights))
+            return np.array((restored * level + middle)[:count])
+
+
+class _Windows:
+    """See `FlashSR.windows`. `computed_again`: which rows of the last call overflowed and took float32."""
+
+    def __init__(self, model: FlashSR, timestep: int, seed: int) -> None:
+        self._model = model
+        self._timestep = timestep
+        self._seed = seed
+        self.computed_again: tuple[int, ...] = ()
+
+    def __call__(self, rows: np.ndarray, indices: Sequence[int]) -> np.ndarray:
+        shape = self._model.config.noise_shape
+        noise = np.stack([_noise(shape, self._seed, int(index)) for index in indices])
+        restored = self._model.upsample_window(rows, noise, self._timestep)
+        self.computed_again = self._model.computed_again
+        return restored
+
+
+def _float32(opened: Opened, sha256: str) -> Networks:
+    """The networks of an opened bundle once more, in float32. Raises BundleError if it is no longer the same."""
+    import mlx.core as mx
+
+    from batchsr.models.flashsr import bundle
+
+    path = opened.folder / bundle.WEIGHTS_NAME
+    if checksums.sha256(path) != sha256:
+        raise BundleError(f"{path} has changed while it was in use", remedy="start again")
+    with backends.loading():
+        return bundle.networks_of(opened, mx.float32)
 
 
 @functools.lru_cache(maxsize=64)

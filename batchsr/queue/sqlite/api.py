@@ -224,6 +224,13 @@ class SqliteQueue:
         """For each state `jobs`, `audio_s` and `wall_s`."""
         return queries.totals(self._store, batch)
 
+    def totals_of_run(self) -> dict[str, dict[str, float]]:
+        """`totals` of the jobs that are left, and of those that ended since the oldest of them was enqueued.
+
+        So a batch's total stays the batch's when its work is stopped and taken up again.
+        """
+        return queries.totals_of_run(self._store)
+
     def status(self) -> dict[str, Any]:
         """The queue at a glance, JSON-able.
 

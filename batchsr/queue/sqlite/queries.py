@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from batchsr import storage
-from batchsr.queue.job import Job, State, folded_key, iso, loaded_path, stored_text
+from batchsr.queue.job import LIVE, Job, State, folded_key, iso, loaded_path, stored_text
 from batchsr.queue.sqlite import control
 from batchsr.queue.sqlite.claims import COLUMNS, to_job
 from batchsr.queue.sqlite.enqueue import same_file_as_output
@@ -74,12 +74,25 @@ def in_hand(store: Store) -> list[Job]:
 
 def totals(store: Store, batch: str | None = None) -> dict[str, dict[str, float]]:
     """For each state, how many jobs, seconds of audio and seconds spent."""
+    if batch is None:
+        return _totals(store, "", {})
+    return _totals(store, "WHERE batch = :batch ", {"batch": stored_text(batch)})
+
+
+def totals_of_run(store: Store) -> dict[str, dict[str, float]]:
+    """`totals` of the jobs that are left, and of those that ended since the oldest of them was enqueued."""
+    left = ", ".join(f"'{state}'" for state in LIVE)
+    oldest = f"(SELECT min(created_at) FROM jobs WHERE state IN ({left}))"
+    return _totals(store, f"WHERE state IN ({left}) OR changed_at >= {oldest} ", {})
+
+
+def _totals(store: Store, condition: str, values: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {str(state): {"jobs": 0, "audio_s": 0.0, "wall_s": 0.0} for state in State}
     rows = store.rows(
         "SELECT state, count(*) AS jobs, coalesce(sum(audio_s), 0.0) AS audio_s, sum(wall_s) AS wall_s FROM jobs "
-        + ("" if batch is None else "WHERE batch = :batch ")
+        + condition
         + "GROUP BY state",
-        {} if batch is None else {"batch": stored_text(batch)},
+        values,
     )
     for row in rows:
         found[row.pop("state")] = row
