@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -113,14 +114,14 @@ def test_a_file_that_is_called_tilde_is_itself(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root to become another user")
-def test_a_user_that_nobody_knows_and_without_a_home_works_with_a_database_given(program: Program) -> None:
-    folder = program.folder / "his"
+def test_a_user_that_nobody_knows_and_without_a_home_works_with_a_database_given(
+    program: Program, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(lambda: shutil.rmtree(folder))
+    folder = Path(tempfile.mkdtemp())  # pytest's own folders are closed to others
     rig.record(folder / "a.wav", 0.05)
     for path in (folder, folder / "a.wav"):
         os.chown(path, 54321, 54321)
-    for parent in [folder, *folder.parents]:
-        if parent.stat().st_mode & 0o005 != 0o005 and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o055)
     environment = {k: v for k, v in (program.environment | FAST_MODEL).items() if k not in ("HOME", "USER", "LOGNAME")}
     environment |= {"PYTHONDONTWRITEBYTECODE": "1"}
 
