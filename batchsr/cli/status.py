@@ -31,6 +31,13 @@ def _lines(status: Mapping[str, Any]) -> Iterator[str]:
     for state, count in status["jobs"].items():
         if count or state in (State.QUEUED, State.RUNNING, State.DONE, State.FAILED):
             yield f"{state:<12} {count}"
+    if status["held"]:
+        yield f"{'of them held':<12} {status['held']}"
+    for place in status["places"]:
+        since = f"{place['since'][:16].replace('T', ' ')} UTC"
+        yield printable(f"{place['jobs']} held since {since}: {place['reason']} ({place['remedy']})")
+    for variant, jobs in status["unserved"].items():
+        yield printable(f"{jobs} queued for {variant}, no worker here takes it (`batchsr work --variant {variant}`)")
     if status["paused"]:
         yield f"paused: {status['paused_reason'] or 'by request'}  (`batchsr resume` goes on)"
     for worker in status["workers"]:

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -17,12 +17,16 @@ from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.child_command import PROGRAM, as_words, parsed
 from batchsr.cli.keep_awake import staying_awake
 from batchsr.cli.options import compute_options
-from batchsr.cli.variant import DEFAULT_VARIANT, variant_name
+from batchsr.cli.variant import variant_name
 from batchsr.display import counted
 from batchsr.errors import UsageError
 from batchsr.queue import Queue, State
 from batchsr.report.live import Screen
 from batchsr.settings import schedule
+from batchsr.settings.profile import DEFAULT_VARIANT
+
+if TYPE_CHECKING:
+    from batchsr.worker.listener import Summary
 
 
 @click.command("work")
@@ -44,6 +48,13 @@ from batchsr.settings import schedule
 @click.option("--for", "for_", metavar="TIME", help="Take no new file after so long, like 90m or 8h.")
 @click.option("--only-between", metavar="SPAN", help="Hours to take new files in, like 19:00-07:00.")
 @click.option("--nice", type=click.IntRange(0, 19), default=0, help="Lower the priority, as nice(1) does.")
+@click.option(
+    "--wait-for-places",
+    metavar="TIME",
+    default="15m",
+    show_default=True,
+    help="How long to wait when all jobs left need a disk, share or folder in trouble; 0: not at all.",
+)
 @click.option("--stay", is_flag=True, help="Wait for more when the queue is empty.")
 @click.option(
     "--keep-awake",
@@ -66,6 +77,7 @@ def work_command(
     for_: str | None,
     only_between: str | None,
     nice: int,
+    wait_for_places: str,
     stay: bool,
     keep_awake: str | None,
     no_keep_awake: bool,
@@ -74,8 +86,8 @@ def work_command(
 
     The first Ctrl-C finishes the windows in hand, keeps them and stops; the second stops at once.
     """
-    from batchsr.worker import worker
     from batchsr.worker.options import WorkerOptions
+    from batchsr.worker.shift import Shift
 
     app.stays()
     stop_after_s = schedule.duration_s(for_) if for_ is not None else None
@@ -86,6 +98,7 @@ def work_command(
         wall=datetime.datetime.now,
         steady_s=time.monotonic,
     )
+    wait_for_places_s = 0.0 if wait_for_places.strip() == "0" else schedule.duration_s(wait_for_places)
     workers, environments = _workers(procs, device, share_gpu=share_gpu)
     console = Console(stderr=True, no_color=not app.color, highlight=False)
     with app.queue() as queue, Screen(console, plain=not app.color, quiet=app.verbosity < 0) as screen:
@@ -96,32 +109,28 @@ def work_command(
             sys.exit(supervise(queue, command, workers, screen, limit=stop_after, environments=environments))
         if nice:
             os.nice(nice)
-        code, ended = 0, 0
-        for name in _variants(queue, variant_name(variant)):
-            _expect(screen, queue.totals_of_run())
-            options = WorkerOptions(
-                variant=name,
-                min_free_bytes=int(min_free * 1e9),
-                max_attempts=max_attempts,
-                limit=None if stop_after is None else stop_after - ended,
-                stay=stay,
-                gate=gate,
-            )
-            load = functools.partial(_load, name, dtype, device, screen.message)
-            with staying_awake(screen, keep_awake, allowed=not no_keep_awake) as listener:
-                summary = worker.run(queue, load, options, listener)
-            code = max(code, summary.exit_code)
-            ended += summary.done + summary.failed
-            if summary.stopped_by is not None or summary.paused:
-                code = summary.exit_code
-                break
+        options = WorkerOptions(
+            variant="",
+            min_free_bytes=int(min_free * 1e9),
+            max_attempts=max_attempts,
+            limit=stop_after,
+            wait_for_places_s=wait_for_places_s,
+            stay=stay,
+            gate=gate,
+        )
+        chosen = variant_name(variant)
+        load = functools.partial(_load, dtype=dtype, device=device, say=screen.phase)
+        with staying_awake(screen, keep_awake, allowed=not no_keep_awake) as listener:
+            shift = Shift(queue, options, listener, load, before=lambda: _expect(screen, queue.totals_of_run()))
+            summary = shift.work(chosen, DEFAULT_VARIANT)
+        _tell_left(queue, screen, chosen, summary)
         screen.show_summary()
-        if not ended and code == 0:
+        if not summary.done + summary.failed and summary.exit_code == 0:
             _tell_idle(screen, queue.counts())
     if app.json:
         with app.queue() as queue:
             app.emit(queue.status())
-    sys.exit(code)
+    sys.exit(summary.exit_code)
 
 
 _OF_ALL_WORKERS = ("--procs", "--stop-after", "--for")
@@ -171,9 +180,17 @@ def _tell_idle(screen: Screen, counts: Mapping[str, int]) -> None:
         screen.message("nothing is queued (`batchsr enqueue PATH...` takes files in)")
 
 
-def _variants(queue: Queue, variant: str | None) -> list[str]:
-    """Bare `work` resumes: it takes what unfinished jobs are bound to; open jobs go to the first of these."""
-    return [variant] if variant else queue.bound_variants() or [DEFAULT_VARIANT]
+def _tell_left(queue: Queue, screen: Screen, variant: str | None, summary: Summary) -> None:
+    """Say what is left for places in trouble, and what no worker like this one takes."""
+    for place in summary.places:
+        screen.message(f"{counted(place.jobs, 'job is', 'jobs are')} held: {place.trouble}; or `batchsr cancel` them")
+    if variant is not None and summary.stopped_by is None:
+        for other, jobs in queue.queued_for().items():
+            if other not in ("", variant):
+                screen.message(
+                    f"{counted(jobs, 'job is', 'jobs are')} queued for {other}, which this worker does not take "
+                    f"(`batchsr work --variant {other}`)"
+                )
 
 
 def _load(variant: str, dtype: str | None, device: str | None, say: Callable[[str], None]) -> Any:

@@ -22,10 +22,9 @@ from batchsr.errors import InputError
 from batchsr.intake.walk import LeftOut, Refused, below, matches
 from batchsr.queue import Enqueued, NewJob, Queue
 from batchsr.settings import textfile
-from batchsr.settings.profile import Settings
+from batchsr.settings.profile import OUTPUT_SUFFIX, Settings
 from batchsr.storage import NAME_BYTES, fitted_name, kept_ns
 
-OUTPUT_SUFFIX: Final = "_upsampled"
 _OUTPUT_NAME_BYTES: Final = NAME_BYTES - len(".json")  # so that the sidecar's name is the output's and more
 
 AUDIO_SUFFIXES: Final = formats.extensions()

@@ -36,11 +36,11 @@ from typing import Any, Final
 
 from batchsr.display import shown
 from batchsr.errors import ConfigError
-from batchsr.intake.gather import OUTPUT_SUFFIX, Found, Request, gather
+from batchsr.intake.gather import Found, Request, gather
 from batchsr.intake.walk import LeftOut, Refused
 from batchsr.settings import profile as profiles
 from batchsr.settings import textfile, tomlfile
-from batchsr.settings.profile import Effective, Layer, layer
+from batchsr.settings.profile import OUTPUT_SUFFIX, Effective, Layer, layer
 
 _TOP: Final = {
     "name": "text",

@@ -11,9 +11,9 @@ from typing import Any, Self
 from batchsr.queue.clock import Clock
 from batchsr.queue.interface import Worker
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State
-from batchsr.queue.sqlite import claims, control, enqueue, manage, owners, queries, reaper, versions
+from batchsr.queue.sqlite import claims, control, enqueue, manage, owners, places, queries, reaper, versions
 from batchsr.queue.sqlite.store import Store
-from batchsr.queue.trouble import Pause, PauseKind
+from batchsr.queue.trouble import Pause, PauseKind, Place, Trouble
 
 
 class SqliteQueue:
@@ -169,6 +169,26 @@ class SqliteQueue:
         """`release`, and pause the queue until `probes` (paths) can be used again. Raises ClaimLost."""
         return claims.give_back(self._store, job, reason, kind, probes)
 
+    def hold(self, job: Job, trouble: Trouble) -> Job:
+        """`release`, but held for a place in trouble until that works again. Raises ClaimLost."""
+        return places.hold(self._store, job, trouble)
+
+    def hold_queued(self, job: Job, trouble: Trouble, *, alike: bool = False) -> int:
+        """Hold a queued job; `alike` all that have its folder on the side of the trouble. Returns how many."""
+        return places.hold_queued(self._store, job, trouble, alike=alike)
+
+    def places(self, variant: str | None = None, *, counted: bool = True) -> list[Place]:
+        """The places that jobs (for a variant) are held for. Not `counted`, `jobs` is 1 where there are any."""
+        return places.places(self._store, variant, counted=counted)
+
+    def held_job(self, place: Place) -> Job | None:
+        """The least demanding job that is held for a place."""
+        return places.held_job(self._store, place)
+
+    def free(self, place: Place | None = None) -> int:
+        """Let jobs be claimed again that are held for a place, or for any. Returns how many."""
+        return places.free(self._store, place)
+
     # Directing
 
     def pause(self, reason: str = "", kind: PauseKind = "user", probes: Sequence[str] = ()) -> None:
@@ -235,14 +255,19 @@ class SqliteQueue:
         """The queue at a glance, JSON-able.
 
         `jobs` and `audio_s` by state, `workers` (a line for each job in a worker's hands, one for a worker without;
-        `idle_s` since the worker's last window and `hung`), `paused`, `paused_kind`, `paused_reason`, `paused_since`,
-        `database`.
+        `idle_s` since the worker's last window and `hung`), `held` (queued jobs that wait for a place in trouble) and
+        `places` (`path`, `needed_for`, `code`, `reason`, `remedy`, `since`, `jobs`), `paused`, `paused_kind`,
+        `paused_reason`, `paused_since`, `database`.
         """
         return queries.status(self._store)
 
     def files_ended(self, since: float, pid: int | None = None) -> int:
         """How many files were brought to an end, done or failed, by workers (of one process) that began since then."""
         return queries.files_ended(self._store, since, pid)
+
+    def queued_for(self) -> dict[str, int]:
+        """How many jobs are queued or waiting for each variant that they name; "" are those that any worker takes."""
+        return queries.queued_for(self._store)
 
     def events(self, job_id: int) -> list[dict[str, Any]]:
         """Every change of state of a job, oldest first."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from batchsr import storage
 from batchsr.queue.job import LIVE, Job, State, folded_key, iso, loaded_path, stored_text
-from batchsr.queue.sqlite import control
+from batchsr.queue.sqlite import control, places
 from batchsr.queue.sqlite.claims import COLUMNS, to_job
 from batchsr.queue.sqlite.enqueue import same_file_as_output
 from batchsr.queue.sqlite.store import Store
@@ -111,6 +111,7 @@ def status(store: Store) -> dict[str, Any]:
             "WHERE w.ended_at IS NULL ORDER BY w.started_at, w.id, a.started_steady"
         )
         hung_after_s = _hung_after_s(store)
+        held = places.places(store)
     idle_s: dict[str, float] = {}  # of a worker, since the latest window of any of its jobs
     for row in alive:
         if row["job"] is not None and row["boot"] == store.clock.boot:
@@ -131,11 +132,33 @@ def status(store: Store) -> dict[str, Any]:
         "jobs": {state: int(total["jobs"]) for state, total in found.items()},
         "audio_s": {state: total["audio_s"] for state, total in found.items()},
         "workers": workers,
+        "held": sum(place.jobs for place in held),
+        "places": [
+            {
+                "path": place.trouble.path,
+                "needed_for": place.trouble.side,
+                "code": place.trouble.code,
+                "reason": place.trouble.reason,
+                "remedy": place.trouble.remedy,
+                "since": iso(place.since),
+                "jobs": place.jobs,
+            }
+            for place in held
+        ],
+        "unserved": _unserved(queued_for(store), workers),
         "paused": pause is not None,
         "paused_kind": pause.kind if pause else None,
         "paused_reason": pause.reason if pause else None,
         "paused_since": iso(pause.since) if pause else None,
     }
+
+
+def _unserved(queued: Mapping[str, int], workers: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """The jobs that none of the workers here will take, by the variant that they name."""
+    here = {worker["variant"] for worker in workers}
+    if None in here:  # one has claimed nothing yet, and may take anything
+        return {}
+    return {variant: jobs for variant, jobs in queued.items() if variant and workers and variant not in here}
 
 
 def _full_disk(store: Store) -> Pause | None:
@@ -156,6 +179,18 @@ def _hung_after_s(store: Store) -> float:
     if not rows:
         return HUNG_AFTER_S
     return max(HUNG_AFTER_S, HUNG_AFTER_MEDIANS * statistics.median([float(row["window_s"]) for row in rows]))
+
+
+def queued_for(store: Store) -> dict[str, int]:
+    """How many jobs are queued or waiting for each variant that they name; "" are those that any worker takes."""
+    rows = store.rows(
+        "SELECT coalesce(variant, '') AS variant, count(*) AS jobs FROM ("
+        "SELECT variant FROM jobs INDEXED BY jobs_ready WHERE state = 'queued' AND held IS NULL UNION ALL "
+        "SELECT variant FROM jobs INDEXED BY jobs_held WHERE held IS NOT NULL UNION ALL "
+        "SELECT variant FROM jobs INDEXED BY jobs_waiting WHERE state = 'waiting') "
+        "GROUP BY 1 ORDER BY 1"
+    )
+    return {row["variant"]: row["jobs"] for row in rows}
 
 
 def files_ended(store: Store, since: float, pid: int | None) -> int:

@@ -14,7 +14,7 @@ from batchsr.errors import QueueError, QueueVersion
 from batchsr.queue.sqlite.store import Store
 
 APPLICATION_ID: Final = 0x42535251  # "BSRQ"
-VERSION: Final = 1
+VERSION: Final = 2
 """How many migrations there are."""
 
 
