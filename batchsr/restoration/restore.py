@@ -183,7 +183,11 @@ def _scratch_key(case: _Case, model: Batcher) -> bytes:
         "dtype": identity.dtype,
         "device": identity.device,
         "batch_windows": model.batch_windows,
-        "source": [case.info.frames, case.info.sample_rate, case.info.channels],
+        # Two versions of libsndfile decode alike; of ffmpeg's many decoders nobody promises that.
+        "source": [
+            *(case.info.frames, case.info.sample_rate, case.info.channels),
+            *([case.info.decoder] if case.info.decoder.startswith("ffmpeg") else []),
+        ],
         "plan": [case.plan.total_samples, case.plan.frame_samples, case.plan.overlap_samples],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()

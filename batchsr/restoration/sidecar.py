@@ -56,6 +56,7 @@ def sidecar(
             "modified": _iso(storage.kept_ns(info.mtime_ns) / 1e9),
             "format": info.format,
             "subtype": info.subtype,
+            "decoder": info.decoder,
             "sample_rate_hz": info.sample_rate,
             "channels": info.channels,
             "frames": info.frames,
