@@ -53,7 +53,7 @@ def sidecar(
             "path": os.path.abspath(task.source),
             "sha256": restored.source_sha256,
             "size_bytes": info.size_bytes,
-            "modified": _iso(info.mtime_ns / 1e9),
+            "modified": _iso(storage.kept_ns(info.mtime_ns) / 1e9),
             "format": info.format,
             "subtype": info.subtype,
             "decoder": info.decoder,
