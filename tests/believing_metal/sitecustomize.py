@@ -1,7 +1,8 @@
 """Python imports this at its start where PYTHONPATH names this folder: MLX then says that it has a Mac's GPU.
 
 What MLX computes is computed by this processor, and our kernels for Metal are compiled as C++ (metal_on_cpu.py). So
-every branch of ours for Metal runs, in processes of its own; Metal itself is not proven. BELIEVED_GB is the Mac's memory; BELIEVED_LOG a file that is told, a line of JSON each, what MLX is asked to keep below; BELIEVED_FAULT is
+every branch of ours for Metal runs, in processes of its own; Metal itself is not proven. BELIEVED_GB is the Mac's
+memory; BELIEVED_LOG a file that is told, a line of JSON each, what MLX is asked to keep below; BELIEVED_FAULT is
 `kernels` where none compiles, `device` where no GPU is in reach.
 """
 

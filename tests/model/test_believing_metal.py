@@ -1,4 +1,4 @@
-"""The program while it believes that it runs on a Mac: loading, doctor, work, limits, and what it says at its wits' end."""
+"""The program while it believes that it runs on a Mac: loading, doctor, work, limits, and what it says when stuck."""
 
 from __future__ import annotations
 
