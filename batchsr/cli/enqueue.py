@@ -87,7 +87,7 @@ def enqueue_command(
         )
         work.append((gather.gather(arguments, recursive=recursive, root=root and os.path.abspath(root)), request))
     tally = _Tally(app)
-    with preview_of(app.db) if dry_run else app.queue() as queue:
+    with preview_of(app.db) if dry_run else app.queue(make=True) as queue:
         for found, request in work:
             files.check_format(request.settings.format, request.settings.subtype, 1)
             for taken in gather.enqueue(queue, tally.found(found), request, dry_run=dry_run):

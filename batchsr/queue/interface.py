@@ -178,6 +178,9 @@ class Overview(Protocol):
     ) -> Iterator[Job]:
         """Jobs in the order they came in, read in pages. `source` is a part of the source's path."""
 
+    def batches(self) -> list[str]:
+        """The names of the batches that have jobs, sorted; "" for jobs without one."""
+
     def counts(self, batch: str | None = None) -> dict[str, int]:
         """How many jobs are in each state; every state is there."""
 

@@ -236,6 +236,10 @@ class SqliteQueue:
         """The jobs that workers own now."""
         return queries.in_hand(self._store)
 
+    def batches(self) -> list[str]:
+        """The names of the batches that have jobs, sorted; "" for jobs without one."""
+        return queries.batches(self._store)
+
     def counts(self, batch: str | None = None) -> dict[str, int]:
         """How many jobs are in each state; every state is there."""
         return {state: int(total["jobs"]) for state, total in self.totals(batch).items()}

@@ -72,6 +72,11 @@ def in_hand(store: Store) -> list[Job]:
     return [to_job(row) for row in store.rows(f"SELECT {COLUMNS} FROM jobs WHERE worker IS NOT NULL")]
 
 
+def batches(store: Store) -> list[str]:
+    """The names of the batches that have jobs, sorted; "" for jobs without one."""
+    return [str(row["batch"]) for row in store.rows("SELECT DISTINCT batch FROM jobs ORDER BY batch")]
+
+
 def totals(store: Store, batch: str | None = None) -> dict[str, dict[str, float]]:
     """For each state, how many jobs, seconds of audio and seconds spent."""
     if batch is None:
