@@ -11,7 +11,7 @@ import click
 
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import compute_options, restoration_options
-from batchsr.cli.variant import DEFAULT_VARIANT
+from batchsr.cli.variant import DEFAULT_VARIANT, KINDS, VariantType
 from batchsr.intake.gather import OUTPUT_SUFFIX
 from batchsr.settings import profile as profiles
 from batchsr.settings.profile import FORMATS
@@ -21,7 +21,7 @@ from batchsr.storage import fitted_name, printable
 @click.command("upsample")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: SOURCE's stem + _upsampled.wav]")
-@click.option("--variant", help="int4, int8, or a bundle's folder.  [default: the profile's, else int4]")
+@click.option("--variant", type=VariantType(), help=f"{KINDS}.  [default: the profile's, else int4]")
 @click.option("--profile", help="How to restore: default, speech, music, archive, or a file.")
 @compute_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
