@@ -9,7 +9,6 @@ from typing import Final
 import click
 from click.shell_completion import CompletionItem
 
-DEFAULT_VARIANT: Final = "int4"
 KINDS: Final = "int4, int8, tiny or a bundle's folder"
 """What `--variant` takes, for the help."""
 

@@ -95,7 +95,9 @@ def test_doctor_tells_of_the_bundles_that_are_here(tmp_path: Path) -> None:
     assert "tiny" not in found["bundle_warnings"]
 
 
-@pytest.mark.parametrize("command", ["work", "enqueue", "upsample", "watch", "config", "models pull", "models check"])
+@pytest.mark.parametrize(
+    "command", ["work", "enqueue", "upsample", "watch", "config show", "models pull", "models check"]
+)
 def test_the_shell_completes_variants(tmp_path: Path, command: str) -> None:
     words = f"batchsr {command}" + ("" if command.startswith("models") else " --variant")
     done = batchsr(
@@ -106,4 +108,4 @@ def test_the_shell_completes_variants(tmp_path: Path, command: str) -> None:
     )
     assert [line.rpartition(",")[2] for line in done.stdout.split()] == ["int4", "int8", "tiny"]
     if not command.startswith("models"):
-        assert "tiny" in batchsr(tmp_path, command, "--help").stdout
+        assert "tiny" in batchsr(tmp_path, *command.split(), "--help").stdout

@@ -20,8 +20,9 @@ from typing import Final
 
 from batchsr.audio.containers import behind
 
-MAX_CHUNKS: Final = 100_000
-_CHAIN_CHUNKS: Final = 64
+MAX_CHUNKS: Final = 10_000
+_CHAIN_CHUNKS: Final = 16
+_BLOCK_BYTES: Final = 1 << 15
 _SEARCH_BYTES: Final = 1 << 20
 _SHORT_REST_BYTES: Final = 1 << 16
 _RIFF_NAMES: Final = frozenset(
@@ -47,9 +48,19 @@ class BytesAt:
 
     def __init__(self, fd: int, size: int) -> None:
         self.fd, self.size = fd, size
+        self._start, self._block = 0, b""
 
     def at(self, start: int, length: int) -> bytes:
         """Return the bytes there are, at most `length`; none beyond the file, however far."""
+        inside = start - self._start
+        if not 0 <= inside <= len(self._block) - length:
+            if length > _BLOCK_BYTES // 2 or not 0 <= start < self.size:
+                return self._read(start, length)
+            self._start, self._block = start, self._read(start, _BLOCK_BYTES)
+            inside = 0
+        return self._block[inside : inside + max(length, 0)]
+
+    def _read(self, start: int, length: int) -> bytes:
         parts = []
         length = min(length, self.size - start)
         while length > 0 and start >= 0 and (part := os.pread(self.fd, length, start)):
@@ -125,6 +136,8 @@ class Walk:
     """What stands behind the chunks and is neither chunk nor audio, for a person; "" where there is nothing."""
     mended: bool = False
     """Whether a length before the audio led nowhere, and the audio was searched for."""
+    too_many: bool = False
+    """Whether there are more chunks than anybody would write."""
 
     def named(self, key: bytes) -> list[Chunk]:
         """Return the chunks of this name, in order."""
@@ -179,7 +192,8 @@ class _Walker:
                 continue
             chunks.append(chunk)
             position = self.behind(chunk)
-        return Walk(chunks, None, "", searches > 0)
+        more = f"chunks beyond the first {MAX_CHUNKS:,}" if len(chunks) >= MAX_CHUNKS and position < file.size else ""
+        return Walk(chunks, None, more, searches > 0, bool(more))
 
     def chunk_at(self, position: int) -> Chunk | None:
         """The chunk whose head stands there, whatever it says; None at the end of the file."""
@@ -258,6 +272,8 @@ class _Walker:
             if chunk is None or not _is_name(layout, file.at(position, layout.head_bytes)):
                 return known or (count > 0 and behind.judge(file, position).audio_end is None)
             known = known or chunk.key in layout.names
+            if known and not chunk.cut:
+                return True
             if chunk.claimed is None or chunk.cut:
                 # Cut off, or with a length that leads nowhere: letters may be samples, unless something is to come.
                 return known or self.announced_end() >= position + layout.head_bytes
