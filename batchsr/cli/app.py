@@ -13,8 +13,10 @@ import click
 
 from batchsr.cli.streams import Streams
 from batchsr.display import printable
+from batchsr.errors import UsageError
 from batchsr.queue import Queue
 from batchsr.queue.opening import open_queue
+from batchsr.settings import textfile
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,7 +39,10 @@ class App:
             return self.db_path
         from platformdirs import user_data_path
 
-        return user_data_path("batchsr") / "queue.db"
+        folder = user_data_path("batchsr")
+        if str(folder).startswith(textfile.NO_HOME):
+            raise UsageError("there is no home folder to keep the queue in", remedy="say where it is: --db FILE")
+        return folder / "queue.db"
 
     def queue(self) -> Queue:
         """Open the queue, making and migrating the database as needed. Raises the QueueError family."""
