@@ -29,6 +29,7 @@ _PLAIN: Final = {
     b"in24": (3, "PCM_24", "BIG"),
     b"in32": (4, "PCM_32", "BIG"),
     b"42ni": (3, "PCM_24", "LITTLE"),
+    b"42n1": (3, "PCM_24", "LITTLE"),
     b"23ni": (4, "PCM_32", "LITTLE"),
     b"fl32": (4, "FLOAT", "BIG"),
     b"FL32": (4, "FLOAT", "BIG"),
@@ -52,7 +53,7 @@ _NAMES: Final = {
     b".mp3": "MPEG Layer III",
     b"SDX2": "SDX2",
 }
-_MOST_FILES: Final = 10_000
+_MOST_FILES: Final = 1_000
 _STEREO: Final = 6
 
 
@@ -75,6 +76,8 @@ def inspect(file: BytesAt, container: str) -> Header:
         found = walk(file, begin)
         headers.append(_aiff(file, container, found, begin))
         begin = found.next_file
+    if begin is not None:
+        return Header(container, "mangled", f"it is more than {_MOST_FILES:,} files joined one behind the other")
     first = headers[0]
     if len(headers) == 1 or first.trouble not in (None, "cut"):
         return first
