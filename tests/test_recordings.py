@@ -11,6 +11,7 @@ import soundfile
 from program import FAST_MODEL, Program
 from test_restore import FakeModel, run, task_for
 
+from batchsr.audio.decoders import ffmpeg
 from batchsr.errors import InputEmpty, InputError
 from batchsr.settings.profile import Settings
 from tests.audio.conftest import true_frames
