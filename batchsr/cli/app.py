@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,6 +78,18 @@ class App:
         """One line for the person, on stderr; `level` 1 only with -v, silent with -q."""
         if self.verbosity >= level:
             click.echo(printable(text), err=True)
+
+
+class LogHandler(logging.Handler):
+    """Shows the person what modules log: warnings, as one line each."""
+
+    def __init__(self, app: App) -> None:
+        super().__init__(logging.WARNING)
+        self._app = app
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record. -q leaves it out."""
+        self._app.note(f"batchsr: {record.getMessage()}")
 
 
 pass_app = click.make_pass_decorator(App, ensure=True)
