@@ -127,6 +127,10 @@ class SqliteQueue:
         """The job that a claim would give, were the queue not paused."""
         return claims.peek(self._store, variant)
 
+    def take_last_try(self, variant: str) -> Job | None:
+        """Queue a quarantined job once more, if one was not tried again since; None if there is none."""
+        return claims.take_last_try(self._store, variant)
+
     def next_due_s(self, variant: str) -> float | None:
         """Seconds until the first backoff of a job for this variant is over; None if none waits."""
         return claims.next_due_s(self._store, variant)
