@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
-
-DEFAULT_VARIANT: Final = "int4"
 
 
 def variant_name(variant: str | None) -> str | None:

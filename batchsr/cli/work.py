@@ -17,12 +17,13 @@ from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.child_command import PROGRAM, as_words, parsed
 from batchsr.cli.keep_awake import staying_awake
 from batchsr.cli.options import compute_options
-from batchsr.cli.variant import DEFAULT_VARIANT, variant_name
+from batchsr.cli.variant import variant_name
 from batchsr.display import counted
 from batchsr.errors import UsageError
 from batchsr.queue import Queue, State
 from batchsr.report.live import Screen
 from batchsr.settings import schedule
+from batchsr.settings.profile import DEFAULT_VARIANT
 
 if TYPE_CHECKING:
     from batchsr.worker.listener import Summary
@@ -118,7 +119,7 @@ def work_command(
             gate=gate,
         )
         chosen = variant_name(variant)
-        load = functools.partial(_load, dtype=dtype, device=device, say=screen.message)
+        load = functools.partial(_load, dtype=dtype, device=device, say=screen.phase)
         with staying_awake(screen, keep_awake, allowed=not no_keep_awake) as listener:
             shift = Shift(queue, options, listener, load, before=lambda: _expect(screen, queue.totals_of_run()))
             summary = shift.work(chosen, DEFAULT_VARIANT)

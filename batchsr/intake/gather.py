@@ -19,11 +19,10 @@ from typing import Final
 from batchsr.audio import files, formats
 from batchsr.errors import InputError
 from batchsr.queue import Enqueued, NewJob, Queue
-from batchsr.settings.profile import Settings
+from batchsr.settings.profile import OUTPUT_SUFFIX, Settings
 from batchsr.storage import NAME_BYTES, fitted_name
 from batchsr.temporary import TEMPORARY_PREFIX
 
-OUTPUT_SUFFIX: Final = "_upsampled"
 _OUTPUT_NAME_BYTES: Final = NAME_BYTES - len(".json")  # so that the sidecar's name is the output's and more
 
 AUDIO_SUFFIXES: Final = formats.extensions()

@@ -35,10 +35,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from batchsr.errors import ConfigError
-from batchsr.intake.gather import OUTPUT_SUFFIX, Found, Refused, Request, gather
+from batchsr.intake.gather import Found, Refused, Request, gather
 from batchsr.settings import profile as profiles
 from batchsr.settings import tomlfile
-from batchsr.settings.profile import Effective, Layer, layer
+from batchsr.settings.profile import OUTPUT_SUFFIX, Effective, Layer, layer
 
 _TOP: Final = {
     "name": "text",

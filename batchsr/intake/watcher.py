@@ -19,6 +19,7 @@ from typing import Final
 from batchsr.intake import gather
 from batchsr.intake.events import Events, Hint
 from batchsr.intake.settle import FileStat, SettledFile, Settler
+from batchsr.settings.profile import OUTPUT_SUFFIX
 from batchsr.temporary import TEMPORARY_PREFIX
 
 # What operating systems and storage boxes put among people's files.
@@ -39,7 +40,7 @@ class Scope:
     exclude: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     """Absolute folders that are never entered: where outputs and finished sources go."""
-    suffix: str = gather.OUTPUT_SUFFIX
+    suffix: str = OUTPUT_SUFFIX
     """What our own outputs' stems end with."""
 
     def root_of(self, path: str) -> str | None:

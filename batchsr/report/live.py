@@ -140,12 +140,12 @@ class Screen:
         if file.windows_total == 0:  # the first call says what the scratch held already
             file.windows_at_start = done
             if done:
-                self._say(f"{'resuming':<11}  #{job.id}  {job.source}  at window {done} of {total}")
+                self._say(f"{'resuming':<11}  {_named(job)}  at window {done} of {total}")
         file.windows_done, file.windows_total = done, total
         if self._live is None and (now_s := self._now()) - file.told_at_s >= _LINE_EVERY_S:
             file.told_at_s = now_s
             self._say(
-                f"{file.phase:<11}  #{job.id}  {job.source}  window {done} of {total}, "
+                f"{file.phase:<11}  {_named(job)}  window {done} of {total}, "
                 f"{clock(self.progress.seconds_left)} left for all files"
             )
 
@@ -173,7 +173,7 @@ class Screen:
         self.progress.released_here += 1
         self.progress.audio_left_s += file.left_s
         self.message(
-            f"{'released':<11}  #{job.id}  {job.source}  with {file.windows_done} of {file.windows_total} windows "
+            f"{'released':<11}  {_named(job)}  with {file.windows_done} of {file.windows_total} windows "
             "done; `batchsr work` goes on from there"
         )
 
@@ -216,10 +216,8 @@ class Screen:
         self.close()
         if self.quiet:
             return
-        wide = self.console.width if self.console.is_terminal else 10_000
         for text in closing(self.progress):
-            for part in wrapped(printable(text), wide):
-                self._print(part, style="red" if text.startswith("  ") else "")
+            self._print(text, style="red" if text.startswith("  ") else "")
 
     def _tick(self) -> None:
         """Count the time since the last event, if a file was in flight."""
@@ -243,7 +241,13 @@ class Screen:
             self._print(text, style=style)
 
     def _print(self, text: str, *, style: str = "") -> None:
-        self.console.print(printable(text), style=style or None, markup=False, highlight=False, soft_wrap=True)
+        text = printable(text)
+        for part in wrapped(text, self.console.width) if self.console.is_terminal else [text]:
+            self.console.print(part, style=style or None, markup=False, highlight=False, soft_wrap=True)
+
+
+def _named(job: JobView) -> str:
+    return f"#{job.id}  {job.source}" if job.id else job.source  # a file without a queue has no number
 
 
 def plain_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:

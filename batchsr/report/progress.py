@@ -232,16 +232,9 @@ def closing(progress: Progress) -> Iterator[str]:
 
 def wrapped(text: str, width: int) -> list[str]:
     """`text` in lines of at most `width` columns, broken between words only: a longer word stays whole."""
-    indent = " " * (len(text) - len(text.lstrip()))
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent="",
-        subsequent_indent=indent + "  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-        drop_whitespace=True,
-    ) or [""]
+    indent = " " * (len(text) - len(text.lstrip()) + 2)
+    lines = textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return lines or [""]
 
 
 def _filled(facts: Sequence[str], width: int) -> Iterator[str]:

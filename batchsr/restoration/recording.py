@@ -16,29 +16,17 @@ from typing import Any
 from batchsr.audio import files, levels
 from batchsr.audio.channels import Alikeness
 from batchsr.audio.cutoff import BandLevels, Cutoff, find_cutoff
-from batchsr.audio.filters import Crossover
 from batchsr.audio.levels import MixMeter
 from batchsr.audio.meters.loudness import LoudnessMeter
 from batchsr.audio.meters.seams import SeamMeter
 from batchsr.audio.remarks import Remark, bounded
 from batchsr.audio.resample import resample_blocks
+from batchsr.audio.treatment import Treatment, decide
 from batchsr.audio.windows import Block, Plan
 from batchsr.errors import InputChanged
 from batchsr.restoration import stages
 from batchsr.restoration.source_identity import SourceWitness
 from batchsr.settings.profile import Settings
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Treatment:
-    """What is done around the model, decided once a file for all channels together."""
-
-    lowpass_hz: float | None = None
-    """Conditioning low-pass before the model; None: none."""
-    crossover: Crossover | None = None
-    """Where the recording itself ends and the restoration begins; None: the restoration is all of the output."""
-    bypass: bool = False
-    """The recording is full-band already: it is only resampled."""
 
 
 class Recording:
@@ -64,20 +52,7 @@ class Recording:
         Raises InputLevels for whole numbers written as floats, unless they are to be scaled.
         """
         self._full_scale, self._level_remarks = self._scale()
-        lowpass, keep = self.settings.lowpass, self.settings.keep_band
-        if lowpass == "off" and not keep:
-            return Treatment()
-        lowpass_hz: float | None
-        if isinstance(lowpass, int | float):
-            lowpass_hz, bypass, exact = float(lowpass), False, True
-            band_hz = lowpass_hz
-        else:
-            cutoff = self._cutoff()
-            band_hz, bypass, exact = cutoff.band_hz, cutoff.full_band, False
-            lowpass_hz = cutoff.hz if lowpass == "auto" and not bypass else None
-        if not keep or bypass:
-            return Treatment(lowpass_hz, None, bypass)
-        return Treatment(lowpass_hz, Crossover.below(band_hz, self.info.sample_rate, exact=exact))
+        return decide(self.settings.lowpass, self.settings.keep_band, self.info.sample_rate, self._cutoff)
 
     def stages(self, treatment: Treatment) -> list[stages.Stage]:
         """What the recording goes through before the model, made anew for one stream."""

@@ -22,12 +22,13 @@ from typing import Final
 from batchsr import __version__, faults, storage, temporary
 from batchsr.audio import files, metadata, windows
 from batchsr.audio.filters import keep_band
+from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
 from batchsr.errors import InputChanged, OutputIsSource, OutputTooLarge
 from batchsr.restoration import pipeline, publishing, stages
 from batchsr.restoration import sidecar as sidecars
 from batchsr.restoration.batcher import Batcher
-from batchsr.restoration.recording import Measurements, Recording, Treatment
+from batchsr.restoration.recording import Measurements, Recording
 from batchsr.restoration.scratch import HEADER, Scratch
 from batchsr.restoration.task import Restored, Task
 from batchsr.temporary import Temporary

@@ -18,8 +18,9 @@ from batchsr.restoration.sidecar_reading import SCHEMA
 if TYPE_CHECKING:
     from batchsr.audio.files import SourceInfo
     from batchsr.audio.remarks import Remark
+    from batchsr.audio.treatment import Treatment
     from batchsr.audio.windows import Plan
-    from batchsr.restoration.recording import Measurements, Treatment
+    from batchsr.restoration.recording import Measurements
     from batchsr.restoration.task import Restored, Task
 
 _LIBRARIES: Final = ("mlx", "numpy", "scipy", "soundfile", "soxr")

@@ -30,6 +30,9 @@ InputScale = Literal["off", "auto"] | float
 FORMATS: Final = tuple(formats.WRITTEN)
 SUBTYPES: Final = tuple(dict.fromkeys(subtype for subtypes in formats.SUBTYPES.values() for subtype in subtypes))
 MAX_OVERLAP_S = 2.5
+DEFAULT_VARIANT: Final = "int4"
+OUTPUT_SUFFIX: Final = "_upsampled"
+"""Of an output's stem, where nothing else is asked for."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

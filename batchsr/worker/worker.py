@@ -185,11 +185,7 @@ class _Run:
     def _served(self, main_thread: Executor) -> Batcher:
         """The model, loaded at the first call, with the passes that it can make now."""
         if self._model is None:
-            self._listener.phase(f"loading the model {self._options.variant}")
-            try:
-                self._model = Batcher(main_thread.submit(self._load_model).result(), main_thread)
-            finally:
-                self._listener.phase("")
+            self._model = Batcher(main_thread.submit(self._load_model).result(), main_thread)
         if self._model.shrunk:
             self._model = self._model.renewed()
             self._listener.message(f"out of memory: going on in batches of {self._model.batch_windows}")

@@ -11,35 +11,23 @@ import functools
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from batchsr.errors import (
-    BundleError,
-    InputEmpty,
-    InputFormat,
-    InputLimits,
-    InputNotFinite,
-    ModelMemory,
-    NonFiniteOutput,
-    UsageError,
-)
-from batchsr.models import batch_size, checksums, hub
+from batchsr.errors import BundleError, ModelMemory, NonFiniteOutput, UsageError
+from batchsr.models import arrays, batch_size, checksums, hub
 from batchsr.models.compute import backend as backends
 from batchsr.models.flashsr.config import ModelConfig
 from batchsr.models.flashsr.schedule import STEPS, step_weights
 from batchsr.models.identity import ModelIdentity
-from batchsr.settings.profile import MAX_OVERLAP_S
+from batchsr.settings.profile import MAX_OVERLAP_S, Settings
 
 if TYPE_CHECKING:
     from batchsr.models.flashsr.bundle import Opened
     from batchsr.models.flashsr.networks import Networks
 
 EPS = 1e-8
-MAX_LEVEL = 1e30
-"""Louder than this cannot be computed with in float32."""
-RATES_HZ = (1_000, 768_000)
 log = logging.getLogger(__name__)
 
 
@@ -150,35 +138,66 @@ class FlashSR:
     def noise(self, seed: int, window_index: int) -> np.ndarray:
         """The noise of a window, float32 (frame_samples / 3840, 32, 16): the same on every machine."""
         _check_seed(seed)
-        if not _is_int(window_index) or not 0 <= window_index < 2**63:
+        if not arrays.is_int(window_index) or not 0 <= window_index < 2**63:
             raise UsageError(f"window_index = {window_index!r} is no index")
         return _noise(self.config.noise_shape, int(seed), int(window_index)).copy()
 
     def upsample(
-        self, x: np.ndarray, sample_rate: int, *, timestep: int = 999, seed: int = 0, overlap: float = 0.5
+        self,
+        x: np.ndarray,
+        sample_rate: float,
+        *,
+        timestep: int = 999,
+        seed: int = 0,
+        overlap: float = 0.5,
+        lowpass: Literal["off", "auto"] | float = "off",
+        keep_band: bool = False,
+        channels: Literal["all", "mono"] = "all",
     ) -> np.ndarray:
-        """Restore sound of any length and rate.
+        """Restore sound of any length and rate, as `batchsr work` would with the same options.
 
-        x: (samples,) or (samples, channels), within +-1 as a rule. sample_rate: Hz, 1000 to 768000. timestep: 0 to 999.
-        overlap: seconds that windows share, at most half a window. Returns float32 at 48 kHz with as many axes as x and
-        ceil(samples * 48000 / sample_rate) samples. Raises InputError subclasses on what cannot be restored and
-        UsageError on a wrong option.
+        x: (samples,) or (samples, channels), channels last; floats within +-1 as a rule, or integers of 16 or 32 bits,
+        whose full scale is 1. sample_rate: whole Hz, 1000 to 768000. timestep: 0 to 999. overlap: seconds that windows
+        share, at most half a window. lowpass: before the model, "off", "auto" (at the cutoff that is found) or Hz.
+        keep_band: below its cutoff the result is the recording itself. channels: "mono" restores their mean.
+
+        Returns float32 at 48 kHz with as many axes as x and ceil(samples * 48000 / sample_rate) samples; "mono" has one
+        channel. Raises InputError subclasses on what cannot be restored, ConfigError and UsageError on a wrong option.
+
+            >>> model = FlashSR.from_pretrained("tiny")  # doctest: +SKIP
+            >>> model.upsample(np.zeros((8000, 2), np.float32), 8000, lowpass="auto").shape  # doctest: +SKIP
+            (48000, 2)
         """
-        from batchsr.audio import resample, windows
+        from batchsr.audio import channels as mixing
+        from batchsr.audio import filters, resample, treatment, windows
+        from batchsr.audio.cutoff import find_cutoff
 
-        x = _checked(x, (1, 2), "(samples,) or (samples, channels)")
-        if not _is_int(sample_rate) or not RATES_HZ[0] <= sample_rate <= RATES_HZ[1]:
-            raise InputLimits(f"sample_rate = {sample_rate!r} lies outside {RATES_HZ[0]} to {RATES_HZ[1]} Hz")
-        if not _is_number(overlap) or not 0 <= overlap <= MAX_OVERLAP_S:
+        x = arrays.checked(arrays.scaled(x), (1, 2), "(samples,) or (samples, channels)")
+        arrays.check_channels_last(x)
+        rate_hz = arrays.whole_hz(sample_rate)
+        if not arrays.is_number(overlap) or not 0 <= overlap <= MAX_OVERLAP_S:
             raise UsageError(f"overlap = {overlap!r} is not a number of seconds from 0 to {MAX_OVERLAP_S:g}")
+        Settings(lowpass=lowpass, keep_band=keep_band, channels=channels)  # raises ConfigError
         restore = self.windows(timestep, seed)
-        sound = resample.resample(x.reshape(len(x), -1).astype(np.float32), int(sample_rate))
-        plan = windows.Plan.of(len(sound), self.frame_samples, overlap)
-        cut = list(windows.cut(plan, [sound]))
-        results = restore(np.concatenate([rows for _, rows in cut]), [index for index, rows in cut for _ in rows])
-        done = {index: part for (index, _), part in zip(cut, np.split(results, len(cut)), strict=True)}
-        y = np.concatenate(list(windows.assemble(plan, done.__getitem__)))
-        return y.reshape(len(y), *x.shape[1:])
+        given = x.reshape(len(x), -1).astype(np.float32)
+        decided = treatment.decide(lowpass, keep_band, rate_hz, lambda: find_cutoff([given], rate_hz))
+        if channels == "mono":
+            given = next(iter(mixing.mix_down([given])))
+        sound = resample.resample(given, rate_hz)
+        heard = sound
+        if decided.lowpass_hz is not None:
+            heard = np.concatenate(list(filters.condition([sound], len(sound), decided.lowpass_hz)))
+        if decided.bypass:
+            y = sound
+        else:
+            plan = windows.Plan.of(len(sound), self.frame_samples, overlap)
+            cut = list(windows.cut(plan, [heard]))
+            results = restore(np.concatenate([rows for _, rows in cut]), [index for index, rows in cut for _ in rows])
+            done = {index: part for (index, _), part in zip(cut, np.split(results, len(cut)), strict=True)}
+            y = np.concatenate(list(windows.assemble(plan, done.__getitem__)))
+        if decided.crossover is not None:
+            y = np.concatenate(list(filters.keep_band([sound], [y], decided.crossover)))
+        return y.reshape(len(y), *((y.shape[1],) if x.ndim == 2 else ()))
 
     def windows(self, timestep: int = 999, seed: int = 0) -> Callable[[np.ndarray, Sequence[int]], np.ndarray]:
         """A function (rows (B, frame_samples), each row's window index) -> restored rows, for a runner of files.
@@ -199,7 +218,7 @@ class FlashSR:
         not depend on the other rows. Raises as `upsample` does, NonFiniteOutput when the networks overflow, and
         ModelMemory when a pass does not fit (`shrink` makes it smaller).
         """
-        x = _checked(x, (1, 2), "(batch, frame_samples)")
+        x = arrays.checked(x, (1, 2), "(batch, frame_samples)")
         _check_timestep(timestep)
         _check_seed(seed)
         rows = np.ascontiguousarray(np.atleast_2d(x), np.float32)
@@ -315,33 +334,11 @@ def _noise(shape: tuple[int, ...], seed: int, window_index: int) -> np.ndarray:
     return noise
 
 
-def _is_int(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-
-
 def _check_timestep(timestep: int) -> None:
-    if not _is_int(timestep) or not 0 <= timestep < STEPS:
+    if not arrays.is_int(timestep) or not 0 <= timestep < STEPS:
         raise UsageError(f"timestep = {timestep!r} is not a whole number from 0 to {STEPS - 1}")
 
 
 def _check_seed(seed: int) -> None:
-    if not _is_int(seed) or not 0 <= seed < 2**63:
+    if not arrays.is_int(seed) or not 0 <= seed < 2**63:
         raise UsageError(f"seed = {seed!r} is not a whole number from 0 to 2**63 - 1")
-
-
-def _checked(x: np.ndarray, ndims: tuple[int, ...], expected: str) -> np.ndarray:
-    """x as a float array that can be restored."""
-    x = np.asarray(x)
-    if x.ndim not in ndims:
-        raise InputFormat(f"the sound has {x.ndim} axes instead of {expected}")
-    if x.dtype.kind != "f":
-        raise InputFormat(f"the sound is of type {x.dtype} instead of float", remedy="scale integers to +-1 first")
-    if x.size == 0:
-        raise InputEmpty("the sound holds no sample")
-    if not max(-x.min(), x.max()) <= MAX_LEVEL:  # nor if it is NaN
-        raise InputNotFinite("the sound holds NaN, infinity, or samples too large to compute with")
-    return x
