@@ -25,6 +25,7 @@ HOMES = {
     "threadpoolctl": ("models/compute/cpu.py", "models/compute/backend.py"),
     "scipy": ("audio", "quality", "models/compute/cpu.py"),
     "tinytag": ("audio",),
+    "imageio_ffmpeg": ("audio/decoders/ffmpeg.py",),
     "sqlite3": ("queue/sqlite",),
     "pysqlite3": ("queue/sqlite",),
     "sqlite_utils": ("queue/sqlite",),

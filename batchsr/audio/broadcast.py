@@ -24,7 +24,7 @@ _LOUDNESS_UNSET: Final = struct.pack("<H", 0x7FFF) * 5
 _POINT: Final = "<II4sIII"
 _LARGEST: Final = 0xFFFFFFFF
 _LTXT_BYTES: Final = 20
-_MOST_MARKERS: Final = 100_000
+MOST_MARKERS: Final = 20_000
 _MOST_PARTS: Final = 1_000
 
 
@@ -104,7 +104,7 @@ def read_markers(cue: bytes, adtl: bytes, codec: str | None = None, *, big_endia
                 labels.setdefault(number, text(body[_LTXT_BYTES:], code_page(page) or codec))
     point = endian + _POINT[1:]
     size = struct.calcsize(point)
-    points = [struct.unpack_from(point, cue, at) for at in range(4, len(cue) - size + 1, size)][:_MOST_MARKERS]
+    points = [struct.unpack_from(point, cue, at) for at in range(4, len(cue) - size + 1, size)][:MOST_MARKERS]
     by_offset = any(offset for *_, offset in points)
     return tuple(
         Marker(

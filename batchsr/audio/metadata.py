@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -222,7 +223,7 @@ def _from_chunks(file: BytesAt, container: str) -> tuple[Metadata, BinaryIO | No
         elif key == b"LIST" and body[:4] == b"adtl":
             adtl = body[4:]
         elif key == b"MARK":
-            markers = tuple(_aiff_markers(body))
+            markers = tuple(itertools.islice(_aiff_markers(body), broadcast.MOST_MARKERS))
         elif key in _AIFF_TEXTS:
             value = broadcast.text(body)
             texts[_AIFF_TEXTS[key]] = "; ".join(filter(None, (texts.get(_AIFF_TEXTS[key]), value)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import functools
 import os
 import stat
 from fractions import Fraction
@@ -12,11 +13,12 @@ from pathlib import Path
 from typing import Final
 
 from batchsr.audio import formats
-from batchsr.audio.containers import headers, strangers
+from batchsr.audio.containers import asf, headers, mp4, strangers
 from batchsr.audio.containers.found import CUT
 from batchsr.audio.containers.wave_format import CODECS
-from batchsr.audio.decoders.interface import DecodeError, Decoder
-from batchsr.audio.decoders.libsndfile import LibsndfileDecoder
+from batchsr.audio.decoders import ffmpeg
+from batchsr.audio.decoders.interface import DecodeError, Decoder, Part
+from batchsr.audio.decoders.libsndfile import LIBSNDFILE_VERSION, LibsndfileDecoder
 from batchsr.audio.decoders.opening import open_pieces
 from batchsr.audio.remarks import Remark, bounded
 from batchsr.audio.windows import SAMPLE_RATE_HZ
@@ -36,6 +38,8 @@ RATE_LIMITS_HZ: Final = (1_000, 768_000)
 CHANNELS_LIMIT: Final = 64
 
 _LOOK_BYTES: Final = 4096
+LIBSNDFILE: Final = f"libsndfile {LIBSNDFILE_VERSION}"
+INSTALL: Final = "install ffmpeg, or the extra with it (pip install 'batchsr[ffmpeg]'), and retry: then it is read"
 # WAVE formats that libsndfile knows: where it refuses one of these, its own words say more.
 _PLAIN_TAGS: Final = (0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0011, 0x0031, 0xFFFE)
 
@@ -62,6 +66,8 @@ class SourceInfo:
     """When anything about the file was changed last; no program can set it."""
     remarks: tuple[Remark, ...] = ()
     """What is odd about the file, and does not keep it from being restored."""
+    decoder: str = LIBSNDFILE
+    """Who decodes it, with its version."""
     exact_rate: Fraction | None = None
     """Samples a second where that is no whole number: old Macs' 22,254.54."""
 
@@ -187,18 +193,27 @@ def examine(
     if accept_truncated and header.trouble in ("cut", "mid_sample") and header.rest:
         header = _as_it_is(header)
     try:
-        header = _settled(fd, header)
+        header = _for_ffmpeg(path, fd, status.st_size, _settled(fd, header), accept_truncated)
         with contextlib.closing(open_decoder(fd, header)) as decoder:
             frames, rate_hz, channels = decoder.frames, decoder.sample_rate, decoder.channels
-            form, subtype = decoder.format, decoder.subtype
+            form, subtype, by = decoder.format, decoder.subtype, getattr(decoder, "name", LIBSNDFILE)
+            remarks = bounded((*header.remarks, *decoder.remarks))
     except DecodeError as e:
-        if not header.container and (stranger := _stranger(path, name, os.pread(fd, _LOOK_BYTES, 0))) is not None:
+        if e.cut:
+            raise _truncated(name, e.message, acceptable=True) from e
+        if not header.container and (stranger := _stranger(path, name, os.pread(fd, _LOOK_BYTES, 0), e)) is not None:
             raise stranger from e
         raise _decoder_error(name, header, e) from e
     _check_limits(name, rate_hz, channels)
     _check_length(name, header, frames)
     if header.container == "FLAC" and not _ends_well(fd, header):
-        raise _truncated(name, "its last frame cannot be decoded")
+        detail = "its last frame cannot be decoded"
+        if not accept_truncated or not header.rest:
+            raise _truncated(name, detail, acceptable=bool(header.rest))
+        header = _as_it_is(dataclasses.replace(header, detail=detail))
+        with contextlib.closing(open_decoder(fd, header)) as decoder:
+            frames = decoder.frames
+        remarks = bounded(header.remarks)
     exact = header.exact_rate
     if exact is not None and abs(exact - rate_hz) >= 1:
         exact = None  # parts of several rates were brought to one
@@ -214,10 +229,33 @@ def examine(
         inode=status.st_ino,
         device=status.st_dev,
         ctime_ns=status.st_ctime_ns,
-        remarks=bounded(header.remarks),
+        remarks=remarks,
+        decoder=by,
         exact_rate=exact,
     )
     return info, header
+
+
+def _for_ffmpeg(path: Path, fd: int, size: int, header: headers.Header, accept_truncated: bool) -> headers.Header:
+    """The header, with ffmpeg to decode the file where that is what reads its format and it is there."""
+    head = os.pread(fd, _LOOK_BYTES, 0)
+    if header.container or not strangers.is_for_ffmpeg(head, path.suffix) or ffmpeg.program() is None:
+        return header
+    file = headers.BytesAt(fd, size)
+    duration = mp4.duration(file) if head[4:8] in mp4.FIRST else None
+    opener = functools.partial(ffmpeg.FfmpegDecoder, duration=duration, accept_truncated=accept_truncated)
+    if not accept_truncated and head[4:8] in mp4.FIRST and mp4.is_cut(file):
+        raise DecodeError("its last box is longer than what is there of it", cut=True)
+    if head.startswith(asf.MAGIC) and asf.is_cut(file):
+        detail = "its header promises more bytes than are there"
+        if not accept_truncated:
+            raise DecodeError(detail, cut=True)
+        message = f"it is cut short: {detail}; what is there was read, as --accept-truncated asks"
+        header = dataclasses.replace(header, remarks=(*header.remarks, Remark(CUT, message)))
+    hint = formats.BY_EXTENSION.get(path.suffix.lower())
+    form = strangers.format_of(head) or hint
+    title = form.title if form is not None else "a stream of another kind"
+    return dataclasses.replace(header, container="FOREIGN", detail=title, pieces=(Part(opener=opener),))
 
 
 def _as_it_is(header: headers.Header) -> headers.Header:
@@ -298,14 +336,13 @@ def _truncated(name: str, detail: str, *, acceptable: bool = False) -> InputTrun
     return InputTruncated(f"{name} is cut short: {detail}", remedy=remedy)
 
 
-def _stranger(path: Path, name: str, head: bytes) -> InputFormat | None:
+def _stranger(path: Path, name: str, head: bytes, e: DecodeError) -> InputFormat | None:
     """What is to be said of a file that is none of the containers known here; None if it looks like none at all."""
-    remedy = f"convert it: ffmpeg -i {name} OUT.wav"
     hint = formats.BY_EXTENSION.get(path.suffix.lower())
-    form = strangers.format_of(head)
+    form = strangers.format_of(head) or (hint if strangers.is_for_ffmpeg(head, path.suffix) else None)
     if form is not None:
         but = ", whatever its name says," if hint is not None and hint is not form else ""
-        return InputFormat(f"{name} is{but} a container that is not read here: {form.title}", remedy=remedy)
+        return InputFormat(f"{name} is{but} {form.title}, which libsndfile does not read", remedy=INSTALL)
     what, instead = strangers.named(head)
     if what:
         return InputFormat(f"{name} is not audio but {what}", remedy=instead)
@@ -317,6 +354,11 @@ def _stranger(path: Path, name: str, head: bytes) -> InputFormat | None:
 
 def _decoder_error(name: str, header: headers.Header, e: DecodeError) -> InputTruncated | InputFormat:
     remedy = f"convert it: ffmpeg -i {name} OUT.wav"
+    if header.container == "FOREIGN":
+        remedy = "copy it again from where it came"
+        if "moov" in e.message:
+            remedy += "; its index is missing, as when a recorder loses power: untrunc can make it anew"
+        return InputFormat(f"{name} looks like {header.detail}, but cannot be decoded: {e.message}", remedy=remedy)
     if header.trouble in ("cut", "unpatched"):
         return _truncated(name, header.detail, acceptable=bool(header.rest))
     if header.trouble == "no_data":

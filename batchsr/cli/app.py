@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,8 +13,10 @@ import click
 
 from batchsr.cli.streams import Streams
 from batchsr.display import printable
+from batchsr.errors import UsageError
 from batchsr.queue import Queue
 from batchsr.queue.opening import open_queue
+from batchsr.settings import textfile
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,7 +39,10 @@ class App:
             return self.db_path
         from platformdirs import user_data_path
 
-        return user_data_path("batchsr") / "queue.db"
+        folder = user_data_path("batchsr")
+        if str(folder).startswith(textfile.NO_HOME):
+            raise UsageError("there is no home folder to keep the queue in", remedy="say where it is: --db FILE")
+        return folder / "queue.db"
 
     def queue(self) -> Queue:
         """Open the queue, making and migrating the database as needed. Raises the QueueError family."""
@@ -72,6 +78,18 @@ class App:
         """One line for the person, on stderr; `level` 1 only with -v, silent with -q."""
         if self.verbosity >= level:
             click.echo(printable(text), err=True)
+
+
+class LogHandler(logging.Handler):
+    """Shows the person what modules log: warnings, as one line each."""
+
+    def __init__(self, app: App) -> None:
+        super().__init__(logging.WARNING)
+        self._app = app
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record. -q leaves it out."""
+        self._app.note(f"batchsr: {record.getMessage()}")
 
 
 pass_app = click.make_pass_decorator(App, ensure=True)

@@ -17,7 +17,7 @@ from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.child_command import PROGRAM, as_words, parsed
 from batchsr.cli.keep_awake import staying_awake
 from batchsr.cli.options import compute_options
-from batchsr.cli.variant import variant_name
+from batchsr.cli.variant import KINDS, VariantType, variant_name
 from batchsr.display import counted
 from batchsr.errors import UsageError
 from batchsr.queue import Queue, State
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @click.command("work")
-@click.option("--variant", help="int4, int8, tiny or a folder.  [default: that of unfinished jobs, else int4]")
+@click.option("--variant", type=VariantType(), help=f"{KINDS}.  [default: that of unfinished jobs, else int4]")
 @compute_options
 @click.option(
     "--procs",

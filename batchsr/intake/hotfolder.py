@@ -174,7 +174,11 @@ class HotFolder:
         path, expected = self._open[job.id]
         after = self._done if job.state is State.DONE else self._failed
         over = job.state in (State.CANCELLED, State.SUPERSEDED)
-        if over or not after or (job.size_bytes, job.mtime_ns) != (expected.size_bytes, expected.mtime_ns):
+        if (
+            over
+            or not after
+            or (job.size_bytes, job.mtime_ns) != (expected.size_bytes, storage.kept_ns(expected.mtime_ns))
+        ):
             return True
         if look(path) != expected:
             return self._is_settled(path, expected)

@@ -121,7 +121,7 @@ def _prepare(task: Task, model: Batcher) -> _Case:
     """Look at the source and at the place of the output, decide how it is done, and refuse what cannot end well."""
     _check_output(task)
     info = files.probe(task.source, accept_truncated=task.settings.accept_truncated)
-    for was, now in ((task.size_bytes, info.size_bytes), (task.mtime_ns, info.mtime_ns)):
+    for was, now in ((task.size_bytes, info.size_bytes), (task.mtime_ns, storage.kept_ns(info.mtime_ns))):
         if was is not None and was != now:
             raise InputChanged(f"{task.source} changed after it was enqueued", remedy="enqueue it again")
     settings = task.settings
@@ -183,7 +183,11 @@ def _scratch_key(case: _Case, model: Batcher) -> bytes:
         "dtype": identity.dtype,
         "device": identity.device,
         "batch_windows": model.batch_windows,
-        "source": [case.info.frames, case.info.sample_rate, case.info.channels],
+        # Two versions of libsndfile decode alike; of ffmpeg's many decoders nobody promises that.
+        "source": [
+            *(case.info.frames, case.info.sample_rate, case.info.channels),
+            *([case.info.decoder] if case.info.decoder.startswith("ffmpeg") else []),
+        ],
         "plan": [case.plan.total_samples, case.plan.frame_samples, case.plan.overlap_samples],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()

@@ -23,7 +23,7 @@ import platformdirs
 
 from batchsr.audio import formats
 from batchsr.errors import ConfigError
-from batchsr.settings import tomlfile
+from batchsr.settings import textfile, tomlfile
 
 Lowpass = Literal["off", "auto"] | float
 InputScale = Literal["off", "auto"] | float
@@ -192,7 +192,7 @@ def find(name: str) -> Path:
     Raises ConfigError when there is none.
     """
     if os.sep in name or name.endswith(".toml"):
-        path = Path(os.path.expanduser(name))
+        path = Path(textfile.expanded(name))
         if path.is_file():
             return path
         raise ConfigError(f"there is no profile {path}", remedy="profiles by name: " + ", ".join(names()))
@@ -239,9 +239,10 @@ def _settings(origin: str, values: Mapping[str, Any]) -> Settings:
 def _variant(path: Path, value: object, prefix: str) -> str:
     if not isinstance(value, str) or not value:
         raise ConfigError(
-            f"{path}: {prefix}variant = {value!r} is no name", remedy="variant takes int4, int8 or a bundle's folder"
+            f"{path}: {prefix}variant = {value!r} is no name",
+            remedy="variant takes int4, int8, tiny or a bundle's folder",
         )
-    return os.path.abspath(os.path.join(path.parent, os.path.expanduser(value))) if os.sep in value else value
+    return os.path.abspath(os.path.join(path.parent, textfile.expanded(value))) if os.sep in value else value
 
 
 def _folders() -> tuple[Path, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from batchsr.audio.decoders import ffmpeg
 from batchsr.audio.files import Source, fits_header, probe, shown
 from batchsr.errors import (
     InputEmpty,
@@ -53,7 +54,7 @@ VERDICTS: dict[str, tuple[type[InputError] | None, str]] = {
     "unsupported_headerless.gsm": (InputFormat, "-f gsm"),
     "unsupported_headerless.g722": (InputFormat, "-f g722"),
     "unsupported_headerless.raw": (InputFormat, "-f s16le"),
-    "unsupported_opus.mkv": (InputFormat, "container"),
+    "unsupported_opus.mkv": (InputFormat, "install ffmpeg"),
     "directory.wav": (InputNotRegular, "a folder"),
     "dangling_symlink.wav": (InputMissing, "symbolic link to no-such-file"),
     "loop_b.wav": (InputMissing, "symbolic link"),
@@ -71,7 +72,8 @@ def test_the_table_names_every_broken_file(recordings: Path) -> None:
 
 
 @pytest.mark.parametrize("name", VERDICTS)
-def test_a_broken_file_gets_its_verdict(recordings: Path, name: str) -> None:
+def test_a_broken_file_gets_its_verdict(recordings: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ffmpeg.WISH, "off")
     error, words = VERDICTS[name]
     path = recordings / "bad" / name
     if error is InputUnreadable and os.access(path, os.R_OK):

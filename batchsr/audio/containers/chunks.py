@@ -20,8 +20,9 @@ from typing import Final
 
 from batchsr.audio.containers import behind
 
-MAX_CHUNKS: Final = 100_000
-_CHAIN_CHUNKS: Final = 64
+MAX_CHUNKS: Final = 10_000
+_CHAIN_CHUNKS: Final = 16
+_BLOCK_BYTES: Final = 1 << 15
 _SEARCH_BYTES: Final = 1 << 20
 _SHORT_REST_BYTES: Final = 1 << 16
 _RIFF_NAMES: Final = frozenset(
@@ -47,9 +48,19 @@ class BytesAt:
 
     def __init__(self, fd: int, size: int) -> None:
         self.fd, self.size = fd, size
+        self._start, self._block = 0, b""
 
     def at(self, start: int, length: int) -> bytes:
         """Return the bytes there are, at most `length`; none beyond the file, however far."""
+        inside = start - self._start
+        if not 0 <= inside <= len(self._block) - length:
+            if length > _BLOCK_BYTES // 2 or not 0 <= start < self.size:
+                return self._read(start, length)
+            self._start, self._block = start, self._read(start, _BLOCK_BYTES)
+            inside = 0
+        return self._block[inside : inside + max(length, 0)]
+
+    def _read(self, start: int, length: int) -> bytes:
         parts = []
         length = min(length, self.size - start)
         while length > 0 and start >= 0 and (part := os.pread(self.fd, length, start)):
@@ -125,6 +136,8 @@ class Walk:
     """What stands behind the chunks and is neither chunk nor audio, for a person; "" where there is nothing."""
     mended: bool = False
     """Whether a length before the audio led nowhere, and the audio was searched for."""
+    too_many: bool = False
+    """Whether there are more chunks than anybody would write."""
 
     def named(self, key: bytes) -> list[Chunk]:
         """Return the chunks of this name, in order."""
@@ -179,7 +192,8 @@ class _Walker:
                 continue
             chunks.append(chunk)
             position = self.behind(chunk)
-        return Walk(chunks, None, "", searches > 0)
+        more = f"chunks beyond the first {MAX_CHUNKS:,}" if len(chunks) >= MAX_CHUNKS and position < file.size else ""
+        return Walk(chunks, None, more, searches > 0, bool(more))
 
     def chunk_at(self, position: int) -> Chunk | None:
         """The chunk whose head stands there, whatever it says; None at the end of the file."""
@@ -202,11 +216,15 @@ class _Walker:
 
     def behind(self, chunk: Chunk) -> int:
         """Where the next chunk begins: padded as the format wants, or not, as some writers leave it."""
-        end, align = chunk.end, self.layout.align
-        padded = -(-end // align) * align
-        if padded == end or align > 2:
-            return padded
-        return end if self.likeness(end) > self.likeness(padded) else padded
+        places = self.places_behind(chunk.start, chunk.end)
+        return places[0] if len(places) == 1 else max(places, key=self.likeness)
+
+    def places_behind(self, start: int, end: int) -> list[int]:
+        """Where a chunk may begin behind a body, the likeliest first."""
+        align = self.layout.align
+        if align != 2:
+            return [-(-end // align) * align]
+        return list(dict.fromkeys((end + (end - start & 1), end, end + (end & 1))))
 
     def likeness(self, position: int) -> int:
         """How much like a chunk that fits it looks there: 0 not at all, 1 by its letters, 2 it is a known one."""
@@ -226,7 +244,7 @@ class _Walker:
             end = behind.audio_end(file, chunk.start + layout.audio_head_bytes, self.chunks_before)
             return dataclasses.replace(chunk, end=end), end, ""
         for end in self.possible_ends(chunk):
-            for at in dict.fromkeys((-(-end // layout.align) * layout.align, end)):
+            for at in sorted(self.places_behind(chunk.start, end), key=self.likeness, reverse=True):
                 if file.size - at < layout.head_bytes:
                     return dataclasses.replace(chunk, end=min(end, file.size)), file.size, ""
                 if self.is_chain(at):
@@ -258,6 +276,8 @@ class _Walker:
             if chunk is None or not _is_name(layout, file.at(position, layout.head_bytes)):
                 return known or (count > 0 and behind.judge(file, position).audio_end is None)
             known = known or chunk.key in layout.names
+            if known and not chunk.cut:
+                return True
             if chunk.claimed is None or chunk.cut:
                 # Cut off, or with a length that leads nowhere: letters may be samples, unless something is to come.
                 return known or self.announced_end() >= position + layout.head_bytes
@@ -339,7 +359,7 @@ def _fills(tail: memoryview, layout: Layout, place: int) -> bool:
         end = position + layout.head_bytes + length
         if length < 0 or end > len(tail):
             return False
-        padded = -(-(place + end) // layout.align) * layout.align - place
+        padded = end + (length & 1) if layout.align == 2 else -(-(place + end) // layout.align) * layout.align - place
         position = end if bytes(tail[end : end + 4]) in layout.names and padded != end else padded
         if position >= len(tail):
             return True

@@ -14,7 +14,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Final
 
-from batchsr.audio.containers import caf, flac, iff, mp3, ogg_pages, voc, wave
+from batchsr.audio.containers import caf, flac, iff, mp3, ogg_pages, strangers, voc, wave
 from batchsr.audio.containers.chunks import MAX_CHUNKS, BytesAt
 from batchsr.audio.containers.found import Header
 from batchsr.audio.decoders.interface import Part
@@ -29,11 +29,13 @@ def inspect(fd: int, size: int) -> Header:
     Raises OSError when the file cannot be read.
     """
     file = BytesAt(fd, size)
-    head = file.at(0, 40)
+    head = file.at(0, 512)
     for magic, name, parse in _PARSERS:
-        if head.startswith(magic):
+        if head.startswith(magic) and head[28:36] != b"Speex   ":
             header = parse(file, name)
             return _mpeg_inside(file, header) if header.codec_tag in _MPEG_TAGS else header
+    if strangers.is_for_ffmpeg(head, ""):
+        return Header("")  # and not what looks like frames of MPEG audio in it
     behind = mp3.behind_id3(fd, size)
     for magic, parse_behind in ((b"fLaC", _flac), (b"OggS", _ogg)):
         if behind and file.at(behind, 4) == magic:
@@ -71,7 +73,9 @@ def _flac(file: BytesAt, name: str, start: int = 0) -> Header:
     there = max(file.size - info.audio, 0)
     header = Header(name, None, "", info.rate_hz, info.channels, None, info.audio, there)
     if info.bits > 24:
-        return dataclasses.replace(header, trouble="mangled", detail=f"FLAC of {info.bits} bits is not read here")
+        detail = f"FLAC of {info.bits} bits is not read here"
+        remedy = "convert it with the flac program, version 1.4 or newer: flac -d -o OUT.wav {name}"
+        return dataclasses.replace(header, trouble="unsupported", detail=detail, remedy=remedy)
     if info.samples and not there:
         return dataclasses.replace(header, trouble="cut", detail="its audio is missing")
     found = flac.walk(file, info)
@@ -81,7 +85,8 @@ def _flac(file: BytesAt, name: str, start: int = 0) -> Header:
     if len(found.parts) > flac.MAX_PARTS:
         return dataclasses.replace(header, trouble="mangled", detail=f"it is in {len(found.parts):,} parts")
     parts = tuple(found.parts) or (Part((Range(start, file.size - start),), opener=flac.open_plain),)
-    return dataclasses.replace(header, pieces=parts, remarks=tuple(found.remarks))
+    rest = flac.without_last_frame(file, found.infos[-1], found.parts)
+    return dataclasses.replace(header, pieces=parts, remarks=tuple(found.remarks), rest=rest)
 
 
 def _ogg(file: BytesAt, name: str, start: int = 0) -> Header:
@@ -92,7 +97,10 @@ def _ogg(file: BytesAt, name: str, start: int = 0) -> Header:
     header = Header(name, pieces=parts, remarks=tuple(remarks))
     if len(parts) > ogg_pages.MAX_PARTS:
         return dataclasses.replace(header, trouble="mangled", detail=f"it is in {len(parts):,} parts")
-    return dataclasses.replace(header, trouble="cut", detail=found.cut) if found.cut else header
+    if found.cut:
+        rest = parts or (Part((Range(start, file.size - start),)),)
+        return dataclasses.replace(header, trouble="cut", detail=found.cut, rest=rest)
+    return header
 
 
 def mpeg(file: BytesAt, start: int, end: int, *, whole: bool) -> Header:
@@ -106,7 +114,10 @@ def mpeg(file: BytesAt, start: int, end: int, *, whole: bool) -> Header:
         detail = f"its frames change their rate or channels more than {mp3.MAX_STRETCHES} times"
         return dataclasses.replace(header, trouble="mangled", detail=detail)
     header = dataclasses.replace(header, pieces=mp3.pieces(stream, whole=whole))
-    return dataclasses.replace(header, trouble="cut", detail=stream.cut) if stream.cut else header
+    if stream.cut:
+        rest = mp3.pieces(stream, whole=False)
+        return dataclasses.replace(header, trouble="cut", detail=stream.cut, rest=rest)
+    return header
 
 
 _PARSERS: Final[tuple[tuple[bytes, str, Callable[[BytesAt, str], Header]], ...]] = (

@@ -52,7 +52,7 @@ _NAMES: Final = {
     b".mp3": "MPEG Layer III",
     b"SDX2": "SDX2",
 }
-_MOST_FILES: Final = 10_000
+_MOST_FILES: Final = 1_000
 _STEREO: Final = 6
 
 
@@ -75,6 +75,8 @@ def inspect(file: BytesAt, container: str) -> Header:
         found = walk(file, begin)
         headers.append(_aiff(file, container, found, begin))
         begin = found.next_file
+    if begin is not None:
+        return Header(container, "mangled", f"it is more than {_MOST_FILES:,} files joined one behind the other")
     first = headers[0]
     if len(headers) == 1 or first.trouble not in (None, "cut"):
         return first

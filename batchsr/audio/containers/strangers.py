@@ -28,6 +28,7 @@ _FILES: Final = (
     (b"\x7fELF", "a program", ""),
     (b"MZ\x90\0", "a program", ""),
 )
+_STREAMS: Final = (b"\0\0\1\xba", b"FLV\1", b"\x7f\xfe\x80\1", b"VQF1", b"TWIN", b"\x06\x0e\x2b\x34")
 _TEXT_BYTES: Final = 16
 
 
@@ -48,6 +49,21 @@ def format_of(head: bytes) -> formats.Format | None:
     found = formats.by_magic(head)
     sure = found is not None and any(len(word) >= 4 and head[at : at + len(word)] == word for at, word in found.magic)
     return found if sure else None
+
+
+def is_for_ffmpeg(head: bytes, extension: str) -> bool:
+    """Whether ffmpeg is to be asked to decode a file: its first bytes, or its extension where they are of no kind."""
+    form = formats.by_magic(head)
+    if form is not None and format_of(head) is form:
+        return form.reader == "ffmpeg" or (form.reader == "libsndfile" and head[28:36] == b"Speex   ")
+    hint = formats.BY_EXTENSION.get(extension.lower())
+    if hint is not None and hint.options:
+        return False  # whatever bytes it begins with, they are samples
+    if head[:1] == b"\xff" and head[1:2] in (b"\xf0", b"\xf1", b"\xf8", b"\xf9"):
+        return True  # AAC in ADTS frames
+    if head.startswith(_STREAMS) or (head[:1] == b"G" == head[188:189] == head[376:377]):
+        return True
+    return hint is not None and hint.reader == "ffmpeg" and not named(head)[0]
 
 
 def is_text(head: bytes) -> bool:

@@ -11,7 +11,7 @@ import dataclasses
 import struct
 from typing import Final
 
-from batchsr.audio.containers.chunks import MAX_CHUNKS, BytesAt
+from batchsr.audio.containers.chunks import BytesAt
 from batchsr.audio.containers.found import PARTS, Header, left_out, raw_part
 from batchsr.audio.decoders.interface import Gap, Piece
 from batchsr.audio.decoders.raw import Samples
@@ -26,7 +26,8 @@ _PACKED: Final = {
     3: "Creative ADPCM, 2 bit",
     0x200: "Creative ADPCM",
 }
-_MOST_PIECES: Final = 10_000
+_MOST_BLOCKS: Final = 250_000
+_MOST_PIECES: Final = 1_000
 _LONGEST_SILENCE_S: Final = 3_600
 
 
@@ -37,8 +38,9 @@ def inspect(file: BytesAt, container: str) -> Header:
     extended: tuple[int, int, int] | None = None
     remarks: list[Remark] = []
     blocks = cut = loops = 0
+    silence_s, too_silent, last_hz = 0.0, False, 0
     start = there = promised = 0
-    for _ in range(MAX_CHUNKS):
+    for _ in range(_MOST_BLOCKS):
         head = file.at(position, 4)
         if not head or head[0] == _END:  # the block that ends the file has no length, and may be missing
             break
@@ -46,7 +48,8 @@ def inspect(file: BytesAt, container: str) -> Header:
         body, position = position + 4, position + 4 + length
         if len(head) < 4 or position > file.size:
             cut, promised = 1, position
-        kind, first = head[0], file.at(body, 12)
+        kind = head[0]
+        first = file.at(body, min(12, length))
         length = min(length, max(file.size - body, 0))
         samples, skip = None, 0
         if kind == _EXTENDED and len(first) >= 4:
@@ -71,14 +74,17 @@ def inspect(file: BytesAt, container: str) -> Header:
         elif kind == _SILENCE and length >= 3:
             frames = int.from_bytes(first[:2], "little") + 1
             rate_hz = 1_000_000 // (256 - first[2])
-            last = next((one for one in reversed(stretches) if not isinstance(one, Gap)), None)
-            at_hz = last[0].sample_rate if last is not None else rate_hz
-            if frames < _LONGEST_SILENCE_S * at_hz:
+            at_hz = last_hz or rate_hz
+            silence_s += frames / rate_hz
+            if silence_s < _LONGEST_SILENCE_S:
                 stretches.append(Gap(max(round(frames * at_hz / rate_hz), 1)))
+            else:
+                too_silent = True
         elif kind == _REPEAT:
             loops += 1
         if samples is not None:
             blocks += 1
+            last_hz = samples.sample_rate
             start = start or body + skip
             one = Range(body + skip, max(length - skip, 0))
             there += one.length
@@ -86,8 +92,12 @@ def inspect(file: BytesAt, container: str) -> Header:
                 stretches[-1][1].append(one)
             else:
                 stretches.append((samples, [one]))
-        if cut or len(stretches) >= _MOST_PIECES:
+        if len(stretches) > _MOST_PIECES:
+            return Header(container, "mangled", f"it changes its rate or pauses more than {_MOST_PIECES:,} times")
+        if cut:
             break
+    else:
+        return Header(container, "mangled", f"it has more than {_MOST_BLOCKS:,} blocks")
     sounds = [one for one in stretches if not isinstance(one, Gap)]
     header = Header(container, data_start=start, data_bytes=there)
     if sounds:
@@ -98,6 +108,8 @@ def inspect(file: BytesAt, container: str) -> Header:
         return dataclasses.replace(header, trouble="cut", detail=detail, rest=pieces if there else ())
     if not there:
         return dataclasses.replace(header, trouble="no_frames")
+    if too_silent:
+        remarks.append(left_out(f"silence between its blocks beyond {_LONGEST_SILENCE_S // 3600} hour"))
     if loops:
         remarks.append(left_out(f"{loops} marks that tell a player to repeat a part"))
     rates = sorted({one[0].sample_rate for one in sounds})

@@ -22,6 +22,7 @@ from batchsr.audio.decoders.virtual_file import Range
 from batchsr.audio.remarks import Remark
 
 _MOST_FILES: Final = 10_000
+_MOST_PARTS: Final = 1_000
 _MOST_WRAPS: Final = 4
 _LONGEST_FORMAT: Final = 4_096
 _GSM_BLOCK_BYTES: Final = 65
@@ -61,6 +62,8 @@ def inspect(file: BytesAt, container: str) -> Header:
             break
         stretches.append(one)
         begin = found.next_file
+    if begin is not None and len(stretches) >= _MOST_FILES:
+        return Header(container, "mangled", f"it is more than {_MOST_FILES:,} files joined one behind the other")
     return _header(container, stretches, remarks)
 
 
@@ -90,6 +93,8 @@ def _stretch(file: BytesAt, container: str, found: Walk, begin: int, depth: int 
     bodies = [file.at(c.start, min(c.end - c.start, _LONGEST_FORMAT)) for c in found.named(b"fmt ")]
     formats = [one for body in bodies if (one := Format.of(body, big_endian)) is not None]
     data = found.named(b"data")
+    if found.too_many and (not data or len(data) > _MOST_PARTS):
+        return Header(container, "mangled", f"it has more than {walker.MAX_CHUNKS:,} chunks")
     lists = [file.at(c.start, 4) for c in found.named(b"LIST")]
     if not data and b"wavl" in lists:
         detail = "its audio stands in a list of waves and silences (wavl), which nobody here decodes"
@@ -213,6 +218,8 @@ def _header(container: str, stretches: list[_Stretch], remarks: list[Remark]) ->
     )
     samples = form.samples(container)
     pieces = tuple(_pieces(stretches))
+    if len(pieces) > _MOST_PARTS:
+        return Header(container, "mangled", f"it changes its rate or encoding more than {_MOST_PARTS:,} times")
     is_longer = any(one.longer for one in stretches)
     if is_longer:
         claimed = None if any(one.claimed is None for one in stretches) else sum(one.claimed or 0 for one in stretches)

@@ -17,6 +17,7 @@ from batchsr.audio.decoders.virtual_file import VirtualFile
 from batchsr.audio.remarks import Remark
 from batchsr.audio.windows import Block
 
+LIBSNDFILE_VERSION: Final = str(soundfile.__libsndfile_version__)
 _SYSTEM_ERROR: Final = 2  # libsndfile's SF_ERR_SYSTEM
 
 
