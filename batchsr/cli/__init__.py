@@ -7,13 +7,14 @@ this package; worker and model are imported only inside the commands that run th
 from __future__ import annotations
 
 import io
+import logging
 import sys
 from pathlib import Path
 
 import click
 
 from batchsr import __version__
-from batchsr.cli.app import App, json_option
+from batchsr.cli.app import App, LogHandler, json_option
 from batchsr.cli.lazy import LazyGroup
 from batchsr.cli.paths import UserPath
 from batchsr.cli.streams import ReaderLeft, Streams
@@ -49,6 +50,7 @@ def cli(context: click.Context, /, db: Path | None, quiet: bool, verbose: int, n
     app.db_path = db
     app.verbosity = -1 if quiet else verbose
     app.color = not no_color
+    logging.getLogger("batchsr").handlers = [LogHandler(app)]
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from batchsr.audio import files
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import restoration_options
 from batchsr.cli.paths import UserFile, UserPath
-from batchsr.cli.variant import variant_name
+from batchsr.cli.variant import KINDS, VariantType, variant_name
 from batchsr.errors import EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, UsageError
 from batchsr.intake import gather, manifest, walk
 from batchsr.queue import Outcome
@@ -35,7 +35,7 @@ from batchsr.settings import textfile
 @click.option("--profile", help="How to restore: default, speech, music, archive, or a file.")
 @click.option("--out", type=UserPath(), help="Mirror the tree below this folder.")
 @click.option("--root", type=UserPath(), help="Where the mirrored tree begins.  [default: the common folder]")
-@click.option("--variant", help="int4, int8, tiny or a bundle's folder; left open, the worker's own is taken.")
+@click.option("--variant", type=VariantType(), help=f"{KINDS}; left open, the worker's own is taken.")
 @click.option("--batch", default="", help="Name of the batch, to filter by later.")
 @click.option("--priority", type=int, help="Higher goes first.  [default: 0]")
 @click.option("--overwrite", is_flag=True, help="Let outputs replace existing files.")
@@ -89,7 +89,7 @@ def enqueue_command(
         )
         below = root and os.path.abspath(root)
         work.append((gather.gather(arguments, recursive=recursive, root=below, left=tally.left), request))
-    with preview_of(app.db) if dry_run else app.queue() as queue:
+    with preview_of(app.db) if dry_run else app.queue(make=True) as queue:
         for found, request in work:
             files.check_format(request.settings.format, request.settings.subtype, 1)
             for taken in gather.enqueue(queue, tally.found(found), request, dry_run=dry_run, lost=tally.refuse):

@@ -9,12 +9,12 @@ import click
 
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import compute_options
-from batchsr.cli.variant import variant_name
+from batchsr.cli.variant import KINDS, VariantType, variant_name
 
 
 @click.command("evaluate")
 @click.argument("clips", type=click.Path(path_type=Path))
-@click.option("--variant", "variants", multiple=True, help="int4, int8, tiny or a folder; may be given again.  [tiny]")
+@click.option("--variant", "variants", type=VariantType(), multiple=True, help=f"{KINDS}; may be given again.  [tiny]")
 @click.option("--rate", "rates_hz", multiple=True, type=int, help="Hz; may be given again.  [8000, 16000, 24000]")
 @click.option("--seconds", type=float, help="Only so much of each clip, out of its middle.")
 @compute_options

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import compute_options, restoration_options
+from batchsr.cli.variant import KINDS, VariantType
 from batchsr.report.live import Screen
 from batchsr.settings import profile as profiles
 from batchsr.settings.profile import DEFAULT_VARIANT, FORMATS, OUTPUT_SUFFIX, Settings
@@ -26,7 +27,7 @@ FINISHING: Final = "finishing the windows in hand, then stopping (once more: at 
 @click.command("upsample")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: SOURCE's stem + _upsampled.wav]")
-@click.option("--variant", help="int4, int8, or a bundle's folder.  [default: the profile's, else int4]")
+@click.option("--variant", type=VariantType(), help=f"{KINDS}.  [default: the profile's, else int4]")
 @click.option("--profile", help="How to restore: default, speech, music, archive, or a file.")
 @compute_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")

@@ -17,7 +17,7 @@ from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.child_command import as_words, program
 from batchsr.cli.options import compute_options, restoration_options
 from batchsr.cli.paths import UserPath
-from batchsr.cli.variant import variant_name
+from batchsr.cli.variant import KINDS, VariantType, variant_name
 from batchsr.errors import UsageError
 from batchsr.intake import gather, manifest
 from batchsr.intake.child_processes import SleepInhibitor, WorkerProcess
@@ -80,7 +80,7 @@ _LOOK_AT_WORK_S: Final = 2.0  # how often it is asked whether the machine has to
 @click.option(
     "--profile", "profile_", metavar="NAME", help="How to restore: default, speech, music, archive, or a file."
 )
-@click.option("--variant", help="int4, int8, tiny or a bundle's folder; left open, the worker's own is taken.")
+@click.option("--variant", type=VariantType(), help=f"{KINDS}; left open, the worker's own is taken.")
 @click.option("--batch", default="", help="Name of the batch, to filter by later.")
 @click.option("--priority", type=int, default=0, help="Higher goes first.")
 @click.option("--overwrite", is_flag=True, help="Let outputs replace existing files.")
@@ -135,7 +135,7 @@ def watch_command(app: App, /, folders: tuple[str, ...], given: dict[str, Any], 
             check[1](check[0])
     if options["nice"]:
         os.nice(options["nice"])
-    with app.queue() as queue, contextlib.ExitStack() as closing:
+    with app.queue(make=True) as queue, contextlib.ExitStack() as closing:
         scope = _scope(roots, options, queue, request.suffix)
         watch = _Watch(app, scope, options)
         closing.callback(watch.events.close)

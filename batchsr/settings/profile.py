@@ -239,7 +239,8 @@ def _settings(origin: str, values: Mapping[str, Any]) -> Settings:
 def _variant(path: Path, value: object, prefix: str) -> str:
     if not isinstance(value, str) or not value:
         raise ConfigError(
-            f"{path}: {prefix}variant = {value!r} is no name", remedy="variant takes int4, int8 or a bundle's folder"
+            f"{path}: {prefix}variant = {value!r} is no name",
+            remedy="variant takes int4, int8, tiny or a bundle's folder",
         )
     return os.path.abspath(os.path.join(path.parent, textfile.expanded(value))) if os.sep in value else value
 

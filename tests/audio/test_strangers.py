@@ -22,7 +22,6 @@ STRANGERS: dict[str, tuple[bytes, str]] = {
     "what macOS leaves": (b"\0\5\x16\7\0\2\0\0Mac OS X" + REST, "macOS"),
     "a video": (b"RIFF\xff\xff\0\0AVI LIST" + REST, "AVI"),
     "a QCP": (b"RIFF\xff\xff\0\0QLCMfmt " + REST, "QCP"),
-    "an MPEG-4": (b"\0\0\0\x20ftypM4A " + REST, "MPEG-4"),
     "a Matroska": (b"\x1a\x45\xdf\xa3" + REST, "Matroska"),
     "a DSD": (b"DSD " + REST, "DSD"),
 }

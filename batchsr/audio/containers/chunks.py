@@ -216,11 +216,15 @@ class _Walker:
 
     def behind(self, chunk: Chunk) -> int:
         """Where the next chunk begins: padded as the format wants, or not, as some writers leave it."""
-        end, align = chunk.end, self.layout.align
-        padded = -(-end // align) * align
-        if padded == end or align > 2:
-            return padded
-        return end if self.likeness(end) > self.likeness(padded) else padded
+        places = self.places_behind(chunk.start, chunk.end)
+        return places[0] if len(places) == 1 else max(places, key=self.likeness)
+
+    def places_behind(self, start: int, end: int) -> list[int]:
+        """Where a chunk may begin behind a body, the likeliest first."""
+        align = self.layout.align
+        if align != 2:
+            return [-(-end // align) * align]
+        return list(dict.fromkeys((end + (end - start & 1), end, end + (end & 1))))
 
     def likeness(self, position: int) -> int:
         """How much like a chunk that fits it looks there: 0 not at all, 1 by its letters, 2 it is a known one."""
@@ -240,7 +244,7 @@ class _Walker:
             end = behind.audio_end(file, chunk.start + layout.audio_head_bytes, self.chunks_before)
             return dataclasses.replace(chunk, end=end), end, ""
         for end in self.possible_ends(chunk):
-            for at in dict.fromkeys((-(-end // layout.align) * layout.align, end)):
+            for at in sorted(self.places_behind(chunk.start, end), key=self.likeness, reverse=True):
                 if file.size - at < layout.head_bytes:
                     return dataclasses.replace(chunk, end=min(end, file.size)), file.size, ""
                 if self.is_chain(at):
@@ -355,7 +359,7 @@ def _fills(tail: memoryview, layout: Layout, place: int) -> bool:
         end = position + layout.head_bytes + length
         if length < 0 or end > len(tail):
             return False
-        padded = -(-(place + end) // layout.align) * layout.align - place
+        padded = end + (length & 1) if layout.align == 2 else -(-(place + end) // layout.align) * layout.align - place
         position = end if bytes(tail[end : end + 4]) in layout.names and padded != end else padded
         if position >= len(tail):
             return True
