@@ -331,11 +331,11 @@ def test_special_files_are_refused_without_blocking(program: Program, bundle: Pa
     }
 
 
-def test_a_hundred_thousand_paths_are_taken(program: Program) -> None:
+def test_two_thousand_paths_are_taken_in_seconds(program: Program) -> None:
     source = speech(program.folder / "s.wav", 0.1)
     folder = program.folder / "many"
     folder.mkdir()
-    for number in range(2_000):  # hard links: a hundred thousand of them take longer to make than to enqueue
+    for number in range(2_000):  # hard links: each a recording of its own name
         os.link(source, folder / f"{number}.wav")
     started = time.monotonic()
     program.run("enqueue", "-r", folder)
