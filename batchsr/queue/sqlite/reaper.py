@@ -2,7 +2,7 @@
 
 A death blames the file that was in hand, unless it says nothing about it: the machine went down meanwhile (it has
 another boot), many workers died at one moment, or a supervisor ended a worker that made no windows. Such outages have a
-larger bound of their own. Who sent a signal is not asked: a person's SIGKILL looks like the kernel's for want of memory.
+larger bound of their own. Who sent a signal is not asked: a person's SIGKILL looks like the kernel's.
 """
 
 from __future__ import annotations
