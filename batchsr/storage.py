@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from batchsr.display import printable as printable  # where others look for it
 from batchsr.errors import OutputPathError, OutputTooLarge, ResourceError
 
 NAME_BYTES: Final = 255
@@ -207,8 +208,3 @@ def fitted_name(stem: str, ending: str, most_bytes: int = NAME_BYTES) -> str:
     while kept and raw[len(kept) : len(kept) + 1] and raw[len(kept)] & 0xC0 == 0x80:
         kept = kept[:-1]  # not in the middle of a character
     return os.fsdecode(kept) + mark + ending
-
-
-def printable(text: object) -> str:
-    """Text that any terminal and SQLite take: bytes of a file's name that are no UTF-8 become backslash escapes."""
-    return str(text).encode("utf-8", "backslashreplace").decode()

@@ -235,7 +235,7 @@ def fork(child: Callable[[], Any], *, fault: str | None = None, stderr: Path | N
     try:
         if stderr is not None:
             os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # also under nohup
             signal.signal(number, signal.SIG_DFL)
         if fault is not None:
             name, _, count = fault.partition(":")

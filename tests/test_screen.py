@@ -131,7 +131,7 @@ def test_off_a_terminal_nothing_animates_and_each_file_is_one_plain_line() -> No
     lines = out.getvalue().splitlines()
     assert lines == [
         "done         #7  /archive/tape 7.wav  1:40 of audio in 0:50, RTF 0.500 (2.00 x real time)",
-        "failed       #8  /archive/bad\\udce9.wav  it is no audio [input.format]",
+        "failed       #8  /archive/bad\\xe9.wav  it is no audio [input.format]",
     ]
     assert screen.progress.rtf == 0.5
 

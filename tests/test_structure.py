@@ -17,7 +17,7 @@ PACKAGE = Path(batchsr.errors.__file__).parent
 
 HOMES = {
     "mlx": ("models",),
-    "huggingface_hub": ("models/hub.py",),
+    "huggingface_hub": ("models/hub_client.py",),
     "soundfile": ("audio", "quality/measure.py"),
     "soxr": ("audio", "quality/measure.py"),
     "numba": ("models/compute/loops.py", "audio/loops.py"),
@@ -29,14 +29,14 @@ HOMES = {
     "pysqlite3": ("queue/sqlite",),
     "sqlite_utils": ("queue/sqlite",),
     "watchdog": ("intake/events.py",),
-    "rich": ("report", "cli", "models/hub.py"),
+    "rich": ("report", "cli", "models/hub_client.py"),
     "click": ("cli",),
 }
 
 # A module may import from its own row and from rows above it, never from below.
 LAYERS: list[tuple[str, ...]] = [
     ("errors", "faults", "__init__"),
-    ("storage",),
+    ("display", "storage"),
     ("temporary", "memory", "signals"),
     ("audio", "queue"),
     ("settings",),

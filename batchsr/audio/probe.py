@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import errno
 import os
-import shlex
 import stat
 from pathlib import Path
 from typing import Final
@@ -18,6 +17,7 @@ from batchsr.audio.decoders.libsndfile import LibsndfileDecoder
 from batchsr.audio.decoders.opening import open_pieces
 from batchsr.audio.remarks import Remark, bounded
 from batchsr.audio.windows import SAMPLE_RATE_HZ
+from batchsr.display import shown as shown
 from batchsr.errors import (
     InputEmpty,
     InputError,
@@ -100,13 +100,6 @@ def fits_header(path: Path) -> bool:
         raise InputUnreadable(f"{shown(path)} cannot be read: {e.strerror}", remedy="check the disk") from e
     finally:
         os.close(fd)
-
-
-def shown(path: Path | str) -> str:
-    """A path as it may stand in a message: quoted as a shell wants it, on one line, in valid Unicode."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return shlex.quote(("./" if text.startswith("-") else "") + text)
 
 
 def open_regular(path: Path) -> tuple[int, os.stat_result]:

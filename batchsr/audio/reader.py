@@ -11,7 +11,6 @@ from typing import Final, Self
 import numpy as np
 
 from batchsr.audio import probe
-from batchsr.audio.containers import ogg
 from batchsr.audio.containers.headers import Header
 from batchsr.audio.decoders.interface import DecodeError, Decoder
 from batchsr.audio.probe import SourceInfo, shown
@@ -83,7 +82,6 @@ class Source:
         """
         self._close_decoder()
         position = 0
-        order = ogg.WAV_ORDER.get(self.info.channels) if self.info.subtype in ("VORBIS", "OPUS") else None
         try:
             self._decoder = decoder = probe.open_decoder(self._fd, self._header)
             while position < self.info.frames:
@@ -92,7 +90,7 @@ class Source:
                 self._check_finite(block, position)
                 position += len(block)
                 if len(block):
-                    yield block if order is None else np.ascontiguousarray(block[:, order])
+                    yield block
                 if len(block) < wanted:
                     raise self._ended_early(position)
         except DecodeError as e:

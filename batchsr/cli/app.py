@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 import click
 
+from batchsr.cli.streams import Streams
+from batchsr.display import printable
 from batchsr.queue import Queue
 from batchsr.queue.opening import open_queue
-from batchsr.storage import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,6 +26,8 @@ class App:
     json: bool = False
     verbosity: int = 0
     color: bool = True
+    streams: Streams | None = None
+    """This process's own, where it is the program; None where commands are called from other code."""
 
     @property
     def db(self) -> Path:
@@ -53,7 +56,17 @@ class App:
             self.emit(document)
             return
         for line in (lines,) if isinstance(lines, str) else lines:
-            self.say(line)
+            self.say(printable(line))
+
+    def acts(self) -> None:
+        """Say that this command does something: it goes on when nobody reads its answers any more."""
+        if self.streams is not None:
+            self.streams.go_on()
+
+    def stays(self) -> None:
+        """Say that this command runs for long: it waits for no reader, and its lines off a terminal bear the time."""
+        if self.streams is not None:
+            self.streams.stay()
 
     def note(self, text: str, *, level: int = 0) -> None:
         """One line for the person, on stderr; `level` 1 only with -v, silent with -q."""

@@ -63,6 +63,7 @@ def enqueue_command(
 
     Safe to repeat: what is queued or done already is left alone.
     """
+    app.acts()
     arguments = [*paths, *(_lines(from_file, null) if from_file else ())]
     if not arguments and not manifests:
         raise UsageError("nothing to enqueue", remedy="name files, folders with -r, globs, --from-file or --job")

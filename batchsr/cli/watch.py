@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import signal
 import sys
 import threading
 import time
@@ -117,6 +118,7 @@ def watch_command(app: App, /, folders: tuple[str, ...], given: dict[str, Any], 
     from batchsr.audio import files
     from batchsr.intake.hotfolder import After, HotFolder
 
+    app.stays()
     roots = _roots(folders, must_exist=options["once"])
     effective = profile.effective(profile=options["profile_"], given=given)
     request = gather.Request(
@@ -190,21 +192,25 @@ class _Watch:
         from batchsr.signals import Stop
 
         def first(number: int) -> None:
-            self._app.note(
-                "stopping" + ("; the worker finishes the windows in hand (once more: at once)" if worker else "")
-            )
             self._stop.set()
             self.events.wake()
             if worker is not None:
                 worker.send(number)
+            self._app.note(
+                "stopping" + ("; the worker finishes the windows in hand (once more: at once)" if worker else "")
+            )
 
         def second(number: int) -> None:
             if worker is not None:
                 worker.send(number)
 
+        def rotated() -> None:
+            if worker is not None:
+                worker.pass_on(signal.SIGHUP)
+
         code: int | None = None
         look_at_work_s = 0.0
-        with Stop(first, second) as stop:
+        with Stop(first, second, rotated) as stop:
             for ripe in self.watcher.run(self._stop):
                 hot_folder.tick(ripe)
                 if worker is not None and (code := worker.tick()) is not None:
@@ -227,7 +233,7 @@ class _Watch:
             return 0
         from batchsr.signals import Stop
 
-        with Stop(worker.send, worker.send) as stop:
+        with Stop(worker.send, worker.send, lambda: worker.pass_on(signal.SIGHUP)) as stop:
             code = None
             while code is None and stop.signal is None:
                 code = worker.tick()

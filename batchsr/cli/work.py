@@ -63,6 +63,7 @@ def work_command(
     from batchsr.worker import worker
     from batchsr.worker.options import WorkerOptions
 
+    app.stays()
     stop_after_s = schedule.duration_s(for_) if for_ is not None else None
     ends_s = time.monotonic() + stop_after_s if stop_after_s is not None else None
     gate = schedule.gate(

@@ -68,8 +68,12 @@ class WorkerProcess:
         return None
 
     def send(self, number: int) -> None:
-        """Pass a signal on; the worker is not started again."""
+        """Pass on a signal that asks to stop; the worker is not started again."""
         self._stopping = number
+        self.pass_on(number)
+
+    def pass_on(self, number: int) -> None:
+        """Send the worker a signal, if it runs."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
 

@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
-from batchsr import storage
-
 
 class State(StrEnum):
     """Where a job stands."""
@@ -253,7 +251,7 @@ def loaded_path(value: str | bytes) -> str:
 
 def stored_text(text: str) -> str:
     """Text that SQLite takes: stray bytes of a file's name become backslash escapes."""
-    return storage.printable(text)
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @functools.lru_cache(maxsize=4096)  # enqueueing asks for the same few names again and again

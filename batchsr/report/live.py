@@ -18,7 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from batchsr.storage import printable
+from batchsr.display import printable
 
 _FILES_SHOWN: Final = 4
 _TEXT_COLUMNS: Final = ("state", "source", "file", "error", "case", "figure")
@@ -157,7 +157,7 @@ def summary(finished: list[Finished], *, limit: int = 50) -> RenderableType:
         rtf = one.rtf
         table.add_row(
             str(one.id),
-            Text(one.name),
+            Text(printable(one.name)),
             Text(one.state, style="" if one.state == "done" else "red"),
             clock(one.audio_s) if one.audio_s is not None else "",
             clock(one.wall_s) if one.wall_s is not None else "",
@@ -186,11 +186,11 @@ def live(progress: Progress) -> RenderableType:
         grid.add_row(
             "file",
             ProgressBar(total=max(1, file.windows_total), completed=file.windows_done, width=30),
-            Text(f"{file.windows_done} of {file.windows_total} windows  {file.name}", overflow="ellipsis"),
+            Text(f"{file.windows_done} of {file.windows_total} windows  {printable(file.name)}", overflow="ellipsis"),
         )
     if len(files) > _FILES_SHOWN:
         grid.add_row("", "", f"and {len(files) - _FILES_SHOWN} more files in hand")
-    return Group(grid, Text(progress.message, style="yellow")) if progress.message else grid
+    return Group(grid, Text(printable(progress.message), style="yellow")) if progress.message else grid
 
 
 class Screen:
@@ -245,7 +245,7 @@ class Screen:
             file.windows_at_start = done
             if done and not self.quiet and self._live is None:
                 self.console.print(
-                    f"resuming    #{job.id}  {job.source}  at window {done} of {total}",
+                    f"resuming    #{job.id}  {printable(job.source)}  at window {done} of {total}",
                     markup=False,
                     highlight=False,
                     soft_wrap=True,

@@ -66,7 +66,7 @@ class _Supervisor:
         self._codes: set[int] = set()
         self._deaths = 0
         self._progress = (0, 0)
-        self._stop = Stop(self._pass_on, self._pass_on)
+        self._stop = Stop(self._pass_on, self._pass_on, lambda: self._pass_on(signal.SIGHUP))
 
     def run(self) -> int:
         queue = self._queue

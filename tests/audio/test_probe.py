@@ -236,8 +236,7 @@ def test_a_flac_that_does_not_know_its_length_is_told_from_an_empty_one(make: Ma
     whole[8 + 13] &= 0xF0
     whole[8 + 14 : 8 + 18] = bytes(4)
     path.write_bytes(whole)
-    with pytest.raises(InputTruncated, match="never filled in"):
-        probe(path)
+    assert probe(path).frames == 8000
 
 
 def test_an_au_of_unknown_length_is_whole(make: Make) -> None:

@@ -13,7 +13,7 @@ import pytest
 import rig
 from rig import Told, job_of
 
-from batchsr import storage
+from batchsr import signals, storage
 from batchsr.queue import State
 from batchsr.queue.opening import open_queue
 from batchsr.signals import SUPERVISOR_VARIABLE, Stop
@@ -53,8 +53,15 @@ def peaceful_sha256(tmp_path: Path, long_source: Path) -> str:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_the_first_signal_finishes_the_batch_keeps_the_windows_and_costs_no_attempt(
-    db: Path, long_source: Path, peaceful_sha256: str, out: Path, number: int, code: int
+    db: Path,
+    long_source: Path,
+    peaceful_sha256: str,
+    out: Path,
+    number: int,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(signals, "has_terminal", lambda: True)  # without one SIGHUP does not ask to stop
     rig.enqueue(db, [long_source], out)
     with rig.ended(rig.fork(lambda: slow_worker(db))) as pid:
         rig.until(lambda: windows_done(db) >= 2)

@@ -15,8 +15,9 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
-from batchsr.audio.containers import mp3
-from batchsr.audio.decoders.interface import Piece
+from batchsr.audio.containers import flac, mp3, ogg_pages
+from batchsr.audio.decoders.interface import Part, Piece
+from batchsr.audio.decoders.virtual_file import Range
 from batchsr.audio.remarks import Remark
 
 Trouble = Literal["cut", "unpatched", "mid_sample", "no_data", "no_frames", "mangled"]
@@ -75,6 +76,10 @@ def inspect(fd: int, size: int) -> Header:
     for magic, name, parse in _PARSERS:
         if head.startswith(magic):
             return parse(file, name)
+    behind = mp3.behind_id3(fd, size)
+    for magic, parse_behind in ((b"fLaC", _flac), (b"OggS", _ogg)):
+        if behind and file.at(behind, 4) == magic:
+            return parse_behind(file, magic.decode().upper().removesuffix("S"), behind)
     return mpeg(file, 0, size, whole=True)
 
 
@@ -258,48 +263,35 @@ def _voc(file: BytesAt, name: str) -> Header:
     return Header(name, "cut", f"its blocks promise {position:,} bytes, {file.size:,} are there")
 
 
-def _flac(file: BytesAt, name: str) -> Header:
-    position = 4
-    frames = rate = channels = 0
-    for _ in range(MAX_CHUNKS):
-        head = file.at(position, 4 + 34)
-        if len(head) < 4:
-            return Header(name, "cut", "it ends inside its header")
-        length = int.from_bytes(head[1:4], "big")
-        if head[0] & 0x7F == 0 and len(head) == 38:
-            packed = int.from_bytes(head[14:22], "big")
-            rate, channels, frames = packed >> 44, (packed >> 41 & 7) + 1, packed & (1 << 36) - 1
-        position += 4 + length
-        if head[0] & 0x80:
-            break
-    header = Header(name, None, "", rate, channels, None, position, max(file.size - position, 0))
-    if frames:
-        return (
-            header if header.data_bytes else dataclasses.replace(header, trouble="cut", detail="its audio is missing")
-        )
-    synced = file.at(position, 2)[:1] == b"\xff"
-    return _unpatched(header) if synced else dataclasses.replace(header, trouble="no_frames")
+def _flac(file: BytesAt, name: str, start: int = 0) -> Header:
+    info = flac.info_at(file, start)
+    if info is None:
+        return Header(name, "cut", "it ends inside its header")
+    there = max(file.size - info.audio, 0)
+    header = Header(name, None, "", info.rate_hz, info.channels, None, info.audio, there)
+    if info.bits > 24:
+        return dataclasses.replace(header, trouble="mangled", detail=f"FLAC of {info.bits} bits is not read here")
+    if info.samples and not there:
+        return dataclasses.replace(header, trouble="cut", detail="its audio is missing")
+    found = flac.walk(file, info)
+    if not info.samples and not found.end:
+        synced = file.at(info.audio, 2)[:1] == b"\xff"
+        return _unpatched(header) if synced else dataclasses.replace(header, trouble="no_frames")
+    if len(found.parts) > flac.MAX_PARTS:
+        return dataclasses.replace(header, trouble="mangled", detail=f"it is in {len(found.parts):,} parts")
+    parts = tuple(found.parts) or (Part((Range(start, file.size - start),), opener=flac.open_plain),)
+    return dataclasses.replace(header, pieces=parts, remarks=tuple(found.remarks))
 
 
-def _ogg(file: BytesAt, name: str) -> Header:
-    """The last page has to be whole and to carry the flag that ends the stream."""
-    offset = max(file.size - _OGG_TAIL_BYTES, 0)
-    tail = file.at(offset, _OGG_TAIL_BYTES)
-    for first in _finds(tail, b"OggS"):
-        position, last_flags = first, 0
-        while tail[position : position + 5] == b"OggS\0" and (head := tail[position : position + 27])[26:]:
-            lacing = tail[position + 27 : position + 27 + head[26]]
-            last_flags, position = head[5], position + 27 + head[26] + sum(lacing)
-        if tail[position : position + 4] == b"OggS":
-            return Header(name, "cut", "it ends inside the header of a page")
-        if position > len(tail):
-            return Header(name, "cut", "it ends in the middle of a page")
-        if last_flags & 4:
-            return Header(name)
-        if position == len(tail):
-            return Header(name, "cut", "its last page does not end the stream")
-        # Neither at the end nor at an end of stream: the four letters stood inside a page's data by chance.
-    return Header(name, "cut", "no page ends its stream")
+def _ogg(file: BytesAt, name: str, start: int = 0) -> Header:
+    found = ogg_pages.walk(file.fd, file.size, start)
+    if found.given_up:
+        return Header(name, "mangled", "it is full of pages whose checksums are wrong")
+    parts, remarks = ogg_pages.pieces(file.fd, file.size, found)
+    header = Header(name, pieces=parts, remarks=tuple(remarks))
+    if len(parts) > ogg_pages.MAX_PARTS:
+        return dataclasses.replace(header, trouble="mangled", detail=f"it is in {len(parts):,} parts")
+    return dataclasses.replace(header, trouble="cut", detail=found.cut) if found.cut else header
 
 
 def mpeg(file: BytesAt, start: int, end: int, *, whole: bool) -> Header:

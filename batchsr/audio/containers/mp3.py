@@ -118,6 +118,14 @@ def find(fd: int, size: int, start: int = 0) -> Stream | None:
     return walk.stream
 
 
+def behind_id3(fd: int, size: int) -> int:
+    """Return where the ID3v2 tags at the beginning of an open file end; 0 if there are none. Raises OSError."""
+    window, position = Window(fd, 0, size), 0
+    while window.at(position, 3) == b"ID3" and (length := no_sound(window, position)):
+        position += length
+    return position
+
+
 def pieces(stream: Stream, *, whole: bool) -> tuple[Piece, ...]:
     """How the file is to be read; () where libsndfile reads it well as it is, if `whole` says that it would see it."""
     if whole and _is_told_truly(stream):

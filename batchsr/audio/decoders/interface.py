@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Protocol, TypeAlias
 
 from batchsr.audio.decoders.virtual_file import Segment, VirtualFile
@@ -89,6 +90,8 @@ class Part:
     """How many frames there are from then on, at most; None: all that the decoder has."""
     opener: Opener | None = None
     """Who decodes; None: libsndfile."""
+    ends_at: Fraction | None = None
+    """When it ends, in seconds, by the file's own clock. What is missing between two parts that say so is silence."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

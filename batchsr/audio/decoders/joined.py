@@ -38,10 +38,11 @@ class Opened:
 class Joined:
     """Parts and gaps as one decoder. At least one part; frames of a part that cannot be read are an error."""
 
-    def __init__(self, pieces: Sequence[Opened | Gap]) -> None:
+    def __init__(self, pieces: Sequence[Opened | Gap], *, sample_rate: int = 0) -> None:
+        """`sample_rate` is at least that of the output, where it is to be higher than that of every part."""
         parts = [piece for piece in pieces if isinstance(piece, Opened)]
         self._pieces = pieces
-        self.sample_rate = max(part.sample_rate for part in parts)
+        self.sample_rate = max(sample_rate, *(part.sample_rate for part in parts))
         self.channels = max(part.channels for part in parts)
         self.format, self.subtype = parts[0].format, parts[0].subtype
         self._rates = _rates(pieces)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from typing import Final
 
+import numpy as np
 import soundfile
 
+from batchsr.audio.containers import ogg
 from batchsr.audio.decoders.interface import DecodeError
 from batchsr.audio.decoders.quiet import quiet
 from batchsr.audio.decoders.virtual_file import VirtualFile
@@ -43,9 +45,10 @@ class LibsndfileDecoder:
         self.frames: int = self._file.frames
         self.format: str = self._file.format
         self.subtype: str = self._file.subtype
+        self._order = ogg.WAV_ORDER.get(self.channels) if self.subtype in ("VORBIS", "OPUS") else None
 
     def read(self, frames: int) -> Block:
-        """Return the next samples, (n, channels)."""
+        """Return the next samples, (n, channels), the channels in WAV's order (FL FR FC LFE...)."""
         try:
             with quiet():
                 block: Block = self._file.read(frames, dtype="float32", always_2d=True)
@@ -53,7 +56,7 @@ class LibsndfileDecoder:
             raise self._error(e) from e
         if self._virtual is not None and self._virtual.failure is not None:
             raise DecodeError(str(self._virtual.failure.strerror), system=True)
-        return block
+        return block if self._order is None else np.ascontiguousarray(block[:, self._order])
 
     def seek(self, frame: int) -> None:
         """Go to a frame."""

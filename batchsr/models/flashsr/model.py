@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from batchsr.errors import InputEmpty, InputFormat, InputLimits, InputNotFinite, NonFiniteOutput, UsageError
-from batchsr.models import batch_size, hub
+from batchsr.models import batch_size, checksums, hub
 from batchsr.models.compute import backend as backends
 from batchsr.models.flashsr.config import ModelConfig
 from batchsr.models.flashsr.schedule import STEPS, step_weights
@@ -67,7 +67,7 @@ class FlashSR:
             networks = bundle.networks_of(opened, backend.mlx_dtype())
         for warning in opened.warnings:
             log.warning("%s", warning)
-        digest = bundle.weights_sha256(location.folder)
+        digest = checksums.sha256(location.folder / bundle.WEIGHTS_NAME)
         identity = ModelIdentity(
             variant=location.variant,
             repository=location.repository,
