@@ -73,9 +73,15 @@ def shortage(
 
 
 def _by_file_system(jobs: Iterable[Job], scratch_folder: Path, frame_samples: int) -> dict[int, tuple[Path, int]]:
-    """For each device number a folder on it, and the bytes that the jobs need there."""
+    """For each device number a folder on it, and the bytes that the jobs need there.
+
+    What is larger than the whole disk, as where a header lies, is not waited for: the restoration refuses it at once.
+    """
     needs: dict[int, tuple[Path, int]] = {}
-    system_of = functools.cache(lambda folder: _existing(folder).stat().st_dev)  # most jobs share their folders
+    system_of = functools.cache(
+        lambda folder: storage.nearest_existing(folder).stat().st_dev
+    )  # most jobs share their folders
+    most_of = functools.cache(storage.total_bytes)
     for job in jobs:
         need = need_of(job, frame_samples)
         places: Sequence[tuple[Path, int]] = (
@@ -84,11 +90,7 @@ def _by_file_system(jobs: Iterable[Job], scratch_folder: Path, frame_samples: in
         )
         for folder, wanted in places:
             system = system_of(folder)
+            if wanted > most_of(folder):
+                continue
             needs[system] = (needs.get(system, (folder, 0))[0], needs.get(system, (folder, 0))[1] + wanted)
     return needs
-
-
-def _existing(folder: Path) -> Path:
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return folder

@@ -1,4 +1,4 @@
-"""A sidecar that comes back from the disk is what anybody may have put there: read with limits, never believed blindly."""
+"""A sidecar that comes back from the disk may be anybody's: read with limits, never believed blindly."""
 
 from __future__ import annotations
 
