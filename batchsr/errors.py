@@ -6,6 +6,7 @@
     ├── ModelError               no usable model
     │   ├── ModelUnavailable     neither the cache nor the hub has it
     │   ├── BundleError          a bundle's config or weights break the format
+    │   ├── SelfTestFailed       this device computes a known window wrongly
     │   ├── NonFiniteOutput      the model made NaN or Inf out of a finite window
     │   └── ModelMemory          the device has too little memory for a pass
     │       └── BatchShrunk      so the passes became smaller, and the files in hand begin anew
@@ -17,6 +18,7 @@
     │   ├── InputTruncated       shorter than its header says, or cut in the middle
     │   ├── InputEmpty           no frame of audio in it
     │   ├── InputNotFinite       NaN, Inf, or samples too large to compute with
+    │   ├── InputLevels          whole numbers written as floats: full scale is not 1
     │   ├── InputLimits          sample rate or channel count outside sane limits
     │   └── InputChanged         not the file that was enqueued (any more)
     ├── OutputError              this output can never be written as asked
@@ -29,6 +31,8 @@
     ├── TransientError           may well work the next time
     └── QueueError               the database
         ├── QueueVersion         made by a newer program
+        ├── QueueDamaged         it cannot be read, or only in part
+        ├── QueueReplaced        removed, or another file put in its place, while it was open
         ├── QueueBusy            paused, or another process holds it too long
         └── ClaimLost            this worker no longer owns the job: stop at once
 
@@ -106,6 +110,12 @@ class BundleError(ModelError):
     code = "model.bundle"
 
 
+class SelfTestFailed(ModelError):
+    """The device, in the precision that was asked for, computes a known window wrongly; nothing is restored with it."""
+
+    code = "model.self_test"
+
+
 class NonFiniteOutput(ModelError):
     """The model gave NaN or Inf for a finite window: the weights or the precision are at fault, not the file."""
 
@@ -173,6 +183,12 @@ class InputNotFinite(InputError):
     """The source holds NaN, Inf, or samples too large to compute with."""
 
     code = "input.not_finite"
+
+
+class InputLevels(InputError):
+    """The source's samples are whole numbers written as floats, and nearly all of them would be clamped."""
+
+    code = "input.levels"
 
 
 class InputLimits(InputError):
@@ -248,6 +264,18 @@ class QueueVersion(QueueError):
     """The database was made by a newer program."""
 
     code = "queue.version"
+
+
+class QueueDamaged(QueueError):
+    """The database is empty, cut, overwritten in part, or beside the log of another one."""
+
+    code = "queue.damaged"
+
+
+class QueueReplaced(QueueError):
+    """The database was removed, or another file was put in its place, while it was open."""
+
+    code = "queue.replaced"
 
 
 class QueueBusy(QueueError):

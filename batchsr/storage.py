@@ -209,3 +209,8 @@ def fitted_name(stem: str, ending: str, most_bytes: int = NAME_BYTES) -> str:
     while kept and raw[len(kept) : len(kept) + 1] and raw[len(kept)] & 0xC0 == 0x80:
         kept = kept[:-1]  # not in the middle of a character
     return os.fsdecode(kept) + mark + ending
+
+
+def kept_ns(time_ns: int) -> int:
+    """Return a file's time as the queue keeps it: within 64 bits, which are the years 1678 to 2262."""
+    return max(-(2**63), min(2**63 - 1, time_ns))

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from batchsr import faults
 from batchsr.intake import gather
-from batchsr.queue import Backend, Clock, Job, NewJob, Queue
+from batchsr.queue import Backend, Clock, Job, NewJob, Queue, Trouble
 from batchsr.queue.opening import open_queue
 from batchsr.restoration.batcher import Batcher, WindowModel
 from batchsr.settings.profile import Settings
@@ -31,7 +31,9 @@ from batchsr.worker.options import WorkerOptions
 from batchsr.worker.worker import run
 
 BACKEND = Backend("fast", revision="r1", weights_sha256="0" * 64, dtype="float32", device="cpu", batch_windows=2)
-OPTIONS = WorkerOptions(variant="fast", min_free_bytes=0, backoff_s=0.01, backoff_max_s=0.05, poll_s=0.02)
+OPTIONS = WorkerOptions(
+    variant="fast", min_free_bytes=0, backoff_s=0.01, backoff_max_s=0.05, poll_s=0.02, wait_for_places_s=20
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +141,13 @@ class Told(NullListener):
 
     def resumed(self) -> None:
         self.said.append("resumed")
+
+    def held(self, trouble: Trouble) -> None:
+        self.said.append(f"held {trouble}")
+        self.on_paused()
+
+    def freed(self, trouble: Trouble) -> None:
+        self.said.append(f"freed {trouble.path}")
 
     def waiting(self, reason: str, seconds: float) -> None:
         self.said.append(f"waiting {reason}")

@@ -276,10 +276,9 @@ def written_for(extension: str) -> Written | None:
 
 def by_magic(head: bytes) -> Format | None:
     """Return the format whose first bytes these are; 32 are enough. None where no format's are."""
-    for form in FORMATS:
-        if any(head[at : at + len(word)] == word for at, word in form.magic):
-            return form
-    return None
+    found = [(at, form) for form in FORMATS for at, word in form.magic if head[at : at + len(word)] == word]
+    # RIFF may hold many things: what stands further in says more.
+    return max(found, key=lambda one: one[0])[1] if found else None
 
 
 def markdown() -> str:

@@ -44,11 +44,11 @@ class Source:
         self._decoder: Decoder | None = None
 
     @classmethod
-    def open(cls, path: Path) -> Source:
+    def open(cls, path: Path, *, accept_truncated: bool = False) -> Source:
         """Probe and open. Raises what `probe` raises."""
         fd, status = probe.open_regular(path)
         try:
-            return cls(*probe.examine(path, fd, status), fd)
+            return cls(*probe.examine(path, fd, status, accept_truncated=accept_truncated), fd)
         except BaseException:
             os.close(fd)
             raise
@@ -143,4 +143,4 @@ def resampled(source: Source, block_frames: int = BLOCK_FRAMES) -> Iterator[Bloc
 
     The bytes do not depend on `block_frames`. Raises what `Source.blocks` raises.
     """
-    return resample_blocks(source.blocks(block_frames), source.info.sample_rate, source.info.frames)
+    return resample_blocks(source.blocks(block_frames), source.info.rate, source.info.frames)

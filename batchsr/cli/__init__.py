@@ -7,17 +7,20 @@ this package; worker and model are imported only inside the commands that run th
 from __future__ import annotations
 
 import io
+import logging
 import sys
 from pathlib import Path
 
 import click
 
 from batchsr import __version__
-from batchsr.cli.app import App, json_option
+from batchsr.cli.app import App, LogHandler, json_option
 from batchsr.cli.lazy import LazyGroup
+from batchsr.cli.paths import UserPath
 from batchsr.cli.streams import ReaderLeft, Streams
 from batchsr.display import printable
 from batchsr.errors import EXIT_SIGINT, BatchsrError
+from batchsr.settings import textfile
 
 _SECTIONS = {
     "Every day": ("enqueue", "work", "watch", "status", "report", "upsample"),
@@ -30,7 +33,7 @@ _SECTIONS = {
 
 
 @click.group(cls=LazyGroup, sections=_SECTIONS, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--db", type=click.Path(path_type=Path), envvar="BATCHSR_DB", help="The queue's database.")
+@click.option("--db", type=UserPath(path_type=Path), envvar="BATCHSR_DB", help="The queue's database.")
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
 @click.option("-v", "--verbose", count=True, help="More on stderr.")
@@ -47,6 +50,7 @@ def cli(context: click.Context, /, db: Path | None, quiet: bool, verbose: int, n
     app.db_path = db
     app.verbosity = -1 if quiet else verbose
     app.color = not no_color
+    logging.getLogger("batchsr").handlers = [LogHandler(app)]
 
 
 def main() -> None:
@@ -55,6 +59,7 @@ def main() -> None:
     What cannot be written is told apart: lines of the log never end the work; answers that are lost end with 74.
     """
     streams = Streams()
+    textfile.settle_home()
     code = _run(App(streams=streams))
     try:
         streams.finish()

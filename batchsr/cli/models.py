@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.variant import VariantType
 from batchsr.storage import printable
 
 
@@ -34,7 +35,7 @@ _SOURCES = {"package": "with the program", "hub": "from the hub", "speech-swift"
 
 
 @models_command.command("pull")
-@click.argument("variant")
+@click.argument("variant", type=VariantType())
 @click.option("--again", is_flag=True, help="Fetch it even if it is here.")
 @json_option
 @pass_app
@@ -56,7 +57,7 @@ def pull_command(app: App, variant: str, again: bool) -> None:
 
 
 @models_command.command("check")
-@click.argument("variant")
+@click.argument("variant", type=VariantType())
 @json_option
 @pass_app
 def check_command(app: App, variant: str) -> None:

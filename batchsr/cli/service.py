@@ -13,6 +13,7 @@ from batchsr.cli.app import App, pass_app
 from batchsr.cli.child_command import parsed, program
 from batchsr.cli.watch import watch_command
 from batchsr.intake import services
+from batchsr.settings import textfile
 
 
 @click.group("service")
@@ -56,9 +57,9 @@ def _absolute_words(arguments: tuple[str, ...]) -> Iterator[str]:
     }
     for option, value, words in parsed(arguments, takes_value):
         if not option:
-            yield os.path.abspath(words[0])
+            yield os.path.abspath(textfile.expanded(words[0]))
         elif option in takes_path and value is not None:
-            absolute = os.path.abspath(value)
+            absolute = os.path.abspath(textfile.expanded(value))
             yield from (option, absolute) if len(words) == 2 else (f"{option}={absolute}",)
         else:
             yield from words

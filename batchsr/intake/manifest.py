@@ -34,11 +34,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from batchsr.display import shown
 from batchsr.errors import ConfigError
-from batchsr.intake.gather import OUTPUT_SUFFIX, Found, Refused, Request, gather
+from batchsr.intake.gather import Found, Request, gather
+from batchsr.intake.walk import LeftOut, Refused
 from batchsr.settings import profile as profiles
-from batchsr.settings import tomlfile
-from batchsr.settings.profile import Effective, Layer, layer
+from batchsr.settings import textfile, tomlfile
+from batchsr.settings.profile import OUTPUT_SUFFIX, Effective, Layer, layer
 
 _TOP: Final = {
     "name": "text",
@@ -75,10 +77,13 @@ class Manifest:
     overwrite: bool
     options: Layer
 
-    def found(self) -> Iterator[Found | Refused]:
-        """The sources, in the manifest's order, each once. Raises ConfigError when a list cannot be read."""
+    def found(self, left: LeftOut | None = None) -> Iterator[Found | Refused]:
+        """The sources, in the manifest's order, each once; what is passed by is counted in `left`.
+
+        Raises ConfigError when a list cannot be read.
+        """
         arguments = [*self.folders, *self.globs, *(path for one in self.lists for path in _listed(one))]
-        for one in gather(arguments, recursive=True, root=self.base):
+        for one in gather(arguments, recursive=True, root=self.base, left=left):
             if not any(fnmatch.fnmatchcase(one.path, pattern) for pattern in self.exclude):
                 yield one
 
@@ -160,15 +165,15 @@ def provenance(effective: Effective, manifest: Manifest | None = None) -> str:
 
 def _absolute(manifest: Path, path: str, *, pattern: bool = False) -> str:
     folder = os.path.abspath(manifest.parent)
-    return os.path.normpath(os.path.join(glob.escape(folder) if pattern else folder, os.path.expanduser(path)))
+    return os.path.normpath(os.path.join(glob.escape(folder) if pattern else folder, textfile.expanded(path)))
 
 
 def _listed(path: str) -> Iterator[str]:
-    """Paths of a list, one a line; empty lines and those that begin with # are skipped. Relative to the list."""
+    """Paths of a list, one a line; those that begin with # are skipped. Relative to the list."""
     try:
-        lines = Path(path).read_bytes().splitlines()
+        data = Path(path).read_bytes()
     except OSError as e:
-        raise ConfigError(f"{path} cannot be read: {e.strerror}", remedy="sources.lists takes text files") from e
-    for line in lines:
-        if line.strip() and not line.startswith(b"#"):
-            yield os.path.join(os.path.dirname(path), os.fsdecode(line))
+        message = f"{shown(path)} cannot be read: {e.strerror}"
+        raise ConfigError(message, remedy="sources.lists takes text files") from e
+    for line in textfile.paths(data, path, notes=True):
+        yield os.path.join(os.path.dirname(path), textfile.expanded(line))

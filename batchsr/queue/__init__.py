@@ -13,7 +13,7 @@ from batchsr.queue.clock import Clock
 from batchsr.queue.interface import IntakeQueue, Overview, Queue, Upkeep, Worker, WorkQueue
 from batchsr.queue.job import LIVE, OWNED, TERMINAL, Backend, Enqueued, Job, NewJob, Outcome, Result, State
 from batchsr.queue.published import is_published
-from batchsr.queue.trouble import Pause
+from batchsr.queue.trouble import Pause, Place, PlaceCode, Side, Trouble
 
 __all__ = [
     "LIVE",
@@ -28,9 +28,13 @@ __all__ = [
     "Outcome",
     "Overview",
     "Pause",
+    "Place",
+    "PlaceCode",
     "Queue",
     "Result",
+    "Side",
     "State",
+    "Trouble",
     "Upkeep",
     "WorkQueue",
     "Worker",

@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self
 
 from batchsr.queue.clock import Clock
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State
-from batchsr.queue.trouble import Pause, PauseKind
+from batchsr.queue.trouble import Pause, PauseKind, Place, Trouble
 
 
 class Worker(Protocol):
@@ -83,6 +83,9 @@ class WorkQueue(_Closable, Protocol):
     def peek(self, variant: str) -> Job | None:
         """The job that a claim would give, were the queue not paused."""
 
+    def take_last_try(self, variant: str) -> Job | None:
+        """Queue a quarantined job once more, if one was not tried again since; None if there is none."""
+
     def next_due_s(self, variant: str) -> float | None:
         """Seconds until the first backoff of a job for this variant is over; None if none waits."""
 
@@ -118,6 +121,21 @@ class WorkQueue(_Closable, Protocol):
 
     def give_back(self, job: Job, reason: str, kind: PauseKind = "resource", probes: Sequence[str] = ()) -> Job:
         """`release`, and pause the queue until `probes` (paths) can be used again. Raises ClaimLost."""
+
+    def hold(self, job: Job, trouble: Trouble) -> Job:
+        """`release`, but held for a place in trouble until that works again. Raises ClaimLost."""
+
+    def hold_queued(self, job: Job, trouble: Trouble, *, alike: bool = False) -> int:
+        """Hold a queued job; `alike` all that have its folder on the side of the trouble. Returns how many."""
+
+    def places(self, variant: str | None = None, *, counted: bool = True) -> list[Place]:
+        """The places that jobs (for a variant) are held for. Not `counted`, `jobs` is 1 where there are any."""
+
+    def held_job(self, place: Place) -> Job | None:
+        """The least demanding job that is held for a place."""
+
+    def free(self, place: Place | None = None) -> int:
+        """Let jobs be claimed again that are held for a place, or for any. Returns how many."""
 
     def pause(self, reason: str = "", kind: PauseKind = "user", probes: Sequence[str] = ()) -> None:
         """Let nothing be claimed until the queue is resumed. Jobs in hand are finished."""
@@ -163,18 +181,28 @@ class Overview(Protocol):
     ) -> Iterator[Job]:
         """Jobs in the order they came in, read in pages. `source` is a part of the source's path."""
 
+    def batches(self) -> list[str]:
+        """The names of the batches that have jobs, sorted; "" for jobs without one."""
+
     def counts(self, batch: str | None = None) -> dict[str, int]:
         """How many jobs are in each state; every state is there."""
 
     def totals(self, batch: str | None = None) -> dict[str, dict[str, float]]:
         """For each state `jobs`, `audio_s` and `wall_s`."""
 
+    def totals_of_run(self) -> dict[str, dict[str, float]]:
+        """`totals` of the jobs that are left, and of those that ended since the oldest of them was enqueued.
+
+        So a batch's total stays the batch's when its work is stopped and taken up again.
+        """
+
     def status(self) -> dict[str, Any]:
         """The queue at a glance, JSON-able.
 
         `jobs` and `audio_s` by state, `workers` (a line for each job in a worker's hands, one for a worker without;
-        `idle_s` since the worker's last window and `hung`), `paused`, `paused_kind`, `paused_reason`, `paused_since`,
-        `database`.
+        `idle_s` since the worker's last window and `hung`), `held` (queued jobs that wait for a place in trouble) and
+        `places` (`path`, `needed_for`, `code`, `reason`, `remedy`, `since`, `jobs`), `paused`, `paused_kind`,
+        `paused_reason`, `paused_since`, `database`.
         """
 
     def files_ended(self, since: float, pid: int | None = None) -> int:
@@ -182,6 +210,9 @@ class Overview(Protocol):
 
     def bound_variants(self) -> list[str]:
         """The variants that jobs still to be done name or are bound to, most urgent first."""
+
+    def queued_for(self) -> dict[str, int]:
+        """How many jobs are queued or waiting for each variant that they name; "" are those that any worker takes."""
 
     def events(self, job_id: int) -> list[dict[str, Any]]:
         """Every change of state of a job, oldest first."""

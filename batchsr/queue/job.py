@@ -23,7 +23,7 @@ class State(StrEnum):
     COMMITTING = "committing"  # its owner has the whole output and is giving it its name
     DONE = "done"  # the output is there, its hash in the row
     FAILED = "failed"  # given up: the input, or too many attempts
-    QUARANTINED = "quarantined"  # killed its worker twice without a window of progress
+    QUARANTINED = "quarantined"  # its workers died on it again and again without a window of progress
     CANCELLED = "cancelled"  # nobody wants it any more
     SUPERSEDED = "superseded"  # its source changed before it was done; a newer job has taken its place
 
@@ -167,6 +167,12 @@ class Job:
     """Transient failures in a row without a window of progress."""
     crashes: int
     """Dead workers in a row without a window of progress."""
+    outages: int
+    """Deaths in a row that say nothing about the file: a machine that went down, many workers at one moment."""
+    last_try: int
+    """1 after it was taken out of quarantine to be tried once more, alone."""
+    held: int | None
+    """The place (batchsr.queue.trouble) in trouble for which a queued job waits."""
     wall_s: float
     """Seconds awake spent on the file, over all attempts."""
     run_at: float | None
@@ -212,10 +218,11 @@ class Job:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, for `list --json` and the reports. Paths keep their surrogates."""
         values = dataclasses.asdict(self)
-        for internal in ("dedupe_key", "identity", "inode", "source_device", "report", "changed_at", "run_at"):
+        for internal in _INTERNAL:
             del values[internal]
         return values | {
             "state": str(self.state),
+            "held": self.held is not None,
             "settings": json.loads(self.settings),
             "settings_sha256": hashlib.sha256(self.settings.encode()).hexdigest(),
             "provenance": json.loads(self.provenance or "{}"),
@@ -226,6 +233,9 @@ class Job:
             "finished_at": iso(self.finished_at),
             "retry_at": iso(self.run_at),
         }
+
+
+_INTERNAL: Final = ("dedupe_key", "identity", "inode", "source_device", "report", "changed_at", "run_at", "last_try")
 
 
 def iso(timestamp: float | None) -> str | None:

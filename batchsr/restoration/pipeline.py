@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 
 from batchsr.audio.channels import first_alike
 from batchsr.errors import NonFiniteOutput
-from batchsr.restoration.batcher import KeepFn, Rows
+from batchsr.restoration.batcher import KeepFn, NoteFn, Rows
 from batchsr.restoration.scratch import Scratch, fingerprint
 
 Window = NDArray[np.float32]
 """One window of every channel, (channels, frame_samples)."""
-OfferFn = Callable[[Rows, int, KeepFn], Future[None]]
-"""Rows to compute, their window's index, and what takes the results (batchsr.restoration.batcher)."""
+OfferFn = Callable[[Rows, int, KeepFn, NoteFn], Future[None]]
+"""Rows to compute, their window's index, what takes the results, and what is told before that if they took float32
+(batchsr.restoration.batcher)."""
 
 
 class GateClosed(Exception):
@@ -126,6 +127,7 @@ def _offered(
     """
     alike = np.array(first_alike(samples))
     computed = [c for c in range(len(samples)) if alike[c] == c and samples[c].any()]
+    computed_again = threading.Event()
 
     def keep(rows: Rows) -> None:
         if not np.isfinite(rows).all():
@@ -137,10 +139,10 @@ def _offered(
             few, rows = rows, np.zeros_like(samples)
             for row, channel in zip(few, computed, strict=True):
                 rows[alike == channel] = row
-        scratch.write(index, rows, made_from=made_from)
+        scratch.write(index, rows, made_from=made_from, computed_again=computed_again.is_set())
 
     if computed:
-        return offer(samples[computed], index, keep)
+        return offer(samples[computed], index, keep, computed_again.set)
     silent: Future[None] = Future()
     keep(np.empty((0, samples.shape[1]), np.float32))
     silent.set_result(None)

@@ -13,30 +13,20 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from batchsr.audio import files
+from batchsr.audio import files, levels
 from batchsr.audio.channels import Alikeness
 from batchsr.audio.cutoff import BandLevels, Cutoff, find_cutoff
-from batchsr.audio.filters import Crossover
+from batchsr.audio.levels import MixMeter
 from batchsr.audio.meters.loudness import LoudnessMeter
 from batchsr.audio.meters.seams import SeamMeter
+from batchsr.audio.remarks import Remark, bounded
 from batchsr.audio.resample import resample_blocks
+from batchsr.audio.treatment import Treatment, decide
 from batchsr.audio.windows import Block, Plan
 from batchsr.errors import InputChanged
 from batchsr.restoration import stages
 from batchsr.restoration.source_identity import SourceWitness
 from batchsr.settings.profile import Settings
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Treatment:
-    """What is done around the model, decided once a file for all channels together."""
-
-    lowpass_hz: float | None = None
-    """Conditioning low-pass before the model; None: none."""
-    crossover: Crossover | None = None
-    """Where the recording itself ends and the restoration begins; None: the restoration is all of the output."""
-    bypass: bool = False
-    """The recording is full-band already: it is only resampled."""
 
 
 class Recording:
@@ -53,23 +43,16 @@ class Recording:
             self.channels = stage.channels(self.channels)
         self.remarks = info.remarks
         """What is odd about the source; complete when `conditioned` has been read to its end."""
+        self._full_scale = 1.0
+        self._level_remarks: tuple[Remark, ...] = ()
 
     def treatment(self) -> Treatment:
-        """Decide the treatment, from a pass over the file where the settings ask for its cutoff."""
-        lowpass, keep = self.settings.lowpass, self.settings.keep_band
-        if lowpass == "off" and not keep:
-            return Treatment()
-        lowpass_hz: float | None
-        if isinstance(lowpass, int | float):
-            lowpass_hz, bypass, exact = float(lowpass), False, True
-            band_hz = lowpass_hz
-        else:
-            cutoff = self._cutoff()
-            band_hz, bypass, exact = cutoff.band_hz, cutoff.full_band, False
-            lowpass_hz = cutoff.hz if lowpass == "auto" and not bypass else None
-        if not keep or bypass:
-            return Treatment(lowpass_hz, None, bypass)
-        return Treatment(lowpass_hz, Crossover.below(band_hz, self.info.sample_rate, exact=exact))
+        """Decide the treatment, from a pass over the file where the settings ask for its cutoff, and its level before.
+
+        Raises InputLevels for whole numbers written as floats, unless they are to be scaled.
+        """
+        self._full_scale, self._level_remarks = self._scale()
+        return decide(self.settings.lowpass, self.settings.keep_band, self.info.sample_rate, self._cutoff)
 
     def stages(self, treatment: Treatment) -> list[stages.Stage]:
         """What the recording goes through before the model, made anew for one stream."""
@@ -79,15 +62,15 @@ class Recording:
         """The recording at 48 kHz, (n, channels), heard by `ear` on the way."""
         chain = self.stages(treatment)
         with self._open() as source:
-            blocks = self.witness.watched(source.blocks())
+            blocks = self._blocks(source)
             if ear is not None:
                 blocks = _heard(blocks, ear.hear_source)
             blocks = stages.run(chain, "recording", blocks, self.info.frames)
-            blocks = resample_blocks(blocks, self.info.sample_rate, self.info.frames)
+            blocks = resample_blocks(blocks, self.info.rate, self.info.frames)
             programme = stages.run(chain, "programme", blocks, self.info.output_samples)
             yield from programme if ear is None else _heard(programme, ear.hear_programme)
             if ear is not None:
-                self.remarks = source.remarks
+                self.remarks = bounded((*source.remarks, *self._level_remarks, *ear.remarks()))
 
     def conditioned(self, treatment: Treatment, ear: Measurements) -> Iterator[Block]:
         """What the model hears, at 48 kHz; the recording is heard by `ear` on the way."""
@@ -102,7 +85,7 @@ class Recording:
             raise _changed(self.path)
 
     def _open(self) -> files.Source:
-        source = files.Source.open(self.path)
+        source = files.Source.open(self.path, accept_truncated=self.settings.accept_truncated)
         now, then = source.info, self.info
         if (now.frames, now.sample_rate, now.channels) != (then.frames, then.sample_rate, then.channels):
             source.close()
@@ -111,7 +94,20 @@ class Recording:
 
     def _cutoff(self) -> Cutoff:
         with self._open() as source:
-            return find_cutoff(self.witness.watched(source.blocks()), self.info.sample_rate)
+            return find_cutoff(self._blocks(source), self.info.sample_rate)
+
+    def _blocks(self, source: files.Source) -> Iterator[Block]:
+        """A whole pass over the source, its full scale at 1."""
+        blocks = self.witness.watched(source.blocks())
+        return blocks if self._full_scale == 1.0 else levels.scaled(blocks, self._full_scale)
+
+    def _scale(self) -> tuple[float, tuple[Remark, ...]]:
+        """What full scale is in the source, and what is to be said of its level. Only floats can be over it."""
+        if self.info.subtype not in levels.FLOAT_SUBTYPES:
+            return 1.0, ()
+        with self._open() as source:
+            peaks = levels.measure(self.witness.watched(source.blocks()))
+        return levels.full_scale_of(peaks, self.settings.input_scale, files.shown(self.path))
 
 
 class Measurements:
@@ -120,12 +116,20 @@ class Measurements:
     def __init__(self, recording: Recording, plan: Plan) -> None:
         self._source = BandLevels(recording.info.sample_rate)
         self._channels = Alikeness(recording.info.channels)
+        self._mix = MixMeter(recording.info.channels) if recording.settings.channels == "mono" else None
         self._before = LoudnessMeter(recording.channels)
         self._after = LoudnessMeter(recording.channels)
         self._seams = SeamMeter(plan.borders())
 
+    def remarks(self) -> tuple[Remark, ...]:
+        """What was heard of the source and a person should know."""
+        cancelled = self._mix.remark() if self._mix is not None else None
+        return (cancelled,) if cancelled is not None else ()
+
     def hear_source(self, block: Block) -> None:
         """One block (n, C) of the recording at its own rate."""
+        if self._mix is not None:
+            self._mix.add(block)
         self._source.add(block)
         self._channels.add(block)
 

@@ -22,12 +22,13 @@ from typing import Final
 from batchsr import __version__, faults, storage, temporary
 from batchsr.audio import files, metadata, windows
 from batchsr.audio.filters import keep_band
+from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
 from batchsr.errors import InputChanged, OutputIsSource, OutputTooLarge
 from batchsr.restoration import pipeline, publishing, stages
 from batchsr.restoration import sidecar as sidecars
 from batchsr.restoration.batcher import Batcher
-from batchsr.restoration.recording import Measurements, Recording, Treatment
+from batchsr.restoration.recording import Measurements, Recording
 from batchsr.restoration.scratch import HEADER, Scratch
 from batchsr.restoration.task import Restored, Task
 from batchsr.temporary import Temporary
@@ -112,14 +113,15 @@ class _Made:
 
     clipped_samples: int
     resumed: int
+    computed_again: int
     ear: Measurements
 
 
 def _prepare(task: Task, model: Batcher) -> _Case:
     """Look at the source and at the place of the output, decide how it is done, and refuse what cannot end well."""
     _check_output(task)
-    info = files.probe(task.source)
-    for was, now in ((task.size_bytes, info.size_bytes), (task.mtime_ns, info.mtime_ns)):
+    info = files.probe(task.source, accept_truncated=task.settings.accept_truncated)
+    for was, now in ((task.size_bytes, info.size_bytes), (task.mtime_ns, storage.kept_ns(info.mtime_ns))):
         if was is not None and was != now:
             raise InputChanged(f"{task.source} changed after it was enqueued", remedy="enqueue it again")
     settings = task.settings
@@ -136,7 +138,7 @@ def _prepare(task: Task, model: Batcher) -> _Case:
         form=settings.format,
         subtype=settings.subtype,
         channels=recording.channels,
-        source_rate_hz=info.sample_rate,
+        source_rate_hz=info.rate,
         program=f"batchsr {__version__}; FlashSR {Path(str(task.provenance.get('variant', ''))).name}".rstrip(),
     )
     return _Case(task, info, recording, recording.treatment(), described, carried, plan)
@@ -181,7 +183,11 @@ def _scratch_key(case: _Case, model: Batcher) -> bytes:
         "dtype": identity.dtype,
         "device": identity.device,
         "batch_windows": model.batch_windows,
-        "source": [case.info.frames, case.info.sample_rate, case.info.channels],
+        # Two versions of libsndfile decode alike; of ffmpeg's many decoders nobody promises that.
+        "source": [
+            *(case.info.frames, case.info.sample_rate, case.info.channels),
+            *([case.info.decoder] if case.info.decoder.startswith("ffmpeg") else []),
+        ],
         "plan": [case.plan.total_samples, case.plan.frame_samples, case.plan.overlap_samples],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
@@ -209,7 +215,8 @@ def _make(
         finally:
             gate.close()
         writer = _wait(joining, lambda: on_windows(total, total))
-    return _Made(writer.clipped_samples, resumed, ear)
+    again = 0 if case.treatment.bypass else scratch.computed_again()
+    return _Made(writer.clipped_samples, resumed, again, ear)
 
 
 def _fill(
@@ -234,7 +241,7 @@ def _fill(
             gate,
             finished,
             source,
-            lambda rows, index, keep: model.offer(rows, index, settings.timestep, settings.seed, keep),
+            lambda rows, index, keep, note: model.offer(rows, index, settings.timestep, settings.seed, keep, note),
             ahead=max(2, 2 * model.batch_windows // case.recording.channels),
             name=str(case.task.source),
             on_windows=on_more,
@@ -291,6 +298,7 @@ def _on_record(
         output_bytes=output.size_bytes(),
         windows_total=case.plan.count,
         windows_resumed=made.resumed,
+        windows_computed_again=made.computed_again,
         audio_s=case.info.duration_s,
         clipped_samples=made.clipped_samples,
         sample_rate=case.info.sample_rate,

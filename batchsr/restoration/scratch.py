@@ -1,7 +1,7 @@
 """The resumable file of finished windows: one slot a window, each of which proves itself.
 
     slot i, at i * slot_bytes:
-        0   8  magic "BSRSLOT2"
+        0   8  magic "BSRSLOT2", or "BSRAGAIN" where half precision overflowed and float32 computed it
         8   8  index i                     little-endian u64
         16 32  key                         what made it: settings, model, plan (SHA-256)
         48 12  fingerprint                 of the samples that it was made from (BLAKE2b)
@@ -32,6 +32,7 @@ from batchsr import faults, storage
 from batchsr.errors import ResourceError, TransientError
 
 MAGIC: Final = b"BSRSLOT2"
+MAGIC_AGAIN: Final = b"BSRAGAIN"
 FINGERPRINT_BYTES: Final = 12
 HEADER: Final = struct.Struct("<8sQ32s12sI")
 _CHECKED: Final = HEADER.size - 4  # the CRC covers the header up to itself
@@ -75,21 +76,24 @@ class Scratch:
             slots = min(self.count, os.fstat(self._fd).st_size // self.slot_bytes)
         return {index for index in range(slots) if self._read(index) is not None}
 
-    def write(self, index: int, samples: NDArray[np.float32], *, made_from: bytes) -> None:
+    def write(
+        self, index: int, samples: NDArray[np.float32], *, made_from: bytes, computed_again: bool = False
+    ) -> None:
         """Put window `index`, samples (channels, frame_samples) float32, into its slot. Not yet synced.
 
-        `made_from` is the fingerprint of what the model was given for it.
+        `made_from` is the fingerprint of what the model was given for it, `computed_again` whether it took float32.
         """
         if samples.shape != self.shape or samples.dtype != np.float32:
             raise AssertionError(f"slot {index}: {samples.dtype} {samples.shape}, not float32 {self.shape}")
         payload = np.ascontiguousarray(samples, "<f4").data.cast("B")
-        head = HEADER.pack(MAGIC, index, self.key, made_from, 0)
+        magic = MAGIC_AGAIN if computed_again else MAGIC
+        head = HEADER.pack(magic, index, self.key, made_from, 0)
         crc = zlib.crc32(payload, zlib.crc32(head[:_CHECKED]))
         faults.point("slot.before_write")
         with storage.output_errors(self.path, "write"):
             start = index * self.slot_bytes
             _write_all(self._fd, payload, start + HEADER.size)
-            _write_all(self._fd, memoryview(HEADER.pack(MAGIC, index, self.key, made_from, crc)), start)
+            _write_all(self._fd, memoryview(HEADER.pack(magic, index, self.key, made_from, crc)), start)
         faults.point("slot.after_write")
 
     def sync(self) -> None:
@@ -103,6 +107,12 @@ class Scratch:
         with storage.resource_errors(self.path, "read"):
             raw = os.pread(self._fd, HEADER.size, index * self.slot_bytes)
         return len(raw) == HEADER.size and bytes(HEADER.unpack(raw)[3]) == made_from
+
+    def computed_again(self) -> int:
+        """Count the windows that float32 computed because half precision overflowed, in this attempt or before."""
+        with storage.resource_errors(self.path, "read"):
+            begins = [os.pread(self._fd, len(MAGIC), index * self.slot_bytes) for index in range(self.count)]
+        return begins.count(MAGIC_AGAIN)
 
     def read(self, index: int) -> NDArray[np.float32]:
         """Samples (channels, frame_samples) of a finished window. Raises TransientError if it is finished no longer."""
@@ -126,7 +136,7 @@ class Scratch:
         if len(raw) < self.slot_bytes:
             return None
         magic, found, key, made_from, crc = HEADER.unpack_from(raw)
-        if magic != MAGIC or found != index or key != self.key:
+        if magic not in (MAGIC, MAGIC_AGAIN) or found != index or key != self.key:
             return None
         payload = memoryview(raw)[HEADER.size :]
         expected = zlib.crc32(payload, zlib.crc32(HEADER.pack(magic, found, key, made_from, 0)[:_CHECKED]))

@@ -18,8 +18,9 @@ from batchsr.restoration.sidecar_reading import SCHEMA
 if TYPE_CHECKING:
     from batchsr.audio.files import SourceInfo
     from batchsr.audio.remarks import Remark
+    from batchsr.audio.treatment import Treatment
     from batchsr.audio.windows import Plan
-    from batchsr.restoration.recording import Measurements, Treatment
+    from batchsr.restoration.recording import Measurements
     from batchsr.restoration.task import Restored, Task
 
 _LIBRARIES: Final = ("mlx", "numpy", "scipy", "soundfile", "soxr")
@@ -52,9 +53,10 @@ def sidecar(
             "path": os.path.abspath(task.source),
             "sha256": restored.source_sha256,
             "size_bytes": info.size_bytes,
-            "modified": _iso(info.mtime_ns / 1e9),
+            "modified": _iso(storage.kept_ns(info.mtime_ns) / 1e9),
             "format": info.format,
             "subtype": info.subtype,
+            "decoder": info.decoder,
             "sample_rate_hz": info.sample_rate,
             "channels": info.channels,
             "frames": info.frames,
@@ -87,6 +89,7 @@ def sidecar(
         "windows": {
             "total": restored.windows_total,
             "resumed": restored.windows_resumed,
+            "computed_again_in_float32": restored.windows_computed_again,
             "frame_samples": plan.frame_samples,
             "overlap_samples": plan.overlap_samples,
         },

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from batchsr.errors import ConfigError
+from batchsr.settings import textfile
 
 _KINDS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "text": lambda value: isinstance(value, str),
@@ -22,7 +23,7 @@ _KINDS: Final[Mapping[str, Callable[[Any], bool]]] = {
 def read(path: Path) -> dict[str, Any]:
     """The file's top table. Raises ConfigError when it cannot be read or is not TOML."""
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
+        return tomllib.loads(textfile.text_bytes(path.read_bytes(), str(path)).decode("utf-8"))
     except OSError as e:
         raise ConfigError(f"{path} cannot be read: {e.strerror}", remedy="check the name and its permissions") from e
     except UnicodeDecodeError as e:

@@ -149,7 +149,7 @@ def failure_of(error: Exception) -> str:
     """The failure class of what ended an attempt: input, transient or resource."""
     if isinstance(error, BatchsrError):
         return error.failure
-    if isinstance(error, OSError) and error.errno in pauses.RESOURCE_ERRNOS:
+    if (isinstance(error, OSError) and error.errno in pauses.RESOURCE_ERRNOS) or pauses.is_want_of_threads(error):
         return "resource"
     return "transient"
 

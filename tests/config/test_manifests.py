@@ -13,7 +13,7 @@ import rig
 import soundfile
 
 from batchsr.errors import ConfigError
-from batchsr.intake import gather, manifest
+from batchsr.intake import gather, manifest, walk
 from batchsr.queue.opening import open_queue
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
@@ -119,7 +119,7 @@ def test_lists_keep_order_skip_notes_and_name_what_is_missing(tmp_path: Path) ->
     write(tmp_path / "job.toml", 'sources.lists = ["list.txt"]')
     found = list(manifest.load(tmp_path / "job.toml").found())
     assert [Path(one.path).name for one in found] == ["b.wav", "a.wav", "gone.wav"]
-    assert isinstance(found[-1], gather.Refused)
+    assert isinstance(found[-1], walk.Refused)
 
 
 def test_what_the_command_line_gives_is_stronger_than_the_manifest(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import rig
 
 from batchsr import storage
-from batchsr.queue import Job, State
+from batchsr.queue import Job, State, Trouble
 from batchsr.queue.opening import open_queue
 from batchsr.worker import space
 
@@ -67,8 +67,9 @@ def test_a_shortage_is_told_with_its_figures_and_ends_where_the_room_does(
     assert space.shortage(job, [], tmp_path, 2 * GB) is None
     short = space.shortage(job, [], tmp_path, 2 * GB + 1)
     assert short is not None
-    assert "--min-free 2.00 GB" in short
-    assert f"{need / GB:.2f} GB for {job.source}" in short
+    assert "--min-free 2.00 GB" in str(short)
+    assert f"{need / GB:.2f} GB for {job.source}" in str(short)
+    assert not short.for_all, "a smaller file would fit"
 
 
 def test_files_in_hand_keep_their_reservation(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +78,7 @@ def test_files_in_hand_keep_their_reservation(job: Job, tmp_path: Path, monkeypa
     assert space.shortage(job, [job], tmp_path, 0) is None
     short = space.shortage(job, [job, job], tmp_path, 0)
     assert short is not None
-    assert "for the files in hand" in short
+    assert "for the files in hand" in str(short)
 
 
 def test_what_is_larger_than_a_whole_disk_is_not_waited_for(
@@ -101,7 +102,7 @@ def test_each_file_system_is_looked_at_by_itself(job: Job, tmp_path: Path, monke
     free[str(shm)] -= 1
     short = space.shortage(job, [], shm, 0)
     assert short is not None
-    assert short.startswith(str(shm))
+    assert (short.folder, short.side) == (shm, "scratch")
 
 
 def test_a_worker_waits_for_the_room_that_the_next_file_needs_and_tells_why(
@@ -116,11 +117,11 @@ def test_a_worker_waits_for_the_room_that_the_next_file_needs_and_tells_why(
     monkeypatch.setattr(storage, "free_bytes", lambda path: free[0])
 
     class Listens(rig.NullListener):
-        def resumed(self) -> None:
+        def freed(self, trouble: Trouble) -> None:
             resumed.append(free[0])
 
-        def paused(self, reason: str) -> None:
-            said.append(reason)
+        def held(self, trouble: Trouble) -> None:
+            said.append(trouble.reason)
             if len(said) > 1:
                 return
             with open_queue(db) as queue:
@@ -132,5 +133,5 @@ def test_a_worker_waits_for_the_room_that_the_next_file_needs_and_tells_why(
             threading.Timer(0.3, free_some).start()
 
     assert rig.work(db, listener=Listens()).done == 1
-    assert resumed == [need], "the pause does not flap while the room is short"
+    assert resumed == [need], "the hold does not flap while the room is short"
     assert "a.wav" in said[0]

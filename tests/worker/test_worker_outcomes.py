@@ -33,6 +33,7 @@ from batchsr.worker import worker
 from batchsr.worker.listener import Account, NullListener
 from batchsr.worker.options import WorkerOptions
 from batchsr.worker.outcomes import Outcomes
+from batchsr.worker.places import Places
 
 
 class Failing:
@@ -120,14 +121,16 @@ def test_attempts_that_make_windows_do_not_count_towards_giving_up(db: Path, sou
 def test_backoff_doubles_up_to_a_limit_with_jitter_of_half(db: Path, jitter: float) -> None:
     options = WorkerOptions(variant="fast", backoff_s=5.0, backoff_max_s=60.0, max_attempts=7)
     with open_queue(db) as queue:
-        boundary = Outcomes(queue, options, Account(NullListener()), Stop(print, print), restore, lambda: jitter)
+        places = Places(queue, options, NullListener(), lambda job: None)
+        account, stop = Account(NullListener()), Stop(print, print)
+        boundary = Outcomes(queue, options, account, stop, places, restore, lambda: jitter)
         waits = [boundary.backoff_s(failures) for failures in range(1, 8)]
     full = [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
     assert waits[:-1] == pytest.approx([wait * (0.5 + 0.5 * jitter) for wait in full])
     assert waits[-1] is None
 
 
-def test_a_full_disk_pauses_the_queue_and_work_goes_on_after_space_returns(
+def test_a_machine_that_cannot_go_on_pauses_the_queue_until_it_can(
     db: Path, sources: list[Path], out: Path, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig.enqueue(db, sources, out)
@@ -137,7 +140,7 @@ def test_a_full_disk_pauses_the_queue_and_work_goes_on_after_space_returns(
         probes.append(folder)
         return len(probes) > 3
 
-    monkeypatch.setattr("batchsr.worker.pauses._can_write", probe)
+    monkeypatch.setattr("batchsr.worker.diagnosis.can_write", probe)
     statuses: list[dict[str, Any]] = []
 
     def look() -> None:
@@ -182,7 +185,7 @@ def test_a_file_that_goes_back_while_the_worker_looks_at_the_queue_is_taken_agai
 def test_a_full_disk_without_a_class_of_ours_is_known_by_its_number(db: Path, sources: list[Path], told: Told) -> None:
     rig.enqueue(db, sources[:1])
     assert rig.work(db, restore=Failing(OSError(errno.ENOSPC, "full")), listener=told).done == 1
-    assert "resumed" in told.said
+    assert any(said.startswith("freed") for said in told.said)
 
 
 def test_min_free_is_checked_before_a_claim(
@@ -204,7 +207,7 @@ def test_min_free_is_checked_before_a_claim(
     assert job_of(db, 1).claim_seq == 1
 
 
-def test_a_share_that_vanished_pauses_the_queue_instead_of_failing_it(
+def test_files_of_a_share_that_vanished_are_held_until_it_is_back(
     db: Path, sources: list[Path], out: Path, told: Told
 ) -> None:
     rig.enqueue(db, sources, out)
@@ -213,7 +216,8 @@ def test_a_share_that_vanished_pauses_the_queue_instead_of_failing_it(
     told.on_paused = lambda: away.rename(share)
     summary = rig.work(db, listener=told)
     assert (summary.done, summary.failed) == (3, 0)
-    assert f"paused {share} is gone: is its share mounted?" in told.said
+    assert f"held {share} is gone (mount its disk or share, or put the folder back)" in told.said
+    assert f"freed {share}" in told.said
     assert job_of(db, 1).attempts == 1
 
 
@@ -233,7 +237,7 @@ def test_an_empty_mount_point_is_a_vanished_share_too(db: Path, sources: list[Pa
 
     told.on_paused = mount
     assert rig.work(db, listener=told).done == 1
-    assert any("is its share mounted?" in said for said in told.said)
+    assert any(said.startswith("held") and " is gone" in said for said in told.said)
 
 
 def test_a_deleted_file_on_a_share_that_was_mounted_anew_is_just_missing(db: Path, sources: list[Path]) -> None:

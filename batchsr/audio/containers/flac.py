@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
 import numpy as np
@@ -118,6 +118,13 @@ def walk(file: Bytes, first: Info) -> Found:
     return Found(parts, infos, remarks, end)
 
 
+def without_last_frame(file: Bytes, last: Info, parts: Sequence[Part]) -> tuple[Part, ...]:
+    """How a file is to be read whose last frame is not whole: the same parts, up to that frame. () if none is left."""
+    end = _end(file, last, file.size, before_last=True)
+    before = tuple(parts[:-1])
+    return (*before, _part(file, last, file.size, end)) if end else before
+
+
 def open_stream(file: VirtualFile) -> Decoder:
     """Open the FLAC streams in a virtual file, as a part's opener."""
     seen = _Seen(file)
@@ -204,13 +211,13 @@ def _is_as_told(file: Bytes, info: Info) -> bool:
     return step > _LOOK_BYTES // 4 or len(list(_beginnings(file, info))) == 1
 
 
-def _end(file: Bytes, info: Info, stop: int) -> int:
-    """Samples by the last frame before `stop`: 0 if there is none."""
+def _end(file: Bytes, info: Info, stop: int, *, before_last: bool = False) -> int:
+    """Samples by the last frame before `stop`, or up to that frame; 0 if there is none."""
     begin = stop
     while begin > info.audio:
         upper = min(begin + _LONGEST_HEADER, stop)
         begin = max(begin - _LOOK_BYTES // 4, info.audio)
-        ends = [sample + count for _, sample, count in _frames(file, info, begin, upper)]
+        ends = [sample + (0 if before_last else count) for _, sample, count in _frames(file, info, begin, upper)]
         if ends:
             return ends[-1]
     return 0

@@ -23,12 +23,17 @@ from batchsr.audio.windows import Block
 
 
 class DecodeError(Exception):
-    """A decoder cannot go on. `system` says that the operating system failed to read, not that the bytes are wrong."""
+    """A decoder cannot go on.
 
-    def __init__(self, message: str, *, system: bool = False) -> None:
+    `system` says that the operating system failed to read, not that the bytes are wrong; `cut` that the file ends too
+    early.
+    """
+
+    def __init__(self, message: str, *, system: bool = False, cut: bool = False) -> None:
         super().__init__(message)
         self.message = message
         self.system = system
+        self.cut = cut
 
 
 class Decoder(Protocol):

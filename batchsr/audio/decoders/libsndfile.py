@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -15,6 +17,7 @@ from batchsr.audio.decoders.virtual_file import VirtualFile
 from batchsr.audio.remarks import Remark
 from batchsr.audio.windows import Block
 
+LIBSNDFILE_VERSION: Final = str(soundfile.__libsndfile_version__)
 _SYSTEM_ERROR: Final = 2  # libsndfile's SF_ERR_SYSTEM
 
 
@@ -23,8 +26,12 @@ class LibsndfileDecoder:
 
     remarks: tuple[Remark, ...] = ()
 
-    def __init__(self, file: int | VirtualFile) -> None:
+    def __init__(
+        self, file: int | VirtualFile, raw: Mapping[str, str | int] = MappingProxyType({}), called: str = ""
+    ) -> None:
         """Open a descriptor, from its beginning, or a virtual file. Closing leaves the descriptor open.
+
+        `raw` tells libsndfile what samples without a header are, and `called` what the container is to be called.
 
         By descriptor, not by name: no name is too odd, the file cannot be exchanged under us, and libsndfile
         cannot guess a headerless format from an extension.
@@ -34,7 +41,7 @@ class LibsndfileDecoder:
             with quiet():
                 if isinstance(file, VirtualFile):
                     file.seek(0)
-                    self._file = soundfile.SoundFile(file)
+                    self._file = soundfile.SoundFile(file, **raw)
                 else:
                     os.lseek(file, 0, os.SEEK_SET)
                     self._file = soundfile.SoundFile(file, closefd=False)
@@ -43,7 +50,7 @@ class LibsndfileDecoder:
         self.sample_rate: int = self._file.samplerate
         self.channels: int = self._file.channels
         self.frames: int = self._file.frames
-        self.format: str = self._file.format
+        self.format: str = called or self._file.format
         self.subtype: str = self._file.subtype
         self._order = ogg.WAV_ORDER.get(self.channels) if self.subtype in ("VORBIS", "OPUS") else None
 

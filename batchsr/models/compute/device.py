@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import os
 import platform
 import sys
 from pathlib import Path
@@ -45,22 +46,22 @@ def gpu_kind() -> str | None:
     return "cuda" if cuda is not None and cuda.is_available() else None
 
 
-def check_reach(kind: str | None) -> None:
-    """Raise ModelUnavailable if there is no GPU in reach although MLX is one for it.
+def choose(kind: str, gpu: str | None) -> None:
+    """Make cpu, cuda or metal MLX's default device; `gpu` is the kind of GPU that MLX is for, if any.
 
-    On macOS MLX takes all memory from Metal, the CPU's too, and says that it has Metal even where no device can be
-    opened: in a virtual machine, in some remote shells.
+    Raises ModelUnavailable if it is not in reach. On macOS MLX takes all memory from Metal, the CPU's too, and says
+    that it has Metal even where no device can be opened: in a virtual machine, in some remote shells.
     """
     import mlx.core as mx
 
-    if kind is None:
-        return
     try:
-        mx.device_info()
-        mx.eval(mx.zeros((1,)) + 1)
+        mx.set_default_device(mx.cpu if kind == "cpu" else mx.gpu)
+        if gpu is not None:
+            mx.device_info()
+            mx.eval(mx.zeros((1,)) + 1)
     except (RuntimeError, ValueError) as e:
         first = (str(e).splitlines() or [type(e).__name__])[0][:200]
-        if kind == "metal":
+        if gpu == "metal":
             said = (
                 f"MLX reaches no Metal device, and computes nothing without one on macOS, not even on the CPU: {first}"
             )
@@ -73,12 +74,25 @@ def check_reach(kind: str | None) -> None:
         raise ModelUnavailable(said, remedy=remedy) from e
 
 
-def count(kind: str) -> int:
-    """Return how many devices of a kind this process may use; 1 where MLX does not say."""
+def nvidia_nodes() -> int:
+    """Return how many NVIDIA GPUs the system shows, without MLX; whether MLX is for them is another matter."""
+    return sum(path.name.removeprefix("nvidia").isdigit() for path in Path("/dev").glob("nvidia*"))
+
+
+def worker_environments() -> list[dict[str, str]]:
+    """Return for each GPU that this process may use the variables of a worker that is to have it alone.
+
+    Empty where MLX has none. MLX must have been imported.
+    """
     import mlx.core as mx
 
-    counted = getattr(mx, "device_count", None)
-    return max(1, int(counted(mx.gpu))) if kind == "cuda" and counted is not None else 1
+    kind = gpu_kind()
+    if kind != "cuda":
+        return [] if kind is None else [{}]
+    count = int(mx.device_count(mx.gpu))
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [name.strip() for name in given.split(",")] if given else [str(n) for n in range(count)]
+    return [{"CUDA_VISIBLE_DEVICES": name} for name in names[:count]]
 
 
 def processor() -> str:

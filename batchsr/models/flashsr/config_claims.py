@@ -32,8 +32,8 @@ _NAMES_ITSELF = {
     "architecture",
     "architectures",
     "arch",
+    "network",
     "type",
-    "base_model",
     "id",
     "repo",
     "repo_id",
@@ -121,13 +121,16 @@ _STEPS = (
     "num_steps",
 )
 _ONE_STEP_OR_ITS_TRAINING = (1, TIMESTEPS)
+_OF_ITS_MAKING = re.compile(r"train|teacher|distil|optim|loss|ema|histor|dataset|^lr|learning|input|evaluat|benchmark")
+"""Sections that speak of how a model was made or tried, and not of what it computes."""
 
 
 def refuse_audiosr(values: Mapping[str, Any]) -> None:
     """Raise BundleError if a config calls its model AudioSR; "distilled from AudioSR" in passing is no such call."""
     for path, value in _leaves(values):
         names = [part.lower() for part in path]
-        if (names[-1] in _NAMES_ITSELF and len(names) <= 2 and is_audiosr(str(value)[:200])) or is_audiosr(names[0]):
+        own = names[-1] in _NAMES_ITSELF and (len(names) == 1 or (len(names) == 2 and names[0] in _NAMES_ITSELF))
+        if (own and is_audiosr(str(value)[:200])) or is_audiosr(names[0]):
             raise audiosr_error(f"{_joined(path)} = {shown(value)}")
 
 
@@ -155,7 +158,7 @@ def check(unknown: Mapping[str, object], config: ModelConfig) -> None:
 
 def _check_one(path: tuple[str, ...], value: object, config: ModelConfig) -> None:
     *sections, name = (part.lower() for part in path)
-    if value is None:
+    if value is None or any(_OF_ITS_MAKING.search(section) for section in sections):
         return
     if name in _STEPS and (name not in ("steps", "num_steps", "diffusion_steps") or _is_number(value)):
         allowed = (1,) if name not in ("steps", "num_steps", "diffusion_steps") else _ONE_STEP_OR_ITS_TRAINING

@@ -15,6 +15,9 @@ from batchsr.models.flashsr.unet import Unet
 from batchsr.models.flashsr.vae import Vae
 from batchsr.models.flashsr.vocoder import Vocoder
 
+ARRAYS = 12
+"""Arrays of the largest size that a row takes at once."""
+
 
 class Networks(nn.Module):
     """`vae`, `ldm` and `voc`; parameters are random, and cost nothing, until they are replaced."""
@@ -64,12 +67,29 @@ class Networks(nn.Module):
         yield "mel", mel
         cond = step(self, self.vae.encode(mel.astype(self.dtype)), mel)
         yield "encode", cond
-        v = step(self, self.ldm(noise.astype(self.dtype), cond, t), cond)
+        v = step(self, self.ldm(noise.astype(self.dtype), cond, t), mel)
         yield "unet", v
         signal, rest = weights[:, :, None, None, None]
         mel = self.vae.decode((signal * noise - rest * v).astype(self.dtype))
         yield "decode", step(self, mel, v)
         yield "vocoder", self.voc(mel, norm)
+
+
+def row_bytes(config: ModelConfig, value_bytes: int) -> int:
+    """Return the memory that a row of a pass takes beside the weights, in values of so many bytes; never too little.
+
+    The largest array of a row, and others of its size that are alive with it or wait to be freed: on an H100 never
+    more than 11.6 of them (docs/measurements.md, "Memory of a pass").
+    """
+    frames = config.audio.frame_samples // config.mel.hop
+    widest = config.vae.ch * max(config.vae.ch_mult[:2])  # at the finest resolution, on its way up
+    largest = [value_bytes * frames * config.mel.n_mels * widest]
+    length = frames
+    for level, rate in enumerate(config.vocoder.upsample_rates, 1):
+        length *= rate
+        last = level == len(config.vocoder.upsample_rates)
+        largest.append((4 if last else value_bytes) * length * config.vocoder.channels(level))
+    return ARRAYS * max(largest)
 
 
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

@@ -11,9 +11,9 @@ from typing import Any, Self
 from batchsr.queue.clock import Clock
 from batchsr.queue.interface import Worker
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State
-from batchsr.queue.sqlite import claims, control, enqueue, manage, owners, queries, reaper, versions
+from batchsr.queue.sqlite import claims, control, damage, enqueue, manage, owners, places, queries, reaper, versions
 from batchsr.queue.sqlite.store import Store
-from batchsr.queue.trouble import Pause, PauseKind
+from batchsr.queue.trouble import Pause, PauseKind, Place, Trouble
 
 
 class SqliteQueue:
@@ -29,9 +29,15 @@ class SqliteQueue:
     @classmethod
     def open(cls, path: Path, *, clock: Clock | None = None) -> Self:
         """Open the queue, making or migrating the database as needed. Raises QueueVersion if it is too new."""
-        store = Store.connect(path, clock or Clock())
+        clock = clock or Clock()
+        damage.refuse_what_is_no_database(path)
+        if not path.exists():
+            versions.create(path, clock)
+        store = Store.connect(path, clock)
         try:
             versions.migrate(store)
+            if store.is_folded():
+                damage.note_generation(path, damage.raw_generation(path))
         except BaseException:
             store.close()
             raise
@@ -55,6 +61,8 @@ class SqliteQueue:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if damage.is_garbage(self.path, error):
+            raise damage.described(self.path, "rows are unreadable") from error
 
     def close(self) -> None:
         """Close the database. Workers that joined through this object should have left."""
@@ -127,6 +135,10 @@ class SqliteQueue:
         """The job that a claim would give, were the queue not paused."""
         return claims.peek(self._store, variant)
 
+    def take_last_try(self, variant: str) -> Job | None:
+        """Queue a quarantined job once more, if one was not tried again since; None if there is none."""
+        return claims.take_last_try(self._store, variant)
+
     def next_due_s(self, variant: str) -> float | None:
         """Seconds until the first backoff of a job for this variant is over; None if none waits."""
         return claims.next_due_s(self._store, variant)
@@ -168,6 +180,26 @@ class SqliteQueue:
     def give_back(self, job: Job, reason: str, kind: PauseKind = "resource", probes: Sequence[str] = ()) -> Job:
         """`release`, and pause the queue until `probes` (paths) can be used again. Raises ClaimLost."""
         return claims.give_back(self._store, job, reason, kind, probes)
+
+    def hold(self, job: Job, trouble: Trouble) -> Job:
+        """`release`, but held for a place in trouble until that works again. Raises ClaimLost."""
+        return places.hold(self._store, job, trouble)
+
+    def hold_queued(self, job: Job, trouble: Trouble, *, alike: bool = False) -> int:
+        """Hold a queued job; `alike` all that have its folder on the side of the trouble. Returns how many."""
+        return places.hold_queued(self._store, job, trouble, alike=alike)
+
+    def places(self, variant: str | None = None, *, counted: bool = True) -> list[Place]:
+        """The places that jobs (for a variant) are held for. Not `counted`, `jobs` is 1 where there are any."""
+        return places.places(self._store, variant, counted=counted)
+
+    def held_job(self, place: Place) -> Job | None:
+        """The least demanding job that is held for a place."""
+        return places.held_job(self._store, place)
+
+    def free(self, place: Place | None = None) -> int:
+        """Let jobs be claimed again that are held for a place, or for any. Returns how many."""
+        return places.free(self._store, place)
 
     # Directing
 
@@ -216,6 +248,10 @@ class SqliteQueue:
         """The jobs that workers own now."""
         return queries.in_hand(self._store)
 
+    def batches(self) -> list[str]:
+        """The names of the batches that have jobs, sorted; "" for jobs without one."""
+        return queries.batches(self._store)
+
     def counts(self, batch: str | None = None) -> dict[str, int]:
         """How many jobs are in each state; every state is there."""
         return {state: int(total["jobs"]) for state, total in self.totals(batch).items()}
@@ -224,18 +260,30 @@ class SqliteQueue:
         """For each state `jobs`, `audio_s` and `wall_s`."""
         return queries.totals(self._store, batch)
 
+    def totals_of_run(self) -> dict[str, dict[str, float]]:
+        """`totals` of the jobs that are left, and of those that ended since the oldest of them was enqueued.
+
+        So a batch's total stays the batch's when its work is stopped and taken up again.
+        """
+        return queries.totals_of_run(self._store)
+
     def status(self) -> dict[str, Any]:
         """The queue at a glance, JSON-able.
 
         `jobs` and `audio_s` by state, `workers` (a line for each job in a worker's hands, one for a worker without;
-        `idle_s` since the worker's last window and `hung`), `paused`, `paused_kind`, `paused_reason`, `paused_since`,
-        `database`.
+        `idle_s` since the worker's last window and `hung`), `held` (queued jobs that wait for a place in trouble) and
+        `places` (`path`, `needed_for`, `code`, `reason`, `remedy`, `since`, `jobs`), `paused`, `paused_kind`,
+        `paused_reason`, `paused_since`, `database`.
         """
         return queries.status(self._store)
 
     def files_ended(self, since: float, pid: int | None = None) -> int:
         """How many files were brought to an end, done or failed, by workers (of one process) that began since then."""
         return queries.files_ended(self._store, since, pid)
+
+    def queued_for(self) -> dict[str, int]:
+        """How many jobs are queued or waiting for each variant that they name; "" are those that any worker takes."""
+        return queries.queued_for(self._store)
 
     def events(self, job_id: int) -> list[dict[str, Any]]:
         """Every change of state of a job, oldest first."""

@@ -103,7 +103,7 @@ def claim(store: Store, worker: str, backend: Backend) -> Job | None:
                 started_at = coalesce(started_at, :now), finished_at = NULL, error_code = NULL, error = NULL,
                 changed_at = :now, reason = 'claimed'
             WHERE id = (
-                SELECT id FROM jobs INDEXED BY jobs_ready WHERE state = 'queued'
+                SELECT id FROM jobs INDEXED BY jobs_ready WHERE state = 'queued' AND held IS NULL
                 AND (variant IS NULL OR variant = :variant) ORDER BY priority DESC, id LIMIT 1
             )
             RETURNING {COLUMNS}"""
@@ -150,12 +150,29 @@ def _end_backoffs(db: Database, values: dict[str, Any]) -> None:
 def peek(store: Store, variant: str) -> Job | None:
     """The job that `claim` would give next, backoffs that are over included; pauses do not matter here."""
     first = "AND (variant IS NULL OR variant = :variant) ORDER BY priority DESC, id LIMIT 1"
+    ready = f"INDEXED BY jobs_ready WHERE state = 'queued' AND held IS NULL {first}"
     rows = store.rows(  # apart, so that each goes by its own index
-        f"SELECT * FROM (SELECT {COLUMNS} FROM jobs INDEXED BY jobs_ready WHERE state = 'queued' {first}) "
+        f"SELECT * FROM (SELECT {COLUMNS} FROM jobs {ready}) "
         f"UNION ALL SELECT * FROM (SELECT {COLUMNS} FROM jobs INDEXED BY jobs_waiting WHERE {DUE} {first}) "
         "ORDER BY priority DESC, id LIMIT 1",
         clock_values(store) | {"variant": variant},
     )
+    return to_job(rows[0]) if rows else None
+
+
+def take_last_try(store: Store, variant: str) -> Job | None:
+    """A quarantined job that was not tried again since, queued for that now; None if there is none."""
+    values = {"variant": variant, "now": store.clock.wall()}
+    which = "state = 'quarantined' AND last_try = 0 AND (variant IS NULL OR variant = :variant)"
+    if not store.rows(f"SELECT 1 FROM jobs WHERE {which} LIMIT 1", values):  # without a lock, as nearly always
+        return None
+    sql = (
+        "UPDATE jobs SET state = 'queued', last_try = 1, outages = 0, finished_at = NULL, error_code = NULL, "
+        "error = NULL, changed_at = :now, reason = 'one last try, alone' "
+        f"WHERE id = (SELECT id FROM jobs WHERE {which} ORDER BY priority DESC, id LIMIT 1) RETURNING {COLUMNS}"
+    )
+    with store.writing() as db:
+        rows = list(db.query(sql, values))
     return to_job(rows[0]) if rows else None
 
 
@@ -188,6 +205,8 @@ def progress(store: Store, job: Job, windows_done: int, windows_total: int) -> N
             job,
             "windows_done = :done, windows_total = :total, "
             "crashes = CASE WHEN :done > windows_done THEN 0 ELSE crashes END, "
+            "outages = CASE WHEN :done > windows_done THEN 0 ELSE outages END, "
+            "last_try = CASE WHEN :done > windows_done THEN 0 ELSE last_try END, "
             "failures = CASE WHEN :done > windows_done THEN 0 ELSE failures END",
             ("running",),
             values,
@@ -232,7 +251,7 @@ def finish(store: Store, job: Job, result: Result | None, reason: str = "") -> J
             db,
             job,
             "state = 'done', worker = NULL, finished_at = :now, changed_at = :now, reason = :reason, "
-            f"failures = 0, crashes = 0, error_code = NULL, error = NULL, "
+            f"failures = 0, crashes = 0, outages = 0, last_try = 0, error_code = NULL, error = NULL, "
             f"windows_done = coalesce(windows_total, windows_done){sets}",
             ("committing",),
             values,
@@ -269,18 +288,18 @@ def fail(
 def release(store: Store, job: Job, outcome: str, reason: str) -> Job:
     """Back to queued at once, the attempt given back: the file was not at fault. Raises ClaimLost."""
     with store.writing() as db:
-        return _release_in(store, db, job, outcome, reason)
+        return release_in(store, db, job, outcome, reason)
 
 
 def give_back(store: Store, job: Job, reason: str, kind: str, probes: Sequence[str]) -> Job:
     """`release`, and the queue paused with the reason in the same transaction. `probes` are paths to try again."""
     with store.writing() as db:
-        given = _release_in(store, db, job, kind, reason)
+        given = release_in(store, db, job, kind, reason)
         pause_in(store, db, kind, reason, probes)
     return given
 
 
-def _release_in(store: Store, db: Database, job: Job, outcome: str, reason: str) -> Job:
+def release_in(store: Store, db: Database, job: Job, outcome: str, reason: str) -> Job:
     values = _owner(store, job) | {"reason": stored_text(reason)}
     _count_time(db, values)
     released = _update(

@@ -34,7 +34,8 @@ def retry(store: Store, ids: Iterable[int] | None, *, redo: bool) -> list[int]:
             output = loaded_path(row["output"])
             output = (row["state"] == State.CANCELLED and free_output(db, row["id"], output)) or output
             db.execute(
-                "UPDATE jobs SET state = 'queued', output = ?, output_key = ?, failures = 0, crashes = 0, "
+                "UPDATE jobs SET state = 'queued', output = ?, output_key = ?, failures = 0, crashes = 0, outages = 0, "
+                "last_try = 0, "
                 "finished_at = NULL, error_code = NULL, error = NULL, output_sha256 = NULL, output_bytes = NULL, "
                 "changed_at = ?, reason = 'retry' WHERE id = ?",
                 (stored_path(output), folded_key(output), store.clock.wall(), row["id"]),

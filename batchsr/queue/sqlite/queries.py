@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from batchsr import storage
-from batchsr.queue.job import Job, State, folded_key, iso, loaded_path, stored_text
-from batchsr.queue.sqlite import control
+from batchsr.errors import QueueDamaged
+from batchsr.queue.job import LIVE, Job, State, folded_key, iso, loaded_path, stored_text
+from batchsr.queue.sqlite import control, damage, places
 from batchsr.queue.sqlite.claims import COLUMNS, to_job
 from batchsr.queue.sqlite.enqueue import same_file_as_output
 from batchsr.queue.sqlite.store import Store
@@ -72,14 +73,32 @@ def in_hand(store: Store) -> list[Job]:
     return [to_job(row) for row in store.rows(f"SELECT {COLUMNS} FROM jobs WHERE worker IS NOT NULL")]
 
 
+def batches(store: Store) -> list[str]:
+    """The names of the batches that have jobs, sorted; "" for jobs without one."""
+    return [str(row["batch"]) for row in store.rows("SELECT DISTINCT batch FROM jobs ORDER BY batch")]
+
+
 def totals(store: Store, batch: str | None = None) -> dict[str, dict[str, float]]:
     """For each state, how many jobs, seconds of audio and seconds spent."""
+    if batch is None:
+        return _totals(store, "", {})
+    return _totals(store, "WHERE batch = :batch ", {"batch": stored_text(batch)})
+
+
+def totals_of_run(store: Store) -> dict[str, dict[str, float]]:
+    """`totals` of the jobs that are left, and of those that ended since the oldest of them was enqueued."""
+    left = ", ".join(f"'{state}'" for state in LIVE)
+    oldest = f"(SELECT min(created_at) FROM jobs WHERE state IN ({left}))"
+    return _totals(store, f"WHERE state IN ({left}) OR changed_at >= {oldest} ", {})
+
+
+def _totals(store: Store, condition: str, values: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {str(state): {"jobs": 0, "audio_s": 0.0, "wall_s": 0.0} for state in State}
     rows = store.rows(
         "SELECT state, count(*) AS jobs, coalesce(sum(audio_s), 0.0) AS audio_s, sum(wall_s) AS wall_s FROM jobs "
-        + ("" if batch is None else "WHERE batch = :batch ")
+        + condition
         + "GROUP BY state",
-        {} if batch is None else {"batch": stored_text(batch)},
+        values,
     )
     for row in rows:
         found[row.pop("state")] = row
@@ -98,6 +117,7 @@ def status(store: Store) -> dict[str, Any]:
             "WHERE w.ended_at IS NULL ORDER BY w.started_at, w.id, a.started_steady"
         )
         hung_after_s = _hung_after_s(store)
+        held = places.places(store)
     idle_s: dict[str, float] = {}  # of a worker, since the latest window of any of its jobs
     for row in alive:
         if row["job"] is not None and row["boot"] == store.clock.boot:
@@ -118,11 +138,33 @@ def status(store: Store) -> dict[str, Any]:
         "jobs": {state: int(total["jobs"]) for state, total in found.items()},
         "audio_s": {state: total["audio_s"] for state, total in found.items()},
         "workers": workers,
+        "held": sum(place.jobs for place in held),
+        "places": [
+            {
+                "path": place.trouble.path,
+                "needed_for": place.trouble.side,
+                "code": place.trouble.code,
+                "reason": place.trouble.reason,
+                "remedy": place.trouble.remedy,
+                "since": iso(place.since),
+                "jobs": place.jobs,
+            }
+            for place in held
+        ],
+        "unserved": _unserved(queued_for(store), workers),
         "paused": pause is not None,
         "paused_kind": pause.kind if pause else None,
         "paused_reason": pause.reason if pause else None,
         "paused_since": iso(pause.since) if pause else None,
     }
+
+
+def _unserved(queued: Mapping[str, int], workers: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """The jobs that none of the workers here will take, by the variant that they name."""
+    here = {worker["variant"] for worker in workers}
+    if None in here:  # one has claimed nothing yet, and may take anything
+        return {}
+    return {variant: jobs for variant, jobs in queued.items() if variant and workers and variant not in here}
 
 
 def _full_disk(store: Store) -> Pause | None:
@@ -143,6 +185,18 @@ def _hung_after_s(store: Store) -> float:
     if not rows:
         return HUNG_AFTER_S
     return max(HUNG_AFTER_S, HUNG_AFTER_MEDIANS * statistics.median([float(row["window_s"]) for row in rows]))
+
+
+def queued_for(store: Store) -> dict[str, int]:
+    """How many jobs are queued or waiting for each variant that they name; "" are those that any worker takes."""
+    rows = store.rows(
+        "SELECT coalesce(variant, '') AS variant, count(*) AS jobs FROM ("
+        "SELECT variant FROM jobs INDEXED BY jobs_ready WHERE state = 'queued' AND held IS NULL UNION ALL "
+        "SELECT variant FROM jobs INDEXED BY jobs_held WHERE held IS NOT NULL UNION ALL "
+        "SELECT variant FROM jobs INDEXED BY jobs_waiting WHERE state = 'waiting') "
+        "GROUP BY 1 ORDER BY 1"
+    )
+    return {row["variant"]: row["jobs"] for row in rows}
 
 
 def files_ended(store: Store, since: float, pid: int | None) -> int:
@@ -228,8 +282,14 @@ CHECKS: Final[Sequence[tuple[str, str]]] = (
 def check(store: Store) -> list[str]:
     """What is wrong with the database, one sentence each; empty when it is sound."""
     with store.reading():
-        said = [str(row["integrity_check"]) for row in store.rows("PRAGMA integrity_check")]
+        try:
+            said = [str(row["integrity_check"]) for row in store.rows("PRAGMA integrity_check")]
+        except QueueDamaged as e:
+            return [str(e)]
         wrong = [line for line in said if line != "ok"]
+        if wrong:  # the rest goes by indexes, which may be what is wrong
+            error = damage.described(store.path, f"{len(wrong)} faults found")
+            return [*wrong, str(error)]
         wrong += [f"foreign key: {row['table']} {row['rowid']}" for row in store.rows("PRAGMA foreign_key_check")]
         for what, sql in CHECKS:
             wrong += [f"job {row['id']} {what}" for row in store.rows(sql)]
