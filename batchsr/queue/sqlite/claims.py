@@ -71,6 +71,12 @@ def register(store: Store, worker: str) -> None:
         )
 
 
+def note_hung(store: Store, worker: str) -> None:
+    """See Queue.note_hung."""
+    with store.writing() as db:
+        db.execute("UPDATE workers SET ending = 'hung' WHERE id = ? AND ended_at IS NULL", (worker,))
+
+
 def sign_off(store: Store, worker: str, ending: str) -> None:
     """Close the row of a worker that owns nothing any more."""
     with store.writing() as db:
@@ -157,6 +163,22 @@ def peek(store: Store, variant: str) -> Job | None:
         "ORDER BY priority DESC, id LIMIT 1",
         clock_values(store) | {"variant": variant},
     )
+    return to_job(rows[0]) if rows else None
+
+
+def take_last_try(store: Store, variant: str) -> Job | None:
+    """A quarantined job that was not tried again since, queued for that now; None if there is none."""
+    values = {"variant": variant, "now": store.clock.wall()}
+    which = "state = 'quarantined' AND last_try = 0 AND (variant IS NULL OR variant = :variant)"
+    if not store.rows(f"SELECT 1 FROM jobs WHERE {which} LIMIT 1", values):  # without a lock, as nearly always
+        return None
+    sql = (
+        "UPDATE jobs SET state = 'queued', last_try = 1, outages = 0, finished_at = NULL, error_code = NULL, "
+        "error = NULL, changed_at = :now, reason = 'one last try, alone' "
+        f"WHERE id = (SELECT id FROM jobs WHERE {which} ORDER BY priority DESC, id LIMIT 1) RETURNING {COLUMNS}"
+    )
+    with store.writing() as db:
+        rows = list(db.query(sql, values))
     return to_job(rows[0]) if rows else None
 
 
