@@ -30,6 +30,7 @@ HOMES = {
     "pysqlite3": ("queue/sqlite",),
     "sqlite_utils": ("queue/sqlite",),
     "watchdog": ("intake/events.py",),
+    "psutil": ("intake/events.py",),
     "rich": ("report", "cli", "models/hub_client.py"),
     "click": ("cli",),
 }
