@@ -116,13 +116,14 @@ class _Supervisor:
         progress = (status["jobs"]["done"], sum(worker["windows_done"] or 0 for worker in status["workers"]))
         if progress != self._progress:
             self._progress, self._deaths = progress, 0
-        hung = set() if self._was_paused() else {worker["pid"] for worker in status["workers"] if worker["hung"]}
+        hung = {} if self._was_paused() else {one["pid"]: one["id"] for one in status["workers"] if one["hung"]}
         for worker in list(self._workers):
             pid, code = worker.process.pid, worker.process.poll()
             if code is None:
                 if pid in hung and pid not in self._killed:
                     self._listener.message(f"worker {pid} makes no windows any more: replacing it")
                     self._killed.add(pid)
+                    queue.note_hung(hung[pid])
                     worker.process.kill()
                 continue
             self._workers.remove(worker)

@@ -281,6 +281,10 @@ class SqliteQueue:
         """How many files were brought to an end, done or failed, by workers (of one process) that began since then."""
         return queries.files_ended(self._store, since, pid)
 
+    def note_hung(self, worker: str) -> None:
+        """Note that a worker is ended because it makes no windows: its death blames no file as a crash does."""
+        claims.note_hung(self._store, worker)
+
     def queued_for(self) -> dict[str, int]:
         """How many jobs are queued or waiting for each variant that they name; "" are those that any worker takes."""
         return queries.queued_for(self._store)

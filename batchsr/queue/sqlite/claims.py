@@ -71,6 +71,12 @@ def register(store: Store, worker: str) -> None:
         )
 
 
+def note_hung(store: Store, worker: str) -> None:
+    """See Queue.note_hung."""
+    with store.writing() as db:
+        db.execute("UPDATE workers SET ending = 'hung' WHERE id = ? AND ended_at IS NULL", (worker,))
+
+
 def sign_off(store: Store, worker: str, ending: str) -> None:
     """Close the row of a worker that owns nothing any more."""
     with store.writing() as db:
