@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from program import FAST_MODEL, Program
 
 from batchsr.audio import metadata
 from batchsr.audio.files import Source, probe
+from tests.audio import odd_files as odd
 
 # Lengths at 48 kHz that are a matter of taste: samples before and behind that an encoder put there, or a rounding.
 TASTE: dict[str, int] = {
@@ -229,3 +233,107 @@ def test_a_dry_run_already_tells_what_the_headers_show_and_counts_it(shared: Pat
         assert NAMED[name] in line
     [line] = [line for line in told.stdout.splitlines() if "good.wav" in line]
     assert "input." not in line
+    assert f"{len(MUST_FAIL)} will fail" in told.stderr
+
+
+def situation(folder: Path, files: dict[str, bytes], *options: str, code: int = 0) -> tuple[list[dict[str, Any]], str]:
+    """Files that are enqueued and worked with some options: their jobs in order, and what `work` said on its way."""
+    program = Program(folder)
+    for name, data in files.items():
+        odd.write(folder, name, data)
+    program.run("enqueue", *[folder / name for name in files], *options, code=None)
+    told = program.run("work", "--variant", "fast", code=code, environment=FAST_MODEL)
+    return program.jobs(), told.stdout + told.stderr
+
+
+def test_an_old_macs_rate_of_22254_hz_and_a_half_keeps_its_length_for_20_s(tmp_path: Path) -> None:
+    frames = 445_091
+    samples = np.random.default_rng(0).integers(-100, 100, frames).astype(np.int8)
+    [job], _ = situation(
+        tmp_path, {"mac.aif": odd.aiff(samples.tobytes(), frames=frames, bits=8, rate=22_254.5454545454)}
+    )
+    assert abs(soundfile.info(job["output"]).frames - frames * 48_000 / 22_254.5454545454) <= 2
+
+
+def test_an_inverted_side_is_said_where_the_mean_is_asked_for(tmp_path: Path) -> None:
+    left = odd.sound(8000)
+    data = odd.wav(np.concatenate([left, -left], axis=1))
+    [job], told = situation(tmp_path, {"stereo.wav": data}, "--channels", "mono")
+    assert job["state"] == "done"
+    assert "input.channels_cancel" in told
+    assert "cancel each other" in json.dumps(sidecar(job)["source"]["remarks"])
+
+
+def test_whole_numbers_in_floats_fail_with_their_scale_and_are_restored_with_it(tmp_path: Path) -> None:
+    samples = odd.sound(8000).astype("<f4")
+    data = odd.riff(odd.chunk(b"fmt ", odd.fmt(bits=32, tag=3)), odd.chunk(b"data", samples.tobytes()))
+    [job], _ = situation(tmp_path, {"a.wav": data}, code=3)
+    assert (job["state"], job["error_code"]) == ("failed", "input.levels")
+    assert "--input-scale 32768" in job["error"]
+    (tmp_path / "again").mkdir()
+    [job], told = situation(tmp_path / "again", {"a.wav": data}, "--input-scale", "32768", "--subtype", "FLOAT")
+    assert job["state"] == "done"
+    assert "input.scaled" in told
+    assert sidecar(job)["settings"]["input_scale"] == 32_768.0
+    assert 0.05 < np.abs(soundfile.read(job["output"])[0]).max() < 1.5
+
+
+def test_a_cut_file_fails_with_what_is_missing_and_is_restored_where_that_is_accepted(tmp_path: Path) -> None:
+    data = odd.wav(odd.sound(8000))[:-6000]
+    [job], _ = situation(tmp_path, {"a.wav": data}, code=3)
+    assert job["error_code"] == "input.truncated"
+    assert "16,000 bytes of audio, 10,000 are there" in job["error"]
+    assert "--accept-truncated" in job["error"]
+    (tmp_path / "again").mkdir()
+    [job], told = situation(tmp_path / "again", {"a.wav": data}, "--accept-truncated")
+    assert job["state"] == "done"
+    assert soundfile.info(job["output"]).frames == 5000 * 6
+    assert "input.cut_short" in told
+    assert sidecar(job)["settings"]["accept_truncated"] is True
+
+
+def test_audio_behind_the_claimed_end_is_said_on_the_files_line(tmp_path: Path) -> None:
+    sound = odd.sound(8000)
+    [job], told = situation(tmp_path, {"a.wav": odd.wav(sound, data_claims=4000, claimed=4036)})
+    assert soundfile.info(job["output"]).frames == 48_000
+    assert "the header says 4,000 bytes of audio, 16,000 are there" in told
+
+
+def test_a_dead_side_stays_dead_and_the_other_sounds(tmp_path: Path) -> None:
+    left = odd.sound(4000)
+    files = {
+        "right.wav": odd.wav(np.concatenate([left, 0 * left], axis=1)),
+        "left.wav": odd.wav(np.concatenate([0 * left, left], axis=1)),
+    }
+    jobs, _ = situation(tmp_path, files)
+    for job, dead in zip(sorted(jobs, key=lambda job: job["id"]), (1, 0), strict=True):
+        out = soundfile.read(job["output"])[0]
+        assert not np.abs(out[:, dead]).max() > 1e-6
+        assert np.abs(out[:, 1 - dead]).max() > 0.01
+        assert sidecar(job)["source"]["silent_channels"] == [dead]
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not on this machine")
+def test_the_command_that_is_offered_for_dialogic_adpcm_makes_one_second_of_4000_bytes(tmp_path: Path) -> None:
+    [job], _ = situation(tmp_path, {"a.vox": np.random.default_rng(1).bytes(4000)}, code=3)
+    command = re.search(r"(ffmpeg .* OUT\.wav)", job["error"])
+    assert command is not None
+    subprocess.run(shlex.split(command[1]), cwd=tmp_path, check=True, capture_output=True)
+    made = soundfile.info(tmp_path / "OUT.wav")
+    assert (made.frames, made.samplerate, made.channels) == (8000, 8000, 1)
+
+
+def test_a_wav_that_somebody_still_writes_without_a_length_is_not_taken(tmp_path: Path) -> None:
+    hot = tmp_path / "hot"
+    hot.mkdir()
+    odd.write(hot, "good.wav", odd.wav(odd.sound()))
+    growing = odd.write(hot, "growing.wav", odd.wav(odd.sound(), data_claims=0xFFFFFFFF, claimed=0xFFFFFFFF))
+    script = "import sys, time\nwhile True:\n    open(sys.argv[1], 'ab').write(bytes(800))\n    time.sleep(0.1)\n"
+    writer = subprocess.Popen([sys.executable, "-c", script, str(growing)])
+    try:
+        program = Program(tmp_path)
+        program.run("watch", hot, "--once", "--settle", "0.6", code=None)
+    finally:
+        writer.kill()
+        writer.wait()
+    assert [Path(job["source"]).name for job in program.jobs()] == ["good.wav"]

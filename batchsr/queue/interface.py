@@ -83,6 +83,9 @@ class WorkQueue(_Closable, Protocol):
     def peek(self, variant: str) -> Job | None:
         """The job that a claim would give, were the queue not paused."""
 
+    def take_last_try(self, variant: str) -> Job | None:
+        """Queue a quarantined job once more, if one was not tried again since; None if there is none."""
+
     def next_due_s(self, variant: str) -> float | None:
         """Seconds until the first backoff of a job for this variant is over; None if none waits."""
 
@@ -178,6 +181,9 @@ class Overview(Protocol):
     ) -> Iterator[Job]:
         """Jobs in the order they came in, read in pages. `source` is a part of the source's path."""
 
+    def batches(self) -> list[str]:
+        """The names of the batches that have jobs, sorted; "" for jobs without one."""
+
     def counts(self, batch: str | None = None) -> dict[str, int]:
         """How many jobs are in each state; every state is there."""
 
@@ -201,6 +207,9 @@ class Overview(Protocol):
 
     def files_ended(self, since: float, pid: int | None = None) -> int:
         """How many files were brought to an end, done or failed, by workers (of one process) that began since then."""
+
+    def note_hung(self, worker: str) -> None:
+        """Note that a worker is ended because it makes no windows: its death blames no file as a crash does."""
 
     def bound_variants(self) -> list[str]:
         """The variants that jobs still to be done name or are bound to, most urgent first."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from batchsr import storage
@@ -48,6 +50,17 @@ def complete_sidecar(job: Job) -> None:
             publishing.complete(Path(job.output), document)
 
 
+def adoptable(jobs: Iterable[Job]) -> Iterator[Job]:
+    """Those of the jobs whose output stands there with a sidecar of ours: they will be looked at, and not made again
+    if the hashes are right."""
+    for job in jobs:
+        if job.overwrite or not os.path.lexists(job.output):
+            continue
+        with contextlib.suppress(OSError, SidecarForeign):
+            if sidecar_reading.read(sidecar_path(Path(job.output))) is not None:
+                yield job
+
+
 def _from_sidecar(job: Job, settings: Settings, backend: Backend) -> Result | None:
     output, source = Path(job.output), Path(job.source)
     try:
@@ -82,5 +95,6 @@ def _from_sidecar(job: Job, settings: Settings, backend: Backend) -> Result | No
         channels=said.source.channels,
         frames=said.source.frames,
         clipped_samples=said.output.clipped_samples,
+        wall_s=said.wall_s,
         report=record.document,
     )

@@ -29,6 +29,7 @@ _PLAIN: Final = {
     b"in24": (3, "PCM_24", "BIG"),
     b"in32": (4, "PCM_32", "BIG"),
     b"42ni": (3, "PCM_24", "LITTLE"),
+    b"42n1": (3, "PCM_24", "LITTLE"),
     b"23ni": (4, "PCM_32", "LITTLE"),
     b"fl32": (4, "FLOAT", "BIG"),
     b"FL32": (4, "FLOAT", "BIG"),

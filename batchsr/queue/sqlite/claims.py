@@ -71,6 +71,12 @@ def register(store: Store, worker: str) -> None:
         )
 
 
+def note_hung(store: Store, worker: str) -> None:
+    """See Queue.note_hung."""
+    with store.writing() as db:
+        db.execute("UPDATE workers SET ending = 'hung' WHERE id = ? AND ended_at IS NULL", (worker,))
+
+
 def sign_off(store: Store, worker: str, ending: str) -> None:
     """Close the row of a worker that owns nothing any more."""
     with store.writing() as db:
@@ -160,6 +166,22 @@ def peek(store: Store, variant: str) -> Job | None:
     return to_job(rows[0]) if rows else None
 
 
+def take_last_try(store: Store, variant: str) -> Job | None:
+    """A quarantined job that was not tried again since, queued for that now; None if there is none."""
+    values = {"variant": variant, "now": store.clock.wall()}
+    which = "state = 'quarantined' AND last_try = 0 AND (variant IS NULL OR variant = :variant)"
+    if not store.rows(f"SELECT 1 FROM jobs WHERE {which} LIMIT 1", values):  # without a lock, as nearly always
+        return None
+    sql = (
+        "UPDATE jobs SET state = 'queued', last_try = 1, outages = 0, finished_at = NULL, error_code = NULL, "
+        "error = NULL, changed_at = :now, reason = 'one last try, alone' "
+        f"WHERE id = (SELECT id FROM jobs WHERE {which} ORDER BY priority DESC, id LIMIT 1) RETURNING {COLUMNS}"
+    )
+    with store.writing() as db:
+        rows = list(db.query(sql, values))
+    return to_job(rows[0]) if rows else None
+
+
 def next_due_s(store: Store, variant: str) -> float | None:
     """Seconds until the first backoff of a job for this variant is over; None if none waits."""
     rows = store.rows(
@@ -213,7 +235,7 @@ def committing(store: Store, job: Job, result: Result) -> None:
     with store.writing() as db:
         sets = ", ".join(f"{name} = :{name}" for name in known)
         _update(db, job, f"state = 'committing', changed_at = :now, reason = '', {sets}", ("running",), values)
-        _count_time(db, values)
+        _count_time(db, values, told_s=result.wall_s)
     faults.point("committing.after")
 
 
@@ -229,8 +251,7 @@ def finish(store: Store, job: Job, result: Result | None, reason: str = "") -> J
         values["report"] = None if result.report is None else json.dumps(result.report)
         sets = "".join(f", {name} = coalesce(:{name}, {name})" for name in sorted(_RESULT))
     faults.point("done.before")
-    with store.writing() as db:
-        _count_time(db, values)
+    with store.writing() as db:  # no time is counted: what the sidecar says was told when the output was whole
         done = _update(
             db,
             job,
@@ -317,8 +338,8 @@ def _current(db: Database, job: Job) -> dict[str, Any]:
     return dict(db.table("jobs").get(job.id))
 
 
-def _count_time(db: Database, values: dict[str, Any]) -> None:
-    """Add the time since the last sign of life to the attempt and to the job.
+def _count_time(db: Database, values: dict[str, Any], told_s: float | None = None) -> None:
+    """Add the time since the last sign of life to the attempt and to the job; or what the worker tells, in all.
 
     Where the worker has several jobs in hand they share the time evenly, so that their times add up to the worker's.
     """
@@ -331,6 +352,12 @@ def _count_time(db: Database, values: dict[str, Any]) -> None:
         WHERE job = :id AND claim_seq = :claim_seq AND ended_at IS NULL""",
         {name: values[name] for name in ("id", "claim_seq", "now", "steady")},
     )
+    if told_s is not None:  # the figure in the sidecar: the shares to the microsecond, where ours are as of the signs
+        db.execute(
+            "UPDATE attempts SET wall_s = max(0, :told_s - (SELECT coalesce(sum(wall_s), 0) FROM attempts "
+            "WHERE job = :id AND claim_seq <> :claim_seq)) WHERE job = :id AND claim_seq = :claim_seq",
+            {"id": values["id"], "claim_seq": values["claim_seq"], "told_s": told_s},
+        )
     db.execute(
         f"UPDATE jobs SET wall_s = (SELECT sum(wall_s) FROM attempts WHERE job = :id) WHERE {FENCE}",
         {name: values[name] for name in ("id", "claim_seq")},
