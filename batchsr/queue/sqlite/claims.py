@@ -235,7 +235,7 @@ def committing(store: Store, job: Job, result: Result) -> None:
     with store.writing() as db:
         sets = ", ".join(f"{name} = :{name}" for name in known)
         _update(db, job, f"state = 'committing', changed_at = :now, reason = '', {sets}", ("running",), values)
-        _count_time(db, values)
+        _count_time(db, values, told_s=result.wall_s)
     faults.point("committing.after")
 
 
@@ -251,8 +251,7 @@ def finish(store: Store, job: Job, result: Result | None, reason: str = "") -> J
         values["report"] = None if result.report is None else json.dumps(result.report)
         sets = "".join(f", {name} = coalesce(:{name}, {name})" for name in sorted(_RESULT))
     faults.point("done.before")
-    with store.writing() as db:
-        _count_time(db, values)
+    with store.writing() as db:  # no time is counted: what the sidecar says was told when the output was whole
         done = _update(
             db,
             job,
@@ -339,8 +338,8 @@ def _current(db: Database, job: Job) -> dict[str, Any]:
     return dict(db.table("jobs").get(job.id))
 
 
-def _count_time(db: Database, values: dict[str, Any]) -> None:
-    """Add the time since the last sign of life to the attempt and to the job.
+def _count_time(db: Database, values: dict[str, Any], told_s: float | None = None) -> None:
+    """Add the time since the last sign of life to the attempt and to the job; or what the worker tells, in all.
 
     Where the worker has several jobs in hand they share the time evenly, so that their times add up to the worker's.
     """
@@ -353,6 +352,12 @@ def _count_time(db: Database, values: dict[str, Any]) -> None:
         WHERE job = :id AND claim_seq = :claim_seq AND ended_at IS NULL""",
         {name: values[name] for name in ("id", "claim_seq", "now", "steady")},
     )
+    if told_s is not None:  # the figure in the sidecar: the shares to the microsecond, where ours are as of the signs
+        db.execute(
+            "UPDATE attempts SET wall_s = max(0, :told_s - (SELECT coalesce(sum(wall_s), 0) FROM attempts "
+            "WHERE job = :id AND claim_seq <> :claim_seq)) WHERE job = :id AND claim_seq = :claim_seq",
+            {"id": values["id"], "claim_seq": values["claim_seq"], "told_s": told_s},
+        )
     db.execute(
         f"UPDATE jobs SET wall_s = (SELECT sum(wall_s) FROM attempts WHERE job = :id) WHERE {FENCE}",
         {name: values[name] for name in ("id", "claim_seq")},
