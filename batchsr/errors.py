@@ -31,6 +31,8 @@
     ├── TransientError           may well work the next time
     └── QueueError               the database
         ├── QueueVersion         made by a newer program
+        ├── QueueDamaged         it cannot be read, or only in part
+        ├── QueueReplaced        removed, or another file put in its place, while it was open
         ├── QueueBusy            paused, or another process holds it too long
         └── ClaimLost            this worker no longer owns the job: stop at once
 
@@ -262,6 +264,18 @@ class QueueVersion(QueueError):
     """The database was made by a newer program."""
 
     code = "queue.version"
+
+
+class QueueDamaged(QueueError):
+    """The database is empty, cut, overwritten in part, or beside the log of another one."""
+
+    code = "queue.damaged"
+
+
+class QueueReplaced(QueueError):
+    """The database was removed, or another file was put in its place, while it was open."""
+
+    code = "queue.replaced"
 
 
 class QueueBusy(QueueError):

@@ -48,6 +48,7 @@ class Stop:
         self._signal: int | None = None
         self._supervisor = int(os.environ.get(SUPERVISOR_VARIABLE, "0"))
         self._handlers: dict[int, Any] = {}
+        self._unheard: dict[int, Any] = {}
         self._thread: threading.Thread | None = None
         self._pipe: tuple[int, int] | None = None
         self._wakeup_before = -1
@@ -79,6 +80,9 @@ class Stop:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
                     self._handlers[number] = signal.signal(number, _nothing)
+            for number in (signal.SIGUSR1, signal.SIGUSR2):  # by default they end a process, as if it had crashed
+                if signal.getsignal(number) is signal.SIG_DFL:
+                    self._unheard[number] = signal.signal(number, _nothing)
             self._thread = threading.Thread(target=self._listen, name="signals", daemon=True)
             self._thread.start()
         return self
@@ -89,7 +93,7 @@ class Stop:
         if self._pipe is None or self._thread is None:
             return
         signal.set_wakeup_fd(self._wakeup_before)
-        for number, handler in self._handlers.items():
+        for number, handler in (self._handlers | self._unheard).items():
             signal.signal(number, handler)
         os.write(self._pipe[1], b"\0")
         self._thread.join()

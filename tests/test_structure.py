@@ -110,7 +110,7 @@ def test_the_queue_knows_an_implementation_in_one_module_and_the_worker_knows_no
 
 def test_status_needs_neither_model_nor_audio(tmp_path: Path) -> None:
     database = str(tmp_path / "q.db")
-    subprocess.run([sys.executable, "-m", "batchsr", "--db", database, "status"], check=True)  # makes the tables
+    subprocess.run([sys.executable, "-m", "batchsr", "--db", database, "db", "migrate"], check=True)  # makes the tables
     program = (
         "import sys; sys.argv = ['batchsr', '--db', sys.argv[1], 'status', '--json']\n"
         "from batchsr.cli import main\n"

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from batchsr.cli.app import App, json_option, pass_app
+from batchsr.display import counted
 from batchsr.report import batch as batch_report
 from batchsr.report.live import plain_table
 from batchsr.report.progress import clock
@@ -65,4 +66,4 @@ def report_command(app: App, batch: str | None, form: str | None, output: Path |
     for state, total in totals.items():
         if total["jobs"]:
             times = f"{clock(total['audio_s'])} of audio, {clock(total['wall_s'])} of work"
-            app.say(f"{state}: {total['jobs']} files, {times}")
+            app.say(f"{state}: {counted(int(total['jobs']), 'file')}, {times}")

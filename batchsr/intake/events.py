@@ -119,6 +119,7 @@ class ObserverEvents:
     def __init__(self) -> None:
         self._handler = _Handler()
         self._observer: Any = None
+        self._threads: list[threading.Thread] = []
         # watchdog logs overflows, and warns (at the length of all its watches) when a folder that was just made is
         # found twice. The next scan answers the ones, and the others are harmless.
         logging.getLogger("watchdog").addHandler(logging.NullHandler())
@@ -127,6 +128,7 @@ class ObserverEvents:
     def watch(self, folders: Iterable[str]) -> dict[str, str]:
         """A fresh observer each time: one whose folder was unmounted or replaced is blind to the new one."""
         self._stop_observer()
+        before = set(threading.enumerate())
         self._observer = Observer()
         self._observer.start()
         failed = {}
@@ -138,6 +140,13 @@ class ObserverEvents:
                 self._observer.schedule(self._handler, real, recursive=True, event_filter=_WANTED)
             except OSError as e:
                 failed[folder] = e.strerror or str(e)
+        # Those of the observer, of its emitters, and of the reader below them, where there is one: watchdog names only
+        # the former two.
+        self._threads = [
+            thread
+            for thread in threading.enumerate()
+            if thread not in before and type(thread).__module__.startswith("watchdog.")
+        ]
         return failed
 
     def wait(self, timeout_s: float) -> list[Hint]:
@@ -150,11 +159,7 @@ class ObserverEvents:
 
     def is_listening(self) -> bool:
         """Whether all of the observer's threads live."""
-        if self._observer is None:
-            return False
-        reader = getattr(self._observer, "_inotify_fd", None)  # the thread below the emitters, where there is one
-        threads = [self._observer, *self._observer.emitters, *([reader] if reader is not None else [])]
-        return all(thread.is_alive() for thread in threads)
+        return self._observer is not None and all(thread.is_alive() for thread in self._threads)
 
     def close(self) -> None:
         """Stop the observer's threads."""

@@ -83,6 +83,9 @@ class WorkQueue(_Closable, Protocol):
     def peek(self, variant: str) -> Job | None:
         """The job that a claim would give, were the queue not paused."""
 
+    def take_last_try(self, variant: str) -> Job | None:
+        """Queue a quarantined job once more, if one was not tried again since; None if there is none."""
+
     def next_due_s(self, variant: str) -> float | None:
         """Seconds until the first backoff of a job for this variant is over; None if none waits."""
 
@@ -177,6 +180,9 @@ class Overview(Protocol):
         limit: int | None = None,
     ) -> Iterator[Job]:
         """Jobs in the order they came in, read in pages. `source` is a part of the source's path."""
+
+    def batches(self) -> list[str]:
+        """The names of the batches that have jobs, sorted; "" for jobs without one."""
 
     def counts(self, batch: str | None = None) -> dict[str, int]:
         """How many jobs are in each state; every state is there."""

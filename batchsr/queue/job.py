@@ -23,7 +23,7 @@ class State(StrEnum):
     COMMITTING = "committing"  # its owner has the whole output and is giving it its name
     DONE = "done"  # the output is there, its hash in the row
     FAILED = "failed"  # given up: the input, or too many attempts
-    QUARANTINED = "quarantined"  # killed its worker twice without a window of progress
+    QUARANTINED = "quarantined"  # its workers died on it again and again without a window of progress
     CANCELLED = "cancelled"  # nobody wants it any more
     SUPERSEDED = "superseded"  # its source changed before it was done; a newer job has taken its place
 

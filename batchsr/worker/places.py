@@ -5,6 +5,7 @@ Which jobs a place holds is in the queue, for all workers; how long to wait unti
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -46,8 +47,11 @@ class Places:
         self._known = self._queue.places(self._options.variant, counted=False)
         for place in list(self._known):
             key = _key(place.trouble)
-            if key not in self._due_s:  # another worker found it
-                self._wait_longer(place.trouble)
+            if key not in self._due_s:  # another worker, or an earlier run, found it
+                if key in self._tries:
+                    self._wait_longer(place.trouble)
+                else:
+                    self._due_s[key] = -math.inf
             if key not in self._told:
                 self._tell(place.trouble)
             if self._queue.clock.steady() < self._due_s[key]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from batchsr import storage
@@ -46,6 +48,17 @@ def complete_sidecar(job: Job) -> None:
     if document["output"]["sha256"] == job.output_sha256:
         with contextlib.suppress(SidecarForeign):
             publishing.complete(Path(job.output), document)
+
+
+def adoptable(jobs: Iterable[Job]) -> Iterator[Job]:
+    """Those of the jobs whose output stands there with a sidecar of ours: they will be looked at, and not made again
+    if the hashes are right."""
+    for job in jobs:
+        if job.overwrite or not os.path.lexists(job.output):
+            continue
+        with contextlib.suppress(OSError, SidecarForeign):
+            if sidecar_reading.read(sidecar_path(Path(job.output))) is not None:
+                yield job
 
 
 def _from_sidecar(job: Job, settings: Settings, backend: Backend) -> Result | None:

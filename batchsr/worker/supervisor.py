@@ -20,6 +20,10 @@ from batchsr.signals import SUPERVISOR_VARIABLE, Stop
 
 _ON_PURPOSE: Final = (EXIT_OK, EXIT_SOME_FAILED, EXIT_BUSY, EXIT_USAGE, EXIT_NO_MODEL, EXIT_IO)
 _WORST_FIRST: Final = (EXIT_USAGE, EXIT_NO_MODEL, EXIT_IO, EXIT_BUSY, EXIT_SOME_FAILED, EXIT_OK)
+_PAUSED_S: Final = 30.0
+"""Between two looks of the supervisor: longer, and it did not run itself; nobody is to blame for that time."""
+_TERM_S: Final = 600.0
+"""What workers get after such a pause to make a window."""
 MOST_DEATHS: Final = 5
 """Workers in a row that die without a job getting on, until the supervisor gives up."""
 
@@ -83,6 +87,9 @@ class _Supervisor:
         self._codes: set[int] = set()
         self._deaths = 0
         self._progress = (0, 0)
+        self._looked_s: float | None = None
+        self._blameless_until_s = 0.0
+        self._killed: set[int] = set()
         self._stop = Stop(self._pass_on, self._pass_on, lambda: self._pass_on(signal.SIGHUP))
 
     def run(self) -> int:
@@ -109,12 +116,13 @@ class _Supervisor:
         progress = (status["jobs"]["done"], sum(worker["windows_done"] or 0 for worker in status["workers"]))
         if progress != self._progress:
             self._progress, self._deaths = progress, 0
-        hung = {worker["pid"] for worker in status["workers"] if worker["hung"]}
+        hung = set() if self._was_paused() else {worker["pid"] for worker in status["workers"] if worker["hung"]}
         for worker in list(self._workers):
             pid, code = worker.process.pid, worker.process.poll()
             if code is None:
-                if pid in hung:
+                if pid in hung and pid not in self._killed:
                     self._listener.message(f"worker {pid} makes no windows any more: replacing it")
+                    self._killed.add(pid)
                     worker.process.kill()
                 continue
             self._workers.remove(worker)
@@ -124,10 +132,22 @@ class _Supervisor:
                 left = worker.limit and max(0, worker.limit - queue.files_ended(self._began_at, pid))
                 self._replace(worker, code, left)
 
+    def _was_paused(self) -> bool:
+        """Whether all of us stood still (a frozen container, a snapshot of the machine) so lately that nobody hangs.
+
+        The steady clock may count such a time. Whoever did not look meanwhile cannot say who worked.
+        """
+        now_s = self._queue.clock.steady()
+        if self._looked_s is not None and now_s - self._looked_s > _PAUSED_S:
+            self._blameless_until_s = now_s + _TERM_S
+        self._looked_s = now_s
+        return now_s < self._blameless_until_s
+
     def _replace(self, dead: _Worker, code: int, limit: int | None) -> None:
         pid = dead.process.pid
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-        self._deaths += 1
+        self._deaths += pid not in self._killed  # our own doing is no sign that none can live
+        self._killed.discard(pid)
         if self._deaths >= MOST_DEATHS:
             self._listener.message(f"worker {pid} {how}, the {self._deaths}th in a row: not replaced")
             self._codes.add(EXIT_IO)

@@ -139,6 +139,9 @@ class _Run:
                 return self._wait("every job left waits for its next try", due_s)
             if in_hand:
                 return self._linger(in_hand)
+            if not self._queue.in_hand() and (suspect := self._queue.take_last_try(options.variant)) is not None:
+                self._listener.message(f"trying #{suspect.id} once more, alone: its workers died on it")
+                return True
             if held := self._queue.places(options.variant):
                 return self._wait_for_places(held)
             return options.stay and not options.elsewhere() and self._wait("nothing to do", options.poll_s)
@@ -228,7 +231,9 @@ class _Run:
 
     def _reap(self) -> None:
         for job in self._queue.reap(recovery.complete_sidecar):
-            if job.state is State.QUARANTINED:
+            if job.state is State.QUARANTINED and not job.last_try:
+                self._listener.message(f"quarantined #{job.id} {job.source}: {job.error}; one more try at the end")
+            elif job.state is State.QUARANTINED:
                 self._account.quarantined(job)
             elif job.state is State.DONE:
                 self._account.done(job)

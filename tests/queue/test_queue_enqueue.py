@@ -55,7 +55,7 @@ def test_what_was_given_up_needs_retry_and_the_answer_says_so(queue: Queue, how:
         with queue.join() as worker:
             queue.fail(queue.claim(worker, rig.BACKEND), "input.format", "not audio")
     else:
-        for _ in range(2):
+        for _ in range(3):
             die_with_a_claim(queue)
     (answer,) = queue.enqueue([rig.new_job()])
     assert (answer.outcome, answer.state, answer.job_id) == (Outcome.NEEDS_RETRY, State(how), 1)

@@ -191,7 +191,7 @@ def test_only_the_file_that_kills_its_workers_is_quarantined(db: Path, tmp_path:
         model = rig.FastModel(batch_windows=4, pace_s=0.1, sees=kill)
         codes.append(rig.wait(rig.fork(lambda model=model: rig.work(db, model).exit_code)))
         assert len(codes) < 9, codes
-    assert codes == [-signal.SIGKILL] * 2 + [3], "once in company, once alone"
+    assert codes == [-signal.SIGKILL] * 4 + [3], "once in company, twice alone, once more when all else was done"
     with open_queue(db) as queue:
         states = {job.id: str(job.state) for job in queue.jobs()}
         assert states.pop(5) == "quarantined"

@@ -278,3 +278,16 @@ def test_signals_reach_the_workers_once(db: Path, long_source: Path, out: Path) 
         assert rig.wait(pid) == 130
     job = job_of(db, 1)
     assert (job.state, job.attempts) == (State.QUEUED, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_user_signals_are_no_crash(db: Path, sources: list[Path], out: Path, number: signal.Signals) -> None:
+    rig.enqueue(db, sources, out)
+    with rig.ended(rig.fork(lambda: rig.work(db, rig.FastModel(pace_s=0.05)).exit_code)) as pid:
+        with open_queue(db) as queue:
+            rig.until(lambda: queue.counts()["running"])
+            for _ in range(3):
+                os.kill(pid, number)
+                time.sleep(0.02)
+        assert rig.wait(pid) == 0
+    assert [job_of(db, one).attempts for one in (1, 2, 3)] == [1, 1, 1]

@@ -67,7 +67,7 @@ class Networks(nn.Module):
         yield "mel", mel
         cond = step(self, self.vae.encode(mel.astype(self.dtype)), mel)
         yield "encode", cond
-        v = step(self, self.ldm(noise.astype(self.dtype), cond, t), cond)
+        v = step(self, self.ldm(noise.astype(self.dtype), cond, t), mel)
         yield "unet", v
         signal, rest = weights[:, :, None, None, None]
         mel = self.vae.decode((signal * noise - rest * v).astype(self.dtype))

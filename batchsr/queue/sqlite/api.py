@@ -11,7 +11,7 @@ from typing import Any, Self
 from batchsr.queue.clock import Clock
 from batchsr.queue.interface import Worker
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State
-from batchsr.queue.sqlite import claims, control, enqueue, manage, owners, places, queries, reaper, versions
+from batchsr.queue.sqlite import claims, control, damage, enqueue, manage, owners, places, queries, reaper, versions
 from batchsr.queue.sqlite.store import Store
 from batchsr.queue.trouble import Pause, PauseKind, Place, Trouble
 
@@ -29,9 +29,15 @@ class SqliteQueue:
     @classmethod
     def open(cls, path: Path, *, clock: Clock | None = None) -> Self:
         """Open the queue, making or migrating the database as needed. Raises QueueVersion if it is too new."""
-        store = Store.connect(path, clock or Clock())
+        clock = clock or Clock()
+        damage.refuse_what_is_no_database(path)
+        if not path.exists():
+            versions.create(path, clock)
+        store = Store.connect(path, clock)
         try:
             versions.migrate(store)
+            if store.is_folded():
+                damage.note_generation(path, damage.raw_generation(path))
         except BaseException:
             store.close()
             raise
@@ -55,6 +61,8 @@ class SqliteQueue:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if damage.is_garbage(self.path, error):
+            raise damage.described(self.path, "rows are unreadable") from error
 
     def close(self) -> None:
         """Close the database. Workers that joined through this object should have left."""
@@ -126,6 +134,10 @@ class SqliteQueue:
     def peek(self, variant: str) -> Job | None:
         """The job that a claim would give, were the queue not paused."""
         return claims.peek(self._store, variant)
+
+    def take_last_try(self, variant: str) -> Job | None:
+        """Queue a quarantined job once more, if one was not tried again since; None if there is none."""
+        return claims.take_last_try(self._store, variant)
 
     def next_due_s(self, variant: str) -> float | None:
         """Seconds until the first backoff of a job for this variant is over; None if none waits."""
@@ -235,6 +247,10 @@ class SqliteQueue:
     def in_hand(self) -> list[Job]:
         """The jobs that workers own now."""
         return queries.in_hand(self._store)
+
+    def batches(self) -> list[str]:
+        """The names of the batches that have jobs, sorted; "" for jobs without one."""
+        return queries.batches(self._store)
 
     def counts(self, batch: str | None = None) -> dict[str, int]:
         """How many jobs are in each state; every state is there."""

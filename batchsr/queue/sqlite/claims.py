@@ -160,6 +160,22 @@ def peek(store: Store, variant: str) -> Job | None:
     return to_job(rows[0]) if rows else None
 
 
+def take_last_try(store: Store, variant: str) -> Job | None:
+    """A quarantined job that was not tried again since, queued for that now; None if there is none."""
+    values = {"variant": variant, "now": store.clock.wall()}
+    which = "state = 'quarantined' AND last_try = 0 AND (variant IS NULL OR variant = :variant)"
+    if not store.rows(f"SELECT 1 FROM jobs WHERE {which} LIMIT 1", values):  # without a lock, as nearly always
+        return None
+    sql = (
+        "UPDATE jobs SET state = 'queued', last_try = 1, outages = 0, finished_at = NULL, error_code = NULL, "
+        "error = NULL, changed_at = :now, reason = 'one last try, alone' "
+        f"WHERE id = (SELECT id FROM jobs WHERE {which} ORDER BY priority DESC, id LIMIT 1) RETURNING {COLUMNS}"
+    )
+    with store.writing() as db:
+        rows = list(db.query(sql, values))
+    return to_job(rows[0]) if rows else None
+
+
 def next_due_s(store: Store, variant: str) -> float | None:
     """Seconds until the first backoff of a job for this variant is over; None if none waits."""
     rows = store.rows(

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from batchsr import storage
+from batchsr.errors import QueueDamaged
 from batchsr.queue.job import LIVE, Job, State, folded_key, iso, loaded_path, stored_text
-from batchsr.queue.sqlite import control, places
+from batchsr.queue.sqlite import control, damage, places
 from batchsr.queue.sqlite.claims import COLUMNS, to_job
 from batchsr.queue.sqlite.enqueue import same_file_as_output
 from batchsr.queue.sqlite.store import Store
@@ -70,6 +71,11 @@ def get(store: Store, job_id: int) -> Job | None:
 def in_hand(store: Store) -> list[Job]:
     """The jobs that workers own now."""
     return [to_job(row) for row in store.rows(f"SELECT {COLUMNS} FROM jobs WHERE worker IS NOT NULL")]
+
+
+def batches(store: Store) -> list[str]:
+    """The names of the batches that have jobs, sorted; "" for jobs without one."""
+    return [str(row["batch"]) for row in store.rows("SELECT DISTINCT batch FROM jobs ORDER BY batch")]
 
 
 def totals(store: Store, batch: str | None = None) -> dict[str, dict[str, float]]:
@@ -276,8 +282,14 @@ CHECKS: Final[Sequence[tuple[str, str]]] = (
 def check(store: Store) -> list[str]:
     """What is wrong with the database, one sentence each; empty when it is sound."""
     with store.reading():
-        said = [str(row["integrity_check"]) for row in store.rows("PRAGMA integrity_check")]
+        try:
+            said = [str(row["integrity_check"]) for row in store.rows("PRAGMA integrity_check")]
+        except QueueDamaged as e:
+            return [str(e)]
         wrong = [line for line in said if line != "ok"]
+        if wrong:  # the rest goes by indexes, which may be what is wrong
+            error = damage.described(store.path, f"{len(wrong)} faults found")
+            return [*wrong, str(error)]
         wrong += [f"foreign key: {row['table']} {row['rowid']}" for row in store.rows("PRAGMA foreign_key_check")]
         for what, sql in CHECKS:
             wrong += [f"job {row['id']} {what}" for row in store.rows(sql)]

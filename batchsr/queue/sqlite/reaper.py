@@ -1,8 +1,14 @@
-"""Taking jobs back from dead workers."""
+"""Taking jobs back from dead workers.
+
+A death blames the file that was in hand, unless it says nothing about it: the machine went down meanwhile (it has
+another boot), or many workers died at one moment. Such outages have a larger bound of their own. Who sent a signal is
+not asked: a person's SIGKILL looks like the kernel's for want of memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,29 +20,54 @@ from batchsr.queue.sqlite import owners
 from batchsr.queue.sqlite.claims import COLUMNS, clock_values, finish, to_job
 from batchsr.queue.sqlite.store import Store
 
-CRASHES_TO_QUARANTINE: Final = 2
+CRASHES_TO_QUARANTINE: Final = 3
+"""Deaths in a row that blame the file, without a window of progress in between."""
+OUTAGES_TO_QUARANTINE: Final = 10
+"""The same for deaths that do not."""
+_ONE_MOMENT_S: Final = 60.0
+"""Between the last signs of life of workers that died together; a window may take half a minute."""
+_MANY: Final = 3
 
 
 def reap(store: Store, folder: Path, complete: Callable[[Job], None] = lambda job: None) -> list[Job]:
     """Take every job of every dead worker, and return the jobs as they are then.
 
     A job whose output got its name before the worker died is done. Any other is queued again, or quarantined
-    if this was the second worker in a row to die on it without a window of progress.
+    when that has happened too often in a row without a window of progress.
     """
     taken: list[Job] = []
     suspects = store.rows(
         "SELECT id FROM workers WHERE ended_at IS NULL "
         "UNION SELECT worker FROM jobs WHERE worker IS NOT NULL ORDER BY id"
     )
-    for suspect in suspects:
-        with owners.lock_of_dead(folder, suspect["id"]) as dead:
-            if dead:
-                taken += _take_from(store, suspect["id"], complete)
-                owners.lock_path(folder, suspect["id"]).unlink(missing_ok=True)
+    with contextlib.ExitStack() as locks:
+        dead = [one["id"] for one in suspects if locks.enter_context(owners.lock_of_dead(folder, one["id"]))]
+        blameless = _died_of_something_else(store, dead) if dead else set()
+        for worker in dead:
+            taken += _take_from(store, worker, complete, outage=worker in blameless)
+            owners.lock_path(folder, worker).unlink(missing_ok=True)
     return taken
 
 
-def _take_from(store: Store, worker: str, complete: Callable[[Job], None]) -> list[Job]:
+def _died_of_something_else(store: Store, dead: Sequence[str]) -> set[str]:
+    """Those of the dead workers whose death says nothing about the files they had in hand."""
+    rows = store.rows(
+        "SELECT w.id, w.boot, w.started_at, max(a.seen_at) AS seen_at FROM workers w "
+        "LEFT JOIN attempts a ON a.worker = w.id AND a.ended_at IS NULL WHERE w.ended_at IS NULL GROUP BY w.id"
+    )
+    of_another_boot = {row["id"] for row in rows if row["id"] in dead and row["boot"] != store.clock.boot}
+    last_seen = {row["id"]: row["seen_at"] for row in rows if row["id"] in dead and row["seen_at"] is not None}
+    living = [row["started_at"] for row in rows if row["id"] not in dead]
+    together = set()
+    for worker, seen_at in last_seen.items():
+        company = sum(abs(other - seen_at) <= _ONE_MOMENT_S for other in last_seen.values())
+        survived = any(started_at < seen_at for started_at in living)
+        if company >= _MANY or (company > 1 and not survived):
+            together.add(worker)
+    return of_another_boot | together
+
+
+def _take_from(store: Store, worker: str, complete: Callable[[Job], None], *, outage: bool) -> list[Job]:
     taken: list[Job] = []
     for row in store.rows(f"SELECT {COLUMNS} FROM jobs WHERE worker = ?", (worker,)):
         job = to_job(row)
@@ -44,7 +75,7 @@ def _take_from(store: Store, worker: str, complete: Callable[[Job], None]) -> li
             if job.state is State.COMMITTING and _is_whole(job, complete):
                 taken.append(finish(store, job, None, f"published by worker {worker} before it died"))
             else:
-                taken += _requeue(store, job)
+                taken += _requeue(store, job, outage=outage)
         except ClaimLost:
             continue  # cancelled or superseded meanwhile
     with store.writing() as db:
@@ -66,24 +97,34 @@ def _is_whole(job: Job, complete: Callable[[Job], None]) -> bool:
     return True
 
 
-def _requeue(store: Store, job: Job) -> list[Job]:
+def _requeue(store: Store, job: Job, *, outage: bool) -> list[Job]:
     values = clock_values(store) | {"id": job.id, "claim_seq": job.claim_seq, "worker": job.worker}
     with store.writing() as db:
         progressed = db.table("attempts").count_where(
             "job = :id AND claim_seq = :claim_seq AND windows_done > windows_start", values
         )
-        crashes = 0 if progressed else job.crashes + 1
-        quarantined = crashes >= CRASHES_TO_QUARANTINE
-        message = f"its worker died {crashes} times in a row without finishing a window" if quarantined else None
+        crashes = 0 if progressed else job.crashes + (not outage)
+        outages = 0 if progressed else job.outages + outage
+        quarantined = (crashes >= CRASHES_TO_QUARANTINE and not outage) or outages >= OUTAGES_TO_QUARANTINE
+        deaths = crashes + outages
+        message = f"its worker died {deaths} times in a row without finishing a window" if quarantined else None
         rows = list(
             db.query(
-                f"""UPDATE jobs SET worker = NULL, crashes = :crashes, changed_at = :now,
+                f"""UPDATE jobs SET worker = NULL, crashes = :crashes, outages = :outages,
+                last_try = iif(:progressed, 0, last_try), changed_at = :now,
                 reason = 'worker ' || :worker || ' died',
                 state = iif(:quarantined, 'quarantined', 'queued'),
                 finished_at = iif(:quarantined, :now, NULL),
                 error_code = iif(:quarantined, 'crash', NULL), error = :message
                 WHERE id = :id AND claim_seq = :claim_seq AND worker = :worker RETURNING {COLUMNS}""",
-                values | {"crashes": crashes, "quarantined": quarantined, "message": message},
+                values
+                | {
+                    "crashes": crashes,
+                    "outages": outages,
+                    "progressed": bool(progressed),
+                    "quarantined": quarantined,
+                    "message": message,
+                },
             )
         )
         faults.point("reaper.during")
