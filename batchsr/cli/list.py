@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -21,14 +21,21 @@ from batchsr.storage import printable
 def list_command(app: App, states: tuple[str, ...], batch: str | None, limit: int | None) -> None:
     """The jobs, one a line."""
     with app.queue() as queue:
-        jobs = queue.jobs(states=tuple(State(s) for s in states), batch=batch, limit=limit)
-        for job in jobs:
-            row = job.to_dict()
-            app.answer(row, _line(row))
+        if app.json:
+            for job in queue.jobs(states=states, batch=batch, limit=limit):
+                app.emit(job.to_dict())
+        else:
+            for row in queue.rows(_COLUMNS, states=states, batch=batch, limit=limit):
+                app.say(_line(row))
 
 
-def _line(row: Mapping[str, Any]) -> Iterator[str]:
+_COLUMNS = ("id", "state", "held", "windows_done", "windows_total", "rtf", "source", "error", "error_code")
+
+
+def _line(row: Mapping[str, Any]) -> str:
     done = f"{row['windows_done']}/{row['windows_total'] or '?'}"
     rtf = f"RTF {row['rtf']:.3f}" if row["rtf"] else ""
     error = f"  {row['error']} [{row['error_code']}]" if row["error"] else ""
-    yield printable(f"#{row['id']:<6} {row['state']:<12} {done:>9} {rtf:<10} {row['source']}{error}")
+    return printable(
+        f"#{row['id']:<6} {'held' if row['held'] else row['state']:<12} {done:>9} {rtf:<10} {row['source']}{error}"
+    )
