@@ -45,7 +45,7 @@ def test_enqueue_then_work_gives_a_48_khz_file_for_every_recording(program: Prog
     assert program.status()["jobs"]["queued"] == 2
     done = program.run("work", "--variant", bundle)
     assert done.stdout == ""  # stdout is data; progress went to stderr
-    assert done.stderr.count("x real time") == 2
+    assert done.stderr.count("x real time") == 3  # a line a file, and the total
     for job in program.jobs():
         assert set(job) >= LIST_KEYS
         assert job["state"] == "done"
@@ -198,7 +198,7 @@ def test_a_variant_that_does_not_exist_is_told_at_once(program: Program, command
     result = program.run(*command, "--variant", "int3", code=69)
     assert "'int3'" in result.stderr
     assert "int4, int8, tiny" in result.stderr
-    assert program.status()["jobs"]["queued"] == 0
+    assert not program.db.exists() or program.status()["jobs"]["queued"] == 0
 
 
 def test_a_known_name_is_no_folder_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

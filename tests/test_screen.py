@@ -164,16 +164,16 @@ def test_time_in_which_several_files_are_in_flight_counts_once() -> None:
 
 
 def test_the_end_has_the_totals_each_kind_of_failure_once_and_the_next_command() -> None:
-    progress = Progress(files_total=63)
+    progress = Progress(files_total=64)
     for number in range(60):
         progress.ended(Finished(number, f"{number}.wav", "done", 10.0, 5.0))
-    for number in range(2):
+    for number in range(3):
         note = f"{number}.wav is cut short: copy it again [input.truncated]"
         progress.ended(Finished(number, f"{number}.wav", "failed", None, None, note, "input.truncated"))
     progress.ended(Finished(9, "9.wav", "failed", None, None, "9.wav is no audio [input.format]", "input.format"))
     assert list(closing(progress)) == [
-        "60 files done, 3 failed: 10:00 of audio in 5:00 of work, RTF 0.500 (2.00 x real time)",
-        "  2 x input.truncated, as: 0.wav is cut short: copy it again",
+        "60 files done, 4 failed: 10:00 of audio in 5:00 of work, RTF 0.500 (2.00 x real time)",
+        "  3 x input.truncated, as: 0.wav is cut short: copy it again",
         "  1 x input.format: 9.wav is no audio",
         "Next: `batchsr list --state failed` names them; `batchsr retry` tries them again",
     ]
@@ -214,7 +214,6 @@ def test_off_a_terminal_nothing_animates_and_each_file_is_one_plain_line() -> No
         "done         #7  /archive/tape 7.wav  1:40 of audio in 0:50, RTF 0.500 (2.00 x real time)",
         "failed       #8  /archive/bad\\xe9.wav  it is no audio [input.format]",
         "1 file done, 1 failed: 1:40 of audio in 0:50 of work, RTF 0.500 (2.00 x real time)",
-        "  1 x input.format: it is no audio",
         "Next: `batchsr list --state failed` names them; `batchsr retry` tries them again",
     ]
     assert screen.progress.rtf == 0.5

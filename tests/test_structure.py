@@ -17,7 +17,7 @@ PACKAGE = Path(batchsr.errors.__file__).parent
 
 HOMES = {
     "mlx": ("models",),
-    "huggingface_hub": ("models/hub_client.py",),
+    "huggingface_hub": ("models/hub_client.py", "models/hub_trouble.py"),
     "soundfile": ("audio", "quality/measure.py"),
     "soxr": ("audio", "quality/measure.py"),
     "numba": ("models/compute/loops.py", "audio/loops.py"),
@@ -30,6 +30,7 @@ HOMES = {
     "pysqlite3": ("queue/sqlite",),
     "sqlite_utils": ("queue/sqlite",),
     "watchdog": ("intake/events.py",),
+    "psutil": ("intake/events.py",),
     "rich": ("report", "cli", "models/hub_client.py"),
     "click": ("cli",),
 }
@@ -110,7 +111,7 @@ def test_the_queue_knows_an_implementation_in_one_module_and_the_worker_knows_no
 
 def test_status_needs_neither_model_nor_audio(tmp_path: Path) -> None:
     database = str(tmp_path / "q.db")
-    subprocess.run([sys.executable, "-m", "batchsr", "--db", database, "status"], check=True)  # makes the tables
+    subprocess.run([sys.executable, "-m", "batchsr", "--db", database, "db", "migrate"], check=True)  # makes the tables
     program = (
         "import sys; sys.argv = ['batchsr', '--db', sys.argv[1], 'status', '--json']\n"
         "from batchsr.cli import main\n"

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 import numpy as np
-import scipy.fft
-import scipy.signal
+import scipy  # its parts load when they are first used: scipy.signal takes a second
 from numpy.typing import NDArray
 
 from batchsr.audio.resample import convert_blocks, reblock

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from batchsr.cli.streams import Streams
-from batchsr.display import printable
+from batchsr.display import printable, shown
 from batchsr.errors import UsageError
 from batchsr.queue import Queue
 from batchsr.queue.opening import open_queue
@@ -44,8 +44,14 @@ class App:
             raise UsageError("there is no home folder to keep the queue in", remedy="say where it is: --db FILE")
         return folder / "queue.db"
 
-    def queue(self) -> Queue:
-        """Open the queue, making and migrating the database as needed. Raises the QueueError family."""
+    def queue(self, *, make: bool = False) -> Queue:
+        """Open the queue, migrating the database as needed. Raises the QueueError family.
+
+        Only who has something to put into it makes a database (`make`): where one was named that is not there,
+        UsageError is raised, since its name is likely misspelled.
+        """
+        if not make and self.db_path is not None and not self.db_path.exists():
+            raise UsageError(f"there is no queue at {shown(self.db_path)}", remedy="`batchsr enqueue` makes one")
         return open_queue(self.db)
 
     def say(self, text: str = "") -> None:

@@ -95,6 +95,6 @@ def restore_command(app: App, backup: Path) -> None:
 @pass_app
 def migrate_command(app: App) -> None:
     """Bring the database to this program's version (every command does so by itself)."""
-    with app.queue():
+    with app.queue(make=True):
         pass
     app.answer({"database": str(app.db), "migrated": True}, f"{app.db} is up to date")

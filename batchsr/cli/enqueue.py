@@ -89,7 +89,7 @@ def enqueue_command(
         )
         below = root and os.path.abspath(root)
         work.append((gather.gather(arguments, recursive=recursive, root=below, left=tally.left), request))
-    with preview_of(app.db) if dry_run else app.queue() as queue:
+    with preview_of(app.db) if dry_run else app.queue(make=True) as queue:
         for found, request in work:
             files.check_format(request.settings.format, request.settings.subtype, 1)
             for taken in gather.enqueue(queue, tally.found(found), request, dry_run=dry_run, lost=tally.refuse):

@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.selection import Selection, selection_options
 from batchsr.queue import State
 from batchsr.storage import printable
 
+_SORTS = {
+    "id": lambda job: job.id,
+    "path": lambda job: job.source,
+    "length": lambda job: -(job.audio_s or 0.0),
+    "rtf": lambda job: -((job.wall_s or 0.0) / job.audio_s if job.audio_s else 0.0),
+    "changed": lambda job: -job.changed_at,
+}
+
 
 @click.command("list")
-@click.option("--state", "states", multiple=True, type=click.Choice([str(s) for s in State]), help="Only these states.")
-@click.option("--batch", help="Only this batch.")
+@selection_options
+@click.option("--sort", type=click.Choice(list(_SORTS)), default="id", show_default=True, help="In this order.")
+@click.option("--failures-first", is_flag=True, help="Failed and quarantined ones before the others.")
+@click.option("--newest-first", is_flag=True, help="The latest to come in first.")
 @click.option("-n", "--limit", type=int, help="At most so many.")
 @json_option
 @pass_app
-def list_command(app: App, states: tuple[str, ...], batch: str | None, limit: int | None) -> None:
-    """The jobs, one a line."""
+def list_command(
+    app: App, selection: Selection, sort: str, failures_first: bool, newest_first: bool, limit: int | None
+) -> None:
+    """The jobs, one a line: all, or those that are named."""
     with app.queue() as queue:
-        if app.json:
-            for job in queue.jobs(states=states, batch=batch, limit=limit):
-                app.emit(job.to_dict())
-        else:
-            for row in queue.rows(_COLUMNS, states=states, batch=batch, limit=limit):
-                app.say(_line(row))
-
-
-_COLUMNS = ("id", "state", "held", "windows_done", "windows_total", "rtf", "source", "error", "error_code")
+        jobs = selection.jobs(queue, newest_first=newest_first, limit=None if failures_first or sort != "id" else limit)
+        if sort != "id":
+            jobs = iter(sorted(jobs, key=_SORTS[sort]))
+        if failures_first:
+            jobs = iter(sorted(jobs, key=lambda job: job.state not in (State.FAILED, State.QUARANTINED)))
+        for job in itertools.islice(jobs, limit):
+            row = job.to_dict()
+            app.answer(row, _line(row))
+        selection.check(queue)
 
 
 def _line(row: Mapping[str, Any]) -> str:

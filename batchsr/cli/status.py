@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.selection import check_batch
 from batchsr.queue import State
 from batchsr.report.progress import clock
 from batchsr.storage import printable
@@ -20,6 +21,7 @@ from batchsr.storage import printable
 def status_command(app: App, batch: str | None) -> None:
     """How many jobs are in which state, which workers run, and whether the queue is paused."""
     with app.queue() as queue:
+        check_batch(queue, batch)
         status = queue.status()
         if batch is not None:
             status["jobs"] = queue.counts(batch)

@@ -135,7 +135,7 @@ def watch_command(app: App, /, folders: tuple[str, ...], given: dict[str, Any], 
             check[1](check[0])
     if options["nice"]:
         os.nice(options["nice"])
-    with app.queue() as queue, contextlib.ExitStack() as closing:
+    with app.queue(make=True) as queue, contextlib.ExitStack() as closing:
         scope = _scope(roots, options, queue, request.suffix)
         watch = _Watch(app, scope, options)
         closing.callback(watch.events.close)

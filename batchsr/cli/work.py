@@ -90,6 +90,7 @@ def work_command(
     from batchsr.worker.shift import Shift
 
     app.stays()
+    chosen = variant_name(variant)
     stop_after_s = schedule.duration_s(for_) if for_ is not None else None
     ends_s = time.monotonic() + stop_after_s if stop_after_s is not None else None
     gate = schedule.gate(
@@ -101,7 +102,7 @@ def work_command(
     wait_for_places_s = 0.0 if wait_for_places.strip() == "0" else schedule.duration_s(wait_for_places)
     workers, environments = _workers(procs, device, share_gpu=share_gpu)
     console = Console(stderr=True, no_color=not app.color, highlight=False)
-    with app.queue() as queue, Screen(console, plain=not app.color, quiet=app.verbosity < 0) as screen:
+    with app.queue(make=stay) as queue, Screen(console, plain=not app.color, quiet=app.verbosity < 0) as screen:
         if workers > 1:
             from batchsr.worker.supervisor import supervise
 
@@ -118,7 +119,6 @@ def work_command(
             stay=stay,
             gate=gate,
         )
-        chosen = variant_name(variant)
         load = functools.partial(_load, dtype=dtype, device=device, say=screen.phase)
         with staying_awake(screen, keep_awake, allowed=not no_keep_awake) as listener:
             shift = Shift(queue, options, listener, load, before=lambda: _expect(screen, queue.totals_of_run()))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -53,6 +54,16 @@ def fitting(most: int, identity: ModelIdentity, row_bytes: int) -> int:
     return rows
 
 
+def refit(rows: int, row_bytes: int) -> None:
+    """After passes became smaller: give back what is kept of larger ones, and tell MLX to keep below the smaller."""
+    import mlx.core as mx
+
+    mx.clear_cache()
+    free = free_bytes()
+    if free is not None:
+        mx.set_memory_limit(mx.get_active_memory() + max(0, min(rows * row_bytes, int(SHARE * free))))
+
+
 def free_bytes() -> int | None:
     """What the default device has free for arrays, MLX's own cache included; None where it does not say."""
     import mlx.core as mx
@@ -76,6 +87,7 @@ def memory_errors() -> Iterator[None]:
             raise
         import mlx.core as mx
 
+        traceback.clear_frames(e.__traceback__)  # whose variables are the arrays that take the memory
         mx.clear_cache()
         raise ModelMemory(
             "the device has too little memory for a pass", remedy="end what else uses it, or take a smaller model"

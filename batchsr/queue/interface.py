@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -45,8 +45,8 @@ class Pulse:
 
     progress: tuple[int, int]
     """Another one when a job was done or windows were made."""
-    hung: frozenset[int]
-    """Processes of workers that have made no window for far too long."""
+    hung: Mapping[int, str]
+    """Workers that have made no window for far too long, by process."""
 
 
 class _Closable(Protocol):
@@ -195,6 +195,9 @@ class Overview(Protocol):
     ) -> Iterator[Job]:
         """Jobs in the order they came in, read in pages. `source` is a part of the source's path."""
 
+    def batches(self) -> list[str]:
+        """The names of the batches that have jobs, sorted; "" for jobs without one."""
+
     def counts(self, batch: str | None = None) -> dict[str, int]:
         """How many jobs are in each state; every state is there."""
 
@@ -234,6 +237,9 @@ class Overview(Protocol):
 
     def files_ended(self, since: float, pid: int | None = None) -> int:
         """How many files were brought to an end, done or failed, by workers (of one process) that began since then."""
+
+    def note_hung(self, worker: str) -> None:
+        """Note that a worker is ended because it makes no windows: its death blames no file as a crash does."""
 
     def bound_variants(self) -> list[str]:
         """The variants that jobs still to be done name or are bound to, most urgent first."""

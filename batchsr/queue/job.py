@@ -123,6 +123,8 @@ class Result:
     channels: int | None = None
     frames: int | None = None
     clipped_samples: int | None = None
+    wall_s: float | None = None
+    """Seconds spent on the file, over all attempts, as its sidecar has it; None leaves it to the queue's own count."""
     report: Mapping[str, Any] | None = None
 
 

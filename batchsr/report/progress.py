@@ -10,6 +10,8 @@ from typing import Final
 from batchsr.display import counted, printable
 
 MEASURING: Final = "time left: measuring"
+FAILURES_IN_SIGHT: Final = 3
+"""So many lines of failed files are still to be seen at the end; what they say is not said again."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -216,7 +218,8 @@ def closing(progress: Progress) -> Iterator[str]:
         rtf = progress.wall_s / progress.audio_done_here_s if progress.audio_done_here_s else None
         totals += f": {clock(progress.audio_done_here_s)} of audio in {clock(progress.wall_s)} of work, {speed(rtf)}"
     yield totals
-    for code, kind in sorted(progress.failures.items(), key=lambda item: -item[1].count):
+    kinds = progress.failures.items() if progress.failed_here > FAILURES_IN_SIGHT else ()
+    for code, kind in sorted(kinds, key=lambda item: -item[1].count):
         example = kind.example.removesuffix(f" [{code}]")
         yield (
             f"  {kind.count:,} x {code}: {example}" if kind.count == 1 else f"  {kind.count:,} x {code}, as: {example}"

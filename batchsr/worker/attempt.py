@@ -73,7 +73,7 @@ class Attempt:
                 model,
                 on_windows=self._on_windows,
                 before_publish=self._before_publish,
-                spent_s=self._hand.spent_s,
+                spent_s=lambda: job.wall_s + self._hand.spent_s(),  # over all attempts
             )
         return self._queue.finish(job, keep_report=not self._has_sidecar())
 

@@ -113,20 +113,21 @@ class _Supervisor:
 
     def _look(self, queue: Queue) -> None:
         """Collect who ended, end who hangs, and fill the gaps."""
-        hung: frozenset[int] = frozenset()
+        hung: Mapping[int, str] = {}
         with contextlib.suppress(BatchsrError):  # what is the matter with the database, the workers say
             pulse = queue.pulse()
             if pulse.progress != self._progress:
                 self._progress, self._deaths = pulse.progress, 0
             hung = pulse.hung
         if self._was_paused():
-            hung = frozenset()
+            hung = {}
         for worker in list(self._workers):
             pid, code = worker.process.pid, worker.process.poll()
             if code is None:
                 if pid in hung and pid not in self._killed:
                     self._listener.message(f"worker {pid} makes no windows any more: replacing it")
                     self._killed.add(pid)
+                    queue.note_hung(hung[pid])
                     worker.process.kill()
                 continue
             self._workers.remove(worker)

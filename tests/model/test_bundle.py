@@ -273,3 +273,17 @@ def test_check_sees_a_file_that_is_not_what_the_hub_served(tiny_copy: Copy) -> N
     (folder / "model.safetensors").symlink_to(blob)
     with pytest.raises(BundleError, match="not what the hub served"):
         check(folder)
+
+
+def test_a_process_that_looks_at_many_bundles_does_not_grow(tiny_folder: Path) -> None:
+    def held_bytes() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("no /proc")
+    for _ in range(20):
+        bundle.open_bundle(tiny_folder)
+    before = held_bytes()
+    for _ in range(200):
+        bundle.open_bundle(tiny_folder)
+    assert held_bytes() - before < 20 << 20

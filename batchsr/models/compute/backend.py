@@ -43,11 +43,12 @@ MLX_SETTINGS = {
     "MLX_ENABLE_TF32": "0",
     "MLX_USE_CUDA_GRAPHS": "0",
     "MLX_CONV_WINOGRAD_WORKING_SET": "1",
-}
+} | ({} if sys.platform == "darwin" else {"MLX_MAX_OPS_PER_BUFFER": "8"})
 """Unless the environment says otherwise. TF32 rounds what float32 multiplies to 10 bits, as float16 does, and is heard
 where a sound has nothing (see Vocoder.keep_precise). Graphs of a pass that is never the same twice cost more than they
 spare, and MLX gives up when it has made too many. Winograd's convolutions, which Metal takes for large planes, keep
-their steps in half precision, at 37 times the error of a convolution; with a working set of a byte it takes others."""
+their steps in half precision, at 37 times the error of a convolution; with a working set of a byte it takes others.
+CUDA gives memory back when so many kernels have run; by default, without graphs, a hundred."""
 METAL_CACHE_BYTES = 4 << 30
 METAL_CACHE_SHARE = 8
 """Freed memory that MLX may keep for its next allocation: so many bytes, or a part of the working set."""

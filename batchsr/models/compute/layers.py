@@ -9,6 +9,8 @@ on the CPU and the kernels of batchsr.models.compute.cuda on CUDA.
 
 from __future__ import annotations
 
+import math
+
 import mlx.core as mx
 from mlx import nn
 
@@ -50,6 +52,25 @@ def step(layer: nn.Module, x: mx.array, given: mx.array) -> mx.array:
     return x
 
 
+def silu(x: mx.array) -> mx.array:
+    """x times its own sigmoid."""
+    return nn.silu(x) if on_cpu() else x * mx.sigmoid(x)
+
+
+def gelu(x: mx.array) -> mx.array:
+    """x times the normal distribution's share below it."""
+    return nn.gelu(x) if on_cpu() else x * (1 + mx.erf(x * math.sqrt(0.5))) * 0.5
+
+
+def leaky_relu(x: mx.array, leak: float) -> mx.array:
+    """x where it is positive, else `leak` times x; `leak` below 1.
+
+    MLX's own of these three are fused for each type by its compiler: on a GPU 4 to 6 s each, once for a machine, to
+    spare a handful of launches.
+    """
+    return nn.leaky_relu(x, leak) if on_cpu() else mx.maximum(x, leak * x)
+
+
 def _uniform(shape: tuple[int, ...], fan_in: int) -> mx.array:
     bound = fan_in**-0.5
     return mx.random.uniform(-bound, bound, shape)
@@ -86,7 +107,7 @@ class GroupNorm(nn.Module):
         normal = mx.fast.layer_norm(grouped, None, None, self.eps)
         normal = normal.reshape(B, self.groups, -1, C // self.groups).transpose(0, 2, 1, 3).reshape(x.shape)
         y = normal * self.weight + self.bias
-        return nn.silu(y) if self.silu else y
+        return silu(y) if self.silu else y
 
 
 class _Weighted(nn.Module):

@@ -50,6 +50,9 @@ class FlashSR:
         self.computed_again: tuple[int, ...] = ()
         """Rows of the last call that overflowed in half precision, and were computed again in float32."""
         self._networks = networks
+        self._row_bytes = 0
+        """What a row of a pass takes; 0 for a model that `from_pretrained` did not make."""
+        self._refit = False
         self._in_float32: Callable[[], Networks] | None = None
         """Loads the networks in float32, where they compute in half precision."""
 
@@ -96,14 +99,14 @@ class FlashSR:
         model = cls(opened.config, networks, backend, identity)
         if backend.dtype != "float32":
             model._in_float32 = functools.cache(functools.partial(_float32, opened, digest))
-        needed = row_bytes(opened.config, networks.dtype.size)
-        model.batch_windows = batch_size.fitting(model.batch_windows, identity, needed)
+        model._row_bytes = row_bytes(opened.config, networks.dtype.size)
+        model.batch_windows = batch_size.fitting(model.batch_windows, identity, model._row_bytes)
         if backend.warms_up:
             say(f"a first pass of {model.batch_windows} windows, for which kernels are loaded")
-            model.warm_up()
+            model.warm_up(say)
         return model
 
-    def warm_up(self) -> None:
+    def warm_up(self, say: Callable[[str], None] = log.info) -> None:
         """Make a pass of nothing, so that what the first one takes longer, and may take too much memory, is no file's.
 
         Passes are halved until they fit. Raises ModelMemory if none does.
@@ -116,12 +119,14 @@ class FlashSR:
             except ModelMemory:
                 if not self.shrink():
                     raise
+                say(f"out of memory: passes of {self.batch_windows}")
 
     def shrink(self) -> bool:
         """After a ModelMemory: halve the passes, for this process and the next ones. False if they are of one row."""
         if self.batch_windows == 1:
             return False
         self.batch_windows //= 2
+        self._refit = True
         batch_size.remember(self.batch_windows, self.identity)
         return True
 
@@ -288,6 +293,9 @@ class FlashSR:
         scale = np.maximum(rows.max(axis=1, keepdims=True) - mean, mean - rows.min(axis=1, keepdims=True)) + EPS
         weights = np.array([[w] * size for w in step_weights(timestep)], np.float32)
         t = np.full(size, timestep, np.float32)
+        if self._refit:  # here, since whoever called `shrink` may still hold the error and with it the pass's arrays
+            batch_size.refit(self.batch_windows, self._row_bytes)
+            self._refit = False
         with batch_size.memory_errors():
             level, middle = mx.array(2 * scale), mx.array(mean)
             norm = (mx.array(rows) - middle) / level

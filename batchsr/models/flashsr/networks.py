@@ -29,6 +29,8 @@ class Networks(nn.Module):
         self.voc = Vocoder(config.vocoder, config.mel.n_mels)
         self.mel = LogMel(config.mel)
         self._dtype = mx.float32
+        # MLX's generator is a chain of keys, one for each parameter, that would grow with every network made.
+        mx.eval(mx.random.state)
 
     @property
     def dtype(self) -> mx.Dtype:
@@ -67,7 +69,7 @@ class Networks(nn.Module):
         yield "mel", mel
         cond = step(self, self.vae.encode(mel.astype(self.dtype)), mel)
         yield "encode", cond
-        v = step(self, self.ldm(noise.astype(self.dtype), cond, t), cond)
+        v = step(self, self.ldm(noise.astype(self.dtype), cond, t), mel)
         yield "unet", v
         signal, rest = weights[:, :, None, None, None]
         mel = self.vae.decode((signal * noise - rest * v).astype(self.dtype))

@@ -11,7 +11,7 @@ import mlx.core as mx
 from mlx import nn
 
 from batchsr.models.compute.activation import Activation
-from batchsr.models.compute.layers import Conv1d, ConvTranspose1d, step
+from batchsr.models.compute.layers import Conv1d, ConvTranspose1d, leaky_relu, step
 from batchsr.models.flashsr.config import VocoderConfig
 
 LEAK = 0.1
@@ -50,7 +50,7 @@ class AudioBlock(nn.Module):
         pyramid = [x]
         # The last of `downsamples` is in every bundle and of no use: nothing is added before the first upsampling.
         for (layer,) in self.downsamples[:-1]:
-            x = nn.leaky_relu(layer(x.astype(layer.weight.dtype)), LEAK)
+            x = leaky_relu(layer(x.astype(layer.weight.dtype)), LEAK)
             pyramid.append(x)
         return pyramid
 

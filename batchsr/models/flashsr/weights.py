@@ -8,9 +8,11 @@ with the file's own calls and not mapped: a file that is cut while it is read mu
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import dataclasses
 import functools
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +23,6 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
 from batchsr.errors import BundleError
-from batchsr.models.compute import unpack
 from batchsr.models.compute.layers import on_cpu
 from batchsr.models.flashsr import json_files
 from batchsr.models.flashsr.config import ModelConfig
@@ -48,6 +49,9 @@ def fill(
     Raises BundleError naming the first tensor that cannot be read or is not finite.
     """
     wanted = {name: placeholder.dtype for name, placeholder in tree_flatten(networks.parameters())}
+    if not on_cpu():
+        networks.update(tree_unflatten(_filled_by_gpu(wanted, path, config, shapes, header)))
+        return
     filled: list[tuple[str, mx.array]] = []
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with (
@@ -65,6 +69,37 @@ def fill(
         while waiting:
             filled.append(_finished(path, *waiting.pop(0)))
     networks.update(tree_unflatten(filled))
+
+
+def _filled_by_gpu(
+    wanted: Mapping[str, mx.Dtype],
+    path: Path,
+    config: ModelConfig,
+    shapes: Mapping[str, tuple[int, ...]],
+    header: Mapping[str, Tensor],
+) -> list[tuple[str, mx.array]]:
+    """The tensors, unpacked by the GPU: what crosses to it is what the file holds, and no loop needs to be loaded."""
+    filled, finite = [], []
+    with json_files.regular(path) as file, concurrent.futures.ThreadPoolExecutor(1, "batchsr-load") as reading:
+        reader = _Reader(path, file.fileno(), config, header)
+        coming: collections.deque[concurrent.futures.Future[tuple[np.ndarray, ...]]] = collections.deque()
+        names = iter(wanted)
+        for name, dtype in wanted.items():
+            coming.extend(reading.submit(reader.stored, n) for n in itertools.islice(names, _AHEAD + 1 - len(coming)))
+            parts = [mx.array(part) for part in coming.popleft().result()]
+            if name in config.quantized_shapes:
+                assert config.quantization is not None
+                how = {"group_size": config.quantization.group_size, "bits": config.quantization.bits}
+                value = mx.dequantize(*parts, **how)
+            else:
+                value = parts[0].view(mx.bfloat16) if header[name].dtype == "BF16" else parts[0]
+            finite.append(mx.all(mx.isfinite(value)))
+            value = value.reshape(shapes[name]).astype(dtype)
+            mx.eval(value, finite[-1])
+            filled.append((name, value))
+    if (wrong := [name for name, good in zip(wanted, finite, strict=True) if not good.item()]) != []:
+        raise BundleError(f"{path}: tensor {wrong[0]!r} holds NaN or infinity", remedy="fetch or copy it again")
+    return filled
 
 
 def _finished(path: Path, target: _Target, parts: list[concurrent.futures.Future[bool]]) -> tuple[str, mx.array]:
@@ -124,6 +159,8 @@ class _Reader:
 
     def parts(self, name: str, target: _Target) -> Iterator[Callable[[], bool]]:
         """Functions that together unpack a tensor to its target, and return whether what they saw is finite."""
+        from batchsr.models.compute import unpack  # numba's loops, for which a GPU has no use
+
         rows = target.values.shape[1 if target.across else 0]
         columns = target.values.size // max(1, rows)
         call: Callable[..., bool]
@@ -144,6 +181,17 @@ class _Reader:
         step = max(unpack.TILE, _PART_VALUES // max(1, columns) // unpack.TILE * unpack.TILE)
         for first in range(0, rows, step):
             yield functools.partial(call, target.values, first, min(first + step, rows))
+
+    def stored(self, name: str) -> tuple[np.ndarray, ...]:
+        """What the file holds of a tensor: its values (bfloat16 as integers), or packed ones with scales and biases."""
+        if name in self._config.quantized_shapes:
+            assert self._config.quantization is not None
+            scales, biases = self._scales_and_biases(name, 2.0**self._config.quantization.bits - 1)
+            packed = self._bytes(name).view(np.uint32).reshape(len(scales), -1)
+            return packed, scales, biases
+        tensor = self._header[name]
+        kind = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}[tensor.dtype]
+        return (self._bytes(name).view(kind).reshape(tensor.shape),)
 
     def _scales_and_biases(self, name: str, most: float) -> tuple[np.ndarray, np.ndarray]:
         """Both of a tensor, float32; with them every q * scale + bias, q up to `most`, is finite."""

@@ -40,7 +40,7 @@ def lines(dtype: str | None, device: str | None, say: Callable[[str], None]) -> 
     for precision in dict.fromkeys((str(facts["dtype"]), "float32")):
         say(f"a window of tiny in {precision}")
         chosen = backend.prepare(precision, device)
-        outcome = self_test.run(chosen)
+        outcome = self_test.run(chosen, timed=True)
         failed |= not outcome.passed
         found.append(
             f"self-test in {precision}: {outcome}; {outcome.ms_a_window:.0f} ms a window"

@@ -263,6 +263,10 @@ class SqliteQueue:
         """The jobs that workers own now."""
         return queries.in_hand(self._store)
 
+    def batches(self) -> list[str]:
+        """The names of the batches that have jobs, sorted; "" for jobs without one."""
+        return queries.batches(self._store)
+
     def counts(self, batch: str | None = None) -> dict[str, int]:
         """How many jobs are in each state; every state is there."""
         return {state: int(total["jobs"]) for state, total in self.totals(batch).items()}
@@ -310,6 +314,10 @@ class SqliteQueue:
     def files_ended(self, since: float, pid: int | None = None) -> int:
         """How many files were brought to an end, done or failed, by workers (of one process) that began since then."""
         return queries.files_ended(self._store, since, pid)
+
+    def note_hung(self, worker: str) -> None:
+        """Note that a worker is ended because it makes no windows: its death blames no file as a crash does."""
+        claims.note_hung(self._store, worker)
 
     def queued_for(self) -> dict[str, int]:
         """How many jobs are queued or waiting for each variant that they name; "" are those that any worker takes."""

@@ -76,6 +76,12 @@ def register(store: Store, worker: str) -> None:
         )
 
 
+def note_hung(store: Store, worker: str) -> None:
+    """See Queue.note_hung."""
+    with store.writing() as db:
+        db.execute("UPDATE workers SET ending = 'hung' WHERE id = ? AND ended_at IS NULL", (worker,))
+
+
 def sign_off(store: Store, worker: str, ending: str) -> None:
     """Close the row of a worker that owns nothing any more."""
     with store.writing() as db:
@@ -228,12 +234,12 @@ def progress(store: Store, job: Job, windows_done: int, windows_total: int) -> N
 def committing(store: Store, job: Job, result: Result) -> None:
     """The output is whole and about to get its name: note what it is, so that a crash from here on loses nothing."""
     values = _owner(store, job) | {name: getattr(result, name) for name in _RESULT}
-    known = [name for name, value in values.items() if name in _RESULT and value is not None]
+    known = [name for name, value in values.items() if name in _RESULT and name != "wall_s" and value is not None]
     faults.point("committing.before")
     with store.writing() as db:
         sets = ", ".join(f"{name} = :{name}" for name in known)
         _update(db, job, f"state = 'committing', changed_at = :now, reason = '', {sets}", ("running",), values)
-        _count_time(db, values)
+        _count_time(db, values, told_s=result.wall_s)
         reports.note(db, job.id, result.report)
     faults.point("committing.after")
 
@@ -249,8 +255,7 @@ def finish(store: Store, job: Job, result: Result | None, reason: str = "", *, k
         values |= {name: getattr(result, name) for name in _RESULT}
         sets = "".join(f", {name} = coalesce(:{name}, {name})" for name in sorted(_RESULT))
     faults.point("done.before")
-    with store.writing() as db:
-        _count_time(db, values)
+    with store.writing() as db:  # no time is counted: what the sidecar says was told when the output was whole
         done = _update(
             db,
             job,
@@ -341,30 +346,33 @@ def _current(db: Database, job: Job) -> dict[str, Any]:
     return dict(db.table("jobs").get(job.id))
 
 
-def _count_time(db: Database, values: dict[str, Any]) -> None:
-    """Add the time since the last sign of life to the attempt and to the job.
+def _count_time(db: Database, values: dict[str, Any], told_s: float | None = None) -> None:
+    """Add the time since the last sign of life to the attempt and to the job; or what the worker tells, in all.
 
     Where the worker has several jobs in hand they share the time evenly, so that their times add up to the worker's.
     """
     names = {name: values[name] for name in ("id", "claim_seq", "now", "steady")}
     rows = list(
         db.query(
-            """SELECT max(0, :steady - seen_steady) / (
-                SELECT max(1, count(*)) FROM jobs WHERE jobs.worker = attempts.worker
-            ) AS spent_s FROM attempts WHERE job = :id AND claim_seq = :claim_seq AND ended_at IS NULL""",
+            """SELECT jobs.wall_s, max(0, :steady - seen_steady) / (
+                SELECT max(1, count(*)) FROM jobs AS others WHERE others.worker = attempts.worker
+            ) AS spent_s FROM attempts JOIN jobs ON jobs.id = attempts.job
+            WHERE attempts.job = :id AND attempts.claim_seq = :claim_seq AND ended_at IS NULL""",
             {name: names[name] for name in ("id", "claim_seq", "steady")},
         )
     )
     if not rows:
         return
     names["spent_s"] = rows[0]["spent_s"]
+    if told_s is not None:  # the figure in the sidecar: the shares to the microsecond, where ours are as of the signs
+        names["spent_s"] = told_s - rows[0]["wall_s"]
     db.execute(
-        "UPDATE attempts SET wall_s = wall_s + :spent_s, seen_at = :now, seen_steady = :steady "
+        "UPDATE attempts SET wall_s = max(0, wall_s + :spent_s), seen_at = :now, seen_steady = :steady "
         "WHERE job = :id AND claim_seq = :claim_seq",
         names,
     )
     db.execute(
-        f"UPDATE jobs SET wall_s = wall_s + :spent_s WHERE {FENCE}",
+        f"UPDATE jobs SET wall_s = max(0, wall_s + :spent_s) WHERE {FENCE}",
         {name: names[name] for name in ("id", "claim_seq", "spent_s")},
     )
 

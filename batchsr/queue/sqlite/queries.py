@@ -122,6 +122,11 @@ def in_hand(store: Store) -> list[Job]:
     return [to_job(row) for row in store.rows(f"SELECT {COLUMNS} FROM jobs WHERE worker IS NOT NULL")]
 
 
+def batches(store: Store) -> list[str]:
+    """The names of the batches that have jobs, sorted; "" for jobs without one."""
+    return [str(row["batch"]) for row in store.rows("SELECT DISTINCT batch FROM jobs ORDER BY batch")]
+
+
 def totals(store: Store, batch: str | None = None) -> dict[str, dict[str, float]]:
     """For each state, how many jobs, seconds of audio and seconds spent."""
     if batch is None:
@@ -255,14 +260,14 @@ def pulse(store: Store) -> Pulse:
             "SELECT max(id) AS done FROM events WHERE new = 'done' AND id > (SELECT max(id) FROM events) - 500"
         )
         hung_after_s = _hung_after_s(store) if owned else HUNG_AFTER_S
-    idle_s: dict[int, float] = {}
+    idle_s: dict[tuple[int, str], float] = {}
     for row in owned:
         if row["boot"] == store.clock.boot:
-            one_s = store.clock.steady() - row["seen_steady"]
-            idle_s[row["pid"]] = min(one_s, idle_s.get(row["pid"], one_s))
+            one, one_s = (row["pid"], row["id"]), store.clock.steady() - row["seen_steady"]
+            idle_s[one] = min(one_s, idle_s.get(one, one_s))
     return Pulse(
         (latest["done"] or 0, sum(row["windows_done"] for row in owned)),
-        frozenset(pid for pid, seconds in idle_s.items() if seconds > hung_after_s),
+        {pid: worker for (pid, worker), seconds in idle_s.items() if seconds > hung_after_s},
     )
 
 
@@ -325,7 +330,9 @@ CHECKS: Final[Sequence[tuple[str, str]]] = (
     (
         "has claims that do not rise one by one",
         "SELECT j.id FROM jobs j LEFT JOIN attempts a ON a.job = j.id GROUP BY j.id "
-        "HAVING max(a.claim_seq) <> j.claim_seq OR count(a.job) <> max(a.claim_seq) - min(a.claim_seq) + 1",
+        "HAVING max(a.claim_seq) <> j.claim_seq OR count(a.job) <> max(a.claim_seq) - min(a.claim_seq) + 1 "
+        "UNION SELECT e.job FROM events e LEFT JOIN attempts a ON a.job = e.job AND a.claim_seq = e.claim_seq "
+        "WHERE e.new = 'running' AND a.job IS NULL",
     ),
     (
         "has an attempt open though nobody owns it, or none though somebody does",
