@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from batchsr.display import printable, shown
 from batchsr.errors import EXIT_NO_MODEL, EXIT_USAGE, ConfigError
 
 STOP_TIMEOUT_S: Final = 600
@@ -135,8 +136,9 @@ def launchd(command: Sequence[str], *, label: str = "org.batchsr.watch", log: Pa
 def _systemd_word(word: str, *, variables: bool = True) -> str:
     """One word of a setting: % doubled, and $ where `variables` are put in (ExecStart); quoted where systemd would
     split or unescape. Raises ConfigError."""
-    if any(ord(c) < 32 for c in word):
-        raise ConfigError(f"{word!r} cannot stand in a unit", remedy="rename the folder: it holds a control character")
+    if printable(word) != word:
+        remedy = "rename the folder: it holds a control character, one that is not seen, or bytes that are no UTF-8"
+        raise ConfigError(f"{shown(word)} cannot stand in a unit", remedy=remedy)
     text = word.replace("%", "%%")
     if variables:
         text = text.replace("$", "$$")

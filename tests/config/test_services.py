@@ -99,6 +99,10 @@ def test_a_users_own_unit_asks_for_nothing_that_a_user_may_not() -> None:
 def test_a_folder_that_would_break_the_unit_is_refused() -> None:
     with pytest.raises(ConfigError, match="control character"):
         services.systemd(["/usr/bin/batchsr", "/srv/a\nExecStartPost=/bin/rm"])
+    for name in ("/srv/\x1b[2J", "/srv/\u202egpj", "/srv/\udce9", "/srv/\x85", "/srv/\u2028[Install]"):
+        with pytest.raises(ConfigError, match="rename the folder") as caught:
+            services.systemd(["/usr/bin/batchsr", name])
+        assert caught.value.message.isprintable()
 
 
 def launchd_script(command: list[str]) -> list[str]:
