@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import signal
 import sys
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def main() -> None:
     streams = Streams()
     textfile.settle_home()
     code = _run(App(streams=streams))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left takes two seconds at most
     try:
         streams.finish()
     except BatchsrError as e:

@@ -25,7 +25,8 @@ import platformdirs
 from batchsr import storage
 from batchsr.errors import BatchsrError, BundleError, ModelUnavailable
 from batchsr.models import checksums, hub_client
-from batchsr.models.hub_client import HubError, Published
+from batchsr.models.hub_client import Published
+from batchsr.models.hub_trouble import HubError
 from batchsr.temporary import write_atomic
 
 REPOSITORIES = {"int4": "aufklarer/FlashSR-MLX-4bit", "int8": "aufklarer/FlashSR-MLX-8bit"}
