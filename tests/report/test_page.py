@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rig
 import soundfile
+from program import FAST_MODEL, Program
 
 from batchsr.audio import excerpts
 from batchsr.report.page import build, heard
@@ -152,6 +154,7 @@ def test_what_a_sidecar_says_stands_there_in_words() -> None:
 def test_the_worst_and_some_by_chance_are_chosen_to_be_heard() -> None:
     class Job:
         state = "done"
+        clipped_samples = 0
 
         def __init__(self, number: int) -> None:
             self.id = number
@@ -294,3 +297,27 @@ def test_every_control_has_a_name_and_is_reached_by_keyboard(opened: Any) -> Non
         reached.add(opened.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
         opened.keyboard.press("Tab")
     assert {"blind", "Play", "Source", "search", "state"} <= reached
+
+
+def test_report_makes_a_page_with_files_to_hear(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    program.environment |= FAST_MODEL
+    for number in range(3):
+        rig.record(tmp_path / "in" / f"tape {number}.wav", 1.0)
+    (tmp_path / "in" / "page.wav").write_text("<html>")
+    program.run("enqueue", "-r", "in", "--batch", "reels")
+    program.run("work", "--variant", "fast", code=3)
+    (tmp_path / "in" / "tape 1_upsampled.wav").unlink()
+    made = program.run("report", "--batch", "reels", "-o", "report.html", "--review", "5")
+    assert "2 files to hear" in made.stderr
+    data = (tmp_path / "report.html").read_bytes()
+    assert len(unpacked(data)) == 5
+    assert b"cannot be heard" in data
+    assert program.run("report", "--as", "html", "--review", "0").stdout.startswith("<!doctype html>")
+    listened = program.run("listen", "in/tape 0_upsampled.wav", "--at", "0:00.2", "--seconds", "1")
+    assert (tmp_path / listened.stdout.strip()).stat().st_size > 20_000
+    assert (
+        "nothing to hear"
+        in program.run("listen", "4" if "failed" in program.run("show", "4").stdout else "1", code=2).stderr
+    )
+    assert "no sidecar" in program.run("listen", "in/tape 0.wav", code=2).stderr

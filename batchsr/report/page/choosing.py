@@ -57,26 +57,21 @@ _REASONS: Final[tuple[tuple[str, Callable[[Mapping[str, Any]], float]], ...]] = 
 )
 
 
-def choose(jobs: Iterable[Job], count: int, report_of: Callable[[Job], Mapping[str, Any]]) -> list[Choice]:
-    """Choose at most `count` jobs that are done: half for their worst figures, half by chance. Keeps no more than that.
+def choose(
+    jobs: Iterable[Job], count: int, report_of: Callable[[Job], Mapping[str, Any]], *, looked_at: int = 2_000
+) -> list[Choice]:
+    """Choose at most `count` jobs that are done: half for their worst figures, half by chance.
 
-    `report_of` gives a job's sidecar, empty where there is none.
+    `report_of` gives a job's sidecar, empty where there is none. It is asked for no more than `looked_at` jobs, drawn
+    by chance where there are more, and for those that clipped most: all sidecars of a large archive take hours.
     """
     if count <= 0:
         return []
+    rng = random.Random(_SEED)
+    sample = _drawn((job for job in jobs if job.state == State.DONE), looked_at, rng)
     each = -(-count // (2 * len(_REASONS)))
     worst: list[list[tuple[float, int, Job]]] = [[] for _ in _REASONS]
-    sample: list[Job] = []
-    rng = random.Random(_SEED)
-    seen = 0
-    for job in jobs:
-        if job.state != State.DONE:
-            continue
-        seen += 1
-        if len(sample) < count:
-            sample.append(job)
-        elif (place := rng.randrange(seen)) < count:
-            sample[place] = job
+    for job in sample:
         report = report_of(job)
         for heap, (_, figure) in zip(worst, _REASONS, strict=True):
             if (value := figure(report)) > 0:
@@ -93,3 +88,20 @@ def choose(jobs: Iterable[Job], count: int, report_of: Callable[[Job], Mapping[s
         if len(chosen) < count:
             chosen.setdefault(job.id, Choice(job, "chosen by chance"))
     return list(chosen.values())
+
+
+def _drawn(jobs: Iterable[Job], count: int, rng: random.Random) -> list[Job]:
+    """So many jobs by chance, and as many tenths of those that clipped most."""
+    sample: list[Job] = []
+    clipped: list[tuple[int, int, Job]] = []
+    for seen, job in enumerate(jobs, 1):
+        if len(sample) < count:
+            sample.append(job)
+        elif (place := rng.randrange(seen)) < count:
+            sample[place] = job
+        if job.clipped_samples:
+            heapq.heappush(clipped, (job.clipped_samples, job.id, job))
+            if len(clipped) > count // 10:
+                heapq.heappop(clipped)
+    there = {job.id for job in sample}
+    return sample + [job for _, _, job in clipped if job.id not in there]
