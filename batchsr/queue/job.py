@@ -188,6 +188,8 @@ class Job:
     windows_resumed: int | None
     clipped_samples: int | None
     report: str | None
+    """While it is in hand, once the output is whole; then the sidecar has it, or the queue's own keeping."""
+    remarks_json: str | None
     created_at: float
     started_at: float | None
     finished_at: float | None
@@ -202,7 +204,7 @@ class Job:
     def remarks(self) -> tuple[Mapping[str, str], ...]:
         """What was odd about the source, {"code", "message"} each; () until the job is done."""
         try:
-            found = json.loads(self.report or "{}").get("source", {}).get("remarks", [])
+            found = json.loads(self.remarks_json or "[]")
             return tuple({"code": str(one["code"]), "message": str(one["message"])} for one in found)
         except (ValueError, AttributeError, TypeError, KeyError):  # a report of another program's making
             return ()
@@ -219,14 +221,13 @@ class Job:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, for `list --json` and the reports. Paths keep their surrogates."""
-        values = dataclasses.asdict(self)
-        for internal in _INTERNAL:
-            del values[internal]
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in _INTERNAL}
+        settings, digest = _settings(self.settings)
         return values | {
             "state": str(self.state),
             "held": self.held is not None,
-            "settings": json.loads(self.settings),
-            "settings_sha256": hashlib.sha256(self.settings.encode()).hexdigest(),
+            "settings": settings,
+            "settings_sha256": digest,
             "provenance": json.loads(self.provenance or "{}"),
             "rtf": self.rtf,
             "remarks": list(self.remarks),
@@ -237,7 +238,15 @@ class Job:
         }
 
 
-_INTERNAL: Final = ("dedupe_key", "identity", "inode", "source_device", "report", "changed_at", "run_at", "last_try")
+_INTERNAL: Final = frozenset(
+    ("dedupe_key", "identity", "inode", "source_device", "report", "remarks_json", "changed_at", "run_at", "last_try")
+)
+
+
+@functools.lru_cache(maxsize=256)  # a batch has the same few settings
+def _settings(text: str) -> tuple[dict[str, Any], str]:
+    """Settings as an object, and their digest. Not to be changed."""
+    return json.loads(text), hashlib.sha256(text.encode()).hexdigest()
 
 
 def iso(timestamp: float | None) -> str | None:

@@ -10,6 +10,7 @@ import pytest
 import rig
 
 from batchsr.queue.opening import open_queue
+from batchsr.worker import worker
 
 
 def figures(db: Path) -> list[tuple[float, float]]:
@@ -38,6 +39,33 @@ def test_sidecar_and_report_agree_also_with_several_files_in_hand(
     spent = figures(db)
     assert len(spent) == 8
     assert 0 < sum(wall_s for wall_s, _ in spent) <= took_s, "shares of the worker's time, never more"
+
+
+def test_loading_and_compiling_are_charged_to_the_start_and_shown_there(
+    db: Path, out: Path, sources: list[Path], told: rig.Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that takes a second to load, and compiles in the first second of its life."""
+    rig.enqueue(db, sources, out)
+    monkeypatch.setattr("batchsr.worker.worker._LONG_START_S", 0.5)
+    warmed: list[float] = []
+
+    def warm_up() -> None:
+        time.sleep(0.3)
+        warmed.append(time.monotonic())
+
+    monkeypatch.setattr("batchsr.worker.worker.warm_up", warm_up)
+
+    def load() -> rig.FastModel:
+        time.sleep(0.3)
+        return rig.FastModel()
+
+    began = time.monotonic()
+    with open_queue(db) as queue:
+        assert worker.run(queue, load, rig.OPTIONS, told).done == len(sources)
+    took_s = time.monotonic() - began
+    assert len(warmed) == 1, "once a process"
+    assert sum(wall_s for wall_s, _ in figures(db)) < took_s - 0.6
+    assert any("which count for no file" in said for said in told.said)
 
 
 def test_they_agree_after_interrupts_and_failures_too(db: Path, out: Path, tmp_path: Path) -> None:
