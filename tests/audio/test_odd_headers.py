@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from batchsr.audio.files import Source, fits_header, probe
 from batchsr.audio.probe import SourceInfo
-from batchsr.errors import InputEmpty, InputFormat, InputTruncated
+from batchsr.errors import InputEmpty, InputFormat, InputLimits, InputTruncated
 from tests.audio import odd_files as odd
 
 SOUND = odd.sound()
@@ -488,6 +488,22 @@ def test_a_codec_that_nobody_decodes_is_named(tmp_path: Path, tag: int, name: st
     data = odd.riff(odd.chunk(b"fmt ", odd.fmt(tag=tag, extra=bytes(2))), odd.chunk(b"data", bytes(4000)))
     with pytest.raises(InputFormat, match=name):
         probe(odd.write(tmp_path, "x.wav", data))
+
+
+@pytest.mark.parametrize(
+    ("tag", "bits", "words"), [(1, 64, "whole numbers of 64"), (3, 16, "floats of 16"), (3, 24, "floats of 24")]
+)
+def test_an_encoding_that_nobody_decodes_is_named(tmp_path: Path, tag: int, bits: int, words: str) -> None:
+    data = odd.riff(odd.chunk(b"fmt ", odd.fmt(1, bits, tag=tag)), odd.chunk(b"data", SOUND.tobytes()))
+    with pytest.raises(InputFormat, match=words):
+        probe(odd.write(tmp_path, "x.wav", data))
+
+
+def test_a_header_of_no_channels_is_not_told_to_be_split(tmp_path: Path) -> None:
+    data = odd.riff(odd.chunk(b"fmt ", odd.fmt(0)), odd.chunk(b"data", SOUND.tobytes()))
+    with pytest.raises(InputLimits, match="0 channels") as caught:
+        probe(odd.write(tmp_path, "x.wav", data))
+    assert "split" not in caught.value.remedy
 
 
 @pytest.mark.parametrize("name", ["wav", "aiff", "w64", "caf"])

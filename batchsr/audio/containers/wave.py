@@ -242,6 +242,11 @@ def _header(container: str, stretches: list[_Stretch], remarks: list[Remark]) ->
     header = dataclasses.replace(header, remarks=tuple(remarks), still_growing=is_longer)
     if form.tag not in (PCM, FLOAT, ALAW, ULAW) and form.tag not in _BLOCKS:
         return header  # libsndfile, or another decoder, has the word
+    if form.tag in (PCM, FLOAT) and samples is None and 1 <= form.channels <= 1024:
+        kind = "whole numbers" if form.tag == PCM else "floats"
+        detail = f"its encoding ({kind} of {form.bits} bits) is not one that is decoded here"
+        remedy = "save it as 24-bit whole numbers or 32-bit floats in the program that made it"
+        return dataclasses.replace(header, trouble="unsupported", detail=detail, remedy=remedy)
     if not header.data_bytes and not any(one.cut for one in stretches):
         return dataclasses.replace(header, trouble="no_frames")
     plain = len(stretches) == 1 and first.plain
