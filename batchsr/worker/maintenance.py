@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -57,6 +58,21 @@ def _verdict(job: Job) -> Verdict:
         return Verdict(job, "missing", f"cannot be read: {e.strerror}")
     if found != job.output_sha256:
         return Verdict(job, "changed", f"SHA-256 is {found}, not {job.output_sha256}")
+    return _verdict_on_copies(job)
+
+
+def _verdict_on_copies(job: Job) -> Verdict:
+    """The same for the copies for access that the row's report names."""
+    for copy in json.loads(job.report or "{}").get("copies", []):
+        path = Path(copy["path"])
+        try:
+            found = storage.sha256(path)
+        except FileNotFoundError:
+            return Verdict(job, "missing", f"its copy {path} is not there")
+        except OSError as e:
+            return Verdict(job, "missing", f"its copy {path} cannot be read: {e.strerror}")
+        if found != copy["sha256"]:
+            return Verdict(job, "changed", f"its copy {path} has SHA-256 {found}, not {copy['sha256']}")
     return Verdict(job, "ok")
 
 
