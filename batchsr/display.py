@@ -52,4 +52,6 @@ def _escaped(match: re.Match[str]) -> str:
     code = ord(match[0])
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8, as Python's file system encoding keeps it
         return f"\\x{code - 0xDC00:02x}"
+    if 0x80 <= code <= 0xFF:
+        return f"\\u{code:04x}"  # a character, as against a byte
     return match[0].encode("unicode_escape").decode()

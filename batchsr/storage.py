@@ -189,15 +189,16 @@ def _make_folder(folder: Path) -> None:
 
 def free_bytes(path: Path) -> int:
     """Bytes free to this user on the file system that holds `path`, or would hold it."""
-    return shutil.disk_usage(_existing(path)).free
+    return shutil.disk_usage(nearest_existing(path)).free
 
 
 def total_bytes(path: Path) -> int:
     """Bytes that the file system which holds `path`, or would hold it, has in all."""
-    return shutil.disk_usage(_existing(path)).total
+    return shutil.disk_usage(nearest_existing(path)).total
 
 
-def _existing(path: Path) -> Path:
+def nearest_existing(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that is there."""
     while not os.path.exists(path) and path != path.parent:  # Path.exists raises where a name is too long
         path = path.parent
     return path

@@ -17,7 +17,7 @@ PACKAGE = Path(batchsr.errors.__file__).parent
 
 HOMES = {
     "mlx": ("models",),
-    "huggingface_hub": ("models/hub_client.py",),
+    "huggingface_hub": ("models/hub_client.py", "models/hub_trouble.py"),
     "soundfile": ("audio", "quality/measure.py"),
     "soxr": ("audio", "quality/measure.py"),
     "numba": ("models/compute/loops.py", "audio/loops.py"),
@@ -30,6 +30,7 @@ HOMES = {
     "pysqlite3": ("queue/sqlite",),
     "sqlite_utils": ("queue/sqlite",),
     "watchdog": ("intake/events.py",),
+    "psutil": ("intake/events.py",),
     "rich": ("report", "cli", "models/hub_client.py"),
     "click": ("cli",),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import signal
 import sys
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from batchsr.settings import textfile
 
 _SECTIONS = {
     "Every day": ("enqueue", "work", "watch", "status", "report", "upsample"),
-    "Look closer": ("list", "show", "verify"),
+    "Look closer": ("list", "show", "listen", "verify"),
     "Steer": ("retry", "cancel", "pause", "resume"),
     "Models": ("models", "doctor", "evaluate"),
     "Set up and keep": ("config", "service", "completion", "db", "gc"),
@@ -61,6 +62,7 @@ def main() -> None:
     streams = Streams()
     textfile.settle_home()
     code = _run(App(streams=streams))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left takes two seconds at most
     try:
         streams.finish()
     except BatchsrError as e:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -46,8 +46,10 @@ def list_command(
         selection.check(queue)
 
 
-def _line(row: Mapping[str, Any]) -> Iterator[str]:
+def _line(row: Mapping[str, Any]) -> str:
     done = f"{row['windows_done']}/{row['windows_total'] or '?'}"
     rtf = f"RTF {row['rtf']:.3f}" if row["rtf"] else ""
     error = f"  {row['error']} [{row['error_code']}]" if row["error"] else ""
-    yield printable(f"#{row['id']:<6} {row['state']:<12} {done:>9} {rtf:<10} {row['source']}{error}")
+    return printable(
+        f"#{row['id']:<6} {'held' if row['held'] else row['state']:<12} {done:>9} {rtf:<10} {row['source']}{error}"
+    )

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 
 from batchsr.cli.app import App, json_option, pass_app
-from batchsr.display import counted
+from batchsr.display import counted, printable
+from batchsr.errors import BatchsrError
+from batchsr.queue import Queue, State
 from batchsr.report import batch as batch_report
 from batchsr.report.live import plain_table
 from batchsr.report.progress import clock
+from batchsr.temporary import whole_file
 
 _REPORT_COLUMNS = (
     *(
@@ -34,36 +41,104 @@ _REPORT_COLUMNS = (
 
 
 _TABLE_COLUMNS = ("id", "state", "file", "audio_s", "wall_s", "rtf", "x real time", "attempts", "error")
+_TABLE_SOURCES = ("id", "state", "source", "audio_s", "wall_s", "rtf", "attempts", "error")
+_LONG_ROWS = 1000
 
 
 @click.command("report")
 @click.option("--batch", help="Only this batch.")
 @click.option("--as", "form", type=click.Choice(["table", "json", "csv", "html"]), help="[default: table]")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file instead of stdout.")
+@click.option("--review", type=click.IntRange(0, 100), default=6, show_default=True, help="Of a page: files to hear.")
 @json_option
 @pass_app
-def report_command(app: App, batch: str | None, form: str | None, output: Path | None) -> None:
-    """A table of what was done to each file, with its real-time factor."""
+def report_command(app: App, batch: str | None, form: str | None, output: Path | None, review: int) -> None:
+    """What was done to each file: a table, CSV or JSON for programs, or a page to see and hear it (`-o report.html`).
+
+    The page works offline. It searches and sorts all files; `--review` of them, those with the worst figures and
+    some by chance, can be seen and heard before and after.
+    """
     suffixes = {".csv": "csv", ".html": "html", ".json": "json"}
     form = form or ("json" if app.json else suffixes.get(output.suffix if output else "", "table"))
     with app.queue() as queue:
-        rows = [job.to_dict() for job in queue.jobs(batch=batch)]
         totals = queue.totals(batch)
-    if form != "table":
-        text = batch_report.table(rows, form, _REPORT_COLUMNS)
-        if output is None:
-            click.echo(text, nl=False)
+        if form == "table":
+            _print_table(app, queue.rows(_TABLE_SOURCES, batch=batch))
+        elif form == "html":
+            _write_page(app, queue, batch, output, review, totals)
+            return
         else:
-            batch_report.write_text(output, text)
-        return
-    for row in rows:
-        row["file"] = Path(row["source"]).name
-        row["x real time"] = f"{1 / row['rtf']:.2f}" if row["rtf"] else ""
-        for key in ("audio_s", "wall_s", "rtf"):
-            row[key] = f"{row[key]:.3f}" if row[key] else ""
-    console = Console(file=sys.stdout, no_color=not app.color, width=None if sys.stdout.isatty() else 160)
-    console.print(plain_table(rows, _TABLE_COLUMNS))
+            rows = queue.rows(_REPORT_COLUMNS, batch=batch)
+            if output is not None:
+                batch_report.write(output, rows, form, _REPORT_COLUMNS)
+            else:
+                for block in batch_report.table(rows, form, _REPORT_COLUMNS):
+                    click.echo(block, nl=False)
+            return
     for state, total in totals.items():
         if total["jobs"]:
             times = f"{clock(total['audio_s'])} of audio, {clock(total['wall_s'])} of work"
             app.say(f"{state}: {counted(int(total['jobs']), 'file')}, {times}")
+
+
+def _write_page(
+    app: App,
+    queue: Queue,
+    batch: str | None,
+    output: Path | None,
+    review: int,
+    totals: Mapping[str, Mapping[str, float]],
+) -> None:
+    """Write the page to a file, or to stdout."""
+    from batchsr.report.page import build, choosing, heard
+
+    files: list[dict[str, Any]] = []
+    notes: list[str] = []
+    jobs = queue.jobs(states=[State.DONE], batch=batch)
+    for choice in choosing.choose(jobs, review, lambda job: heard.report_of(Path(job.output), job)):
+        job = choice.job
+        try:
+            report = heard.report_of(Path(job.output), job)
+            one = heard.heard(job.source, Path(job.source), Path(job.output), report, why=choice.why, number=job.id)
+        except BatchsrError as e:
+            notes.append(f"#{job.id} cannot be heard: {e}")
+        else:
+            files.append(one)
+    facts: dict[str, Any] = {
+        "totals": totals,
+        "title": f"batchsr report: {batch}" if batch else "batchsr report",
+        "heard": files,
+        "notes": notes,
+    }
+    rows = queue.rows(build.COLUMNS, batch=batch)
+    if output is None:
+        build.write_page(sys.stdout.buffer, rows, **facts)
+        return
+    with whole_file(output) as file:
+        build.write_page(file, rows, **facts)
+    app.note(f"{output}: {counted(len(files), 'file')} to hear")
+
+
+def _print_table(app: App, rows: Iterator[dict[str, Any]]) -> None:
+    """Print a table as wide as the terminal; a long one in columns as wide as its beginning wants, row by row."""
+    shown = map(_shown, rows)
+    beginning = list(itertools.islice(shown, _LONG_ROWS))
+    following = next(shown, None)
+    if following is None:
+        console = Console(file=sys.stdout, no_color=not app.color, width=None if sys.stdout.isatty() else 160)
+        console.print(plain_table(beginning, _TABLE_COLUMNS))
+        return
+    widths = [max(len(name), *(len(str(row[name] or "")) for row in beginning)) for name in _TABLE_COLUMNS]
+    titles: dict[str, Any] = {name: name for name in _TABLE_COLUMNS}
+    for row in itertools.chain((titles,), beginning, (following,), shown):
+        cells = (f"{row[name] or '':<{width}}" for name, width in zip(_TABLE_COLUMNS, widths, strict=True))
+        app.say(printable("  ".join(cells).rstrip()))
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of the table for people."""
+    row["file"] = os.path.basename(row["source"])
+    row["x real time"] = f"{1 / row['rtf']:.2f}" if row["rtf"] else ""
+    for key in ("audio_s", "wall_s", "rtf"):
+        row[key] = f"{row[key]:.3f}" if row[key] else ""
+    return row

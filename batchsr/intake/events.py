@@ -1,4 +1,4 @@
-"""Hints from the file system that something may have changed. watchdog lives here.
+"""Hints from the file system that something may have changed. watchdog lives here, and psutil, for the table of mounts.
 
 Events are hints and the disk is the truth: they may be lost (a full inotify queue, a dropped FSEvents
 batch) or made up, and nothing but speed depends on them.
@@ -9,16 +9,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import subprocess
-import sys
 import threading
 import time
 import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
+import psutil
 from watchdog.events import (
     DirCreatedEvent,
     DirMovedEvent,
@@ -241,11 +239,8 @@ def must_poll(folder: str, mode: PollMode) -> bool:
 def file_system(folder: str) -> str:
     """The type of the file system that holds `folder`: "ext4", "nfs4", "apfs"...; "" if the system does not say."""
     try:
-        if sys.platform == "darwin":
-            mounts = _darwin_mounts(subprocess.run(["/sbin/mount"], capture_output=True, check=True).stdout)
-        else:
-            mounts = linux_mounts(Path("/proc/self/mountinfo").read_bytes())
-    except (OSError, subprocess.CalledProcessError):
+        mounts = [(one.mountpoint, one.fstype) for one in psutil.disk_partitions(all=True)]
+    except OSError:
         return ""
     return type_of(os.path.realpath(folder), mounts)
 
@@ -258,24 +253,3 @@ def type_of(folder: str, mounts: Sequence[tuple[str, str]]) -> str:
         if inside and len(point) >= len(best):
             best, kind = point, name
     return kind
-
-
-def linux_mounts(mountinfo: bytes) -> list[tuple[str, str]]:
-    """(mount point, type) of each line of /proc/self/mountinfo (proc_pid_mountinfo(5))."""
-    mounts = []
-    for line in mountinfo.splitlines():
-        before, _, after = line.partition(b" - ")
-        if len(before.split()) >= 5 and after:
-            point = before.split()[4].decode("unicode_escape").encode("latin-1")  # a blank stands as \040
-            mounts.append((os.fsdecode(point), after.split()[0].decode()))
-    return mounts
-
-
-def _darwin_mounts(output: bytes) -> list[tuple[str, str]]:
-    """(mount point, type) of mount(8)'s lines: "/dev/disk3s1 on / (apfs, local, journaled)"."""
-    mounts = []
-    for line in output.splitlines():
-        _, _, rest = os.fsdecode(line).partition(" on ")
-        point, _, options = rest.rpartition(" (")
-        mounts.append((point, options.split(",")[0].rstrip(")")))
-    return mounts

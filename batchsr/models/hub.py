@@ -25,7 +25,8 @@ import platformdirs
 from batchsr import storage
 from batchsr.errors import BatchsrError, BundleError, ModelUnavailable
 from batchsr.models import checksums, hub_client
-from batchsr.models.hub_client import HubError, Published
+from batchsr.models.hub_client import Published
+from batchsr.models.hub_trouble import HubError
 from batchsr.temporary import write_atomic
 
 REPOSITORIES = {"int4": "aufklarer/FlashSR-MLX-4bit", "int8": "aufklarer/FlashSR-MLX-8bit"}
@@ -95,7 +96,8 @@ def pull(variant: str, progress: bool = False, *, again: bool = False) -> Locati
         return _packaged(variant)
     if variant not in REPOSITORIES:
         known = ", ".join(variants())
-        raise ModelUnavailable(f"there is no model {variant!r} on the hub", remedy=f"known: {known}")
+        other = "AudioSR is another model, which needs many steps; " if "audiosr" in variant.lower() else ""
+        raise ModelUnavailable(f"there is no model {variant!r} on the hub", remedy=f"{other}known: {known}")
     try:
         return _fetched(variant, progress=progress, again=again)
     except HubError as e:

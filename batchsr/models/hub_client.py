@@ -14,7 +14,7 @@ import contextlib
 import dataclasses
 import errno
 import fcntl
-import logging
+import io
 import os
 import re
 import shutil
@@ -24,11 +24,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 from batchsr.errors import ResourceError
 from batchsr.models import checksums
+from batchsr.models.hub_trouble import HubError, errors, host, of_status, token, told
 
+OTHER_S: Final = 60.0
+"""How long another process that fetches the same may bring nothing."""
 ANSWER_S: Final = 5.0
 """How long the hub may be silent before it says what a file is; it may take twice as long in all."""
 _LEAST_BYTES: Final = 1 << 16
@@ -36,19 +38,8 @@ _LEAST_BYTES: Final = 1 << 16
 _TRIES: Final = 2
 """Connections in a row that may break off without having brought so much."""
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
-_TOKEN: Final = re.compile(r"[!-~]+")
 _PART_SUFFIX: Final = ".batchsr-part"
 T = TypeVar("T")
-log = logging.getLogger(__name__)
-
-
-class HubError(Exception):
-    """The hub could not be asked, or its answer cannot be used. `why` and `remedy` are sentences for people."""
-
-    def __init__(self, why: str, remedy: str) -> None:
-        super().__init__(why)
-        self.why = why
-        self.remedy = remedy
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,44 +52,43 @@ class Published:
     """SHA-256 of a large file, git's hash of a small one, hexadecimal."""
     size_bytes: int
     url: str
-    """Where its bytes are."""
+    """Where the hub sends one on to its bytes: each time to an address that is good for an hour."""
 
 
 def cache_folder(repository: str) -> Path:
-    """Return the folder of a repository in the hub's cache, which need not be there."""
-    from huggingface_hub import constants
+    """Return the folder of a repository in the hub's cache, which need not be there.
 
-    return Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
-
-
-def offline() -> bool:
-    """Whether the user forbids the network (HF_HUB_OFFLINE)."""
-    from huggingface_hub import constants
-
-    return bool(constants.HF_HUB_OFFLINE)
+    By the variables that the library goes by, without importing it: it takes a while, and fails if one makes no sense.
+    """
+    home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or os.path.join(home, "hub")
+    return Path(os.path.expandvars(os.path.expanduser(cache))) / f"models--{repository.replace('/', '--')}"
 
 
 def published(repository: str, name: str, revision: str = "main") -> Published:
     """Ask the hub what a file of a repository is now, or was at a commit. Raises HubError within seconds."""
-    if offline():
-        raise HubError("HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE")
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    with errors("the hub"), contextlib.redirect_stdout(io.StringIO()):  # where the library says what it cannot import
+        from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
-    url = hf_hub_url(repository, name, revision=revision)
-    token = _token()
-    with _errors(url):
-        found = _within(2 * ANSWER_S, lambda: get_hf_file_metadata(url, token=token or False, timeout=ANSWER_S))
+        if constants.HF_HUB_OFFLINE:
+            raise HubError("HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE")
+        url = hf_hub_url(repository, name, revision=revision)
+    own = token()
+    with errors(url):
+        found = _within(2 * ANSWER_S, lambda: get_hf_file_metadata(url, token=own or False, timeout=ANSWER_S))
     if found.commit_hash is None or not _COMMIT.fullmatch(found.commit_hash):
         raise HubError(
-            f"what answers at {_host(url)} is not the hub (the login page of a network?)",
+            f"what answers at {host(url)} is not the hub (the login page of a network?)",
             "log in to the network, or check HF_ENDPOINT and the proxy",
         )
     etag = found.etag or ""
     if not (checksums.SHA256.fullmatch(etag) or checksums.GIT.fullmatch(etag)) or found.size is None:
         raise HubError(
-            f"{_host(url)} gives no checksum or no size of {name}", "check HF_ENDPOINT: it may be no complete mirror"
+            f"{host(url)} gives no checksum or no size of {name}", "check HF_ENDPOINT: it may be no complete mirror"
         )
-    return Published(name, found.commit_hash, etag, found.size, found.location)
+    return Published(
+        name, found.commit_hash, etag, found.size, hf_hub_url(repository, name, revision=found.commit_hash)
+    )
 
 
 def download(file: Published, blob: Path, *, progress: bool = False) -> None:
@@ -110,7 +100,11 @@ def download(file: Published, blob: Path, *, progress: bool = False) -> None:
     part = blob.with_name(f"{blob.name}{_PART_SUFFIX}")
     with _disk_errors(blob.parent):
         blob.parent.mkdir(parents=True, exist_ok=True)
+        asked = time.time()
         with _held(part) as fd:
+            if _fetched_since(blob, asked) and checksums.matches(blob, file.etag):
+                part.unlink()
+                return
             left = file.size_bytes - os.fstat(fd).st_size
             if shutil.disk_usage(blob.parent).free < left:
                 raise ResourceError(
@@ -123,7 +117,7 @@ def download(file: Published, blob: Path, *, progress: bool = False) -> None:
             if os.fstat(fd).st_size != file.size_bytes or not checksums.matches(part, file.etag, anew=True):
                 part.unlink()
                 raise HubError(
-                    f"{_host(file.url)} sent another {file.name} than the hub promised: its checksum is wrong",
+                    f"{host(file.url)} sent another {file.name} than the hub promised: its checksum is wrong",
                     "try again; if it stays so, a proxy or a mirror (HF_ENDPOINT) changes what passes through it",
                 )
             part.chmod(0o644 & ~_umask())
@@ -132,21 +126,53 @@ def download(file: Published, blob: Path, *, progress: bool = False) -> None:
 
 @contextlib.contextmanager
 def _held(part: Path) -> Iterator[int]:
-    """The part file, open for us alone. Its name can be guessed, so what is no file of ours is removed."""
-    fd = _opened(part)
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_uid != os.geteuid():
-        os.close(fd)
-        part.unlink()
-        fd = _opened(part, os.O_EXCL)
-    try:
+    """The part file, open for us alone. Its name can be guessed, so what is no file of ours is removed.
+
+    Another process that fetches the same is waited for as long as it gets on. Raises HubError when it does not.
+    """
+    seen, since = -1, time.monotonic()
+    while True:
+        fd = _opened(part)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HubError("another process is fetching it at this moment", "wait for it, then try again") from None
-        yield fd
-    finally:
-        os.close(fd)
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_uid != os.geteuid():
+                part.unlink(missing_ok=True)
+            elif _locked(fd) and _is_at(fd, part):  # else the other one has just finished, and it has another name
+                yield fd
+                return
+            elif status.st_size != seen:
+                seen, since = status.st_size, time.monotonic()
+            elif time.monotonic() - since > OTHER_S:
+                raise HubError(
+                    "another process has begun to fetch it, and does not get on",
+                    "end it, or wait for it; then try again",
+                )
+        finally:
+            os.close(fd)
+        time.sleep(0.2)
+
+
+def _fetched_since(blob: Path, asked: float) -> bool:
+    """Whether another process has put the file in place while we waited for it."""
+    try:
+        return blob.stat().st_ctime >= asked
+    except OSError:
+        return False
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.lstat())
+    except OSError:
+        return False
 
 
 def _opened(part: Path, more: int = 0) -> int:
@@ -174,7 +200,7 @@ def _fetch(file: Published, fd: int, tell: Callable[[int], None]) -> None:
                 raise
             tries = 0 if os.fstat(fd).st_size - have >= _LEAST_BYTES else tries + 1
             if tries >= _TRIES:
-                raise _told(e, file.url) from None
+                raise told(e, file.url) from None
             time.sleep(0.5)
     if have > file.size_bytes:  # of another file under this name
         os.ftruncate(fd, 0)
@@ -212,7 +238,7 @@ def _watched(file: Published, fd: int, tell: Callable[[int], None]) -> None:
         elif not outcome and time.monotonic() - since > 2 * silence_s:
             given_up.set()
             raise HubError(
-                f"{_host(file.url)} has sent next to nothing for {2 * silence_s:.0f} s",
+                f"{host(file.url)} has sent next to nothing for {2 * silence_s:.0f} s",
                 "try again: what was fetched is kept, and it goes on from there",
             )
     if outcome[0] is not None:
@@ -227,13 +253,13 @@ def _receive(file: Published, fd: int, silence_s: float, given_up: threading.Eve
     headers = {"Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
-    token = _token(quiet=True)
-    if token and _host(file.url) == _host(_endpoint()):
-        headers["Authorization"] = f"Bearer {token}"
+    own = token(quiet=True)
+    if own and host(file.url) == host(_endpoint()):
+        headers["Authorization"] = f"Bearer {own}"
     session: Any = get_session()
     with session.stream("GET", file.url, headers=headers, timeout=silence_s, follow_redirects=True) as response:
         if response.status_code >= 400 and response.status_code != 416:
-            raise _of_status(response, file.url)
+            raise of_status(response, file.url)
         begins = str(response.headers.get("Content-Range", "")).startswith(f"bytes {have}-")
         if response.status_code == 416 or (have and not (response.status_code == 206 and begins)):
             os.ftruncate(fd, 0)  # it does not go on there: from the beginning
@@ -246,7 +272,7 @@ def _receive(file: Published, fd: int, silence_s: float, given_up: threading.Eve
             if have + len(chunk) > file.size_bytes:
                 os.ftruncate(fd, 0)
                 raise HubError(
-                    f"{_host(file.url)} sent more than the {file.size_bytes} bytes of {file.name}",
+                    f"{host(file.url)} sent more than the {file.size_bytes} bytes of {file.name}",
                     "try again; if it stays so, a proxy or a mirror (HF_ENDPOINT) changes what passes through it",
                 )
             view = memoryview(chunk)
@@ -278,112 +304,14 @@ def _within(limit_s: float, function: Callable[[], T]) -> T:
     return result  # type: ignore[return-value]
 
 
-@contextlib.contextmanager
-def _errors(url: str) -> Iterator[None]:
-    """Turn what the library, and the HTTP library below it, raise into a HubError."""
-    try:
-        yield
-    except HubError:
-        raise
-    except Exception as e:  # noqa: BLE001 - the library below was changed twice, and each has a tree of its own
-        raise _told(e, url) from None
-
-
-def _told(error: BaseException, url: str) -> HubError:
-    """The sentence for what was raised, by its class's name and those above it."""
-    response = getattr(error, "response", None)
-    if response is not None and getattr(response, "status_code", 0) >= 400:
-        return _of_status(response, url)
-    host = _host(url)
-    names = {cls.__name__ for cls in type(error).__mro__}
-    chain = " ".join(str(e) for e in _causes(error)).lower()
-    if "TooManyRedirects" in names:
-        return HubError(f"{host} sends us round in redirects", "check HF_ENDPOINT and the proxy")
-    if names & {"TimeoutException", "TimeoutError"}:
-        return HubError(f"{host} does not answer in time", "look at the network, then try again")
-    if "certificate" in chain or "ssl" in chain:
-        return HubError(
-            f"the certificate of {host} is not trusted", "check the clock, or SSL_CERT_FILE behind an inspecting proxy"
-        )
-    if "ProxyError" in names:
-        return HubError("the proxy refuses the connection", "check HTTPS_PROXY and its password")
-    if names & {"ConnectError", "NetworkError", "ConnectionRefusedError", "gaierror"}:
-        return HubError(
-            f"there is no connection to {host}", "look at the network, or check HF_ENDPOINT and HTTPS_PROXY"
-        )
-    if names & {"RemoteProtocolError", "ProtocolError", "ConnectionError", "ReadError"}:
-        return HubError(f"the connection to {host} broke off", "try again: what was fetched is kept")
-    if names & {"InvalidURL", "UnsupportedProtocol", "LocalProtocolError", "HFValidationError"}:
-        return HubError("the hub's address or a header of ours is not valid", "check HF_ENDPOINT and HTTPS_PROXY")
-    return HubError(f"{host} could not be asked ({type(error).__name__})", "check HF_ENDPOINT and the network")
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    for _ in range(10):
-        if error is None:
-            return
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _of_status(response: Any, url: str) -> HubError:
-    """The sentence for an answer that is an HTTP error."""
-    status, host = int(response.status_code), _host(url)
-    if status == 401:
-        return HubError(
-            f"{host} does not accept the token (401)" if _token(quiet=True) else f"{host} wants a token (401)",
-            "set HF_TOKEN to a valid token, or unset it where the bundle is public",
-        )
-    if status == 403:
-        return HubError(
-            f"{host} refuses access (403)", "ask for access on the bundle's page, or check the token's rights"
-        )
-    if status == 404:
-        return HubError(f"{host} has no such repository or file (404)", "check HF_ENDPOINT; the bundle may have moved")
-    if status == 407:
-        return HubError("the proxy wants a password (407)", "put it into HTTPS_PROXY")
-    if status == 429:
-        wait = str(response.headers.get("Retry-After", ""))
-        seconds = f" {int(wait)} s" if re.fullmatch(r"[0-9]{1,6}", wait) else " a while"
-        return HubError(f"{host} has had too many requests (429)", f"wait{seconds}, then try again")
-    if status >= 500:
-        return HubError(f"{host} has trouble of its own ({status})", "try again later")
-    return HubError(f"{host} answers {status}", "check HF_ENDPOINT and the proxy")
-
-
 def _is_of_http(error: OSError) -> bool:
     return isinstance(error, ConnectionError | TimeoutError)
-
-
-def _token(*, quiet: bool = False) -> str | None:
-    """The user's token, if it can be one; else it is left out, which is enough for bundles that are public."""
-    from huggingface_hub import get_token
-
-    try:
-        token = get_token()
-    except (OSError, ValueError):
-        token = "\n"
-    if token and not _TOKEN.fullmatch(token):
-        if not quiet:
-            log.warning(
-                "the hub's token is left out: it holds characters that none has; set HF_TOKEN anew, or unset it"
-            )
-        return None
-    return token
 
 
 def _endpoint() -> str:
     from huggingface_hub import constants
 
     return str(constants.ENDPOINT)
-
-
-def _host(url: str) -> str:
-    """Host and port of a URL: all of it that a message may repeat."""
-    try:
-        return urlsplit(url).netloc.rpartition("@")[2][:100] or "the hub"
-    except ValueError:
-        return "the hub"
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ sqlite/        the queue in one SQLite file
 """
 
 from batchsr.queue.clock import Clock
-from batchsr.queue.interface import IntakeQueue, Overview, Queue, Upkeep, Worker, WorkQueue
+from batchsr.queue.interface import IntakeQueue, Overview, Pulse, Queue, Upkeep, Worker, WorkQueue
 from batchsr.queue.job import LIVE, OWNED, TERMINAL, Backend, Enqueued, Job, NewJob, Outcome, Result, State
 from batchsr.queue.published import is_published
 from batchsr.queue.trouble import Pause, Place, PlaceCode, Side, Trouble
@@ -30,6 +30,7 @@ __all__ = [
     "Pause",
     "Place",
     "PlaceCode",
+    "Pulse",
     "Queue",
     "Result",
     "Side",

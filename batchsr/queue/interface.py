@@ -12,7 +12,8 @@ QueueBusy or ResourceError. The contract stands in `tests/queue`, which runs aga
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -36,6 +37,16 @@ class Worker(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pulse:
+    """Whether workers get on."""
+
+    progress: tuple[int, int]
+    """Another one when a job was done or windows were made."""
+    hung: Mapping[int, str]
+    """Workers that have made no window for far too long, by process."""
 
 
 class _Closable(Protocol):
@@ -108,8 +119,11 @@ class WorkQueue(_Closable, Protocol):
     def committing(self, job: Job, result: Result) -> None:
         """The output is whole and about to get its name. Raises ClaimLost: then it must not get it."""
 
-    def finish(self, job: Job, result: Result | None = None, reason: str = "") -> Job:
-        """The output stands under its name, durably. Raises ClaimLost."""
+    def finish(self, job: Job, result: Result | None = None, reason: str = "", *, keep_report: bool = True) -> Job:
+        """The output stands under its name, durably. Raises ClaimLost.
+
+        Without `keep_report` its report is forgotten, since the sidecar has it.
+        """
 
     def fail(
         self, job: Job, code: str, message: str, wait_s: Callable[[int], float | None] = lambda failures: None
@@ -205,8 +219,27 @@ class Overview(Protocol):
         `paused_reason`, `paused_since`, `database`.
         """
 
+    def report_of(self, job_id: int) -> dict[str, Any] | None:
+        """The report that is kept of a finished job; None where its sidecar has it."""
+
+    def rows(
+        self,
+        columns: Sequence[str],
+        *,
+        states: Iterable[State | str] = (),
+        batch: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Read these columns of `Job.to_dict` alone, in pages: for tables of any length."""
+
+    def pulse(self) -> Pulse:
+        """Whether workers get on, as cheaply as can be: for who asks again and again."""
+
     def files_ended(self, since: float, pid: int | None = None) -> int:
         """How many files were brought to an end, done or failed, by workers (of one process) that began since then."""
+
+    def note_hung(self, worker: str) -> None:
+        """Note that a worker is ended because it makes no windows: its death blames no file as a crash does."""
 
     def bound_variants(self) -> list[str]:
         """The variants that jobs still to be done name or are bound to, most urgent first."""
@@ -241,7 +274,10 @@ class Upkeep(Protocol):
         """For the block no job changes hands: nothing is claimed, retried or finished. Keep it short."""
 
     def prune_events(self, older_than_s: float) -> int:
-        """Forget old changes of state of jobs that are over. Returns how many."""
+        """Forget changes of state and attempts of jobs that have been over for so long. Returns how many."""
+
+    def vacuum(self) -> int:
+        """Give what the database no longer needs back to the disk. Returns how many bytes."""
 
     def prune_locks(self) -> int:
         """Remove what dead workers left in `workers_folder`. Returns how many files."""

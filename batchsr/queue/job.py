@@ -68,7 +68,7 @@ class NewJob:
     device: int | None = None
     """st_dev of the source: another one later means that the share is not mounted."""
     frames: int | None = None
-    """Of the source; None, like the next three, when its header could not be read."""
+    """Samples of one channel; None, like the next three, when the source's header could not be read."""
     sample_rate: int | None = None
     channels: int | None = None
     audio_s: float | None = None
@@ -123,6 +123,8 @@ class Result:
     channels: int | None = None
     frames: int | None = None
     clipped_samples: int | None = None
+    wall_s: float | None = None
+    """Seconds spent on the file, over all attempts, as its sidecar has it; None leaves it to the queue's own count."""
     report: Mapping[str, Any] | None = None
 
 
@@ -186,6 +188,8 @@ class Job:
     windows_resumed: int | None
     clipped_samples: int | None
     report: str | None
+    """While it is in hand, once the output is whole; then the sidecar has it, or the queue's own keeping."""
+    remarks_json: str | None
     created_at: float
     started_at: float | None
     finished_at: float | None
@@ -200,7 +204,7 @@ class Job:
     def remarks(self) -> tuple[Mapping[str, str], ...]:
         """What was odd about the source, {"code", "message"} each; () until the job is done."""
         try:
-            found = json.loads(self.report or "{}").get("source", {}).get("remarks", [])
+            found = json.loads(self.remarks_json or "[]")
             return tuple({"code": str(one["code"]), "message": str(one["message"])} for one in found)
         except (ValueError, AttributeError, TypeError, KeyError):  # a report of another program's making
             return ()
@@ -217,14 +221,13 @@ class Job:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, for `list --json` and the reports. Paths keep their surrogates."""
-        values = dataclasses.asdict(self)
-        for internal in _INTERNAL:
-            del values[internal]
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in _INTERNAL}
+        settings, digest = _settings(self.settings)
         return values | {
             "state": str(self.state),
             "held": self.held is not None,
-            "settings": json.loads(self.settings),
-            "settings_sha256": hashlib.sha256(self.settings.encode()).hexdigest(),
+            "settings": settings,
+            "settings_sha256": digest,
             "provenance": json.loads(self.provenance or "{}"),
             "rtf": self.rtf,
             "remarks": list(self.remarks),
@@ -235,7 +238,15 @@ class Job:
         }
 
 
-_INTERNAL: Final = ("dedupe_key", "identity", "inode", "source_device", "report", "changed_at", "run_at", "last_try")
+_INTERNAL: Final = frozenset(
+    ("dedupe_key", "identity", "inode", "source_device", "report", "remarks_json", "changed_at", "run_at", "last_try")
+)
+
+
+@functools.lru_cache(maxsize=256)  # a batch has the same few settings
+def _settings(text: str) -> tuple[dict[str, Any], str]:
+    """Settings as an object, and their digest. Not to be changed."""
+    return json.loads(text), hashlib.sha256(text.encode()).hexdigest()
 
 
 def iso(timestamp: float | None) -> str | None:

@@ -1,66 +1,79 @@
-"""What was done to a batch, as a table: JSON, CSV, or a page of HTML."""
+"""What was done to a batch, as a table for programs: JSON or CSV. Rows are written as they come, never kept."""
 
 from __future__ import annotations
 
 import csv
-import html
 import io
+import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from batchsr import storage
-from batchsr.temporary import write_atomic
+from batchsr.storage import printable
+from batchsr.temporary import Temporary
 
-
-def table(jobs: Iterable[Mapping[str, Any]], form: str, columns: Sequence[str]) -> str:
-    """The batch as one text: `json` (one array), `csv`, or `html` (a page that needs nothing else)."""
-    rows = [{column: job.get(column) for column in columns} for job in jobs]
-    if form == "json":
-        return json.dumps(rows, indent=2) + "\n"
-    if form == "csv":
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: _printable(value) for key, value in row.items()} for row in rows)
-        return text.getvalue()
-    return _page(rows, columns)
+_BLOCK_CHARACTERS: Final = 1 << 16
+_Row = Mapping[str, Any]
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a report's text whole, replacing what was there. Raises ResourceError."""
-    write_atomic(path, text.encode("utf-8", "surrogateescape"))
+def table(rows: Iterable[_Row], form: str, columns: Sequence[str]) -> Iterator[str]:
+    """Give the batch as pieces of one text: `json` (an array) or `csv`."""
+    return _blocks({"json": _json, "csv": _csv}[form](rows, columns))
 
 
-def _page(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    states: dict[str, int] = {}
+def write(path: Path, rows: Iterable[_Row], form: str, columns: Sequence[str]) -> None:
+    """Write a report whole, replacing what was there. Raises ResourceError, OutputError."""
+    _write(path, table(rows, form, columns))
+
+
+def _write(path: Path, blocks: Iterable[str]) -> None:
+    with Temporary.beside(path) as temporary:
+        for block in blocks:
+            temporary.write(block.encode("utf-8", "surrogateescape"))
+        temporary.publish(overwrite=True)
+
+
+def _blocks(pieces: Iterable[str]) -> Iterator[str]:
+    """Join pieces to larger ones."""
+    block: list[str] = []
+    size = 0
+    for piece in pieces:
+        block.append(piece)
+        size += len(piece)
+        if size >= _BLOCK_CHARACTERS:
+            yield "".join(block)
+            block, size = [], 0
+    yield "".join(block)
+
+
+def _json(rows: Iterable[_Row], columns: Sequence[str]) -> Iterator[str]:
+    before = "[\n"
     for row in rows:
-        states[str(row["state"])] = states.get(str(row["state"]), 0) + 1
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-    body = "\n".join(
-        f'<tr class="{html.escape(str(row["state"]))}">'
-        + "".join(f"<td>{html.escape(_printable(row[column]))}</td>" for column in columns)
-        + "</tr>"
-        for row in rows
-    )
-    summary = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "no files"
-    return (
-        '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>batchsr report</title>\n'
-        "<style>body{font:14px system-ui;margin:2em}table{border-collapse:collapse}"
-        "td,th{padding:.2em .6em;border-bottom:1px solid #ddd;text-align:left;font-variant-numeric:tabular-nums}"
-        ".failed,.quarantined{background:#fdd}</style>\n"
-        f"<h1>batchsr report</h1>\n<p>{html.escape(summary)}</p>\n"
-        f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></html>\n"
-    )
+        text = json.dumps({column: row.get(column) for column in columns}, indent=2)
+        yield before + "  " + text.replace("\n", "\n  ")
+        before = ",\n"
+    yield "[]\n" if before == "[\n" else "\n]\n"
+
+
+def _csv(rows: Iterable[_Row], columns: Sequence[str]) -> Iterator[str]:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for row in itertools.chain(({column: column for column in columns},), rows):
+        writer.writerow([_printable(row.get(column)) for column in columns])
+        yield text.getvalue()
+        text.seek(0)
+        text.truncate()
 
 
 def _printable(value: object) -> str:
     """Text for a table; bytes of a name that are no UTF-8 become backslash escapes."""
     if value is None:
         return ""
+    if isinstance(value, int):
+        return str(value)
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list):  # remarks
-        return storage.printable("; ".join(f"{one['message']} [{one['code']}]" for one in value))
-    return storage.printable(value)
+        return printable("; ".join(f"{one['message']} [{one['code']}]" for one in value))
+    return printable(value)

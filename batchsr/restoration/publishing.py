@@ -79,7 +79,8 @@ def publish(output: Temporary, record: Temporary | None, *, overwrite: bool) -> 
 def complete(output: Path, document: Mapping[str, Any]) -> None:
     """Put an output's sidecar beside it where it is missing or another output's: a crash fell between the two names.
 
-    `document` is the sidecar, and its hash of the output has been checked. Raises SidecarForeign, ResourceError.
+    `document` is the sidecar. Nothing is done where the output is not, or no longer, the one that it speaks of. Raises
+    SidecarForeign, ResourceError.
     """
     path = sidecar_path(output)
     with contextlib.suppress(SidecarForeign):
@@ -87,8 +88,13 @@ def complete(output: Path, document: Mapping[str, Any]) -> None:
         if found is not None and found.said.output.sha256 == document["output"]["sha256"]:
             return
     with record_beside(output, document) as record, temporary.locked_folder(output.parent):
-        record.take_name(overwrite=_want_place(path))
-        _sync_folder(output.parent)
+        try:
+            still = storage.sha256(output) == document["output"]["sha256"]
+        except OSError:
+            still = False
+        if still:
+            record.take_name(overwrite=_want_place(path))
+            _sync_folder(output.parent)
 
 
 def mend(output: Path) -> bool:

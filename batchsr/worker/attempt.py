@@ -13,6 +13,7 @@ from typing import Any, Final
 from batchsr.errors import BatchsrError, ResourceError
 from batchsr.queue import Backend, Job, Result, WorkQueue, is_published
 from batchsr.restoration.batcher import Batcher
+from batchsr.restoration.sidecar import sidecar_path
 from batchsr.restoration.task import Restored, Task
 from batchsr.settings.profile import Settings
 from batchsr.signals import Stop
@@ -72,9 +73,9 @@ class Attempt:
                 model,
                 on_windows=self._on_windows,
                 before_publish=self._before_publish,
-                spent_s=self._hand.spent_s,
+                spent_s=lambda: job.wall_s + self._hand.spent_s(),  # over all attempts
             )
-        return self._queue.finish(job)
+        return self._queue.finish(job, keep_report=not self._has_sidecar())
 
     def finish_if_published(self) -> Job | None:
         """After an error: the job, done, if the output had got its name all the same."""
@@ -91,9 +92,13 @@ class Attempt:
             if not is_published(done):
                 return None
             recovery.complete_sidecar(done)
-            return self._queue.finish(self._job)
+            return self._queue.finish(self._job, keep_report=not self._has_sidecar())
         except ResourceError:
             return None
+
+    def _has_sidecar(self) -> bool:
+        """Whether the report stands beside the output, so that the queue need not keep it."""
+        return sidecar_path(Path(self._job.output)).is_file()
 
     def _on_windows(self, done: int, total: int) -> None:
         now_s = self._queue.clock.steady()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -57,6 +58,21 @@ def _verdict(job: Job) -> Verdict:
         return Verdict(job, "missing", f"cannot be read: {e.strerror}")
     if found != job.output_sha256:
         return Verdict(job, "changed", f"SHA-256 is {found}, not {job.output_sha256}")
+    return _verdict_on_copies(job)
+
+
+def _verdict_on_copies(job: Job) -> Verdict:
+    """The same for the copies for access that the row's report names."""
+    for copy in json.loads(job.report or "{}").get("copies", []):
+        path = Path(copy["path"])
+        try:
+            found = storage.sha256(path)
+        except FileNotFoundError:
+            return Verdict(job, "missing", f"its copy {path} is not there")
+        except OSError as e:
+            return Verdict(job, "missing", f"its copy {path} cannot be read: {e.strerror}")
+        if found != copy["sha256"]:
+            return Verdict(job, "changed", f"its copy {path} has SHA-256 {found}, not {copy['sha256']}")
     return Verdict(job, "ok")
 
 
@@ -83,9 +99,11 @@ def collect_garbage(queue: Queue, *, dry_run: bool = False, events_older_s: floa
         if not dry_run:
             publishing.mend_folder(Path(folder))
         for temporary in dead_in(Path(folder)):
-            removed.append(temporary.path)
-            freed_bytes += temporary.size_bytes()
+            size_bytes = temporary.size_bytes()
             temporary.close() if dry_run else temporary.discard()
+            if dry_run or not os.path.lexists(temporary.path):  # in another user's folder it may have to stay
+                removed.append(temporary.path)
+                freed_bytes += size_bytes
     if dry_run:
         return Garbage(removed, freed_bytes, 0)
     queue.prune_locks()

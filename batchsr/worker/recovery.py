@@ -95,5 +95,6 @@ def _from_sidecar(job: Job, settings: Settings, backend: Backend) -> Result | No
         channels=said.source.channels,
         frames=said.source.frames,
         clipped_samples=said.output.clipped_samples,
+        wall_s=said.wall_s,
         report=record.document,
     )

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from batchsr.queue import Queue
 from batchsr.restoration.batcher import WindowModel
 from batchsr.worker import worker
 from batchsr.worker.listener import Listener, Summary
+from batchsr.worker.maintenance import KEEP_EVENTS_S
 from batchsr.worker.options import WorkerOptions
+
+_TIDY_EVERY_S: Final = 3600.0
 
 
 class Shift:
@@ -33,11 +38,12 @@ class Shift:
         self._load = functools.lru_cache(maxsize=1)(load)
         self._before = before
         self._sum = Summary()
+        self._tidied_s = -math.inf
 
     def work(self, variant: str | None, default: str) -> Summary:
         """Work for `variant`, or if it is left open for what comes, open jobs for `default` if no others name one."""
         if variant is not None:
-            self._run(variant)
+            self._run(variant, elsewhere=self._tidy)
         elif self._options.stay:
             while self._stay(next(iter(self._queue.bound_variants()), default)):
                 pass
@@ -63,11 +69,20 @@ class Shift:
 
         def elsewhere() -> bool:
             nonlocal moved
+            self._tidy()
             others = [name for name in self._queue.bound_variants() if name != variant]
             moved = any(self._queue.peek(name) is not None for name in others)
             return moved
 
         return not self._run(variant, elsewhere=elsewhere) and moved
+
+    def _tidy(self) -> bool:
+        """Forget old history, now and then, while there is nothing else to do: a worker may stay for years."""
+        now_s = self._queue.clock.steady()
+        if now_s - self._tidied_s >= _TIDY_EVERY_S:
+            self._tidied_s = now_s
+            self._queue.prune_events(KEEP_EVENTS_S)
+        return False
 
     def _run(self, variant: str, **options: object) -> bool:
         """One variant's turn. Returns whether that was to be the last."""

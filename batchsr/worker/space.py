@@ -87,9 +87,13 @@ def shortage(
 
 
 def _by_file_system(jobs: Iterable[Job], scratch_folder: Path, frame_samples: int) -> dict[int, tuple[Path, Side, int]]:
-    """For each device number a folder on it, what it is for, and the bytes that the jobs need there."""
+    """For each device number a folder on it, what it is for, and the bytes that the jobs need there.
+
+    What is larger than the whole disk, as where a header lies, is not waited for: the restoration refuses it at once.
+    """
     needs: dict[int, tuple[Path, Side, int]] = {}
-    system_of = functools.cache(lambda folder: _existing(folder).stat().st_dev)  # most jobs share their folders
+    most_of = functools.cache(storage.total_bytes)
+    system_of = functools.cache(lambda folder: storage.nearest_existing(folder).stat().st_dev)  # most share folders
     for job in jobs:
         need = need_of(job, frame_samples)
         places: Sequence[tuple[Path, Side, int]] = (
@@ -98,12 +102,8 @@ def _by_file_system(jobs: Iterable[Job], scratch_folder: Path, frame_samples: in
         )
         for folder, side, wanted in places:
             system = system_of(folder)
+            if wanted > most_of(folder):
+                continue
             first, use, sum_bytes = needs.get(system, (folder, side, 0))
             needs[system] = first, use, sum_bytes + wanted
     return needs
-
-
-def _existing(folder: Path) -> Path:
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return folder

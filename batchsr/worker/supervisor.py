@@ -6,6 +6,7 @@ worker and one attempt, nothing else. What it held is taken up by the one that r
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
-from batchsr.errors import EXIT_BUSY, EXIT_IO, EXIT_NO_MODEL, EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE
+from batchsr.errors import EXIT_BUSY, EXIT_IO, EXIT_NO_MODEL, EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, BatchsrError
 from batchsr.queue import Queue
 from batchsr.signals import SUPERVISOR_VARIABLE, Stop
 
@@ -112,17 +113,21 @@ class _Supervisor:
 
     def _look(self, queue: Queue) -> None:
         """Collect who ended, end who hangs, and fill the gaps."""
-        status = queue.status()
-        progress = (status["jobs"]["done"], sum(worker["windows_done"] or 0 for worker in status["workers"]))
-        if progress != self._progress:
-            self._progress, self._deaths = progress, 0
-        hung = set() if self._was_paused() else {worker["pid"] for worker in status["workers"] if worker["hung"]}
+        hung: Mapping[int, str] = {}
+        with contextlib.suppress(BatchsrError):  # what is the matter with the database, the workers say
+            pulse = queue.pulse()
+            if pulse.progress != self._progress:
+                self._progress, self._deaths = pulse.progress, 0
+            hung = pulse.hung
+        if self._was_paused():
+            hung = {}
         for worker in list(self._workers):
             pid, code = worker.process.pid, worker.process.poll()
             if code is None:
                 if pid in hung and pid not in self._killed:
                     self._listener.message(f"worker {pid} makes no windows any more: replacing it")
                     self._killed.add(pid)
+                    queue.note_hung(hung[pid])
                     worker.process.kill()
                 continue
             self._workers.remove(worker)

@@ -18,11 +18,13 @@ import random
 import signal
 from collections.abc import Callable
 from concurrent.futures import Executor
+from typing import Final
 
 from batchsr.errors import BatchsrError, ClaimLost, QueueBusy, QueueError, ResourceError
 from batchsr.queue import Job, Pause, Place, State, Trouble, Worker, WorkQueue
 from batchsr.restoration.batcher import Batcher, WindowModel, run_beside_main
 from batchsr.restoration.restore import restore
+from batchsr.restoration.warm_up import warm_up
 from batchsr.signals import Stop
 from batchsr.worker import diagnosis, pauses, recovery, space
 from batchsr.worker.attempt import Interrupted, RestoreFn, backend_of
@@ -31,6 +33,8 @@ from batchsr.worker.listener import Account, Listener, NullListener, Summary
 from batchsr.worker.options import WorkerOptions
 from batchsr.worker.outcomes import Outcomes
 from batchsr.worker.places import LONGEST_PROBE_PAUSE_S, Places
+
+_LONG_START_S: Final = 1.0  # a start that took so long is told
 
 
 def run(
@@ -185,7 +189,12 @@ class _Run:
     def _served(self, main_thread: Executor) -> Batcher:
         """The model, loaded at the first call, with the passes that it can make now."""
         if self._model is None:
+            began_s = self._queue.clock.steady()
             self._model = Batcher(main_thread.submit(self._load_model).result(), main_thread)
+            warm_up()
+            took_s = self._queue.clock.steady() - began_s
+            if took_s >= _LONG_START_S:
+                self._listener.message(f"loaded and compiled in {took_s:.1f} s, which count for no file")
         if self._model.shrunk:
             self._model = self._model.renewed()
             self._listener.message(f"out of memory: going on in batches of {self._model.batch_windows}")

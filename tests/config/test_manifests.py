@@ -154,6 +154,12 @@ def test_what_the_command_line_gives_is_stronger_than_the_manifest(tmp_path: Pat
         ("output.suffix = 'a/b'\nsources.folders = ['.']", ["output.suffix = 'a/b'"]),
         ("options.sede = 1\nsources.folders = ['.']", ["unknown key options.sede", "did you mean seed?"]),
         ("options.seed = -1\nsources.folders = ['.']", ["seed = -1", "2**63"]),
+        ("sources = 1", ["sources = 1", "a table"]),
+        ("output = []\nsources.folders = ['.']", ["output = []", "a table"]),
+        ("sources.lists = [['x']]", ["sources.lists = [['x']]", "a list of texts"]),
+        ("name = 1979-05-27\nsources.folders = ['.']", ["name = datetime.date(1979, 5, 27)", "text"]),
+        ("output.sufix = 'x'\nsources.folders = ['.']", ["unknown key output.sufix", "did you mean suffix?"]),
+        ("'a.b' = 1\nsources.folders = ['.']", ["unknown key a.b", "known keys: name"]),
         ("output.overwrite = 1\nsources.folders = ['.']", ["output.overwrite = 1", "true or false"]),
     ],
 )

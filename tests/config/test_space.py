@@ -17,6 +17,12 @@ from batchsr.worker import space
 GB = 10**9
 
 
+@pytest.fixture(autouse=True)
+def large_disks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file of these tests is larger than a whole disk."""
+    monkeypatch.setattr(storage, "total_bytes", lambda path: 10**15)
+
+
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
     """An hour of stereo at 8 kHz, on one file system with its scratch."""
@@ -73,6 +79,16 @@ def test_files_in_hand_keep_their_reservation(job: Job, tmp_path: Path, monkeypa
     short = space.shortage(job, [job, job], tmp_path, 0)
     assert short is not None
     assert "for the files in hand" in str(short)
+
+
+def test_what_is_larger_than_a_whole_disk_is_not_waited_for(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "free_bytes", lambda path: 10 * GB)
+    monkeypatch.setattr(storage, "total_bytes", lambda path: 100 * GB)
+    lying = dataclasses.replace(job, frames=10**13)
+    assert space.shortage(lying, [], tmp_path, 2 * GB) is None, "the restoration refuses it at once"
+    assert space.shortage(job, [lying], tmp_path, 2 * GB) is None, "nor does it keep others waiting"
 
 
 def test_each_file_system_is_looked_at_by_itself(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

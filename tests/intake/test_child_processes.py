@@ -96,12 +96,16 @@ class StandIn:
         self.steps_s = steps_s
         self.now_s = 0.0
         self.hung = hung
+        self.noted: list[str] = []
         self.clock: Any = SimpleNamespace(steady=lambda: self.now_s, wall=lambda: 0.0)
 
     def status(self) -> dict[str, Any]:
         self.now_s += self.steps_s.pop(0) if self.steps_s else 0.5
-        workers = [{"pid": pid, "windows_done": 0, "hung": self.now_s > 600} for pid in self.hung]
+        workers = [{"pid": pid, "id": str(pid), "windows_done": 0, "hung": self.now_s > 600} for pid in self.hung]
         return {"jobs": {"done": 0}, "workers": workers}
+
+    def note_hung(self, worker: str) -> None:
+        self.noted.append(worker)
 
     def files_ended(self, since: float, pid: int | None = None) -> int:
         return 0

@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten
 
 from batchsr import FlashSR
 from batchsr.errors import BundleError
-from batchsr.models.flashsr import bundle
+from batchsr.models.flashsr import bundle, weights
 from batchsr.models.flashsr.config import ModelConfig, QuantisationConfig
 from batchsr.models.flashsr.networks import tensor_shapes
 from batchsr.models.tools import make, random_weights
@@ -273,3 +273,30 @@ def test_check_sees_a_file_that_is_not_what_the_hub_served(tiny_copy: Copy) -> N
     (folder / "model.safetensors").symlink_to(blob)
     with pytest.raises(BundleError, match="not what the hub served"):
         check(folder)
+
+
+@pytest.mark.parametrize("format", ["int4", "float16", "float32"])
+def test_a_gpu_is_given_the_same_weights_in_their_own_order(
+    tmp_path: Path, format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make.write_random(tmp_path, make.config_of_size("tiny", format=format), "seed")
+    _, on_cpu = bundle.load(tmp_path)
+    monkeypatch.setattr(weights, "on_cpu", lambda: False)
+    _, elsewhere = bundle.load(tmp_path, mx.float16)
+    other = dict(tree_flatten(elsewhere.parameters()))
+    for name, value in tree_flatten(on_cpu.parameters()):
+        assert mx.array_equal(value.astype(other[name].dtype), other[name]), name
+
+
+def test_a_process_that_looks_at_many_bundles_does_not_grow(tiny_folder: Path) -> None:
+    def held_bytes() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("no /proc")
+    for _ in range(20):
+        bundle.open_bundle(tiny_folder)
+    before = held_bytes()
+    for _ in range(200):
+        bundle.open_bundle(tiny_folder)
+    assert held_bytes() - before < 20 << 20

@@ -6,9 +6,12 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -48,7 +51,7 @@ def status(code: int, method: str = "HEAD", **headers: str) -> Odd:
     return lambda request: request.command == method and send(request, code, b"", **headers)
 
 
-def refused(home: Path, odd: Odd, *words: str, limit_s: float = 20, **variables: str) -> dict[str, Any]:
+def refused(home: Path, odd: Odd, *words: str, limit_s: float = 40, **variables: str) -> dict[str, Any]:
     """What `pull` says of a hub that answers like that; with no model left behind."""
     start = time.monotonic()
     with hub_server(FILES, odd=odd) as (endpoint, _):
@@ -210,6 +213,37 @@ def test_nothing_is_written_through_what_lies_under_the_part_file_s_name(
     assert precious.read_bytes() == b"mine"
 
 
+def test_each_connection_asks_the_hub_anew_where_the_bytes_are(tmp_path: Path) -> None:
+    """The address that a hub redirects to is signed for an hour, and a slow download takes longer."""
+    used: list[str] = []
+
+    def storage_of_the_hub(request: BaseHTTPRequestHandler) -> bool:
+        if request.path in used:
+            return send(request, 403)
+        used.append(request.path)
+        start = int((request.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        request.send_response(206 if start else 200)
+        request.send_header("Content-Length", str(len(WEIGHTS) - start))
+        request.send_header("Content-Range", f"bytes {start}-{len(WEIGHTS) - 1}/{len(WEIGHTS)}")
+        request.end_headers()
+        request.wfile.write(WEIGHTS[start : start + 400_000])
+        request.close_connection = True
+        return True
+
+    with hub_server({}, odd=storage_of_the_hub) as (elsewhere, _):
+        digest = hashlib.sha256(WEIGHTS).hexdigest()
+        more = {"X_Linked_Etag": f'"{digest}"', "X_Linked_Size": str(len(WEIGHTS)), "X_Repo_Commit": COMMIT}
+
+        def odd(request: BaseHTTPRequestHandler) -> bool:
+            where = f"{elsewhere.replace('127.0.0.1', 'localhost')}/{time.monotonic_ns()}"
+            return request.path.endswith("model.safetensors") and send(request, 302, b"", Location=where, **more)
+
+        with hub_server(FILES, odd=odd) as (endpoint, _):
+            folder = Path(ask("hub.pull('int4')", tmp_path, endpoint)["answer"][1])
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert len(used) == 3
+
+
 def test_a_hub_that_knows_no_ranges_is_asked_for_all_of_it(tmp_path: Path) -> None:
     refused(tmp_path, Cut(times=100, after=10_000))
     with hub_server(FILES, odd=lambda r: of_weights(r) and send(r, 200, WEIGHTS)) as (endpoint, _):
@@ -254,7 +288,7 @@ def trickles(ending: threading.Event) -> Odd:
 def test_a_hub_that_falls_silent_is_given_up(tmp_path: Path, method: str) -> None:
     ending = threading.Event()
     try:
-        refused(tmp_path, stalls(method, ending), limit_s=25)
+        refused(tmp_path, stalls(method, ending), limit_s=50)
     finally:
         ending.set()
 
@@ -262,7 +296,7 @@ def test_a_hub_that_falls_silent_is_given_up(tmp_path: Path, method: str) -> Non
 def test_a_hub_that_sends_a_byte_now_and_then_is_given_up(tmp_path: Path) -> None:
     ending = threading.Event()
     try:
-        refused(tmp_path, trickles(ending), "next to nothing", limit_s=25)
+        refused(tmp_path, trickles(ending), "next to nothing", limit_s=50)
     finally:
         ending.set()
 
@@ -297,6 +331,69 @@ def test_a_good_token_is_sent_to_the_hub_and_to_no_other_host(tmp_path: Path) ->
     assert got["answer"][3] == COMMIT
     assert f"Bearer {TOKEN}" in ours
     assert theirs == [None]
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "ftp://x",
+        "http://[",
+        "not a url",
+        "http://",
+        "http://127.0.0.1:99999",
+        "http://user:hunter2@127.0.0.1:9",
+        "x" * 9999,
+    ],
+)
+def test_an_address_that_makes_no_sense_is_told(tmp_path: Path, endpoint: str) -> None:
+    told = ask("hub.pull('int4')", tmp_path, endpoint)
+    assert told["error"] == "ModelUnavailable"
+    assert "HF_ENDPOINT" in told["text"]
+    assert "hunter2" not in told["text"] + told["stderr"]
+    assert len(told["text"]) < 2000
+    assert ask("hub.resolve('tiny')", tmp_path, endpoint)["answer"][0] == "tiny"
+
+
+def test_of_several_processes_one_fetches_and_the_others_wait(tmp_path: Path) -> None:
+    slow = threading.Event()
+
+    def odd(request: BaseHTTPRequestHandler) -> bool:
+        if not of_weights(request):
+            return False
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(WEIGHTS)))
+        request.end_headers()
+        for start in range(0, len(WEIGHTS), 100_000):
+            slow.wait(0.2)
+            request.wfile.write(WEIGHTS[start : start + 100_000])
+        return True
+
+    with hub_server(FILES, odd=odd) as (endpoint, requests), ThreadPoolExecutor(3) as several:
+        answers = list(several.map(lambda _: ask("hub.resolve('int4')", tmp_path, endpoint), range(3)))
+    assert [answer.get("answer", answer)[3] for answer in answers] == [COMMIT] * 3
+    assert [path.rpartition("/")[2] for method, path in requests if method == "GET"].count("model.safetensors") == 1
+    assert not list(tmp_path.rglob("*-part"))
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"HF_HOME": "/somewhere/$USER_"},
+        {"HF_HOME": "~/x"},
+        {"HF_HUB_CACHE": "/else/where", "HF_HOME": "/x"},
+        {"HUGGINGFACE_HUB_CACHE": "/old"},
+        {"XDG_CACHE_HOME": "/xdg"},
+    ],
+)
+def test_the_cache_is_where_the_library_has_it(variables: dict[str, str]) -> None:
+    program = (
+        "from batchsr.models import hub_client; import huggingface_hub.constants as c; from pathlib import Path\n"
+        "assert hub_client.cache_folder('a/b') == Path(c.HF_HUB_CACHE) / 'models--a--b', c.HF_HUB_CACHE\n"
+    )
+    names = ("HF_", "HUGGINGFACE_", "XDG_CACHE")
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(names)}
+    subprocess.run([sys.executable, "-c", program], env={**clean, **variables}, check=True)
 
 
 # --- the cache --------------------------------------------------------------------------------------------------------

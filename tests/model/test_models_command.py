@@ -9,8 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
+import numpy as np
 import pytest
+import soundfile
 
+import batchsr as package
 from batchsr.errors import EXIT_NO_MODEL
 from batchsr.models.tools import make
 
@@ -83,6 +87,26 @@ def test_what_was_taken_calmly_is_told_by_check(tmp_path: Path) -> None:
     assert len([line for line in told.stdout.splitlines() if line.startswith("warning: ")]) == 4
     assert all(line.startswith("batchsr: ") for line in told.stderr.splitlines() if str(folder) in line)
     assert batchsr(tmp_path, "-q", "models", "check", str(folder)).stderr == ""
+
+
+@pytest.mark.parametrize("command", ["work", "upsample"])
+def test_what_was_taken_calmly_stands_in_the_sidecar(tmp_path: Path, command: str) -> None:
+    folder = tmp_path / "bundle"
+    make.write_random(folder, make.config_of_size("tiny", format="int4"), "published")
+    everything(folder)
+    sound = tmp_path / "a.wav"
+    soundfile.write(sound, np.random.default_rng(0).uniform(-0.2, 0.2, 4000), 8000)
+    if command == "work":
+        assert batchsr(tmp_path, "enqueue", str(sound)).returncode == 0
+        done = batchsr(tmp_path, "work", "--variant", str(folder))
+    else:
+        done = batchsr(tmp_path, "upsample", str(sound), "--variant", str(folder))
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "a_upsampled.wav.json").read_text())
+    assert len(record["model"]["warnings"]) == 4
+    assert record["windows"]["computed_again_in_float32"] == 0
+    schema = Path(package.__file__).parent / "restoration" / "sidecar.schema.json"
+    jsonschema.validate(record, json.loads(schema.read_text()))
 
 
 def test_doctor_tells_of_the_bundles_that_are_here(tmp_path: Path) -> None:

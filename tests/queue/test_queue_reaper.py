@@ -254,3 +254,15 @@ def test_locks_without_an_owner_are_pruned_and_those_of_the_living_kept(queue: Q
     with queue.join() as worker:
         assert queue.prune_locks() == 1
         assert [path.stem for path in queue.workers_folder.iterdir()] == [worker.name]
+
+
+def test_a_worker_that_a_supervisor_ended_because_it_hung_is_no_crash_and_not_endless(queue: Queue) -> None:
+    fill(queue, "a")
+    for time_ in range(1, reaper.OUTAGES_TO_QUARANTINE + 1):
+        job = claim_and_die(queue)
+        assert job.worker is not None
+        queue.note_hung(job.worker)
+        (taken,) = queue.reap()
+        assert (taken.crashes, taken.outages) == (0, time_)
+    assert taken.state is State.QUARANTINED
+    assert queue.check() == []

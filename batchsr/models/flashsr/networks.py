@@ -29,6 +29,8 @@ class Networks(nn.Module):
         self.voc = Vocoder(config.vocoder, config.mel.n_mels)
         self.mel = LogMel(config.mel)
         self._dtype = mx.float32
+        # MLX's generator is a chain of keys, one for each parameter, that would grow with every network made.
+        mx.eval(mx.random.state)
 
     @property
     def dtype(self) -> mx.Dtype:

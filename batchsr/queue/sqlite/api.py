@@ -9,9 +9,21 @@ from types import TracebackType
 from typing import Any, Self
 
 from batchsr.queue.clock import Clock
-from batchsr.queue.interface import Worker
+from batchsr.queue.interface import Pulse, Worker
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State
-from batchsr.queue.sqlite import claims, control, damage, enqueue, manage, owners, places, queries, reaper, versions
+from batchsr.queue.sqlite import (
+    claims,
+    control,
+    damage,
+    enqueue,
+    manage,
+    owners,
+    places,
+    queries,
+    reaper,
+    reports,
+    versions,
+)
 from batchsr.queue.sqlite.store import Store
 from batchsr.queue.trouble import Pause, PauseKind, Place, Trouble
 
@@ -163,9 +175,12 @@ class SqliteQueue:
         """The output is whole and about to get its name. Raises ClaimLost: then it must not get it."""
         claims.committing(self._store, job, result)
 
-    def finish(self, job: Job, result: Result | None = None, reason: str = "") -> Job:
-        """The output stands under its name, durably. Raises ClaimLost."""
-        return claims.finish(self._store, job, result, reason)
+    def finish(self, job: Job, result: Result | None = None, reason: str = "", *, keep_report: bool = True) -> Job:
+        """The output stands under its name, durably. Raises ClaimLost.
+
+        Without `keep_report` its report is forgotten, since the sidecar has it.
+        """
+        return claims.finish(self._store, job, result, reason, keep_report=keep_report)
 
     def fail(
         self, job: Job, code: str, message: str, wait_s: Callable[[int], float | None] = lambda failures: None
@@ -277,9 +292,32 @@ class SqliteQueue:
         """
         return queries.status(self._store)
 
+    def report_of(self, job_id: int) -> dict[str, Any] | None:
+        """The report that is kept of a finished job; None where its sidecar has it."""
+        return reports.report_of(self._store, job_id)
+
+    def rows(
+        self,
+        columns: Sequence[str],
+        *,
+        states: Iterable[State | str] = (),
+        batch: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Read these columns of `Job.to_dict` alone, in pages: for tables of any length."""
+        return queries.rows(self._store, columns, states=states, batch=batch, limit=limit)
+
+    def pulse(self) -> Pulse:
+        """Whether workers get on, as cheaply as can be: for who asks again and again."""
+        return queries.pulse(self._store)
+
     def files_ended(self, since: float, pid: int | None = None) -> int:
         """How many files were brought to an end, done or failed, by workers (of one process) that began since then."""
         return queries.files_ended(self._store, since, pid)
+
+    def note_hung(self, worker: str) -> None:
+        """Note that a worker is ended because it makes no windows: its death blames no file as a crash does."""
+        claims.note_hung(self._store, worker)
 
     def queued_for(self) -> dict[str, int]:
         """How many jobs are queued or waiting for each variant that they name; "" are those that any worker takes."""
@@ -312,8 +350,12 @@ class SqliteQueue:
         return self._store.writing()
 
     def prune_events(self, older_than_s: float) -> int:
-        """Forget old changes of state of jobs that are over. Returns how many."""
+        """Forget changes of state and attempts of jobs that have been over for so long. Returns how many."""
         return manage.prune_events(self._store, older_than_s)
+
+    def vacuum(self) -> int:
+        """Give what the database no longer needs back to the disk. Returns how many bytes."""
+        return manage.vacuum(self._store)
 
     def prune_locks(self) -> int:
         """Remove what dead workers left in `workers_folder`. Returns how many files."""

@@ -8,7 +8,6 @@ instead of an effect. A claim itself is one UPDATE ... RETURNING in a BEGIN IMME
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -17,13 +16,18 @@ from typing import TYPE_CHECKING, Any, Final
 from batchsr import faults
 from batchsr.errors import ClaimLost
 from batchsr.queue.job import Backend, Job, Result, State, loaded_path, stored_text
+from batchsr.queue.sqlite import reports
 from batchsr.queue.sqlite.control import pause_in
 from batchsr.queue.sqlite.store import Store
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-COLUMNS: Final = ", ".join(field.name for field in dataclasses.fields(Job))
+_ELSEWHERE: Final = {
+    "remarks_json": "remarks AS remarks_json",
+    "report": "CASE WHEN state <> 'done' THEN (SELECT data FROM reports WHERE job = jobs.id) END AS report",
+}
+COLUMNS: Final = ", ".join(_ELSEWHERE.get(field.name, field.name) for field in dataclasses.fields(Job))
 FENCE: Final = "id = :id AND claim_seq = :claim_seq"
 """Who may write; every statement of an owner says it."""
 
@@ -46,6 +50,7 @@ def to_job(row: dict[str, Any]) -> Job:
             "output": loaded_path(row["output"]),
             "overwrite": bool(row["overwrite"]),
             "inode": None if inode is None else inode % 2**64,
+            "report": None if row["report"] is None else reports.unpacked(row["report"]),
         }
     )
 
@@ -69,6 +74,12 @@ def register(store: Store, worker: str) -> None:
                 "started_steady": values["steady"],
             }
         )
+
+
+def note_hung(store: Store, worker: str) -> None:
+    """See Queue.note_hung."""
+    with store.writing() as db:
+        db.execute("UPDATE workers SET ending = 'hung' WHERE id = ? AND ended_at IS NULL", (worker,))
 
 
 def sign_off(store: Store, worker: str, ending: str) -> None:
@@ -223,30 +234,28 @@ def progress(store: Store, job: Job, windows_done: int, windows_total: int) -> N
 def committing(store: Store, job: Job, result: Result) -> None:
     """The output is whole and about to get its name: note what it is, so that a crash from here on loses nothing."""
     values = _owner(store, job) | {name: getattr(result, name) for name in _RESULT}
-    values["report"] = None if result.report is None else json.dumps(result.report)
-    known = [name for name, value in values.items() if name in _RESULT and value is not None]
+    known = [name for name, value in values.items() if name in _RESULT and name != "wall_s" and value is not None]
     faults.point("committing.before")
     with store.writing() as db:
         sets = ", ".join(f"{name} = :{name}" for name in known)
         _update(db, job, f"state = 'committing', changed_at = :now, reason = '', {sets}", ("running",), values)
-        _count_time(db, values)
+        _count_time(db, values, told_s=result.wall_s)
+        reports.note(db, job.id, result.report)
     faults.point("committing.after")
 
 
-_RESULT: Final = frozenset(field.name for field in dataclasses.fields(Result))
+_RESULT: Final = frozenset(field.name for field in dataclasses.fields(Result) if field.name != "report")
 
 
-def finish(store: Store, job: Job, result: Result | None, reason: str = "") -> Job:
+def finish(store: Store, job: Job, result: Result | None, reason: str = "", *, keep_report: bool = True) -> Job:
     """The output stands under its name, safe from a power cut. Raises ClaimLost."""
     values = _owner(store, job) | {"reason": reason}
     sets = ""
     if result is not None:
         values |= {name: getattr(result, name) for name in _RESULT}
-        values["report"] = None if result.report is None else json.dumps(result.report)
         sets = "".join(f", {name} = coalesce(:{name}, {name})" for name in sorted(_RESULT))
     faults.point("done.before")
-    with store.writing() as db:
-        _count_time(db, values)
+    with store.writing() as db:  # no time is counted: what the sidecar says was told when the output was whole
         done = _update(
             db,
             job,
@@ -257,6 +266,10 @@ def finish(store: Store, job: Job, result: Result | None, reason: str = "") -> J
             values,
         )
         _end_attempt(db, values, "done")
+        if result is not None:
+            reports.note(db, job.id, result.report)
+        if not keep_report:
+            reports.forget(db, job.id)
     faults.point("done.after")
     return done
 
@@ -333,23 +346,34 @@ def _current(db: Database, job: Job) -> dict[str, Any]:
     return dict(db.table("jobs").get(job.id))
 
 
-def _count_time(db: Database, values: dict[str, Any]) -> None:
-    """Add the time since the last sign of life to the attempt and to the job.
+def _count_time(db: Database, values: dict[str, Any], told_s: float | None = None) -> None:
+    """Add the time since the last sign of life to the attempt and to the job; or what the worker tells, in all.
 
     Where the worker has several jobs in hand they share the time evenly, so that their times add up to the worker's.
     """
+    names = {name: values[name] for name in ("id", "claim_seq", "now", "steady")}
+    rows = list(
+        db.query(
+            """SELECT jobs.wall_s, max(0, :steady - seen_steady) / (
+                SELECT max(1, count(*)) FROM jobs AS others WHERE others.worker = attempts.worker
+            ) AS spent_s FROM attempts JOIN jobs ON jobs.id = attempts.job
+            WHERE attempts.job = :id AND attempts.claim_seq = :claim_seq AND ended_at IS NULL""",
+            {name: names[name] for name in ("id", "claim_seq", "steady")},
+        )
+    )
+    if not rows:
+        return
+    names["spent_s"] = rows[0]["spent_s"]
+    if told_s is not None:  # the figure in the sidecar: the shares to the microsecond, where ours are as of the signs
+        names["spent_s"] = told_s - rows[0]["wall_s"]
     db.execute(
-        """UPDATE attempts SET
-            wall_s = wall_s + max(0, :steady - seen_steady) / (
-                SELECT max(1, count(*)) FROM jobs WHERE jobs.worker = attempts.worker
-            ),
-            seen_at = :now, seen_steady = :steady
-        WHERE job = :id AND claim_seq = :claim_seq AND ended_at IS NULL""",
-        {name: values[name] for name in ("id", "claim_seq", "now", "steady")},
+        "UPDATE attempts SET wall_s = max(0, wall_s + :spent_s), seen_at = :now, seen_steady = :steady "
+        "WHERE job = :id AND claim_seq = :claim_seq",
+        names,
     )
     db.execute(
-        f"UPDATE jobs SET wall_s = (SELECT sum(wall_s) FROM attempts WHERE job = :id) WHERE {FENCE}",
-        {name: values[name] for name in ("id", "claim_seq")},
+        f"UPDATE jobs SET wall_s = max(0, wall_s + :spent_s) WHERE {FENCE}",
+        {name: names[name] for name in ("id", "claim_seq", "spent_s")},
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from batchsr import storage
 from batchsr.errors import QueueDamaged
+from batchsr.queue.interface import Pulse
 from batchsr.queue.job import LIVE, Job, State, folded_key, iso, loaded_path, stored_text
 from batchsr.queue.sqlite import control, damage, places
 from batchsr.queue.sqlite.claims import COLUMNS, to_job
@@ -61,6 +62,54 @@ def jobs(
             return
         left -= len(page)
         values["last"] = page[-1].id
+
+
+_MADE_OF: Final[Mapping[str, tuple[str, ...]]] = {"rtf": ("wall_s", "audio_s"), "retry_at": ("run_at",)}
+_TIMES: Final = frozenset(("created_at", "started_at", "finished_at"))
+
+
+def rows(
+    store: Store,
+    columns: Sequence[str],
+    *,
+    states: Iterable[State | str] = (),
+    batch: str | None = None,
+    limit: int | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Read these columns of `Job.to_dict` alone, in the order the jobs came in."""
+    needed = dict.fromkeys(("id", *(part for name in columns for part in _MADE_OF.get(name, (name,)))))
+    conditions, values = ["id > :last"], dict[str, Any](last=-1)
+    if wanted := [str(State(state)) for state in states]:
+        conditions.append("state IN (SELECT value FROM json_each(:states))")
+        values["states"] = json.dumps(wanted)
+    if batch is not None:
+        conditions.append("batch = :batch")
+        values["batch"] = stored_text(batch)
+    sql = f"SELECT {', '.join(needed)} FROM jobs NOT INDEXED WHERE {' AND '.join(conditions)} ORDER BY id LIMIT "
+    left = limit if limit is not None else 2**62
+    while left > 0:
+        page = store.rows(f"{sql}{min(left, _PAGE)}", values)
+        for row in page:
+            values["last"] = row["id"]
+            yield {name: _shown(name, row) for name in columns}
+        if len(page) < _PAGE:
+            return
+        left -= len(page)
+
+
+def _shown(name: str, row: Mapping[str, Any]) -> Any:
+    """A column's value as `Job.to_dict` has it."""
+    if name in ("source", "output"):
+        return loaded_path(row[name])
+    if name in _TIMES:
+        return iso(row[name])
+    if name == "rtf":
+        return row["wall_s"] / row["audio_s"] if row["audio_s"] else None
+    if name == "retry_at":
+        return iso(row["run_at"])
+    if name == "remarks":
+        return json.loads(row[name] or "[]")
+    return bool(row[name]) if name == "overwrite" else (row[name] is not None) if name == "held" else row[name]
 
 
 def get(store: Store, job_id: int) -> Job | None:
@@ -199,6 +248,29 @@ def queued_for(store: Store) -> dict[str, int]:
     return {row["variant"]: row["jobs"] for row in rows}
 
 
+def pulse(store: Store) -> Pulse:
+    """Whether workers get on; by indexes alone, whatever the number of jobs."""
+    with store.reading():
+        owned = store.rows(
+            "SELECT w.id, w.pid, w.boot, j.windows_done, a.seen_steady FROM jobs j INDEXED BY jobs_owned "
+            "JOIN workers w ON w.id = j.worker JOIN attempts a ON a.job = j.id AND a.claim_seq = j.claim_seq "
+            "WHERE j.worker IS NOT NULL"
+        )
+        (latest,) = store.rows(
+            "SELECT max(id) AS done FROM events WHERE new = 'done' AND id > (SELECT max(id) FROM events) - 500"
+        )
+        hung_after_s = _hung_after_s(store) if owned else HUNG_AFTER_S
+    idle_s: dict[tuple[int, str], float] = {}
+    for row in owned:
+        if row["boot"] == store.clock.boot:
+            one, one_s = (row["pid"], row["id"]), store.clock.steady() - row["seen_steady"]
+            idle_s[one] = min(one_s, idle_s.get(one, one_s))
+    return Pulse(
+        (latest["done"] or 0, sum(row["windows_done"] for row in owned)),
+        {pid: worker for (pid, worker), seconds in idle_s.items() if seconds > hung_after_s},
+    )
+
+
 def files_ended(store: Store, since: float, pid: int | None) -> int:
     """How many files were brought to an end, done or failed, by workers that began after a wall time."""
     rows = store.rows(
@@ -258,12 +330,18 @@ CHECKS: Final[Sequence[tuple[str, str]]] = (
     (
         "has claims that do not rise one by one",
         "SELECT j.id FROM jobs j LEFT JOIN attempts a ON a.job = j.id GROUP BY j.id "
-        "HAVING count(a.job) <> j.claim_seq OR coalesce(max(a.claim_seq), 0) <> j.claim_seq",
+        "HAVING max(a.claim_seq) <> j.claim_seq OR count(a.job) <> max(a.claim_seq) - min(a.claim_seq) + 1 "
+        "UNION SELECT e.job FROM events e LEFT JOIN attempts a ON a.job = e.job AND a.claim_seq = e.claim_seq "
+        "WHERE e.new = 'running' AND a.job IS NULL",
     ),
     (
         "has an attempt open though nobody owns it, or none though somebody does",
         "SELECT j.id FROM jobs j LEFT JOIN attempts a ON a.job = j.id AND a.ended_at IS NULL GROUP BY j.id "
         "HAVING count(a.job) <> (j.worker IS NOT NULL)",
+    ),
+    (
+        "is held though it is not queued",
+        "SELECT id FROM jobs WHERE held IS NOT NULL AND state <> 'queued'",
     ),
     (
         "is in another state than its last event says",

@@ -1,8 +1,8 @@
 """Taking jobs back from dead workers.
 
 A death blames the file that was in hand, unless it says nothing about it: the machine went down meanwhile (it has
-another boot), or many workers died at one moment. Such outages have a larger bound of their own. Who sent a signal is
-not asked: a person's SIGKILL looks like the kernel's for want of memory.
+another boot), many workers died at one moment, or a supervisor ended a worker that made no windows. Such outages have a
+larger bound of their own. Who sent a signal is not asked: a person's SIGKILL looks like the kernel's.
 """
 
 from __future__ import annotations
@@ -52,10 +52,11 @@ def reap(store: Store, folder: Path, complete: Callable[[Job], None] = lambda jo
 def _died_of_something_else(store: Store, dead: Sequence[str]) -> set[str]:
     """Those of the dead workers whose death says nothing about the files they had in hand."""
     rows = store.rows(
-        "SELECT w.id, w.boot, w.started_at, max(a.seen_at) AS seen_at FROM workers w "
+        "SELECT w.id, w.boot, w.started_at, w.ending, max(a.seen_at) AS seen_at FROM workers w "
         "LEFT JOIN attempts a ON a.worker = w.id AND a.ended_at IS NULL WHERE w.ended_at IS NULL GROUP BY w.id"
     )
     of_another_boot = {row["id"] for row in rows if row["id"] in dead and row["boot"] != store.clock.boot}
+    hung = {row["id"] for row in rows if row["id"] in dead and row["ending"] == "hung"}
     last_seen = {row["id"]: row["seen_at"] for row in rows if row["id"] in dead and row["seen_at"] is not None}
     living = [row["started_at"] for row in rows if row["id"] not in dead]
     together = set()
@@ -64,7 +65,7 @@ def _died_of_something_else(store: Store, dead: Sequence[str]) -> set[str]:
         survived = any(started_at < seen_at for started_at in living)
         if company >= _MANY or (company > 1 and not survived):
             together.add(worker)
-    return of_another_boot | together
+    return of_another_boot | hung | together
 
 
 def _take_from(store: Store, worker: str, complete: Callable[[Job], None], *, outage: bool) -> list[Job]:
@@ -80,7 +81,7 @@ def _take_from(store: Store, worker: str, complete: Callable[[Job], None], *, ou
             continue  # cancelled or superseded meanwhile
     with store.writing() as db:
         db.execute(
-            "UPDATE workers SET ended_at = ?, ending = 'died' WHERE id = ? AND ended_at IS NULL",
+            "UPDATE workers SET ended_at = ?, ending = coalesce(ending, 'died') WHERE id = ? AND ended_at IS NULL",
             (store.clock.wall(), worker),
         )
     return taken

@@ -13,6 +13,7 @@ from sqlite_utils import Database, Migrations
 
 from batchsr.queue.job import State
 from batchsr.queue.sqlite.folders import folder_id
+from batchsr.queue.sqlite.reports import packed, remarks_of
 
 migrations: Final = Migrations("batchsr")
 
@@ -246,3 +247,27 @@ def fill_folders(db: Database) -> None:
         "UPDATE jobs SET source_folder = ?, output_folder = ? WHERE id = ?",
         ((folder_of(source), folder_of(output), number) for number, source, output in rows),
     )
+
+
+_REPORTS: Final = (
+    "CREATE TABLE reports (job INTEGER PRIMARY KEY REFERENCES jobs(id), data BLOB NOT NULL) STRICT",
+    "ALTER TABLE jobs ADD COLUMN remarks TEXT",  # of the report's source, since they are shown; JSON
+)
+
+
+@migrations()
+def move_reports(db: Database) -> None:
+    """Version 3: reports of finished jobs, compressed, in a table of their own."""
+    for statement in _REPORTS:
+        db.execute(statement)
+    last = 0
+    while rows := db.conn.execute(
+        "SELECT id, report FROM jobs WHERE id > ? AND report IS NOT NULL ORDER BY id LIMIT 500",
+        (last,),
+    ).fetchall():
+        last = rows[-1][0]
+        db.conn.executemany("INSERT INTO reports VALUES (?, ?)", [(number, packed(text)) for number, text in rows])
+        db.conn.executemany(
+            "UPDATE jobs SET report = NULL, remarks = ? WHERE id = ?",
+            [(remarks_of(text), number) for number, text in rows],
+        )

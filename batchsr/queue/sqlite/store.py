@@ -158,6 +158,13 @@ class Store:
         log = damage.beside(self.path, "-wal")
         return not log.exists() or log.stat().st_size == 0
 
+    def vacuum(self) -> None:
+        """Write the database anew, without its free pages, and fold the log into it. Raises QueueBusy."""
+        with self._lock, errors_of(self.path):
+            damage.refuse_replaced(self.path, self._file)
+            self._connection.execute("VACUUM")
+        self.fold_log()
+
     def fold_log(self) -> bool:
         """Fold all of the write-ahead log into the database, if nobody reads from it now. Returns whether it is."""
         with self._lock, errors_of(self.path):
