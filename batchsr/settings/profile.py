@@ -34,7 +34,7 @@ COPIES: Final = ("opus", "mp3", "flac")
 MAX_OVERLAP_S = 2.5
 DEFAULT_VARIANT: Final = "int4"
 OUTPUT_SUFFIX: Final = "_upsampled"
-"""Of an output's stem, where nothing else is asked for."""
+"""What an output's stem ends with, where nothing else is asked for."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class Effective:
     profile: str
     """Name or path of the profile."""
     profile_sha256: str
-    """Of the profile's file as it was read."""
+    """Hash of the profile's file as it was read."""
 
 
 def effective(

@@ -23,12 +23,12 @@ from batchsr.models.compute import kernel_test, nvrtc, proven
 from batchsr.models.compute.cuda_kernels import SOURCES
 
 GROUPS = 32
-"""Of the group norm; eight threads add up each."""
+"""Groups of the group norm; eight threads add up each."""
 VECTOR = 8
 """Neighbouring channels of one load or store; channels must be a multiple of it."""
 THREADS = 256
 MAX_CHANNELS = THREADS * VECTOR
-"""Of the group norm, whose blocks hold a whole position."""
+"""Most channels of the group norm, whose blocks hold a whole position."""
 SLAB_ELEMENTS, MAX_SLABS = 1 << 15, 128
 """Elements of a row that a block of the norm sums up, and the most blocks a row."""
 CONV_THREADS = 128
@@ -39,7 +39,7 @@ MAX_REACH = 50
 MAX_VALUES_BESIDE = 1 << 23
 """What `products` may lay beside x for all rows together, in values: 32 MB a row."""
 TOLERANCES = {mx.float32: 1e-5, mx.float16: 3e-3, mx.bfloat16: 3e-2}
-"""Of norms, between a kernel and float32; rounding makes a tenth of it."""
+"""Largest relative distance of norms between a kernel and float32; rounding makes a tenth of it."""
 
 
 class Kernels(NamedTuple):

@@ -137,7 +137,7 @@ class FlashSR:
 
     @property
     def sample_rate(self) -> int:
-        """Of windows and results: 48000 Hz."""
+        """Return the rate of windows and results: 48000 Hz."""
         return self.config.audio.sample_rate
 
     def noise(self, seed: int, window_index: int) -> np.ndarray:
