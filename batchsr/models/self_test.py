@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 REFERENCE_NAME: Final = "self_test.npz"
 """Beside the weights of `tiny`."""
 TIMESTEP: Final = 999
-TOLERANCES: Final = {"float32": (1e-4, 1e-3), "float16": (3e-3, 3e-2), "bfloat16": (2.5e-2, 1.5e-1)}
+TOLERANCES: Final = {"float32": (1e-4, 1e-3), "float16": (3e-3, 1.5e-2), "bfloat16": (2.5e-2, 1.5e-1)}
 """Relative distance to the reference, of the whole of a stage and of its worst piece. Measured:
 docs/measurements.md, "Self-test"."""
 PIECE_VALUES: Final = 64
