@@ -83,9 +83,11 @@ def collect_garbage(queue: Queue, *, dry_run: bool = False, events_older_s: floa
         if not dry_run:
             publishing.mend_folder(Path(folder))
         for temporary in dead_in(Path(folder)):
-            removed.append(temporary.path)
-            freed_bytes += temporary.size_bytes()
+            size_bytes = temporary.size_bytes()
             temporary.close() if dry_run else temporary.discard()
+            if dry_run or not os.path.lexists(temporary.path):  # in another user's folder it may have to stay
+                removed.append(temporary.path)
+                freed_bytes += size_bytes
     if dry_run:
         return Garbage(removed, freed_bytes, 0)
     queue.prune_locks()

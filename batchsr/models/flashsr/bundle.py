@@ -215,8 +215,8 @@ def check_tensors(
             raise BundleError(
                 f"{path}: tensor {name!r} is of type {tensor.dtype} instead of {' or '.join(dtypes)}", remedy=_REMEDY
             )
-    beside = [name for name in header if name not in wanted]
-    return [name for name in beside if not (name.endswith((".scales", ".biases")) and name[:-7] in header)]
+    beside = {name: None for name in header if name not in wanted}  # in the order of the file
+    return [name for name in beside if not (name.endswith((".scales", ".biases")) and name[:-7] in beside)]
 
 
 def quantisable(shape: tuple[int, ...], group_size: int = GROUP_SIZE) -> bool:

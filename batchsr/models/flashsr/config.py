@@ -216,7 +216,7 @@ _READERS: dict[str, reading.Reader] = {
     "vae": reading.section(VaeConfig),
     "ldm": reading.section(UnetConfig, {"transformer_depth": 1, "use_spatial_transformer": True, "dims": 2}),
     "vocoder": reading.section(VocoderConfig, {"resblock": "1", "activation": "snakebeta", "snake_logscale": True}),
-    "mel": reading.section(MelConfig),
+    "mel": reading.section(MelConfig, readers={"fmax": reading.top_hz}),
     "audio": reading.section(AudioConfig),
     "quantization": reading.optional(
         reading.section(
