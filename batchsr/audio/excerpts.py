@@ -17,7 +17,7 @@ from batchsr.audio.resample import resample
 from batchsr.audio.windows import SAMPLE_RATE_HZ, Block
 
 BINS: Final = 160
-"""Of a spectrogram, from 0 Hz at the first to 24 kHz at the last."""
+"""Rows of a spectrogram, from 0 Hz at the first to 24 kHz at the last."""
 FLOOR_DB: Final = -100.0
 CEILING_DB: Final = -10.0
 _FFT: Final = 1024

@@ -35,7 +35,7 @@ docs/measurements.md, "Self-test"."""
 PIECE_VALUES: Final = 64
 """Neighbouring values of a piece: 1.3 ms of sound."""
 _QUIET: Final = 0.1
-"""Of the root mean square of the whole: pieces below count as if they were as loud."""
+"""Share of the root mean square of the whole: quieter pieces count as if they had it."""
 _WHAT: Final = "a window of tiny"
 
 

@@ -17,7 +17,7 @@ from mlx import nn
 from batchsr.models.compute.layers import Conv1d
 
 ROWS = 4096
-"""Of one piece of a sum over all samples: the pieces run side by side, and are added up afterwards."""
+"""Samples of one piece of a sum over all: the pieces run side by side, and are added up afterwards."""
 
 
 def columns(x: mx.array, k: int, padding: int, dilation: int) -> mx.array:

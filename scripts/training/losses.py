@@ -12,7 +12,7 @@ from batchsr.models.flashsr.config import MelConfig
 from batchsr.models.flashsr.mel import mel_bands
 
 FLOOR = 1e-8
-"""Of the power in a spectrum of 2048 samples, as in the quality measure; scaled to the other lengths."""
+"""Constant added to the power of a spectrum of 2048 samples, as in the quality measure; scaled to other lengths."""
 RESOLUTIONS = (256, 512, 1024, 2048, 4096)
 SILENT = 10.0
 """What the length of a normalised spectrum (some hundreds for sound) is taken to be at least."""

@@ -51,7 +51,7 @@ def status(code: int, method: str = "HEAD", **headers: str) -> Odd:
     return lambda request: request.command == method and send(request, code, b"", **headers)
 
 
-def refused(home: Path, odd: Odd, *words: str, limit_s: float = 20, **variables: str) -> dict[str, Any]:
+def refused(home: Path, odd: Odd, *words: str, limit_s: float = 40, **variables: str) -> dict[str, Any]:
     """What `pull` says of a hub that answers like that; with no model left behind."""
     start = time.monotonic()
     with hub_server(FILES, odd=odd) as (endpoint, _):
@@ -288,7 +288,7 @@ def trickles(ending: threading.Event) -> Odd:
 def test_a_hub_that_falls_silent_is_given_up(tmp_path: Path, method: str) -> None:
     ending = threading.Event()
     try:
-        refused(tmp_path, stalls(method, ending), limit_s=25)
+        refused(tmp_path, stalls(method, ending), limit_s=50)
     finally:
         ending.set()
 
@@ -296,7 +296,7 @@ def test_a_hub_that_falls_silent_is_given_up(tmp_path: Path, method: str) -> Non
 def test_a_hub_that_sends_a_byte_now_and_then_is_given_up(tmp_path: Path) -> None:
     ending = threading.Event()
     try:
-        refused(tmp_path, trickles(ending), "next to nothing", limit_s=25)
+        refused(tmp_path, trickles(ending), "next to nothing", limit_s=50)
     finally:
         ending.set()
 

@@ -269,7 +269,7 @@ def test_what_is_no_file_is_refused_at_once(copied: Path, kind: str, name: str) 
     start = time.monotonic()
     with pytest.raises(BundleError, match=name) as caught:
         bundle.open_bundle(copied)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 10
     assert caught.value.remedy
 
 

@@ -53,7 +53,7 @@ class Opened:
     folder: Path
     config: ModelConfig
     shapes: Mapping[str, tuple[int, ...]]
-    """Of every tensor of the networks."""
+    """Shape of every tensor of the networks, by name."""
     header: Mapping[str, Tensor]
     warnings: tuple[str, ...]
     """What was taken calmly, a sentence for each kind."""

@@ -51,9 +51,9 @@ class VaeConfig:
     z_channels: int = 16
     embed_dim: int = 16
     dropout: float = 0.1
-    """Of the training; no effect here."""
+    """Used in training; no effect here."""
     resolution: int = 256
-    """Of the training; no effect here."""
+    """Used in training; no effect here."""
     mel_bins: int = 256
     scale_factor_z: float = 0.3342
 
