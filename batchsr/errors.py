@@ -6,6 +6,7 @@
     ├── ModelError               no usable model
     │   ├── ModelUnavailable     neither the cache nor the hub has it
     │   ├── BundleError          a bundle's config or weights break the format
+    │   ├── SelfTestFailed       this device computes a known window wrongly
     │   ├── NonFiniteOutput      the model made NaN or Inf out of a finite window
     │   └── ModelMemory          the device has too little memory for a pass
     │       └── BatchShrunk      so the passes became smaller, and the files in hand begin anew
@@ -17,15 +18,21 @@
     │   ├── InputTruncated       shorter than its header says, or cut in the middle
     │   ├── InputEmpty           no frame of audio in it
     │   ├── InputNotFinite       NaN, Inf, or samples too large to compute with
+    │   ├── InputLevels          whole numbers written as floats: full scale is not 1
     │   ├── InputLimits          sample rate or channel count outside sane limits
     │   └── InputChanged         not the file that was enqueued (any more)
     ├── OutputError              this output can never be written as asked
     │   ├── OutputExists         something stands under its name and overwriting was not asked for
-    │   └── OutputIsSource       in and out are the same file
+    │   │   └── SidecarForeign   what stands under the sidecar's name is no record of ours
+    │   ├── OutputIsSource       in and out are the same file
+    │   ├── OutputPathError      no file can stand under its name: too long, a folder, below a file
+    │   └── OutputTooLarge       larger than a file, or all of the disk, may be
     ├── ResourceError            the machine cannot go on: disk full, read-only, I/O error
     ├── TransientError           may well work the next time
     └── QueueError               the database
         ├── QueueVersion         made by a newer program
+        ├── QueueDamaged         it cannot be read, or only in part
+        ├── QueueReplaced        removed, or another file put in its place, while it was open
         ├── QueueBusy            paused, or another process holds it too long
         └── ClaimLost            this worker no longer owns the job: stop at once
 
@@ -48,6 +55,7 @@ EXIT_SOME_FAILED = 3
 EXIT_NO_MODEL = 69
 EXIT_IO = 74
 EXIT_BUSY = 75
+EXIT_SIGHUP = 129
 EXIT_SIGINT = 130
 EXIT_SIGTERM = 143
 
@@ -100,6 +108,12 @@ class BundleError(ModelError):
     """A bundle's config.json or model.safetensors breaks the format; the message names the key or tensor."""
 
     code = "model.bundle"
+
+
+class SelfTestFailed(ModelError):
+    """The device, in the precision that was asked for, computes a known window wrongly; nothing is restored with it."""
+
+    code = "model.self_test"
 
 
 class NonFiniteOutput(ModelError):
@@ -171,6 +185,12 @@ class InputNotFinite(InputError):
     code = "input.not_finite"
 
 
+class InputLevels(InputError):
+    """The source's samples are whole numbers written as floats, and nearly all of them would be clamped."""
+
+    code = "input.levels"
+
+
 class InputLimits(InputError):
     """The source's sample rate or channel count is outside sane limits."""
 
@@ -202,6 +222,24 @@ class OutputIsSource(OutputError):
     code = "output.is_source"
 
 
+class SidecarForeign(OutputExists):
+    """What stands under the sidecar's name is not ours, or is no record that can be believed."""
+
+    code = "output.sidecar"
+
+
+class OutputPathError(OutputError):
+    """No file can stand under the output's name: it is too long, a folder has it, a file is where a folder belongs."""
+
+    code = "output.path"
+
+
+class OutputTooLarge(OutputError):
+    """The output, or what it takes to make it, is larger than a file or the whole disk may be."""
+
+    code = "output.too_large"
+
+
 class ResourceError(BatchsrError):
     """The machine cannot go on: disk full, read-only file system, I/O error on our side."""
 
@@ -226,6 +264,18 @@ class QueueVersion(QueueError):
     """The database was made by a newer program."""
 
     code = "queue.version"
+
+
+class QueueDamaged(QueueError):
+    """The database is empty, cut, overwritten in part, or beside the log of another one."""
+
+    code = "queue.damaged"
+
+
+class QueueReplaced(QueueError):
+    """The database was removed, or another file was put in its place, while it was open."""
+
+    code = "queue.replaced"
 
 
 class QueueBusy(QueueError):

@@ -22,6 +22,7 @@ POINTS: Final = (
     "committing.after",
     "rename.before",
     "rename.after",
+    "sidecar.after",
     "folder_fsync.before",
     "folder_fsync.after",
     "done.before",

@@ -1,7 +1,8 @@
-"""Files that are whole or not there: atomic publishing, fsync, hashes, free space.
+"""Files on disk: what an error of the system means, fsync, hashes, folders, names that fit, free space.
 
-Everything that must survive a power cut goes through here. The order is always the same: write a temporary
-beside the final name, fsync it, give it the name, fsync the folder.
+Everything that must survive a power cut, or that stands in a folder others may write to, goes through here and through
+batchsr.temporary. The order is always the same: write a temporary beside the final name, fsync it, give it the name,
+fsync the folder.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from batchsr import faults
-from batchsr.errors import OutputExists, ResourceError
+from batchsr.display import printable as printable  # where others look for it
+from batchsr.errors import OutputPathError, OutputTooLarge, ResourceError
 
-TEMPORARY_PREFIX: Final = ".batchsr-"
-TEMPORARY_SUFFIX: Final = ".part"
+NAME_BYTES: Final = 255
+"""The longest name of most file systems."""
 _READ_BYTES: Final = 1 << 20
 
 # What means "this machine cannot go on", as against "this file is bad".
@@ -39,6 +41,15 @@ _RESOURCE_REMEDIES: Final = {
     errno.ENAMETOOLONG: "choose a shorter output folder or name",
 }
 
+# What is the trouble of one path, however well the machine is.
+_PATH_REMEDIES: Final = {
+    errno.ENAMETOOLONG: "choose a shorter output folder or name",
+    errno.ENOTDIR: "a file stands where a folder should be: move it away, or choose another output folder",
+    errno.EISDIR: "a folder stands there: move it away, or choose another output",
+    errno.ELOOP: "a symbolic link there leads in a circle: mend it, or choose another output folder",
+    errno.EILSEQ: "that file system does not take such a name: choose another output folder or name",
+}
+
 
 @contextlib.contextmanager
 def resource_errors(path: Path, doing: str) -> Iterator[None]:
@@ -49,6 +60,22 @@ def resource_errors(path: Path, doing: str) -> Iterator[None]:
         name = e.filename if isinstance(e.filename, str) else str(path)
         remedy = _RESOURCE_REMEDIES.get(e.errno or 0, "see the system's message")
         raise ResourceError(f"cannot {doing} {name}: {e.strerror or e}", remedy=remedy) from e
+
+
+@contextlib.contextmanager
+def output_errors(path: Path, doing: str) -> Iterator[None]:
+    """The same for one file's output: trouble that is this path's own is an OutputError, the rest a ResourceError."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno == errno.EFBIG:
+            remedy = "raise the limit (ulimit -f), choose another disk with --out, or a smaller --format"
+            raise OutputTooLarge(f"cannot {doing} {path}: it is larger than a file may be there", remedy=remedy) from e
+        if e.errno in _PATH_REMEDIES:
+            message = f"cannot {doing} {path}: {e.strerror}"
+            raise OutputPathError(message, remedy=_PATH_REMEDIES[e.errno]) from e
+        with resource_errors(path, doing):
+            raise
 
 
 def fsync(fd: int) -> None:
@@ -62,7 +89,7 @@ def fsync(fd: int) -> None:
 
 def fsync_path(path: Path) -> None:
     """fsync a file or a folder by name. A file system that cannot sync folders (some network ones) is let pass."""
-    fd = os.open(path, os.O_RDONLY)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fsync(fd)
     except OSError as e:
@@ -72,110 +99,118 @@ def fsync_path(path: Path) -> None:
         os.close(fd)
 
 
-def temporary_for(final: Path, tag: str) -> Path:
-    """The temporary's name for `final`: hidden, in the same folder, of bounded length, unique to `tag`.
+def open_own(path: Path, flags: int) -> int:
+    """Open a file of ours whose name others can know, making it if it is not there. Returns its descriptor.
 
-    `tag` is "<job>-<claim>"; `remove_temporaries` finds those of all claims of a job.
+    A link, and a file that has another name as well, may lead to anything: such a one is not opened but raises
+    ResourceError, and so does what is no file.
     """
-    return final.with_name(f"{TEMPORARY_PREFIX}{_short_hash(final)}-{tag}{TEMPORARY_SUFFIX}")
+    with resource_errors(path, "open"):
+        fd = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    status = os.fstat(fd)
+    if stat.S_ISREG(status.st_mode) and status.st_nlink <= 1:
+        return fd
+    os.close(fd)
+    message = f"{path} is not written to: it is no plain file, or has another name as well"
+    raise ResourceError(message, remedy="remove it, and find out who put it there")
 
 
-def remove_temporaries(final: Path, job_tag: str) -> int:
-    """Delete what dead claims of one job left beside `final`. Returns how many files went."""
-    start = f"{TEMPORARY_PREFIX}{_short_hash(final)}-{job_tag}-"
-    gone = 0
-    with contextlib.suppress(FileNotFoundError), os.scandir(final.parent) as entries:
-        for entry in entries:
-            if entry.name.startswith(start) and entry.name.endswith(TEMPORARY_SUFFIX):
-                Path(entry.path).unlink(missing_ok=True)
-                gone += 1
-    return gone
+def read_small(path: Path, most_bytes: int) -> bytes:
+    """The bytes of a file that others may have put there. Never blocks, follows no link.
 
-
-def publish(temporary: Path, final: Path, *, overwrite: bool) -> None:
-    """Give a finished temporary its final name, durably.
-
-    Without `overwrite` an existing file under `final` stays, and OutputExists is raised: the name is taken by
-    link(2), which never replaces. Raises ResourceError when the file system refuses.
+    Raises OSError, also for what is no file (EINVAL) or is longer than `most_bytes` (EFBIG).
     """
-    with resource_errors(final, "publish"):
-        fsync_path(temporary)
-        faults.point("rename.before")
-        if overwrite:
-            temporary.replace(final)
-        else:
-            _take_name(temporary, final)
-        faults.point("rename.after")
-        faults.point("folder_fsync.before")
-        fsync_path(final.parent)
-        faults.point("folder_fsync.after")
-
-
-def _take_name(temporary: Path, final: Path) -> None:
-    exists = OutputExists(f"{final} exists already", remedy="move it away, or pass --overwrite")
-    try:
-        os.link(temporary, final)
-    except FileExistsError as e:
-        raise exists from e
-    except OSError as e:
-        # FAT and some shares have no hard links: look, then rename. Only another program could slip in between.
-        if e.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
-            raise
-        if os.path.lexists(final):
-            raise exists from e
-        temporary.replace(final)
-    else:
-        temporary.unlink()
-
-
-def write_atomic(path: Path, data: bytes, *, tag: str) -> None:
-    """Write a small file whole, replacing what was there. Raises ResourceError."""
-    temporary = temporary_for(path, tag)
-    try:
-        with resource_errors(path, "write"):
-            with temporary.open("wb") as file:
-                file.write(data)
-            fsync_path(temporary)
-            temporary.replace(path)
-            fsync_path(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is no file", str(path))
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise OSError(errno.EFBIG, f"it is longer than {most_bytes} bytes", str(path))
+    return data
 
 
 def sha256(path: Path, *, tick: Callable[[], None] = lambda: None) -> str:
-    """SHA-256 of a file's bytes, hexadecimal, in bounded memory. Raises OSError.
+    """SHA-256 of a file's bytes, hexadecimal, in bounded memory. Raises OSError, also for what is no file.
 
     `tick` is called every 64 MiB, for who must show a sign of life or may want to stop.
     """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)  # a FIFO must not hold us up
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is no file", str(path))
+        return sha256_of(fd, tick=tick)
+    finally:
+        os.close(fd)
+
+
+def sha256_of(fd: int, *, tick: Callable[[], None] = lambda: None) -> str:
+    """The same of an open file, from its start; its position stays."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for number, block in enumerate(iter(lambda: file.read(_READ_BYTES), b""), 1):
-            digest.update(block)
-            if number % 64 == 0:
-                tick()
+    position = 0
+    while block := os.pread(fd, _READ_BYTES, position):
+        digest.update(block)
+        position += len(block)
+        if position % (64 * _READ_BYTES) < len(block):
+            tick()
     return digest.hexdigest()
 
 
 def make_folder(folder: Path) -> None:
     """Create a folder and its parents, durably. Raises ResourceError."""
     with resource_errors(folder, "create the folder"):
-        missing = [p for p in (folder, *folder.parents) if not p.exists()]
+        _make_folder(folder)
+
+
+def make_output_folder(folder: Path) -> None:
+    """The same for one file's output: also raises OutputPathError, for trouble that is this path's own."""
+    with output_errors(folder, "create the folder"):
+        _make_folder(folder)
+
+
+def _make_folder(folder: Path) -> None:
+    missing = [p for p in (folder, *folder.parents) if not p.exists()]
+    try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path in missing:
-            fsync_path(path.parent)
+    except FileExistsError as e:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from e
+    for path in missing:
+        fsync_path(path.parent)
 
 
 def free_bytes(path: Path) -> int:
     """Bytes free to this user on the file system that holds `path`, or would hold it."""
-    while not path.exists() and path != path.parent:
+    return shutil.disk_usage(nearest_existing(path)).free
+
+
+def total_bytes(path: Path) -> int:
+    """Bytes that the file system which holds `path`, or would hold it, has in all."""
+    return shutil.disk_usage(nearest_existing(path)).total
+
+
+def nearest_existing(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that is there."""
+    while not os.path.exists(path) and path != path.parent:  # Path.exists raises where a name is too long
         path = path.parent
-    return shutil.disk_usage(path).free
+    return path
 
 
-def _short_hash(final: Path) -> str:
-    return hashlib.sha256(os.fsencode(final.name)).hexdigest()[:12]
+def fitted_name(stem: str, ending: str, most_bytes: int = NAME_BYTES) -> str:
+    """`stem` + `ending`; where that is too long for a file's name, the stem is cut and a hash of the whole added.
+
+    The same stem always gives the same name, and two stems hardly ever one.
+    """
+    room = most_bytes - len(os.fsencode(ending))
+    raw = os.fsencode(stem)
+    if len(raw) <= room:
+        return stem + ending
+    mark = "~" + hashlib.sha256(raw).hexdigest()[:12]
+    kept = raw[: max(0, room - len(mark))]
+    while kept and raw[len(kept) : len(kept) + 1] and raw[len(kept)] & 0xC0 == 0x80:
+        kept = kept[:-1]  # not in the middle of a character
+    return os.fsdecode(kept) + mark + ending
 
 
-def printable(text: object) -> str:
-    """Text that any terminal and SQLite take: bytes of a file's name that are no UTF-8 become backslash escapes."""
-    return str(text).encode("utf-8", "backslashreplace").decode()
+def kept_ns(time_ns: int) -> int:
+    """Return a file's time as the queue keeps it: within 64 bits, which are the years 1678 to 2262."""
+    return max(-(2**63), min(2**63 - 1, time_ns))

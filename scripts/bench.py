@@ -48,8 +48,9 @@ def main(argv: list[str] | None = None) -> int:
     with backend.loading():
         networks, config = load(args, chosen)
     for batch in args.batch:
+        limit_memory(networks, config, batch)
         print_table(networks, config, batch, args.runs)
-    print(f"peak      {peak_memory_gb():.2f} GB of the process, {device_memory_gb():.2f} GB of MLX")
+    print(f"peak      {peak_memory_gb():.2f} GB of the process")
     if args.runner:
         import bench_runner
 
@@ -77,12 +78,29 @@ def load(args: argparse.Namespace, chosen: Any) -> tuple[Any, Any]:
     return networks, config
 
 
+def limit_memory(networks: Any, config: Any, batch: int) -> None:
+    """Tell MLX to keep below what a pass takes, as a worker does that has the memory (batchsr.models.batch_size)."""
+    import mlx.core as mx
+
+    from batchsr.models import batch_size
+    from batchsr.models.flashsr.networks import row_bytes
+
+    mx.clear_cache()
+    if batch_size.free_bytes() is not None:
+        mx.set_memory_limit(mx.get_active_memory() + batch * row_bytes(config, networks.dtype.size))
+
+
 def print_table(networks: Any, config: Any, batch: int, runs: int) -> None:
     """One line a stage."""
-    print(f"\n{'batch ' + str(batch):10s} {'ms/window':>10s} {'slowest':>9s} {'x real time':>11s} {'TFLOP/s':>8s}")
+    import mlx.core as mx
+
+    heads = f"{'ms/window':>10s} {'slowest':>9s} {'x real time':>11s} {'peak GB':>9s} {'TFLOP/s':>8s}"
+    print(f"\n{'batch ' + str(batch):10s} {heads}")
+    before_gb = mx.get_active_memory() / 1e9
     published = config.audio.frame_samples == 245_760 and config.vocoder.upsample_initial_channel == 1536
     for name, run in stages(networks, config, batch).items():
         run()
+        mx.reset_peak_memory()
         times = []
         for _ in range(runs):
             start = time.perf_counter()
@@ -91,7 +109,10 @@ def print_table(networks: Any, config: Any, batch: int, runs: int) -> None:
         median = statistics.median(times)
         speed = config.audio.frame_samples / config.audio.sample_rate / median
         flops = f"{PUBLISHED_TFLOP[name] / median:8.2f}" if published and name in PUBLISHED_TFLOP else ""
-        print(f"{name:10s} {median * 1e3:10.1f} {max(times) * 1e3:9.1f} {speed:11.2f} {flops}", flush=True)
+        peak_gb = mx.get_peak_memory() / 1e9 - before_gb
+        figures = f"{median * 1e3:10.1f} {max(times) * 1e3:9.1f} {speed:11.2f} {peak_gb:9.2f} {flops}"
+        print(f"{name:10s} {figures}", flush=True)
+    print(f"{'':10s} beside {before_gb:.2f} GB of weights, MLX's limit being {mx.get_memory_limit() / 1e9:.2f} GB")
 
 
 def stages(networks: Any, config: Any, batch: int) -> dict[str, Callable[[], None]]:
@@ -134,13 +155,6 @@ def peak_memory_gb() -> float:
     """Most memory that this process ever held."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e9 if sys.platform == "darwin" else peak / 1e6
-
-
-def device_memory_gb() -> float:
-    """Most memory that MLX held."""
-    import mlx.core as mx
-
-    return float(mx.get_peak_memory()) / 1e9
 
 
 if __name__ == "__main__":

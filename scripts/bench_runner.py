@@ -31,7 +31,8 @@ import soundfile
 from rich.console import Console
 
 from batchsr.intake import gather
-from batchsr.queue import Backend, Queue
+from batchsr.queue import Backend
+from batchsr.queue.opening import open_queue
 from batchsr.report.live import Screen, plain_table
 from batchsr.settings.profile import Settings
 from batchsr.worker.options import WorkerOptions
@@ -101,7 +102,7 @@ def recording(path: Path, seconds: float, rate: int = 8_000) -> Path:
 
 def restore_all(folder: Path, paths: list[Path], model: SleepingModel) -> float:
     """Enqueue and restore; seconds from the first claim to the end."""
-    with Queue.open(folder / "queue.db") as queue:
+    with open_queue(folder / "queue.db") as queue:
         found = [gather.Found(str(path), str(folder)) for path in paths]
         list(gather.enqueue(queue, found, gather.Request(Settings())))
         screen = Screen(Console(file=io.StringIO()))
@@ -161,7 +162,7 @@ _STEPS = (
 def claims(queued: int, done: int = 0) -> dict[str, Any]:
     """Median time of a claim, and of `status`, with so many rows in the queue and so many done."""
     rows = queued + done
-    with workplace() as folder, Queue.open(folder / "queue.db") as queue:
+    with workplace() as folder, open_queue(folder / "queue.db") as queue:
         template = gather.to_job(
             gather.Found(str(recording(folder / "a.wav", 1.0)), str(folder)), gather.Request(Settings())
         )
@@ -198,7 +199,7 @@ def claims(queued: int, done: int = 0) -> dict[str, Any]:
 
 def first_window() -> dict[str, Any]:
     """Seconds from the start of `batchsr work` with the small model until its first window is begun, and done."""
-    with workplace() as folder, Queue.open(folder / "queue.db") as queue:
+    with workplace() as folder, open_queue(folder / "queue.db") as queue:
         found = gather.Found(str(recording(folder / "a.wav", 5.0)), str(folder))
         list(gather.enqueue(queue, [found], gather.Request(Settings())))
         command = [sys.executable, "-m", "batchsr", "--db", str(queue.path), "work", "--variant", "tiny"]

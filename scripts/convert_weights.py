@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Turn the authors' PyTorch checkpoints into a bundle, with a model card to be filled in.
 
-    pip install torch
     scripts/convert_weights.py CHECKPOINTS FOLDER --format int8
 
-CHECKPOINTS is a folder with student_ldm.pth, sr_vocoder.pth and vae.pth. They are pickles, and are loaded as data only.
+CHECKPOINTS is a folder with student_ldm.pth, sr_vocoder.pth and vae.pth. They are pickles, which could do anything if
+they were loaded: they are not, their tensors are read (batchsr.models.tools.torch_files). PyTorch is not needed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,11 +28,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         backend.prepare()
         from batchsr.models.flashsr import bundle
-        from batchsr.models.tools import card, convert, make
+        from batchsr.models.tools import card, convert, make, torch_files
 
         config = bundle.read_config(args.config.parent) if args.config else make.config_of_size("published")
         tensors = convert.converted(
-            config, {part: read(args.checkpoints / name) for part, name in convert.FILES.items()}
+            config, {part: torch_files.state_dict(args.checkpoints / name) for part, name in convert.FILES.items()}
         )
         written = bundle.write(args.folder, make.in_format(config, args.format), lambda name, _: tensors[name])
         card.write(
@@ -44,25 +43,6 @@ def main(argv: list[str] | None = None) -> int:
         return error.exit_code
     print(f"{args.folder}: {len(tensors)} tensors, {args.format}")
     return 0
-
-
-def read(path: Path) -> dict[str, Any]:
-    """The tensors of one checkpoint, as float32 arrays."""
-    import pickle
-
-    import torch
-
-    from batchsr.errors import BundleError
-
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as e:
-        raise BundleError(f"{path} cannot be read: {e}") from e
-    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, dict):
-        raise BundleError(f"{path} holds no state dict")
-    return {key: value.float().numpy() for key, value in loaded.items() if isinstance(value, torch.Tensor)}
 
 
 if __name__ == "__main__":

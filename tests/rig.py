@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import signal
 import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import soundfile
@@ -21,7 +22,8 @@ from numpy.typing import NDArray
 
 from batchsr import faults
 from batchsr.intake import gather
-from batchsr.queue import Backend, Clock, Job, NewJob, Queue
+from batchsr.queue import Backend, Clock, Job, NewJob, Queue, Trouble
+from batchsr.queue.opening import open_queue
 from batchsr.restoration.batcher import Batcher, WindowModel
 from batchsr.settings.profile import Settings
 from batchsr.worker.listener import NullListener, Summary
@@ -29,7 +31,9 @@ from batchsr.worker.options import WorkerOptions
 from batchsr.worker.worker import run
 
 BACKEND = Backend("fast", revision="r1", weights_sha256="0" * 64, dtype="float32", device="cpu", batch_windows=2)
-OPTIONS = WorkerOptions(variant="fast", min_free_bytes=0, backoff_s=0.01, backoff_max_s=0.05, poll_s=0.02)
+OPTIONS = WorkerOptions(
+    variant="fast", min_free_bytes=0, backoff_s=0.01, backoff_max_s=0.05, poll_s=0.02, wait_for_places_s=20
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +142,13 @@ class Told(NullListener):
     def resumed(self) -> None:
         self.said.append("resumed")
 
+    def held(self, trouble: Trouble) -> None:
+        self.said.append(f"held {trouble}")
+        self.on_paused()
+
+    def freed(self, trouble: Trouble) -> None:
+        self.said.append(f"freed {trouble.path}")
+
     def waiting(self, reason: str, seconds: float) -> None:
         self.said.append(f"waiting {reason}")
 
@@ -163,7 +174,7 @@ def jobs_for(sources: Iterable[Path], out: Path | None = None, **request: Any) -
 
 def enqueue(db: Path, sources: Iterable[Path], out: Path | None = None, **request: Any) -> list[int]:
     """Put recordings into a queue, and return the jobs' ids."""
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         answers = list(queue.enqueue(jobs_for(sources, out, **request)))
     return [answer.job_id for answer in answers if answer.job_id is not None]
 
@@ -182,9 +193,29 @@ def new_job(name: str = "a", **values: Any) -> NewJob:
     return NewJob(**(defaults | values))
 
 
-def work(db: Path, model: FastModel | None = None, options: WorkerOptions = OPTIONS, **more: Any) -> Summary:
-    """Run a worker in this process until the queue is drained."""
-    with Queue.open(db) as queue:
+class Instead:
+    """A queue, but for the methods named: such a one is called with the queue's own in front of its arguments."""
+
+    def __init__(self, queue: Queue, methods: Mapping[str, Callable[..., Any]]) -> None:
+        self._queue = queue
+        self._methods = methods
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._queue, name)
+        return functools.partial(self._methods[name], method) if name in self._methods else method
+
+
+def work(
+    db: Path,
+    model: FastModel | None = None,
+    options: WorkerOptions = OPTIONS,
+    *,
+    instead: Mapping[str, Callable[..., Any]] | None = None,
+    **more: Any,
+) -> Summary:
+    """Run a worker in this process until the queue is drained; `instead` are methods of the queue, as in Instead."""
+    with open_queue(db) as opened:
+        queue = cast(Queue, Instead(opened, instead or {}))
         return run(queue, lambda: model or FastModel(), options, more.pop("listener", NullListener()), **more)
 
 
@@ -196,7 +227,7 @@ def serving(model: WindowModel) -> Iterator[Batcher]:
 
 
 def job_of(db: Path, number: int) -> Job:
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         job = queue.get(number)
     assert job is not None
     return job
@@ -213,7 +244,7 @@ def fork(child: Callable[[], Any], *, fault: str | None = None, stderr: Path | N
     try:
         if stderr is not None:
             os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # also under nohup
             signal.signal(number, signal.SIG_DFL)
         if fault is not None:
             name, _, count = fault.partition(":")

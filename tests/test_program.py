@@ -45,7 +45,7 @@ def test_enqueue_then_work_gives_a_48_khz_file_for_every_recording(program: Prog
     assert program.status()["jobs"]["queued"] == 2
     done = program.run("work", "--variant", bundle)
     assert done.stdout == ""  # stdout is data; progress went to stderr
-    assert done.stderr.count("x real time") == 2
+    assert done.stderr.count("x real time") == 3  # a line a file, and the total
     for job in program.jobs():
         assert set(job) >= LIST_KEYS
         assert job["state"] == "done"
@@ -198,7 +198,7 @@ def test_a_variant_that_does_not_exist_is_told_at_once(program: Program, command
     result = program.run(*command, "--variant", "int3", code=69)
     assert "'int3'" in result.stderr
     assert "int4, int8, tiny" in result.stderr
-    assert program.status()["jobs"]["queued"] == 0
+    assert not program.db.exists() or program.status()["jobs"]["queued"] == 0
 
 
 def test_a_known_name_is_no_folder_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,10 +279,10 @@ def test_twenty_sigkills_at_random_moments_end_with_the_bytes_of_an_uninterrupte
 
 def wait_for_windows(program: Program, windows: int, *, of: subprocess.Popen[str] | None = None) -> int:
     """Until the last job has at least so many windows done; how many it has."""
-    from batchsr.queue import Queue
+    from batchsr.queue.opening import open_queue
 
     deadline = time.monotonic() + 60
-    with Queue.open(program.db) as queue:
+    with open_queue(program.db) as queue:
         while time.monotonic() < deadline:
             *_, job = queue.jobs()
             if job.windows_done >= windows or (of is not None and of.poll() is not None):
@@ -331,11 +331,11 @@ def test_special_files_are_refused_without_blocking(program: Program, bundle: Pa
     }
 
 
-def test_a_hundred_thousand_paths_are_taken(program: Program) -> None:
+def test_two_thousand_paths_are_taken_in_seconds(program: Program) -> None:
     source = speech(program.folder / "s.wav", 0.1)
     folder = program.folder / "many"
     folder.mkdir()
-    for number in range(2_000):  # hard links: a hundred thousand of them take longer to make than to enqueue
+    for number in range(2_000):  # hard links: each a recording of its own name
         os.link(source, folder / f"{number}.wav")
     started = time.monotonic()
     program.run("enqueue", "-r", folder)

@@ -21,6 +21,7 @@ from batchsr.restoration import sidecar as sidecars
 from batchsr.restoration.restore import discard_scratch, restore
 from batchsr.restoration.task import Restored, Task
 from batchsr.settings.profile import Settings
+from batchsr.temporary import Temporary
 
 FRAME = 4_800
 
@@ -239,7 +240,7 @@ def test_a_bad_sample_deep_in_the_file_fails_it_and_leaves_nothing_visible(tmp_p
     soundfile.write(tmp_path / "a.wav", x, 8_000, subtype="FLOAT")
     with pytest.raises(InputNotFinite, match=r"a\.wav"):
         run(task_for(tmp_path / "a.wav", tmp_path / "b.wav"), FakeModel())
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "b.scratch"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav"]
 
 
 def test_nothing_is_visible_when_publishing_is_called_off(tmp_path: Path) -> None:
@@ -259,8 +260,10 @@ def test_nothing_is_visible_when_publishing_is_called_off(tmp_path: Path) -> Non
 
 def test_what_a_dead_claim_left_beside_the_output_is_removed(tmp_path: Path) -> None:
     source = sound(tmp_path / "a.wav", 0.3)
-    storage.temporary_for(tmp_path / "b.wav", "1-1").write_bytes(b"half")
-    storage.temporary_for(tmp_path / "b.wav.json", "1-1").write_bytes(b"{")
+    for final in ("b.wav", "b.wav.json"):
+        dead = Temporary.beside(tmp_path / final)
+        dead.write(b"half")
+        dead.close()
     run(task_for(source, tmp_path / "b.wav", tag="1-2"), FakeModel())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "b.scratch", "b.wav", "b.wav.json"]
 

@@ -1,132 +1,20 @@
-"""Outputs appear whole or not at all, and nothing that exists is lost."""
+"""Files of ours: their names fit, what others put under them is not opened, and their bytes are what they are."""
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from batchsr import storage
-from batchsr.errors import OutputExists, ResourceError
-
-
-def test_publishing_gives_the_name_and_removes_the_temporary(tmp_path: Path) -> None:
-    final = tmp_path / "out.wav"
-    temporary = storage.temporary_for(final, "7-1")
-    temporary.write_bytes(b"whole")
-    storage.publish(temporary, final, overwrite=False)
-    assert final.read_bytes() == b"whole"
-    assert [p.name for p in tmp_path.iterdir()] == ["out.wav"]
-
-
-def test_an_existing_file_is_never_lost(tmp_path: Path) -> None:
-    final = tmp_path / "out.wav"
-    final.write_bytes(b"old")
-    temporary = storage.temporary_for(final, "7-1")
-    temporary.write_bytes(b"new")
-    with pytest.raises(OutputExists, match=r"out\.wav exists already"):
-        storage.publish(temporary, final, overwrite=False)
-    assert final.read_bytes() == b"old"
-    storage.publish(temporary, final, overwrite=True)
-    assert final.read_bytes() == b"new"
-
-
-def test_without_hard_links_an_existing_file_still_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_links(*_: object) -> None:
-        raise OSError(errno.EPERM, "no hard links here")
-
-    monkeypatch.setattr(os, "link", no_links)
-    final = tmp_path / "out.wav"
-    temporary = storage.temporary_for(final, "7-1")
-    temporary.write_bytes(b"new")
-    storage.publish(temporary, final, overwrite=False)
-    assert final.read_bytes() == b"new"
-    temporary.write_bytes(b"newer")
-    with pytest.raises(OutputExists):
-        storage.publish(temporary, final, overwrite=False)
-    assert final.read_bytes() == b"new"
-
-
-def test_publishing_orders_file_name_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps: list[str] = []
-    real_fsync, real_link = os.fsync, os.link
-
-    def fsync(fd: int) -> None:
-        steps.append("fsync " + ("folder" if Path(f"/proc/self/fd/{fd}").resolve() == tmp_path else "file"))
-        real_fsync(fd)
-
-    def link(src: Path, dst: Path) -> None:
-        steps.append("name")
-        real_link(src, dst)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(os, "link", link)
-    final = tmp_path / "out.wav"
-    temporary = storage.temporary_for(final, "7-1")
-    temporary.write_bytes(b"x")
-    storage.publish(temporary, final, overwrite=False)
-    assert steps == ["fsync file", "name", "fsync folder"]
-
-
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
-def test_a_refusing_disk_is_a_resource_error_with_a_remedy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
-) -> None:
-    def refuse(fd: int) -> None:
-        raise OSError(code, os.strerror(code))
-
-    final = tmp_path / "out.wav"
-    temporary = storage.temporary_for(final, "7-1")
-    temporary.write_bytes(b"x")
-    monkeypatch.setattr(os, "fsync", refuse)
-    with pytest.raises(ResourceError, match=os.strerror(code)) as caught:
-        storage.publish(temporary, final, overwrite=False)
-    assert caught.value.remedy
-    assert not final.exists()
-
-
-def test_a_failed_atomic_write_leaves_the_old_file_and_no_temporary(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "out.json"
-    storage.write_atomic(path, b"old", tag="1-1")
-
-    def refuse(self: Path, target: Path) -> None:
-        raise OSError(errno.ENOSPC, "full")
-
-    monkeypatch.setattr(Path, "replace", refuse)
-    with pytest.raises(ResourceError, match="full"):
-        storage.write_atomic(path, b"new", tag="1-2")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_only_the_jobs_own_temporaries_are_removed(tmp_path: Path) -> None:
-    final = tmp_path / "out.wav"
-    mine = [storage.temporary_for(final, f"7-{claim}") for claim in (1, 2)]
-    others = [
-        storage.temporary_for(final, "71-1"),
-        storage.temporary_for(tmp_path / "other.wav", "7-1"),
-        tmp_path / "x.part",
-    ]
-    for path in mine + others:
-        path.write_bytes(b"")
-    assert storage.remove_temporaries(final, "7") == 2
-    assert sorted(tmp_path.iterdir()) == sorted(others)
-
-
-def test_a_temporary_fits_where_the_longest_name_fits(tmp_path: Path) -> None:
-    final = tmp_path / ("x" * 251 + ".wav")
-    temporary = storage.temporary_for(final, "123456-99")
-    temporary.write_bytes(b"long")
-    storage.publish(temporary, final, overwrite=False)
-    assert final.read_bytes() == b"long"
+from batchsr.errors import OutputPathError, ResourceError
 
 
 def test_free_space_is_told_for_a_folder_that_is_yet_to_be(tmp_path: Path) -> None:
     assert storage.free_bytes(tmp_path / "not" / "yet") == pytest.approx(storage.free_bytes(tmp_path), rel=0.05)
+    assert storage.free_bytes(tmp_path / ("x" * 300)) > 0
+    assert storage.total_bytes(tmp_path / "not") >= storage.free_bytes(tmp_path)
 
 
 def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
@@ -134,3 +22,77 @@ def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     path.write_bytes(b"abc")
     # FIPS 180-2, appendix B.1
     assert storage.sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_sha256_shows_signs_of_life_and_never_waits_for_a_pipe(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(200 << 20)
+    told: list[int] = []
+    storage.sha256(path, tick=lambda: told.append(1))
+    assert len(told) == 3
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="no file"):
+        storage.sha256(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("length", [1, 240, 241, 245, 250, 251, 255])
+@pytest.mark.parametrize("letter", ["x", "é", "\udcff", "漢"])
+def test_any_stem_gives_a_name_that_fits_and_is_always_the_same(tmp_path: Path, length: int, letter: str) -> None:
+    stem = letter * (length // len(os.fsencode(letter)))
+    name = storage.fitted_name(stem, "_upsampled.wav")
+    assert name == storage.fitted_name(stem, "_upsampled.wav")
+    assert name.endswith("_upsampled.wav")
+    assert len(os.fsencode(name)) <= 255
+    (tmp_path / name).write_bytes(b"")
+    if letter != "\udcff":
+        name.encode()  # not cut in the middle of a character
+    if length <= 240:
+        assert name == stem + "_upsampled.wav"
+
+
+def test_long_stems_that_differ_only_at_their_ends_keep_names_of_their_own() -> None:
+    names = {storage.fitted_name("x" * 250 + str(number), "_upsampled.wav") for number in range(100)}
+    assert len(names) == 100
+
+
+@pytest.mark.parametrize("planted", ["link", "hard link", "pipe", "folder"])
+def test_a_file_of_ours_is_not_opened_through_what_others_put_under_its_name(tmp_path: Path, planted: str) -> None:
+    master, path = tmp_path / "master.wav", tmp_path / "done.txt"
+    master.write_bytes(b"precious")
+    match planted:
+        case "link":
+            path.symlink_to(master)
+        case "hard link":
+            path.hardlink_to(master)
+        case "pipe":
+            os.mkfifo(path)
+        case _:
+            path.mkdir()
+    with pytest.raises(ResourceError, match=r"done\.txt"):
+        os.write(storage.open_own(path, os.O_WRONLY | os.O_APPEND), b"line\n")
+    assert master.read_bytes() == b"precious"
+
+
+def test_small_files_are_read_within_limits_and_without_blocking(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b"12345")
+    assert storage.read_small(path, 5) == b"12345"
+    with pytest.raises(OSError, match="longer than 4"):
+        storage.read_small(path, 4)
+    (tmp_path / "link").symlink_to(path)
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe", "nothing", "."):
+        with pytest.raises(OSError):  # noqa: PT011 - each has its own words
+            storage.read_small(tmp_path / name, 5)
+    with pytest.raises(OSError, match="no file"):
+        storage.read_small(Path("/dev/zero"), 5)
+
+
+def test_a_file_where_an_output_folder_belongs_is_that_paths_own_trouble(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / ("x" * 300)):
+        with pytest.raises(OutputPathError):
+            storage.make_output_folder(folder)
+        with pytest.raises(ResourceError):
+            storage.make_folder(folder)

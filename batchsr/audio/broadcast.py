@@ -6,10 +6,12 @@ Sources: EBU Tech 3285 v2 (bext), EBU R 98 (coding history), Microsoft multimedi
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from types import MappingProxyType
 from typing import Final
 
@@ -21,6 +23,9 @@ _LOUDNESS: Final = slice(412, 422)
 _LOUDNESS_UNSET: Final = struct.pack("<H", 0x7FFF) * 5
 _POINT: Final = "<II4sIII"
 _LARGEST: Final = 0xFFFFFFFF
+_LTXT_BYTES: Final = 20
+MOST_MARKERS: Final = 20_000
+_MOST_PARTS: Final = 1_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,9 +41,9 @@ class Marker:
     """More than 0 makes it a region."""
 
 
-def rescaled(samples: int, rate_hz: int) -> int:
+def rescaled(samples: int, rate_hz: int | Fraction) -> int:
     """A position at `rate_hz`, at 48 kHz."""
-    return (2 * samples * SAMPLE_RATE_HZ + rate_hz) // (2 * rate_hz)
+    return int((2 * samples * SAMPLE_RATE_HZ + rate_hz) // (2 * rate_hz))
 
 
 def bext_fields(body: bytes) -> Mapping[str, str | int]:
@@ -54,7 +59,7 @@ def bext_fields(body: bytes) -> Mapping[str, str | int]:
     return MappingProxyType({key: value for key, value in fields.items() if value != ""})
 
 
-def rescale_bext(body: bytes, rate_hz: int, history: str) -> tuple[bytes, list[str]]:
+def rescale_bext(body: bytes, rate_hz: int | Fraction, history: str) -> tuple[bytes, list[str]]:
     """The bext chunk for the output, and what it no longer says.
 
     TimeReference counts samples and is brought to 48 kHz; `history` is added to the coding history. The UMID
@@ -75,52 +80,82 @@ def rescale_bext(body: bytes, rate_hz: int, history: str) -> tuple[bytes, list[s
     return bytes(out[:_BEXT_BYTES]) + b"\r\n".join(lines) + b"\r\n", lost
 
 
-def read_markers(cue: bytes, adtl: bytes) -> tuple[Marker, ...]:
-    """Markers of a cue chunk and of the LIST adtl chunk (without its four letters) that names them."""
+def read_markers(cue: bytes, adtl: bytes, codec: str | None = None, *, big_endian: bool = False) -> tuple[Marker, ...]:
+    """Markers of a cue chunk and of the LIST adtl chunk (without its four letters) that names them.
+
+    A point's place stands in dwSampleOffset; some programs fill in dwPosition alone. `codec` is that of its texts.
+    """
+    endian = ">" if big_endian else "<"
     labels: dict[int, str] = {}
     notes: dict[int, str] = {}
     lengths: dict[int, int] = {}
-    for key, body in sub_chunks(adtl):
+    for key, body in sub_chunks(adtl, big_endian=big_endian):
         if len(body) < 4:
             continue
-        (number,) = struct.unpack("<I", body[:4])
+        (number,) = struct.unpack(endian + "I", body[:4])
         if key == b"labl":
-            labels[number] = text(body[4:])
+            labels[number] = text(body[4:], codec)
         elif key == b"note":
-            notes[number] = text(body[4:])
+            notes[number] = text(body[4:], codec)
         elif key == b"ltxt" and len(body) >= 8:
-            (lengths[number],) = struct.unpack("<I", body[4:8])
-    size = struct.calcsize(_POINT)
-    points = [struct.unpack(_POINT, cue[at : at + size]) for at in range(4, len(cue) - size + 1, size)]
+            (lengths[number],) = struct.unpack(endian + "I", body[4:8])
+            if len(body) > _LTXT_BYTES:
+                (page,) = struct.unpack_from(endian + "H", body, _LTXT_BYTES - 2)
+                labels.setdefault(number, text(body[_LTXT_BYTES:], code_page(page) or codec))
+    point = endian + _POINT[1:]
+    size = struct.calcsize(point)
+    points = [struct.unpack_from(point, cue, at) for at in range(4, len(cue) - size + 1, size)][:MOST_MARKERS]
+    by_offset = any(offset for *_, offset in points)
     return tuple(
-        Marker(number, offset, labels.get(number, ""), notes.get(number, ""), lengths.get(number, 0))
-        for number, _, _, _, _, offset in points
+        Marker(
+            number,
+            offset if by_offset else position,
+            labels.get(number, ""),
+            notes.get(number, ""),
+            lengths.get(number, 0),
+        )
+        for number, position, _, _, _, offset in points
     )
 
 
-def write_markers(markers: Sequence[Marker], rate_hz: int) -> tuple[list[tuple[bytes, bytes]], list[str]]:
+def code_page(number: int) -> str | None:
+    """Return Python's name for a code page of Windows or of the Macintosh; None for one that it does not know."""
+    if not number:
+        return None
+    name = {65_001: "utf-8", 1200: "utf-16-le", 1201: "utf-16-be", 10_000: "mac-roman", 10_007: "mac-cyrillic"}.get(
+        number, {28_591: "latin-1", 28_605: "iso8859-15", 20_932: "euc-jp", 51_949: "euc-kr"}.get(number, f"cp{number}")
+    )
+    try:
+        codecs.lookup(name)
+    except LookupError:
+        return None
+    return name
+
+
+def write_markers(markers: Sequence[Marker], rate_hz: int | Fraction) -> tuple[list[tuple[bytes, bytes]], list[str]]:
     """cue and LIST adtl chunks with the markers at 48 kHz, and what does not fit into 32 bits."""
     fitting = [marker for marker in markers if rescaled(marker.sample, rate_hz) <= _LARGEST]
     lost = [f"{len(markers) - len(fitting)} markers beyond 24 hours"] if len(fitting) < len(markers) else []
     if not fitting:
         return [], lost
-    points = adtl = b""
+    points: list[bytes] = []
+    adtl: list[bytes] = []
     for marker in fitting:
         at = rescaled(marker.sample, rate_hz)
-        points += struct.pack(_POINT, marker.number, at, b"data", 0, 0, at)
+        points.append(struct.pack(_POINT, marker.number, at, b"data", 0, 0, at))
         number = struct.pack("<I", marker.number)
         if marker.label:
-            adtl += _sub_chunk(b"labl", number + marker.label.encode() + b"\0")
+            adtl.append(_sub_chunk(b"labl", number + marker.label.encode("utf-8", "replace") + b"\0"))
         if marker.note:
-            adtl += _sub_chunk(b"note", number + marker.note.encode() + b"\0")
+            adtl.append(_sub_chunk(b"note", number + marker.note.encode("utf-8", "replace") + b"\0"))
         if marker.length_samples:
             length = min(rescaled(marker.length_samples, rate_hz), _LARGEST)
-            adtl += _sub_chunk(b"ltxt", number + struct.pack("<I4sHHHH", length, b"rgn ", 0, 0, 0, 0))
-    chunks = [(b"cue ", struct.pack("<I", len(fitting)) + points)]
-    return chunks + ([(b"LIST", b"adtl" + adtl)] if adtl else []), lost
+            adtl.append(_sub_chunk(b"ltxt", number + struct.pack("<I4sHHHH", length, b"rgn ", 0, 0, 0, 0)))
+    chunks = [(b"cue ", struct.pack("<I", len(fitting)) + b"".join(points))]
+    return chunks + ([(b"LIST", b"adtl" + b"".join(adtl))] if adtl else []), lost
 
 
-def rescale_ixml(body: bytes, rate_hz: int, bits: int) -> bytes:
+def rescale_ixml(body: bytes, rate_hz: int | Fraction, bits: int) -> bytes:
     """An iXML document whose numbers about samples are true of the output; the rest of it stays byte for byte."""
 
     def value(name: bytes) -> int | None:
@@ -142,24 +177,63 @@ def rescale_ixml(body: bytes, rate_hz: int, bits: int) -> bytes:
     return body
 
 
-def sub_chunks(body: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(id, body) of each chunk inside a LIST chunk, as far as they are whole."""
+def sub_chunks(body: bytes, *, big_endian: bool = False) -> Iterator[tuple[bytes, bytes]]:
+    """(id, body) of each chunk inside a LIST chunk, as far as they are whole, padded to an even length or not."""
     at = 0
     while at + 8 <= len(body):
-        (length,) = struct.unpack("<I", body[at + 4 : at + 8])
+        length = int.from_bytes(body[at + 4 : at + 8], "big" if big_endian else "little")
         if at + 8 + length > len(body):
             return
         yield body[at : at + 4], body[at + 8 : at + 8 + length]
-        at += 8 + length + (length & 1)
+        at += 8 + length
+        if length & 1 and not (_is_name(body[at : at + 4]) and not _is_name(body[at + 1 : at + 5])):
+            at += 1
 
 
-def text(raw: bytes) -> str:
-    """Text as archives hold it: up to the first NUL, UTF-8 where it is that, else Windows' Western European."""
-    raw = raw.split(b"\0", 1)[0]
-    try:
-        return raw.decode("utf-8").strip()
-    except UnicodeDecodeError:
-        return raw.decode("cp1252", "replace").strip()
+def _is_name(key: bytes) -> bool:
+    return len(key) == 4 and all(c == 32 or 48 <= c < 123 for c in key)
+
+
+def text(raw: bytes, codec: str | None = None, *, behind_nul: bool = False) -> str:
+    """Text as archives hold it: UTF-16 and UTF-8 where it is that, else `codec`, else Windows' Western European.
+
+    The first NUL ends it; with `behind_nul` what stands behind it goes on the text, as far as it can be read.
+    """
+    wide = _utf_16(raw)
+    if wide is not None:
+        return wide.split("\0", 1)[0].strip()
+    parts = [_decoded(part, codec).strip() for part in raw.rstrip(b"\0").split(b"\0", _MOST_PARTS)]
+    if not behind_nul:
+        return parts[0]
+    more = [part for part in parts[1:] if part and all(c.isprintable() or c.isspace() for c in part)]
+    return "; ".join([*parts[:1], *more]).removeprefix("; ")
+
+
+def _decoded(raw: bytes, codec: str | None) -> str:
+    for name in ("utf-8", codec):
+        try:
+            if name is not None:
+                return raw.decode(name)
+        except UnicodeError:
+            continue
+    return raw.decode("cp1252", "replace")
+
+
+def _utf_16(raw: bytes) -> str | None:
+    """The text, if it is UTF-16: by its mark, or because every second byte is zero."""
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return raw[: len(raw) & ~1].decode("utf-16", "replace")
+    body = raw[: len(raw) & ~1].rstrip(b"\0")
+    body += b"\0" * (len(body) & 1)
+    if len(body) < 4:
+        return None
+    even, odd = body[::2], body[1::2]
+    for zeros, letters, codec in ((odd, even, "utf-16-le"), (even, odd, "utf-16-be")):
+        if zeros.count(0) * 4 >= 3 * len(zeros) and letters.count(0) * 4 <= len(letters):
+            decoded = body.decode(codec, "replace")
+            if all(c.isprintable() or c.isspace() or c == "\0" for c in decoded):
+                return decoded
+    return None
 
 
 def _sub_chunk(key: bytes, body: bytes) -> bytes:

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from typing import Final, Literal
 
 import numpy as np
-import scipy.fft
+import scipy
 from numpy.typing import NDArray
 
 from batchsr.audio.windows import Block

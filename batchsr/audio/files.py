@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from batchsr.audio.formats import SUBTYPES
 from batchsr.audio.probe import SourceInfo, fits_header, probe, shown
 from batchsr.audio.reader import Source, resampled
 from batchsr.audio.resample import resample
-from batchsr.audio.writer import SUBTYPES, Embedded, Writer, check_format
+from batchsr.audio.writer import Embedded, Writer, check_format
 
 __all__ = [
     "SUBTYPES",

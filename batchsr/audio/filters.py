@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 import numpy as np
-import scipy.fft
-import scipy.signal
+import scipy  # its parts load when they are first used: scipy.signal takes a second
 from numpy.typing import NDArray
 
 from batchsr.audio.resample import convert_blocks, reblock
@@ -37,6 +36,13 @@ def condition(blocks: Iterable[Block], samples: int, cutoff_hz: float) -> Iterat
     low_samples = -(-samples * low_hz // SAMPLE_RATE_HZ)
     down = convert_blocks(lowpass(blocks, cutoff_hz), SAMPLE_RATE_HZ, low_hz, low_samples)
     return convert_blocks(down, low_hz, SAMPLE_RATE_HZ, samples)
+
+
+def reach_samples(cutoff_hz: float) -> int:
+    """How far before and behind a sample `condition` looks, until its effect lies 120 dB below the sound."""
+    if cutoff_hz >= SAMPLE_RATE_HZ / 2:
+        return 0
+    return 2 * _decay_samples(scipy.signal.cheby1(_ORDER, _RIPPLE_DB, cutoff_hz, fs=SAMPLE_RATE_HZ, output="sos"))
 
 
 def lowpass(blocks: Iterable[Block], cutoff_hz: float, rate_hz: int = SAMPLE_RATE_HZ) -> Iterator[Block]:

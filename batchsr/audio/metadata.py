@@ -7,18 +7,22 @@ bind the project to the GPL). Metadata that is broken is reported, not raised: t
 from __future__ import annotations
 
 import dataclasses
+import io
+import itertools
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final
 
 import tinytag
 
 from batchsr.audio import broadcast, probe
 from batchsr.audio.broadcast import Marker
-from batchsr.audio.containers import foreign, headers
+from batchsr.audio.containers import foreign, headers, iff, wave
+from batchsr.audio.containers.chunks import BytesAt, Chunk
 from batchsr.audio.windows import SAMPLE_RATE_HZ
 from batchsr.audio.writer import Embedded
 
@@ -81,9 +85,18 @@ _LAYOUT: Final = (
     b"FVER",
     b"COMM",
     b"SSND",
+    b"VHDR",
+    b"BODY",
+    b"CSET",
+    b"levl",
 )
 _AIFF_TEXTS: Final = MappingProxyType({b"NAME": "title", b"AUTH": "artist", b"(c) ": "copyright", b"ANNO": "comment"})
 _LARGEST_CHUNK_BYTES: Final = 16 * 2**20
+_LONGEST_TEXT: Final = 200_000
+_MOST_CHARACTERS: Final = 1_000_000
+_MOST_TEXTS: Final = 500
+_LONGEST_NAME: Final = 2_000
+_MOST_UNREAD: Final = 200
 _LONGEST_TAG: Final = 2_000  # libsndfile keeps all texts of a header in one small buffer
 
 
@@ -117,13 +130,35 @@ def read(path: Path) -> Metadata:
     fd, status = probe.open_regular(path)
     with os.fdopen(fd, "rb") as file:
         container = headers.inspect(fd, status.st_size).container
-        found, has_id3 = Metadata(), True
-        if container in ("WAV", "RF64", "BW64", "AIFF"):
-            found, has_id3 = _from_chunks(headers.BytesAt(fd, status.st_size), ">" if container == "AIFF" else "<")
-        texts, unread = _tags(file) if has_id3 else ({}, ())
-        unread = (*unread, *foreign.parts_left_behind(fd, status.st_size, container))
+        whole = BytesAt(fd, status.st_size)
+        found, tagged = Metadata(), None
+        if container in ("WAV", "RIFX", "RF64", "BW64", "W64", "AIFF", "SVX"):
+            found, tagged = _from_chunks(whole, container)
+            texts, unread = _tags(tagged) if tagged is not None else ({}, ())
+        else:
+            texts, unread = _tags(file)
+        unread = (*unread, *foreign.parts_left_behind(whole, container))
     # What was read here is better: tinytag cuts and reinterprets.
-    return dataclasses.replace(found, texts=MappingProxyType({**texts, **found.texts}), unread=(*found.unread, *unread))
+    return _bounded(
+        dataclasses.replace(found, texts=MappingProxyType({**texts, **found.texts}), unread=(*found.unread, *unread))
+    )
+
+
+def _bounded(found: Metadata) -> Metadata:
+    """No more of it than a sidecar should hold; what is beyond is said to be."""
+    texts: dict[str, str] = {}
+    unread = list(found.unread)
+    left = _MOST_CHARACTERS
+    for name, value in found.texts.items():
+        if len(value) > min(_LONGEST_TEXT, left) or len(texts) >= _MOST_TEXTS:
+            unread.append(f"{name[:100]} ({len(value):,} characters)")
+            continue
+        texts[name[:100]] = value
+        left -= len(value)
+    cut = [one if len(one) <= _LONGEST_NAME else one[: _LONGEST_NAME - 3] + "..." for one in unread[:_MOST_UNREAD]]
+    if len(unread) > len(cut):
+        cut.append(f"{len(unread) - len(cut):,} parts more")
+    return dataclasses.replace(found, texts=MappingProxyType(texts), unread=tuple(cut))
 
 
 def _tags(file: BinaryIO) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -131,7 +166,10 @@ def _tags(file: BinaryIO) -> tuple[dict[str, str], tuple[str, ...]]:
     try:
         tag = tinytag.TinyTag.get(file_obj=file, duration=False, image=True)
     except tinytag.UnsupportedFormatError:
-        return probe.texts_of(file.fileno()), ()
+        try:
+            return probe.texts_of(file.fileno()), ()
+        except OSError:  # part of a file, not one
+            return {}, ("tags that are broken",)
     except (tinytag.TinyTagException, ValueError, LookupError, TypeError, EOFError, OSError, struct.error):
         return {}, ("tags that are broken",)
     pictures = sum(len(images) for images in tag.images.as_dict().values())
@@ -149,23 +187,28 @@ def _texts_of(tag: tinytag.TinyTag) -> dict[str, str]:
     return texts
 
 
-def _from_chunks(file: headers.BytesAt, endian: Literal["<", ">"]) -> tuple[Metadata, bool]:
-    """What the chunks of a WAV or AIFF file say, and whether there is ID3 among them."""
-    has_id3 = False
+def _from_chunks(file: BytesAt, container: str) -> tuple[Metadata, BinaryIO | None]:
+    """What the chunks of a WAV or AIFF file say, and the ID3 among them, if there is any."""
+    big_endian = container in ("AIFF", "SVX", "RIFX")
+    endian = ">" if big_endian else "<"
+    chunks = (iff.walk(file) if container in ("AIFF", "SVX") else wave.walk(file, container)).chunks
+    tagged: BinaryIO | None = None
     texts: dict[str, str] = {}
     unread: list[str] = []
     bext = ixml = None
     cue = adtl = b""
     markers: tuple[Marker, ...] = ()
     mask = None
-    for key, start, length in headers.chunks(file, 12, endian):
+    codec = _code_page(file, chunks, endian)
+    for chunk in chunks:
+        key, start, length = chunk.key, chunk.start, chunk.end - chunk.start
         name = key.decode("latin-1").strip()
-        if key == b"fmt " and length >= 40:
-            tag, mask_bits = struct.unpack(endian + "H18xI", file.at(start, 24))
+        if key == b"fmt " and len(body := file.at(start, min(length, 24))) == 24:
+            tag, mask_bits = struct.unpack(endian + "H18xI", body)
             mask = mask_bits if tag == 0xFFFE else None
         if key in _LAYOUT or not all(32 <= c < 127 for c in key):
             continue
-        if start + length > file.size or length > _LARGEST_CHUNK_BYTES:
+        if chunk.cut or length > _LARGEST_CHUNK_BYTES:
             unread.append(f"chunk {name} (cut or too large)")
             continue
         body = file.at(start, length)
@@ -176,29 +219,40 @@ def _from_chunks(file: headers.BytesAt, endian: Literal["<", ">"]) -> tuple[Meta
         elif key == b"cue ":
             cue = body
         elif key == b"LIST" and body[:4] == b"INFO":
-            texts |= _info(body[4:], unread)
+            texts |= _info(body[4:], unread, codec, big_endian)
         elif key == b"LIST" and body[:4] == b"adtl":
             adtl = body[4:]
         elif key == b"MARK":
-            markers = tuple(_aiff_markers(body))
+            markers = tuple(itertools.islice(_aiff_markers(body), broadcast.MOST_MARKERS))
         elif key in _AIFF_TEXTS:
-            texts[_AIFF_TEXTS[key]] = broadcast.text(body)
-        elif key in (b"id3 ", b"ID3 "):
-            has_id3 = True
+            value = broadcast.text(body)
+            texts[_AIFF_TEXTS[key]] = "; ".join(filter(None, (texts.get(_AIFF_TEXTS[key]), value)))
+        elif key in (b"id3 ", b"ID3 ") and body[:3] == b"ID3":
+            tagged = io.BytesIO(body)
         else:
             unread.append(f"chunk {name}")
-    markers = markers or broadcast.read_markers(cue, adtl)
+    markers = markers or broadcast.read_markers(cue, adtl, codec, big_endian=big_endian)
     texts = {name: value for name, value in texts.items() if value}
-    return Metadata(texts, bext, ixml, markers, mask, tuple(unread)), has_id3
+    return Metadata(texts, bext, ixml, markers, mask, tuple(unread)), tagged
 
 
-def _info(body: bytes, unread: list[str]) -> dict[str, str]:
+def _code_page(file: BytesAt, chunks: Sequence[Chunk], endian: str) -> str | None:
+    """The code page that a CSET chunk names for the texts, as Python calls it."""
+    for chunk in chunks:
+        body = file.at(chunk.start, min(chunk.end - chunk.start, 8))
+        if chunk.key == b"CSET" and len(body) == 8:
+            return broadcast.code_page(struct.unpack_from(endian + "H", body)[0])
+    return None
+
+
+def _info(body: bytes, unread: list[str], codec: str | None, big_endian: bool) -> dict[str, str]:
     texts = {}
-    for key, raw in broadcast.sub_chunks(body):
+    for key, raw in broadcast.sub_chunks(body, big_endian=big_endian):
+        value = broadcast.text(raw, codec, behind_nul=True)
         if key in _INFO:
-            texts[_INFO[key]] = broadcast.text(raw)
-        else:
-            unread.append(f"INFO {key.decode('latin-1')}: {broadcast.text(raw)}")
+            texts[_INFO[key]] = value
+        elif value:
+            unread.append(f"INFO {key.decode('latin-1')}: {value}")
     return texts
 
 
@@ -220,7 +274,7 @@ class Carried:
 
 
 def carry_over(
-    metadata: Metadata, *, form: str, subtype: str, channels: int, source_rate_hz: int, program: str
+    metadata: Metadata, *, form: str, subtype: str, channels: int, source_rate_hz: int | Fraction, program: str
 ) -> Carried:
     """Bring metadata to an output of 48 kHz in the container `form` (a key of `SUBTYPES`).
 
@@ -243,7 +297,7 @@ def carry_over(
 
 
 def _wav_chunks(
-    metadata: Metadata, subtype: str, channels: int, source_rate_hz: int, program: str
+    metadata: Metadata, subtype: str, channels: int, source_rate_hz: int | Fraction, program: str
 ) -> tuple[tuple[tuple[bytes, bytes], ...], list[str]]:
     bits = {"PCM_16": 16, "PCM_24": 24}.get(subtype, 32)
     chunks: list[tuple[bytes, bytes]] = []

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
+import functools
 import os
-import shlex
 import stat
+from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
-import soundfile
-
-from batchsr.audio.containers import headers, mp3
+from batchsr.audio import formats
+from batchsr.audio.containers import asf, headers, mp4, strangers
+from batchsr.audio.containers.found import CUT
+from batchsr.audio.containers.wave_format import CODECS
+from batchsr.audio.decoders import ffmpeg
+from batchsr.audio.decoders.interface import DecodeError, Decoder, Part
+from batchsr.audio.decoders.libsndfile import LIBSNDFILE_VERSION, LibsndfileDecoder
+from batchsr.audio.decoders.opening import open_pieces
+from batchsr.audio.remarks import Remark, bounded
 from batchsr.audio.windows import SAMPLE_RATE_HZ
+from batchsr.display import shown as shown
 from batchsr.errors import (
     InputEmpty,
     InputError,
@@ -28,23 +37,11 @@ from batchsr.errors import (
 RATE_LIMITS_HZ: Final = (1_000, 768_000)
 CHANNELS_LIMIT: Final = 64
 
+_LOOK_BYTES: Final = 4096
+LIBSNDFILE: Final = f"libsndfile {LIBSNDFILE_VERSION}"
+INSTALL: Final = "install ffmpeg, or the extra with it (pip install 'batchsr[ffmpeg]'), and retry: then it is read"
 # WAVE formats that libsndfile knows: where it refuses one of these, its own words say more.
 _PLAIN_TAGS: Final = (0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0011, 0x0031, 0xFFFE)
-# Audio without a container: nothing in the file says its rate. What ffmpeg has to be told instead.
-_HEADERLESS: Final = {
-    ".gsm": "-f gsm",
-    ".g722": "-f g722",
-    ".g729": "-f g729",
-    ".raw": "-f s16le -ar 8000 -ac 1",
-    ".pcm": "-f s16le -ar 8000 -ac 1",
-    ".sln": "-f s16le -ar 8000 -ac 1",
-    ".sln16": "-f s16le -ar 16000 -ac 1",
-    ".alaw": "-f alaw -ar 8000 -ac 1",
-    ".al": "-f alaw -ar 8000 -ac 1",
-    ".ulaw": "-f mulaw -ar 8000 -ac 1",
-    ".ul": "-f mulaw -ar 8000 -ac 1",
-    ".vox": "-f u8 -c:a adpcm_ima_oki -ar 8000 -ac 1",
-}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,27 +62,40 @@ class SourceInfo:
     mtime_ns: int
     inode: int
     device: int
+    ctime_ns: int = 0
+    """When anything about the file was changed last; no program can set it."""
+    remarks: tuple[Remark, ...] = ()
+    """What is odd about the file, and does not keep it from being restored."""
+    decoder: str = LIBSNDFILE
+    """Who decodes it, with its version."""
+    exact_rate: Fraction | None = None
+    """Samples a second where that is no whole number: old Macs' 22,254.54."""
+
+    @property
+    def rate(self) -> int | Fraction:
+        """Samples a second, exactly."""
+        return self.exact_rate or self.sample_rate
 
     @property
     def duration_s(self) -> float:
         """Length in seconds."""
-        return self.frames / self.sample_rate
+        return float(self.frames / self.rate)
 
     @property
     def output_samples(self) -> int:
-        """Length of one channel at 48 kHz: `frames * 48000 / sample_rate`, rounded up."""
-        return -(-self.frames * SAMPLE_RATE_HZ // self.sample_rate)
+        """Length of one channel at 48 kHz: `frames * 48000 / rate`, rounded up."""
+        return int(-(-self.frames * SAMPLE_RATE_HZ // self.rate))
 
 
-def probe(path: Path) -> SourceInfo:
-    """What stands under `path`.
+def probe(path: Path, *, accept_truncated: bool = False) -> SourceInfo:
+    """What stands under `path`. With `accept_truncated` a file that was cut short is what is there of it.
 
     Never blocks on a FIFO, a device or a socket, and leaves the file as it is (also its access time, where the
     system lets us). Raises an InputError that names the file and the remedy.
     """
     fd, status = open_regular(path)
     try:
-        return probe_open(path, fd, status)
+        return probe_open(path, fd, status, accept_truncated=accept_truncated)
     finally:
         os.close(fd)
 
@@ -100,20 +110,13 @@ def fits_header(path: Path) -> bool:
     fd, status = open_regular(path)
     try:
         header = headers.inspect(fd, status.st_size)
-        if status.st_size == 0 or header.trouble in ("cut", "unpatched"):
+        if status.st_size == 0 or header.trouble in ("cut", "unpatched") or header.still_growing:
             return False
-        return header.container != "FLAC" or header.trouble is not None or _ends_well(fd)
+        return header.container != "FLAC" or header.trouble is not None or _ends_well(fd, header)
     except OSError as e:
         raise InputUnreadable(f"{shown(path)} cannot be read: {e.strerror}", remedy="check the disk") from e
     finally:
         os.close(fd)
-
-
-def shown(path: Path | str) -> str:
-    """A path as it may stand in a message: quoted as a shell wants it, on one line, in valid Unicode."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return shlex.quote(("./" if text.startswith("-") else "") + text)
 
 
 def open_regular(path: Path) -> tuple[int, os.stat_result]:
@@ -165,8 +168,15 @@ def _opening_error(path: Path, name: str, e: OSError) -> InputError:
     return InputUnreadable(f"{name} cannot be opened: {e.strerror}", remedy="check the disk, or the share it is on")
 
 
-def probe_open(path: Path, fd: int, status: os.stat_result) -> SourceInfo:
+def probe_open(path: Path, fd: int, status: os.stat_result, *, accept_truncated: bool = False) -> SourceInfo:
     """`probe` for a file that is open. The file's position is anywhere afterwards."""
+    return examine(path, fd, status, accept_truncated=accept_truncated)[0]
+
+
+def examine(
+    path: Path, fd: int, status: os.stat_result, *, accept_truncated: bool = False
+) -> tuple[SourceInfo, headers.Header]:
+    """`probe_open`, with what the walk over the header found: `open_decoder` takes it."""
     name = shown(path)
     if status.st_size == 0:
         raise InputEmpty(f"{name} is empty: 0 bytes", remedy="copy it again from where it came")
@@ -174,19 +184,40 @@ def probe_open(path: Path, fd: int, status: os.stat_result) -> SourceInfo:
         header = headers.inspect(fd, status.st_size)
     except OSError as e:
         raise InputUnreadable(f"{name} cannot be read: {e.strerror}", remedy="check the disk") from e
+    if header.trouble == "mangled":
+        raise InputFormat(f"{name} cannot be decoded: {header.detail}", remedy="copy it again from where it came")
     if header.data_start and header.container != "FLAC":
         _check_limits(name, header.rate_hz, header.channels)
+    if header.trouble == "unsupported":
+        raise _unsupported(name, header)
+    if accept_truncated and header.trouble in ("cut", "mid_sample") and header.rest:
+        header = _as_it_is(header)
     try:
-        with open_decoder(fd) as decoder:
-            frames, rate_hz, channels = decoder.frames, decoder.samplerate, decoder.channels
-            form, subtype = decoder.format, decoder.subtype
-    except soundfile.LibsndfileError as e:
-        raise _decoder_error(path, name, header, e) from e
+        header = _for_ffmpeg(path, fd, status.st_size, _settled(fd, header), accept_truncated)
+        with contextlib.closing(open_decoder(fd, header)) as decoder:
+            frames, rate_hz, channels = decoder.frames, decoder.sample_rate, decoder.channels
+            form, subtype, by = decoder.format, decoder.subtype, getattr(decoder, "name", LIBSNDFILE)
+            remarks = bounded((*header.remarks, *decoder.remarks))
+    except DecodeError as e:
+        if e.cut:
+            raise _truncated(name, e.message, acceptable=True) from e
+        if not header.container and (stranger := _stranger(path, name, os.pread(fd, _LOOK_BYTES, 0), e)) is not None:
+            raise stranger from e
+        raise _decoder_error(name, header, e) from e
     _check_limits(name, rate_hz, channels)
     _check_length(name, header, frames)
-    if header.container == "FLAC" and not _ends_well(fd):
-        raise _truncated(name, "its last frame cannot be decoded")
-    return SourceInfo(
+    if header.container == "FLAC" and not _ends_well(fd, header):
+        detail = "its last frame cannot be decoded"
+        if not accept_truncated or not header.rest:
+            raise _truncated(name, detail, acceptable=bool(header.rest))
+        header = _as_it_is(dataclasses.replace(header, detail=detail))
+        with contextlib.closing(open_decoder(fd, header)) as decoder:
+            frames = decoder.frames
+        remarks = bounded(header.remarks)
+    exact = header.exact_rate
+    if exact is not None and abs(exact - rate_hz) >= 1:
+        exact = None  # parts of several rates were brought to one
+    info = SourceInfo(
         path=path,
         frames=frames,
         sample_rate=rate_hz,
@@ -197,29 +228,82 @@ def probe_open(path: Path, fd: int, status: os.stat_result) -> SourceInfo:
         mtime_ns=status.st_mtime_ns,
         inode=status.st_ino,
         device=status.st_dev,
+        ctime_ns=status.st_ctime_ns,
+        remarks=remarks,
+        decoder=by,
+        exact_rate=exact,
+    )
+    return info, header
+
+
+def _for_ffmpeg(path: Path, fd: int, size: int, header: headers.Header, accept_truncated: bool) -> headers.Header:
+    """The header, with ffmpeg to decode the file where that is what reads its format and it is there."""
+    head = os.pread(fd, _LOOK_BYTES, 0)
+    if header.container or not strangers.is_for_ffmpeg(head, path.suffix) or ffmpeg.program() is None:
+        return header
+    file = headers.BytesAt(fd, size)
+    duration = mp4.duration(file) if head[4:8] in mp4.FIRST else None
+    opener = functools.partial(ffmpeg.FfmpegDecoder, duration=duration, accept_truncated=accept_truncated)
+    if not accept_truncated and head[4:8] in mp4.FIRST and mp4.is_cut(file):
+        raise DecodeError("its last box is longer than what is there of it", cut=True)
+    if head.startswith(asf.MAGIC) and asf.is_cut(file):
+        detail = "its header promises more bytes than are there"
+        if not accept_truncated:
+            raise DecodeError(detail, cut=True)
+        message = f"it is cut short: {detail}; what is there was read, as --accept-truncated asks"
+        header = dataclasses.replace(header, remarks=(*header.remarks, Remark(CUT, message)))
+    hint = formats.BY_EXTENSION.get(path.suffix.lower())
+    form = strangers.format_of(head) or hint
+    title = form.title if form is not None else "a stream of another kind"
+    return dataclasses.replace(header, container="FOREIGN", detail=title, pieces=(Part(opener=opener),))
+
+
+def _as_it_is(header: headers.Header) -> headers.Header:
+    """A file that was cut short, taken for what is there of it."""
+    remark = Remark(CUT, f"it is cut short: {header.detail}; what is there was read, as --accept-truncated asks")
+    return dataclasses.replace(
+        header, trouble=None, pieces=header.rest, own=(), frames=None, remarks=(remark, *header.remarks)
     )
 
 
-def open_decoder(fd: int) -> soundfile.SoundFile:
-    """libsndfile on an open file, from its beginning. Closing it leaves `fd` open. Raises LibsndfileError.
+def _settled(fd: int, header: headers.Header) -> headers.Header:
+    """The header with its own pieces, unless libsndfile finds the same in the file as it is. Raises DecodeError."""
+    if header.pieces or not header.own or header.trouble is not None:
+        return header
+    own = dataclasses.replace(header, pieces=header.own)
+    try:
+        decoder = LibsndfileDecoder(fd)
+    except DecodeError as e:
+        if e.system:
+            raise
+        return own
+    with contextlib.closing(decoder):
+        found = (decoder.frames, decoder.channels)
+    return header if found == (header.frames, header.channels) else own
 
-    By descriptor, not by name: no name is too odd, the file cannot be exchanged under us, and libsndfile
-    cannot guess a headerless format from an extension.
-    """
-    size = os.fstat(fd).st_size
-    stream = mp3.find(fd, size)
-    if stream is not None and stream.frames is not None and stream.first.layer == 3:
-        return soundfile.SoundFile(mp3.WithInfo(fd, size, stream))
-    os.lseek(fd, 0, os.SEEK_SET)
-    return soundfile.SoundFile(fd, closefd=False)
+
+def _unsupported(name: str, header: headers.Header) -> InputFormat:
+    remedy = header.remedy.format(name=name) if header.remedy else f"convert it: ffmpeg -i {name} OUT.wav"
+    return InputFormat(f"{name} cannot be decoded: {header.detail}", remedy=remedy)
+
+
+def open_decoder(fd: int, header: headers.Header) -> Decoder:
+    """Open what the walk over the header found, from its beginning. Closing it leaves `fd` open. Raises DecodeError."""
+    if not header.container and _looks_like_mpeg(os.pread(fd, 3, 0)):
+        raise DecodeError("it begins like MPEG audio, and has no two frames in a row")  # libsndfile would search on
+    return open_pieces(fd, header.pieces)
+
+
+def _looks_like_mpeg(head: bytes) -> bool:
+    return head == b"ID3" or (head[:1] == b"\xff" and head[1] & 0xE0 == 0xE0)
 
 
 def texts_of(fd: int) -> dict[str, str]:
     """The texts that libsndfile finds in an open file, by its names; none where it cannot open it."""
     try:
-        with open_decoder(fd) as decoder:
-            return dict(decoder.copy_metadata())
-    except soundfile.LibsndfileError:
+        with contextlib.closing(LibsndfileDecoder(fd)) as decoder:
+            return decoder.texts()
+    except DecodeError:
         return {}
 
 
@@ -237,41 +321,63 @@ def _check_length(name: str, header: headers.Header, frames: int) -> None:
     if header.trouble == "no_frames" or (frames == 0 and header.trouble is None):
         raise InputEmpty(f"{name} holds no audio: its header is whole, its length is zero")
     if header.trouble is not None:
-        raise _truncated(name, header.detail)
+        raise _truncated(name, header.detail, acceptable=bool(header.rest))
     if frames >= 2**60:  # libsndfile's way of saying that it does not know
         raise _truncated(name, "its header does not say how long it is")
 
 
-def _truncated(name: str, detail: str) -> InputTruncated:
-    remedy = f"copy it again; or keep what is there: ffmpeg -i {name} OUT.wav"
+def _truncated(name: str, detail: str, *, acceptable: bool = False) -> InputTruncated:
+    rest = (
+        "restore what is there with --accept-truncated"
+        if acceptable
+        else f"keep what is there: ffmpeg -i {name} OUT.wav"
+    )
+    remedy = f"copy it again; or {rest}"
     return InputTruncated(f"{name} is cut short: {detail}", remedy=remedy)
 
 
-def _decoder_error(
-    path: Path, name: str, header: headers.Header, e: soundfile.LibsndfileError
-) -> InputTruncated | InputFormat:
+def _stranger(path: Path, name: str, head: bytes, e: DecodeError) -> InputFormat | None:
+    """What is to be said of a file that is none of the containers known here; None if it looks like none at all."""
+    hint = formats.BY_EXTENSION.get(path.suffix.lower())
+    form = strangers.format_of(head) or (hint if strangers.is_for_ffmpeg(head, path.suffix) else None)
+    if form is not None:
+        but = ", whatever its name says," if hint is not None and hint is not form else ""
+        return InputFormat(f"{name} is{but} {form.title}, which libsndfile does not read", remedy=INSTALL)
+    what, instead = strangers.named(head)
+    if what:
+        return InputFormat(f"{name} is not audio but {what}", remedy=instead)
+    if hint is not None and hint.options:
+        message = f"{name} is headerless audio: nothing in it says its rate or format"
+        return InputFormat(message, remedy=f"say what it is: ffmpeg {hint.options} -i {name} OUT.wav")
+    return None
+
+
+def _decoder_error(name: str, header: headers.Header, e: DecodeError) -> InputTruncated | InputFormat:
     remedy = f"convert it: ffmpeg -i {name} OUT.wav"
+    if header.container == "FOREIGN":
+        remedy = "copy it again from where it came"
+        if "moov" in e.message:
+            remedy += "; its index is missing, as when a recorder loses power: untrunc can make it anew"
+        return InputFormat(f"{name} looks like {header.detail}, but cannot be decoded: {e.message}", remedy=remedy)
     if header.trouble in ("cut", "unpatched"):
-        return _truncated(name, header.detail)
+        return _truncated(name, header.detail, acceptable=bool(header.rest))
     if header.trouble == "no_data":
         return InputFormat(f"{name} cannot be decoded: {header.detail}", remedy=remedy)
     if header.container in ("WAV", "RIFX", "RF64", "W64") and header.codec_tag not in (None, *_PLAIN_TAGS):
-        tag = f"its codec (WAVE format 0x{header.codec_tag:04X}) is not one that libsndfile decodes"
+        number = f"WAVE format 0x{header.codec_tag:04X}"
+        named = f"{CODECS[header.codec_tag]}, {number}" if header.codec_tag in CODECS else number
+        tag = f"its codec ({named}) is not one that is decoded here"
         return InputFormat(f"{name} cannot be decoded: {tag}", remedy=remedy)
-    options = _HEADERLESS.get(path.suffix.lower())
-    if not header.container and options is not None:
-        message = f"{name} is headerless audio: nothing in it says its rate or format"
-        return InputFormat(message, remedy=f"say what it is: ffmpeg {options} -i {name} OUT.wav")
     if not header.container:
         return InputFormat(f"{name} is not audio, or in a container that libsndfile does not read", remedy=remedy)
-    return InputFormat(f"{name} cannot be decoded: {e.error_string.strip().rstrip('.')}", remedy=remedy)
+    return InputFormat(f"{name} cannot be decoded: {e.message}", remedy=remedy)
 
 
-def _ends_well(fd: int) -> bool:
+def _ends_well(fd: int, header: headers.Header) -> bool:
     """Whether the last frame that the header promises can be decoded."""
     try:
-        with open_decoder(fd) as decoder:
+        with contextlib.closing(open_decoder(fd, header)) as decoder:
             decoder.seek(decoder.frames - 1)
-            return len(decoder.read(1, dtype="float32")) == 1
-    except soundfile.LibsndfileError:
+            return len(decoder.read(1)) == 1
+    except DecodeError:
         return False

@@ -9,11 +9,12 @@ from types import TracebackType
 from typing import Final, Self
 
 import numpy as np
-import soundfile
 
 from batchsr.audio import probe
-from batchsr.audio.containers import ogg
+from batchsr.audio.containers.headers import Header
+from batchsr.audio.decoders.interface import DecodeError, Decoder
 from batchsr.audio.probe import SourceInfo, shown
+from batchsr.audio.remarks import Remark, bounded
 from batchsr.audio.resample import resample_blocks
 from batchsr.audio.windows import Block
 from batchsr.errors import (
@@ -27,7 +28,6 @@ from batchsr.errors import (
 )
 
 BLOCK_FRAMES: Final = 65_536
-_SYSTEM_ERROR: Final = 2  # libsndfile's SF_ERR_SYSTEM
 LARGEST_SAMPLE: Final = 1e12
 """+240 dBFS: past any scaling of integers as floats, and its square, summed over a window, is still a float32."""
 
@@ -35,17 +35,20 @@ LARGEST_SAMPLE: Final = 1e12
 class Source:
     """A recording held open. The file under the descriptor is the one that was probed, whatever happens to its name."""
 
-    def __init__(self, info: SourceInfo, fd: int) -> None:
+    def __init__(self, info: SourceInfo, header: Header, fd: int) -> None:
         self.info = info
+        self.remarks: tuple[Remark, ...] = info.remarks
+        """What is odd about the file: what the probe saw, and, after a whole pass, what only the samples could show."""
+        self._header = header
         self._fd = fd
-        self._decoder: soundfile.SoundFile | None = None
+        self._decoder: Decoder | None = None
 
     @classmethod
-    def open(cls, path: Path) -> Source:
+    def open(cls, path: Path, *, accept_truncated: bool = False) -> Source:
         """Probe and open. Raises what `probe` raises."""
         fd, status = probe.open_regular(path)
         try:
-            return cls(probe.probe_open(path, fd, status), fd)
+            return cls(*probe.examine(path, fd, status, accept_truncated=accept_truncated), fd)
         except BaseException:
             os.close(fd)
             raise
@@ -79,20 +82,20 @@ class Source:
         """
         self._close_decoder()
         position = 0
-        order = ogg.WAV_ORDER.get(self.info.channels) if self.info.subtype in ("VORBIS", "OPUS") else None
         try:
-            self._decoder = decoder = probe.open_decoder(self._fd)
+            self._decoder = decoder = probe.open_decoder(self._fd, self._header)
             while position < self.info.frames:
                 wanted = min(block_frames, self.info.frames - position)
-                block = decoder.read(wanted, dtype="float32", always_2d=True)
+                block = decoder.read(wanted)
                 self._check_finite(block, position)
                 position += len(block)
                 if len(block):
-                    yield block if order is None else np.ascontiguousarray(block[:, order])
+                    yield block
                 if len(block) < wanted:
                     raise self._ended_early(position)
-        except soundfile.LibsndfileError as e:
+        except DecodeError as e:
             raise self._broken(position, e) from e
+        self.remarks = bounded((*self.info.remarks, *decoder.remarks))
         self._close_decoder()
         self.check_unchanged()
 
@@ -125,16 +128,13 @@ class Source:
         message = f"{name} is cut short: {self.info.frames:,} frames promised, {position:,} there"
         return InputTruncated(message, remedy=f"copy it again; or keep what is there: ffmpeg -i {name} OUT.wav")
 
-    def _broken(self, position: int, e: soundfile.LibsndfileError) -> InputError:
+    def _broken(self, position: int, e: DecodeError) -> InputError:
         self.check_unchanged()
         name = shown(self.info.path)
-        if e.code == _SYSTEM_ERROR:
+        if e.system:
             message = f"{name} cannot be read any further: the system reports an error"
             return InputUnreadable(message, remedy="check the disk, or the share it is on")
-        message = (
-            f"{name} is damaged {position / self.info.sample_rate:.1f} s or more after its start:"
-            f" {e.error_string.strip().rstrip('.')}"
-        )
+        message = f"{name} is damaged {position / self.info.sample_rate:.1f} s or more after its start: {e.message}"
         return InputFormat(message, remedy=f"copy it again; or keep what can be decoded: ffmpeg -i {name} OUT.wav")
 
 
@@ -143,4 +143,4 @@ def resampled(source: Source, block_frames: int = BLOCK_FRAMES) -> Iterator[Bloc
 
     The bytes do not depend on `block_frames`. Raises what `Source.blocks` raises.
     """
-    return resample_blocks(source.blocks(block_frames), source.info.sample_rate, source.info.frames)
+    return resample_blocks(source.blocks(block_frames), source.info.rate, source.info.frames)

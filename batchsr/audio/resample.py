@@ -7,6 +7,7 @@ Both are of linear phase with the delay taken out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from typing import Final
 
 import numpy as np
@@ -26,7 +27,7 @@ def resample(x: NDArray[np.float32], rate_hz: int) -> Block:
     return np.concatenate(blocks) if blocks else np.zeros((0, x.shape[1]), np.float32)
 
 
-def resample_blocks(blocks: Iterable[Block], rate_hz: int, frames: int) -> Iterator[Block]:
+def resample_blocks(blocks: Iterable[Block], rate_hz: int | Fraction, frames: int) -> Iterator[Block]:
     """Bring a stream (n, C) of `frames` frames at `rate_hz` to 48 kHz; ceil(frames * 48000 / rate_hz) samples come out.
 
     48 kHz passes through untouched.
@@ -34,7 +35,7 @@ def resample_blocks(blocks: Iterable[Block], rate_hz: int, frames: int) -> Itera
     if rate_hz == SAMPLE_RATE_HZ:
         yield from blocks
         return
-    yield from _convert(blocks, rate_hz, SAMPLE_RATE_HZ, -(-frames * SAMPLE_RATE_HZ // rate_hz))
+    yield from _convert(blocks, float(rate_hz), SAMPLE_RATE_HZ, int(-(-frames * SAMPLE_RATE_HZ // rate_hz)))
 
 
 def convert_blocks(blocks: Iterable[Block], from_hz: float, to_hz: float, samples: int) -> Iterator[Block]:

@@ -11,7 +11,7 @@ import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Final, Self
 
 import numpy as np
@@ -21,23 +21,11 @@ from numpy.typing import NDArray
 from batchsr.audio.containers import ogg
 from batchsr.audio.containers.riff import RiffLayout
 from batchsr.audio.dither import quantise
+from batchsr.audio.formats import SUBTYPES, WRITTEN
 from batchsr.audio.windows import SAMPLE_RATE_HZ, Block
 from batchsr.errors import ConfigError, OutputError
-from batchsr.storage import resource_errors
+from batchsr.storage import output_errors
 
-_PCM: Final = ("PCM_16", "PCM_24", "PCM_32")
-SUBTYPES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {
-        "wav": (*_PCM, "FLOAT"),
-        "flac": ("PCM_16", "PCM_24"),
-        "aiff": (*_PCM, "FLOAT"),
-        "w64": (*_PCM, "FLOAT"),
-        "caf": (*_PCM, "FLOAT"),
-        "ogg": ("VORBIS",),
-    }
-)
-"""What each container takes."""
-_CHANNELS: Final = {"flac": 8, "ogg": 255}
 _BITS: Final = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _AIFF_LIMIT_BYTES: Final = 2**32 - 2**16
 _VORBIS_BLOCK_FRAMES: Final = 2_048
@@ -62,8 +50,8 @@ def check_format(form: str, subtype: str, channels: int) -> None:
     if subtype not in SUBTYPES[form]:
         remedy = f"{form} takes " + ", ".join(SUBTYPES[form])
         raise ConfigError(f"format {form} does not take subtype {subtype}", remedy=remedy)
-    if channels > _CHANNELS.get(form, 1024):
-        message = f"{form} takes at most {_CHANNELS[form]} channels, the recording has {channels}"
+    if channels > WRITTEN[form].channels:
+        message = f"{form} takes at most {WRITTEN[form].channels} channels, the recording has {channels}"
         raise OutputError(message, remedy="choose --format wav")
 
 
@@ -83,8 +71,13 @@ class Writer:
         *,
         frames: int | None = None,
         embedded: Embedded | None = None,
+        fd: int | None = None,
     ) -> None:
-        """`frames`, the length of one channel, decides between WAV and RF64 up front."""
+        """`frames`, the length of one channel, decides between WAV and RF64 up front.
+
+        `fd` is an empty file, open for reading and writing, to write into; the caller closes it, and `path` is for
+        messages. Without it a new file is made at `path`.
+        """
         check_format(format, subtype, channels)
         self.path, self.channels, self.format, self.subtype = path, channels, format, subtype
         self.samples = 0
@@ -95,7 +88,7 @@ class Writer:
         """Largest absolute value before clamping; full scale is 1."""
         self._bits = _BITS.get(subtype, 0)
         embedded = embedded or Embedded()
-        self._disk = Disk(path)
+        self._disk = Disk(path, fd)
         self._layout: RiffLayout | None = None
         self._encoder: soundfile.SoundFile | None = None
         self._held: Block = np.zeros((0, channels), np.float32)
@@ -224,13 +217,14 @@ class Disk:
     libsndfile calls `write`, `seek` and `tell` from C, where an exception would be printed and forgotten.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fd: int | None = None) -> None:
         self.path = path
         self.failure: OSError | None = None
         self.position = 0
         self.length = 0
-        with resource_errors(path, "write"):
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with output_errors(path, "write"):
+            self._fd = os.open(path, flags, 0o666) if fd is None else os.dup(fd)
 
     @property
     def closed(self) -> bool:
@@ -271,14 +265,14 @@ class Disk:
     def check(self) -> None:
         """Raise what went wrong so far as a ResourceError."""
         if self.failure is not None:
-            with resource_errors(self.path, "write"):
+            with output_errors(self.path, "write"):
                 raise self.failure
 
     def close(self) -> None:
         """Close the descriptor. Raises ResourceError where only this shows that something was lost."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
-            with resource_errors(self.path, "write"):
+            with output_errors(self.path, "write"):
                 os.close(fd)
 
 

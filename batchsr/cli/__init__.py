@@ -6,17 +6,22 @@ this package; worker and model are imported only inside the commands that run th
 
 from __future__ import annotations
 
-import os
+import io
+import logging
+import signal
 import sys
 from pathlib import Path
 
 import click
 
 from batchsr import __version__
-from batchsr.cli.app import App, json_option
+from batchsr.cli.app import App, LogHandler, json_option
 from batchsr.cli.lazy import LazyGroup
+from batchsr.cli.paths import UserPath
+from batchsr.cli.streams import ReaderLeft, Streams
+from batchsr.display import printable
 from batchsr.errors import EXIT_SIGINT, BatchsrError
-from batchsr.storage import printable
+from batchsr.settings import textfile
 
 _SECTIONS = {
     "Every day": ("enqueue", "work", "watch", "status", "report", "upsample"),
@@ -29,7 +34,7 @@ _SECTIONS = {
 
 
 @click.group(cls=LazyGroup, sections=_SECTIONS, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--db", type=click.Path(path_type=Path), envvar="BATCHSR_DB", help="The queue's database.")
+@click.option("--db", type=UserPath(path_type=Path), envvar="BATCHSR_DB", help="The queue's database.")
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
 @click.option("-v", "--verbose", count=True, help="More on stderr.")
@@ -46,22 +51,47 @@ def cli(context: click.Context, /, db: Path | None, quiet: bool, verbose: int, n
     app.db_path = db
     app.verbosity = -1 if quiet else verbose
     app.color = not no_color
+    logging.getLogger("batchsr").handlers = [LogHandler(app)]
 
 
 def main() -> None:
-    """Entry point of the program: runs a command and turns what it raises into a message and an exit code."""
+    """Entry point of the program: runs a command and turns what it raises into a message and an exit code.
+
+    What cannot be written is told apart: lines of the log never end the work; answers that are lost end with 74.
+    """
+    streams = Streams()
+    textfile.settle_home()
+    code = _run(App(streams=streams))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left takes two seconds at most
     try:
-        cli.main(prog_name="batchsr", standalone_mode=False)
+        streams.finish()
+    except BatchsrError as e:
+        _complain(e)
+        code = e.exit_code
+    sys.exit(code)
+
+
+def _run(app: App) -> int:
+    """Run a command. Returns the exit code."""
+    try:
+        cli.main(prog_name="batchsr", standalone_mode=False, obj=app)
+    except SystemExit as e:
+        return e.code if isinstance(e.code, int) else int(e.code is not None)
     except click.ClickException as e:
-        e.show()
-        sys.exit(e.exit_code)
+        told = io.StringIO()
+        e.show(told)
+        click.echo("\n".join(map(printable, told.getvalue().rstrip("\n").split("\n"))), err=True)
+        return e.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("batchsr: interrupted", err=True)
-        sys.exit(EXIT_SIGINT)
+        return EXIT_SIGINT
     except BatchsrError as e:
-        click.echo(f"batchsr: {printable(str(e))} [{e.code}]", err=True)
-        sys.exit(e.exit_code)
-    except BrokenPipeError:
-        # `batchsr list | head`: the reader has seen enough. Keep the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        _complain(e)
+        return e.exit_code
+    except ReaderLeft:
+        pass  # `batchsr list | head`: the reader has seen enough
+    return 0
+
+
+def _complain(error: BatchsrError) -> None:
+    click.echo(f"batchsr: {printable(error)} [{error.code}]", err=True)

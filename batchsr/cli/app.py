@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from batchsr.cli.streams import Streams
+from batchsr.display import printable, shown
+from batchsr.errors import UsageError
 from batchsr.queue import Queue
-from batchsr.storage import printable
+from batchsr.queue.opening import open_queue
+from batchsr.settings import textfile
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,6 +29,8 @@ class App:
     json: bool = False
     verbosity: int = 0
     color: bool = True
+    streams: Streams | None = None
+    """This process's own, where it is the program; None where commands are called from other code."""
 
     @property
     def db(self) -> Path:
@@ -32,11 +39,20 @@ class App:
             return self.db_path
         from platformdirs import user_data_path
 
-        return user_data_path("batchsr") / "queue.db"
+        folder = user_data_path("batchsr")
+        if str(folder).startswith(textfile.NO_HOME):
+            raise UsageError("there is no home folder to keep the queue in", remedy="say where it is: --db FILE")
+        return folder / "queue.db"
 
-    def queue(self) -> Queue:
-        """Open the queue, making and migrating the database as needed. Raises the QueueError family."""
-        return Queue.open(self.db)
+    def queue(self, *, make: bool = False) -> Queue:
+        """Open the queue, migrating the database as needed. Raises the QueueError family.
+
+        Only who has something to put into it makes a database (`make`): where one was named that is not there,
+        UsageError is raised, since its name is likely misspelled.
+        """
+        if not make and self.db_path is not None and not self.db_path.exists():
+            raise UsageError(f"there is no queue at {shown(self.db_path)}", remedy="`batchsr enqueue` makes one")
+        return open_queue(self.db)
 
     def say(self, text: str = "") -> None:
         """One line of data on stdout. A name's stray bytes come out as they are in the file system."""
@@ -52,12 +68,34 @@ class App:
             self.emit(document)
             return
         for line in (lines,) if isinstance(lines, str) else lines:
-            self.say(line)
+            self.say(printable(line))
+
+    def acts(self) -> None:
+        """Say that this command does something: it goes on when nobody reads its answers any more."""
+        if self.streams is not None:
+            self.streams.go_on()
+
+    def stays(self) -> None:
+        """Say that this command runs for long: it waits for no reader, and its lines off a terminal bear the time."""
+        if self.streams is not None:
+            self.streams.stay()
 
     def note(self, text: str, *, level: int = 0) -> None:
         """One line for the person, on stderr; `level` 1 only with -v, silent with -q."""
         if self.verbosity >= level:
             click.echo(printable(text), err=True)
+
+
+class LogHandler(logging.Handler):
+    """Shows the person what modules log: warnings, as one line each."""
+
+    def __init__(self, app: App) -> None:
+        super().__init__(logging.WARNING)
+        self._app = app
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record. -q leaves it out."""
+        self._app.note(f"batchsr: {record.getMessage()}")
 
 
 pass_app = click.make_pass_decorator(App, ensure=True)

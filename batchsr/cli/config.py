@@ -12,6 +12,7 @@ import click
 
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import restoration_options
+from batchsr.cli.variant import KINDS, VariantType
 from batchsr.intake import manifest
 from batchsr.settings import profile
 from batchsr.storage import printable
@@ -35,7 +36,7 @@ def list_command(app: App) -> None:
 @config_command.command("show")
 @click.option("--profile", "profile_", metavar="NAME", help="A profile's name, or the path of one.")
 @click.option("--job", type=click.Path(path_type=Path), help="A manifest; what it sets counts as well.")
-@click.option("--variant", help="int4, int8, tiny or a bundle's folder.")
+@click.option("--variant", type=VariantType(), help=f"{KINDS}.")
 @restoration_options
 @json_option
 @pass_app

@@ -15,25 +15,27 @@ import click
 from batchsr.audio import files
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import restoration_options
-from batchsr.cli.variant import variant_name
-from batchsr.errors import EXIT_USAGE, UsageError
-from batchsr.intake import gather, manifest
-from batchsr.queue import Outcome, Queue
-from batchsr.report.live import clock
+from batchsr.cli.paths import UserFile, UserPath
+from batchsr.cli.variant import KINDS, VariantType, variant_name
+from batchsr.errors import EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, UsageError
+from batchsr.intake import gather, manifest, walk
+from batchsr.queue import Outcome
+from batchsr.queue.opening import preview_of
+from batchsr.report.progress import clock
 from batchsr.settings import profile as profiles
-from batchsr.storage import printable
+from batchsr.settings import textfile
 
 
 @click.command("enqueue")
-@click.argument("paths", nargs=-1, type=click.Path())
+@click.argument("paths", nargs=-1, type=click.Path(readable=False))
 @click.option("-r", "--recursive", is_flag=True, help="Take the audio below folders.")
-@click.option("--from-file", type=click.File("rb"), help="Read paths from a file, one a line ('-': stdin).")
+@click.option("--from-file", type=UserFile("rb"), help="Read paths from a file, one a line ('-': stdin).")
 @click.option("-0", "--null", is_flag=True, help="Paths in --from-file end with NUL, not with a newline.")
-@click.option("--job", "manifests", multiple=True, type=click.Path(path_type=Path), help="A manifest (jobs/*.toml).")
+@click.option("--job", "manifests", multiple=True, type=UserPath(path_type=Path), help="A manifest (jobs/*.toml).")
 @click.option("--profile", help="How to restore: default, speech, music, archive, or a file.")
-@click.option("--out", type=click.Path(), help="Mirror the tree below this folder.")
-@click.option("--root", type=click.Path(), help="Where the mirrored tree begins.  [default: the common folder]")
-@click.option("--variant", help="int4, int8, tiny or a bundle's folder; left open, the worker's own is taken.")
+@click.option("--out", type=UserPath(), help="Mirror the tree below this folder.")
+@click.option("--root", type=UserPath(), help="Where the mirrored tree begins.  [default: the common folder]")
+@click.option("--variant", type=VariantType(), help=f"{KINDS}; left open, the worker's own is taken.")
 @click.option("--batch", default="", help="Name of the batch, to filter by later.")
 @click.option("--priority", type=int, help="Higher goes first.  [default: 0]")
 @click.option("--overwrite", is_flag=True, help="Let outputs replace existing files.")
@@ -62,16 +64,18 @@ def enqueue_command(
 
     Safe to repeat: what is queued or done already is left alone.
     """
-    arguments = [*paths, *(_lines(from_file, null) if from_file else ())]
+    app.acts()
+    arguments = [*paths, *(textfile.paths(from_file.read(), from_file.name, null=null) if from_file else ())]
     if not arguments and not manifests:
         raise UsageError("nothing to enqueue", remedy="name files, folders with -r, globs, --from-file or --job")
     variant = variant_name(variant)
-    work: list[tuple[Iterable[gather.Found | gather.Refused], gather.Request]] = []
+    tally = _Tally(app, dry_run)
+    work: list[tuple[Iterable[gather.Found | walk.Refused], gather.Request]] = []
     for path in manifests:
         collection = manifest.load(path)
         effective = collection.effective(profile=profile, given=given)
         request = collection.request(effective, variant=variant, out=out, priority=priority, overwrite=overwrite)
-        work.append((collection.found(), dataclasses.replace(request, batch=batch or request.batch)))
+        work.append((collection.found(tally.left), dataclasses.replace(request, batch=batch or request.batch)))
     if arguments:
         effective = profiles.effective(profile=profile, given=given)
         request = gather.Request(
@@ -83,77 +87,93 @@ def enqueue_command(
             overwrite=overwrite,
             provenance=manifest.provenance(effective),
         )
-        work.append((gather.gather(arguments, recursive=recursive, root=root and os.path.abspath(root)), request))
-    tally = _Tally(app)
-    with Queue.preview_of(app.db) if dry_run else app.queue() as queue:
+        below = root and os.path.abspath(root)
+        work.append((gather.gather(arguments, recursive=recursive, root=below, left=tally.left), request))
+    with preview_of(app.db) if dry_run else app.queue(make=True) as queue:
         for found, request in work:
             files.check_format(request.settings.format, request.settings.subtype, 1)
-            for taken in gather.enqueue(queue, tally.found(found), request, dry_run=dry_run):
+            for taken in gather.enqueue(queue, tally.found(found), request, dry_run=dry_run, lost=tally.refuse):
                 tally.taken(taken)
-    app.note(("would be: " if dry_run else "") + tally.told())
-    if any(one.code == "input.missing" for one in tally.refused) or (tally.refused and not tally.outcomes):
-        sys.exit(EXIT_USAGE)
+    for line in tally.told():
+        app.note(line)
+    sys.exit(tally.exit_code)
 
 
 class _Tally:
     """Tells what becomes of each path, and counts."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, dry_run: bool) -> None:
         self.app = app
-        self.refused: list[gather.Refused] = []
+        self.dry_run = dry_run
+        self.left = walk.LeftOut()
+        self.refused: list[walk.Refused] = []
         self.outcomes: collections.Counter[str] = collections.Counter()
         self.audio_s = 0.0
+        self.doubtful = 0
 
-    def found(self, paths: Iterable[gather.Found | gather.Refused]) -> Iterator[gather.Found]:
+    def found(self, paths: Iterable[gather.Found | walk.Refused]) -> Iterator[gather.Found]:
         """Those that can become jobs."""
         for one in paths:
             if isinstance(one, gather.Found):
                 yield one
             else:
-                self.refused.append(one)
-                _tell_refused(self.app, one)
+                self.refuse(one)
+
+    def refuse(self, one: walk.Refused) -> None:
+        """One that cannot become a job."""
+        self.refused.append(one)
+        _tell_refused(self.app, one)
 
     def taken(self, taken: gather.Intake) -> None:
         """One that the queue has answered for."""
         self.outcomes[str(taken.enqueued.outcome)] += 1
         if taken.enqueued.outcome in (Outcome.QUEUED, Outcome.SUPERSEDING):
             self.audio_s += taken.job.audio_s or 0.0
-        _tell_taken(self.app, taken)
+            self.doubtful += bool(taken.job.note)
+        _tell_taken(self.app, taken, self.dry_run)
 
-    def told(self) -> str:
-        """The counts in a line."""
+    def told(self) -> Iterator[str]:
+        """The counts, and what was left out."""
         counts = ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes.items()) or "nothing enqueued"
+        doubtful = f"; {self.doubtful} will fail as it looks" if self.doubtful else ""
         refused = f"; {len(self.refused)} refused" if self.refused else ""
-        return f"{counts}; {clock(self.audio_s)} of audio{refused}"
+        yield f"{'would be: ' if self.dry_run else ''}{counts}; {clock(self.audio_s)} of audio{doubtful}{refused}"
+        if told := self.left.told():
+            yield f"left out: {told}"
+
+    @property
+    def exit_code(self) -> int:
+        """2 where something that was named is not there, 3 where something met on the way could not be taken."""
+        if any(one.code == "input.missing" and one.is_named for one in self.refused):
+            return EXIT_USAGE
+        if any(not one.is_named for one in self.refused):
+            return EXIT_SOME_FAILED
+        return EXIT_USAGE if self.refused and not self.outcomes else EXIT_OK
 
 
-def _lines(file: BinaryIO, null: bool) -> Iterator[str]:
-    """Paths of a list; their bytes are kept whatever the locale."""
-    for raw in file.read().split(b"\0" if null else b"\n"):
-        path = raw if null else raw.rstrip(b"\r")
-        if path:
-            yield os.fsdecode(path)
-
-
-def _tell_taken(app: App, taken: gather.Intake) -> None:
+def _tell_taken(app: App, taken: gather.Intake, dry_run: bool) -> None:
     answer, job = taken.enqueued, taken.job
+    is_new = answer.outcome in (Outcome.QUEUED, Outcome.SUPERSEDING)
+    number = None if dry_run and is_new else answer.job_id  # there is none yet
+    note = job.note
+    if answer.outcome is Outcome.ALREADY_DONE and not os.path.lexists(answer.output):
+        note = f"its output is gone: `batchsr retry --redo {answer.job_id}` makes it again"
     document = {
         "source": job.source,
         "outcome": str(answer.outcome),
-        "id": answer.job_id,
+        "id": number,
         "state": str(answer.state) if answer.state else None,
         "output": answer.output,
         "audio_s": job.audio_s,
-        "note": job.note,
+        "note": note,
     }
-    number = f"#{answer.job_id}" if answer.job_id is not None else "-"
-    arrow = f" -> {answer.output}" if answer.outcome in (Outcome.QUEUED, Outcome.SUPERSEDING) else ""
-    note = f"  ({job.note})" if job.note else ""
-    app.answer(document, printable(f"{answer.outcome!s:<16} {number:<6} {job.source}{arrow}{note}"))
+    told = f"#{number}" if number is not None else "-"
+    arrow = f" -> {answer.output}" if is_new else ""
+    app.answer(document, f"{answer.outcome!s:<16} {told:<6} {job.source}{arrow}{f'  ({note})' if note else ''}")
 
 
-def _tell_refused(app: App, one: gather.Refused) -> None:
+def _tell_refused(app: App, one: walk.Refused) -> None:
     app.answer(
         {"source": one.path, "outcome": "refused", "id": None, "error_code": one.code, "error": one.message},
-        printable(f"{'refused':<16} {'-':<6} {one.message}"),
+        f"{'refused':<16} {'-':<6} {one.message}",
     )

@@ -8,18 +8,26 @@ from pathlib import Path
 import click
 
 from batchsr.cli.app import App, json_option, pass_app
-from batchsr.cli.variant import variant_name
+from batchsr.cli.options import compute_options
+from batchsr.cli.variant import KINDS, VariantType, variant_name
 
 
 @click.command("evaluate")
 @click.argument("clips", type=click.Path(path_type=Path))
-@click.option("--variant", "variants", multiple=True, help="int4, int8, tiny or a folder; may be given again.  [tiny]")
+@click.option("--variant", "variants", type=VariantType(), multiple=True, help=f"{KINDS}; may be given again.  [tiny]")
 @click.option("--rate", "rates_hz", multiple=True, type=int, help="Hz; may be given again.  [8000, 16000, 24000]")
 @click.option("--seconds", type=float, help="Only so much of each clip, out of its middle.")
+@compute_options
 @json_option
 @pass_app
 def evaluate_command(
-    app: App, clips: Path, variants: tuple[str, ...], rates_hz: tuple[int, ...], seconds: float | None
+    app: App,
+    clips: Path,
+    variants: tuple[str, ...],
+    rates_hz: tuple[int, ...],
+    seconds: float | None,
+    dtype: str | None,
+    device: str | None,
 ) -> None:
     """Degrade the full-band clips in folder CLIPS, restore them, and measure the distance to what they were.
 
@@ -32,7 +40,7 @@ def evaluate_command(
     methods = dict(evaluate.BASELINES)
     paths = evaluate.find_clips(clips)
     for variant in variants or ("tiny",):
-        model = FlashSR.from_pretrained(variant_name(variant) or variant)
+        model = FlashSR.from_pretrained(variant_name(variant) or variant, dtype=dtype, device=device)
         methods |= evaluate.both_ways(Path(variant).name, model.upsample)
     results = []
     for path in paths:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,6 +28,18 @@ class LazyGroup(click.Group):
         if not isinstance(command, click.Command):
             raise AssertionError(f"batchsr.cli.{cmd_name}.{cmd_name}_command is no command")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As in every group, with the nearest name for one that is misspelled."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as e:
+            near = difflib.get_close_matches(args[0], self._names, 1, 0.6) if args else []
+            if not near or near[0] in e.message:
+                raise
+            raise click.UsageError(f"{e.message.rstrip('.')}. Did you mean '{near[0]}'?", ctx) from e
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Each command with the first sentence of its docstring, wrapped instead of cut short."""

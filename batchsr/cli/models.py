@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.variant import VariantType
 from batchsr.storage import printable
 
 
@@ -20,32 +21,43 @@ def models_command() -> None:
 @json_option
 @pass_app
 def list_models_command(app: App) -> None:
-    """The variants, and whether they are here already."""
+    """The variants, whether they are here already, and who put them there."""
     from batchsr.models import hub
 
     for row in hub.list_models():
         where = row["path"] if row["cached"] else "not here yet: `batchsr models pull " + row["variant"] + "`"
         size = f"{row['bytes'] / 2**20:.0f} MiB" if row["bytes"] else ""
-        app.answer(row, printable(f"{row['variant']:<6} {row['repository'] or '':<32} {size:>8}  {where}"))
+        source = _SOURCES.get(row["source"], "")
+        app.answer(row, printable(f"{row['variant']:<6} {row['repository'] or '':<28} {size:>8}  {source:<16} {where}"))
+
+
+_SOURCES = {"package": "with the program", "hub": "from the hub", "speech-swift": "by speech-swift"}
 
 
 @models_command.command("pull")
-@click.argument("variant")
+@click.argument("variant", type=VariantType())
+@click.option("--again", is_flag=True, help="Fetch it even if it is here.")
 @json_option
 @pass_app
-def pull_command(app: App, variant: str) -> None:
-    """Fetch VARIANT from the hub into the cache."""
+def pull_command(app: App, variant: str, again: bool) -> None:
+    """Fetch VARIANT from the hub into the cache, and check it; one that was cut goes on where it was."""
     from batchsr.models import hub
 
-    location = hub.pull(variant, progress=sys.stderr.isatty() and app.verbosity >= 0)
+    location = hub.pull(variant, progress=sys.stderr.isatty() and app.verbosity >= 0, again=again)
+    at = f" at revision {location.revision}" if location.revision else f" ({_SOURCES.get(location.source, '')})"
     app.answer(
-        {"variant": location.variant, "revision": location.revision, "path": str(location.folder)},
-        f"{location.variant} at revision {location.revision}: {location.folder}",
+        {
+            "variant": location.variant,
+            "revision": location.revision,
+            "source": location.source,
+            "path": str(location.folder),
+        },
+        printable(f"{location.variant}{at}: {location.folder}"),
     )
 
 
 @models_command.command("check")
-@click.argument("variant")
+@click.argument("variant", type=VariantType())
 @json_option
 @pass_app
 def check_command(app: App, variant: str) -> None:
@@ -53,4 +65,11 @@ def check_command(app: App, variant: str) -> None:
     from batchsr.models.tools import check
 
     document: dict[str, Any] = check.check(variant)
-    app.answer(document, (printable(f"{key}: {value}") for key, value in document.items()))
+    lines = {key: value for key, value in document.items() if key != "warnings"}
+    app.answer(
+        document,
+        [
+            *(printable(f"{key}: {value}") for key, value in lines.items()),
+            *(printable(f"warning: {warning}") for warning in document["warnings"]),
+        ],
+    )

@@ -14,10 +14,12 @@ from batchsr.settings.profile import FORMATS, SUBTYPES, Settings
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class LowpassType(click.ParamType[Any]):
-    """off, auto, or a frequency in Hz."""
+class OffAutoNumber(click.ParamType[Any]):
+    """off, auto, or a number."""
 
-    name = "off|auto|HZ"
+    def __init__(self, name: str, what: str) -> None:
+        self.name = f"off|auto|{name}"
+        self._what = what
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value in ("off", "auto") or isinstance(value, float):
@@ -25,7 +27,7 @@ class LowpassType(click.ParamType[Any]):
         try:
             return float(value)
         except ValueError:
-            self.fail(f"{value!r} is neither off, auto nor a frequency in Hz", param, ctx)
+            self.fail(f"{value!r} is neither off, auto nor {self._what}", param, ctx)
 
 
 def restoration_options(function: F) -> F:
@@ -34,12 +36,26 @@ def restoration_options(function: F) -> F:
         click.option("--timestep", type=int, help="Diffusion step, 0 to 999.  [default: 999]"),
         click.option("--seed", type=int, help="Seed of the noise.  [default: 0]"),
         click.option("--overlap", type=float, metavar="S", help="Seconds that windows share.  [default: 0.5]"),
-        click.option("--lowpass", type=LowpassType(), help="Low-pass before the model.  [default: off]"),
+        click.option(
+            "--lowpass",
+            type=OffAutoNumber("HZ", "a frequency in Hz"),
+            help="Low-pass before the model.  [default: off]",
+        ),
         click.option("--keep-band/--no-keep-band", default=None, help="Keep the recording below its cutoff."),
         click.option("--format", "format_", type=click.Choice(FORMATS), help="Container.  [default: wav]"),
         click.option("--subtype", type=click.Choice(SUBTYPES), help="Sample format.  [default: PCM_24]"),
         click.option("--channels", type=click.Choice(["all", "mono"]), help="Every channel, or their mean."),
         click.option("--sidecar/--no-sidecar", default=None, help="Write OUTPUT.json beside the output."),
+        click.option(
+            "--accept-truncated/--no-accept-truncated",
+            default=None,
+            help="Restore what is there of files that are cut short.",
+        ),
+        click.option(
+            "--input-scale",
+            type=OffAutoNumber("FULL", "the sample value that is full scale"),
+            help="Full scale of float files: 32768 for 16-bit numbers written as floats.  [default: off]",
+        ),
     ]
     names = [field.name for field in dataclasses.fields(Settings)]
 
@@ -53,3 +69,15 @@ def restoration_options(function: F) -> F:
     for option in reversed(options):
         wrapped = option(wrapped)
     return wrapped  # type: ignore[return-value]
+
+
+def compute_options(function: F) -> F:
+    """Where and how exactly it is computed; the command gets `dtype` and `device`, None where it is left open."""
+    for option in (
+        click.option("--device", type=click.Choice(["cpu", "gpu"]), help="What computes.  [default: the GPU, if any]"),
+        click.option(
+            "--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Precision it computes in."
+        ),
+    ):
+        function = option(function)
+    return function

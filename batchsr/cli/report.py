@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 
 from batchsr.cli.app import App, json_option, pass_app
+from batchsr.display import counted
 from batchsr.report import batch as batch_report
-from batchsr.report.live import clock, plain_table
+from batchsr.report.live import plain_table
+from batchsr.report.progress import clock
+from batchsr.storage import printable
 
 _REPORT_COLUMNS = (
     *(
@@ -27,11 +34,13 @@ _REPORT_COLUMNS = (
         "wall_s",
     ),
     *("rtf", "windows_total", "windows_resumed", "attempts", "clipped_samples", "source_sha256", "output_sha256"),
-    *("error_code", "error", "finished_at"),
+    *("error_code", "error", "remarks", "finished_at"),
 )
 
 
 _TABLE_COLUMNS = ("id", "state", "file", "audio_s", "wall_s", "rtf", "x real time", "attempts", "error")
+_TABLE_SOURCES = ("id", "state", "source", "audio_s", "wall_s", "rtf", "attempts", "error")
+_LONG_ROWS = 1000
 
 
 @click.command("report")
@@ -45,23 +54,45 @@ def report_command(app: App, batch: str | None, form: str | None, output: Path |
     suffixes = {".csv": "csv", ".html": "html", ".json": "json"}
     form = form or ("json" if app.json else suffixes.get(output.suffix if output else "", "table"))
     with app.queue() as queue:
-        rows = [job.to_dict() for job in queue.jobs(batch=batch)]
         totals = queue.totals(batch)
-    if form != "table":
-        text = batch_report.table(rows, form, _REPORT_COLUMNS)
-        if output is None:
-            click.echo(text, nl=False)
+        counts = {state: int(total["jobs"]) for state, total in totals.items()}
+        if form == "table":
+            _print_table(app, queue.rows(_TABLE_SOURCES, batch=batch))
         else:
-            batch_report.write_text(output, text)
-        return
-    for row in rows:
-        row["file"] = Path(row["source"]).name
-        row["x real time"] = f"{1 / row['rtf']:.2f}" if row["rtf"] else ""
-        for key in ("audio_s", "wall_s", "rtf"):
-            row[key] = f"{row[key]:.3f}" if row[key] else ""
-    console = Console(file=sys.stdout, no_color=not app.color, width=None if sys.stdout.isatty() else 160)
-    console.print(plain_table(rows, _TABLE_COLUMNS))
+            rows = queue.rows(_REPORT_COLUMNS, batch=batch)
+            if output is not None:
+                for path in batch_report.write(output, rows, form, _REPORT_COLUMNS, counts)[1:]:
+                    app.note(f"and {path}")
+            else:
+                for block in batch_report.table(rows, form, _REPORT_COLUMNS, counts):
+                    click.echo(block, nl=False)
+            return
     for state, total in totals.items():
         if total["jobs"]:
             times = f"{clock(total['audio_s'])} of audio, {clock(total['wall_s'])} of work"
-            app.say(f"{state}: {total['jobs']} files, {times}")
+            app.say(f"{state}: {counted(int(total['jobs']), 'file')}, {times}")
+
+
+def _print_table(app: App, rows: Iterator[dict[str, Any]]) -> None:
+    """Print a table as wide as the terminal; a long one in columns as wide as its beginning wants, row by row."""
+    shown = map(_shown, rows)
+    beginning = list(itertools.islice(shown, _LONG_ROWS))
+    following = next(shown, None)
+    if following is None:
+        console = Console(file=sys.stdout, no_color=not app.color, width=None if sys.stdout.isatty() else 160)
+        console.print(plain_table(beginning, _TABLE_COLUMNS))
+        return
+    widths = [max(len(name), *(len(str(row[name] or "")) for row in beginning)) for name in _TABLE_COLUMNS]
+    titles: dict[str, Any] = {name: name for name in _TABLE_COLUMNS}
+    for row in itertools.chain((titles,), beginning, (following,), shown):
+        cells = (f"{row[name] or '':<{width}}" for name, width in zip(_TABLE_COLUMNS, widths, strict=True))
+        app.say(printable("  ".join(cells).rstrip()))
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of the table for people."""
+    row["file"] = os.path.basename(row["source"])
+    row["x real time"] = f"{1 / row['rtf']:.2f}" if row["rtf"] else ""
+    for key in ("audio_s", "wall_s", "rtf"):
+        row[key] = f"{row[key]:.3f}" if row[key] else ""
+    return row

@@ -1,19 +1,134 @@
-"""Jobs named on the command line by their numbers."""
+"""Which jobs a command line means: by number, state, batch, path or error, in the same words for every command."""
 
 from __future__ import annotations
 
+import dataclasses
+import fnmatch
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import click
+
 from batchsr.cli.app import App
-from batchsr.errors import ConfigError
+from batchsr.errors import ConfigError, UsageError
+from batchsr.queue import Job, Queue, State
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Selection:
+    """What the command line says; all conditions must hold."""
+
+    numbers: tuple[str, ...] = ()
+    """Job numbers, and spans like 3-17."""
+    states: tuple[State, ...] = ()
+    batch: str | None = None
+    path: str | None = None
+    """Glob against the source's whole path, or a part of it."""
+    error: str | None = None
+    """Glob against the error's code, like `input.*`."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the command line names nothing."""
+        return self == Selection()
+
+    def ids(self) -> list[int] | None:
+        """The numbers, or None if none were given. Raises ConfigError for what is no number."""
+        return job_ids(self.numbers) or None
+
+    def jobs(self, queue: Queue, *, newest_first: bool = False, limit: int | None = None) -> Iterator[Job]:
+        """The jobs, in the order they came in. Raises UsageError for a batch that is not there."""
+        check_batch(queue, self.batch)
+        narrow = self.path is not None or self.error is not None
+        found = queue.jobs(
+            states=self.states,
+            batch=self.batch,
+            ids=self.ids(),
+            newest_first=newest_first,
+            limit=None if narrow else limit,
+        )
+        left = limit
+        for job in found:
+            if left == 0:
+                return
+            if self._fits(job):
+                left = None if left is None else left - 1
+                yield job
+
+    def _fits(self, job: Job) -> bool:
+        if self.path is not None and not (fnmatch.fnmatchcase(job.source, self.path) or self.path in job.source):
+            return False
+        return self.error is None or fnmatch.fnmatchcase(job.error_code or "", self.error)
+
+    def check(self, queue: Queue) -> None:
+        """Raise UsageError for job numbers that are not there."""
+        ids = self.ids()
+        if ids is None:
+            return
+        there = {job.id for job in queue.jobs(ids=ids)}
+        if missing := [one for one in ids if one not in there]:
+            names = ", ".join(map(str, missing[:10])) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
+            raise UsageError(
+                f"there is no job {names}" if len(missing) == 1 else f"there are no jobs {names}",
+                remedy="`batchsr list` shows those there are",
+            )
+
+
+def selection_options(function: F) -> F:
+    """The arguments and options that say which jobs are meant; the command gets them as `selection`."""
+    options = [
+        click.argument("ids", nargs=-1),
+        click.option(
+            "--state", "states", multiple=True, type=click.Choice([str(s) for s in State]), help="In a state."
+        ),
+        click.option("--batch", help="Of this batch."),
+        click.option("--path", metavar="GLOB", help="Whose source's path matches, or holds this text."),
+        click.option("--error", metavar="CODE", help="Whose error has this code, like 'input.*'."),
+    ]
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        given = {name: kwargs.pop(name) for name in ("batch", "path", "error")}
+        states = tuple(State(state) for state in kwargs.pop("states"))
+        return function(*args, selection=Selection(kwargs.pop("ids"), states, **given), **kwargs)
+
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value]
 
 
 def job_ids(values: tuple[str, ...]) -> list[int]:
-    """Job numbers of the command line. Raises ConfigError."""
-    try:
-        return [int(value) for value in values]
-    except ValueError as e:
-        raise ConfigError(f"{e}", remedy="jobs are named by the number that `batchsr list` shows") from e
+    """Job numbers of the command line, `3-17` as all from 3 to 17. Raises ConfigError."""
+    ids: list[int] = []
+    for value in values:
+        first, _, last = value.removeprefix("#").partition("-")
+        try:
+            low, high = int(first), int(last or first)
+        except ValueError as e:
+            raise ConfigError(
+                f"{value!r} is no job's number", remedy="jobs are named by the number that `batchsr list` shows"
+            ) from e
+        if not 0 <= low <= high < 2**63 or high - low >= 10_000_000:
+            raise ConfigError(f"{value!r} is no span of job numbers", remedy="write it like 3-17")
+        ids += range(low, high + 1)
+    return ids
+
+
+def check_batch(queue: Queue, batch: str | None) -> None:
+    """Raise UsageError for a batch that is not there, naming those that are."""
+    if batch is None or any(queue.counts(batch).values()):
+        return
+    names = [name for name in queue.batches() if name]
+    there = ", ".join(repr(name) for name in names[:10]) + (" ..." if len(names) > 10 else "")
+    raise UsageError(
+        f"there is no batch {batch!r}", remedy=f"there are: {there}" if names else "no batch has a name yet"
+    )
 
 
 def tell_ids(app: App, what: str, ids: list[int]) -> None:
     """Say what was done to how many jobs, and to which."""
-    app.answer({what: ids}, f"{what} {len(ids)}" + (": " + " ".join(f"#{one}" for one in ids) if ids else ""))
+    shown = " ".join(f"#{one}" for one in ids[:50]) + (f" and {len(ids) - 50:,} more" if len(ids) > 50 else "")
+    app.answer({what: ids}, f"{what} {len(ids)}" + (f": {shown}" if ids else ""))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,6 +13,7 @@ from batchsr.cli.app import App, pass_app
 from batchsr.cli.child_command import parsed, program
 from batchsr.cli.watch import watch_command
 from batchsr.intake import services
+from batchsr.settings import textfile
 
 
 @click.group("service")
@@ -23,26 +24,39 @@ def service_command() -> None:
 @service_command.command("print", context_settings={"ignore_unknown_options": True})
 @click.argument("system", type=click.Choice(["systemd", "launchd"]))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="DIR... [OPTIONS OF watch]", required=True)
-@click.option("--system", "machine", is_flag=True, help="systemd: a unit for the machine, run in your name.")
+@click.option("--system", "machine", is_flag=True, help="systemd: a unit for the machine, run in a name of its own.")
+@click.option("--user", default="batchsr", show_default=True, metavar="NAME", help="Whose name, with --system.")
 @click.option("--label", default="org.batchsr.watch", show_default=True, help="launchd's name for the service.")
 @click.option(
     "--log", type=click.Path(path_type=Path), help="Where launchd writes what it says.  [default: beside the database]"
 )
 @pass_app
 def print_command(
-    app: App, system: str, arguments: tuple[str, ...], machine: bool, label: str, log: Path | None
+    app: App, system: str, arguments: tuple[str, ...], machine: bool, user: str, label: str, log: Path | None
 ) -> None:
     """Print a unit that runs `watch --work` with these folders and options; the comments in it say where to put it."""
     absolute = list(_absolute_words(arguments))
-    with watch_command.make_context("batchsr watch", [*absolute]):
-        pass  # a wrong option is told now, not by a service that does not start
-    command = [*program(app.db), "watch", "--work", *(word for word in absolute if word != "--work")]
+    with watch_command.make_context("batchsr watch", [*absolute]) as context:
+        given = context.params  # a wrong option is told now, not by a service that does not start
+    database = services.STATE_FOLDER / "queue.db" if machine and app.db_path is None else app.db.absolute()
+    command = [*program(database), "watch", "--work", *(word for word in absolute if word != "--work")]
     if system == "systemd":
-        click.echo(services.systemd(command, user=getpass.getuser() if machine else None), nl=False)
+        click.echo(
+            services.systemd(command, user=user if machine else None, writable=_written(given, database)), nl=False
+        )
     else:
         click.echo(
             services.launchd(command, label=label, log=log or app.db.absolute().with_name("batchsr.log")), nl=False
         )
+
+
+def _written(given: Mapping[str, Any], database: Path) -> list[str]:
+    """The folders that `watch` with these options writes into, beside the service's own."""
+    moves = [folder for name in ("done", "failed", "out") if (folder := given.get(name)) is not None]
+    lists = [os.path.dirname(file) for name in ("done_list", "failed_list") if (file := given.get(name)) is not None]
+    watched = [] if given.get("out") and not (given.get("done") or given.get("failed")) else list(given["folders"])
+    own = [] if database.parent == services.STATE_FOLDER else [str(database.parent)]
+    return list(dict.fromkeys(os.path.abspath(folder) for folder in (*watched, *moves, *lists, *own)))
 
 
 def _absolute_words(arguments: tuple[str, ...]) -> Iterator[str]:
@@ -56,9 +70,9 @@ def _absolute_words(arguments: tuple[str, ...]) -> Iterator[str]:
     }
     for option, value, words in parsed(arguments, takes_value):
         if not option:
-            yield os.path.abspath(words[0])
+            yield os.path.abspath(textfile.expanded(words[0]))
         elif option in takes_path and value is not None:
-            absolute = os.path.abspath(value)
+            absolute = os.path.abspath(textfile.expanded(value))
             yield from (option, absolute) if len(words) == 2 else (f"{option}={absolute}",)
         else:
             yield from words

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.selection import check_batch
 from batchsr.queue import State
-from batchsr.report.live import clock
+from batchsr.report.progress import clock
 from batchsr.storage import printable
 
 
@@ -20,6 +21,7 @@ from batchsr.storage import printable
 def status_command(app: App, batch: str | None) -> None:
     """How many jobs are in which state, which workers run, and whether the queue is paused."""
     with app.queue() as queue:
+        check_batch(queue, batch)
         status = queue.status()
         if batch is not None:
             status["jobs"] = queue.counts(batch)
@@ -31,6 +33,13 @@ def _lines(status: Mapping[str, Any]) -> Iterator[str]:
     for state, count in status["jobs"].items():
         if count or state in (State.QUEUED, State.RUNNING, State.DONE, State.FAILED):
             yield f"{state:<12} {count}"
+    if status["held"]:
+        yield f"{'of them held':<12} {status['held']}"
+    for place in status["places"]:
+        since = f"{place['since'][:16].replace('T', ' ')} UTC"
+        yield printable(f"{place['jobs']} held since {since}: {place['reason']} ({place['remedy']})")
+    for variant, jobs in status["unserved"].items():
+        yield printable(f"{jobs} queued for {variant}, no worker here takes it (`batchsr work --variant {variant}`)")
     if status["paused"]:
         yield f"paused: {status['paused_reason'] or 'by request'}  (`batchsr resume` goes on)"
     for worker in status["workers"]:

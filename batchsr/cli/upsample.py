@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-from concurrent.futures import Executor
+import signal
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
+from rich.console import Console
 
 from batchsr.cli.app import App, json_option, pass_app
-from batchsr.cli.options import restoration_options
-from batchsr.cli.variant import DEFAULT_VARIANT
-from batchsr.intake.gather import OUTPUT_SUFFIX
+from batchsr.cli.options import compute_options, restoration_options
+from batchsr.cli.variant import KINDS, VariantType
+from batchsr.report.live import Screen
 from batchsr.settings import profile as profiles
-from batchsr.settings.profile import FORMATS
-from batchsr.storage import printable
+from batchsr.settings.profile import DEFAULT_VARIANT, FORMATS, OUTPUT_SUFFIX, Settings
+from batchsr.signals import Stop
+from batchsr.storage import fitted_name, printable
+
+FINISHING: Final = "finishing the windows in hand, then stopping (once more: at once)"
 
 
 @click.command("upsample")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: SOURCE's stem + _upsampled.wav]")
-@click.option("--variant", help="int4, int8, or a bundle's folder.  [default: the profile's, else int4]")
+@click.option("--variant", type=VariantType(), help=f"{KINDS}.  [default: the profile's, else int4]")
 @click.option("--profile", help="How to restore: default, speech, music, archive, or a file.")
-@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Precision of the computation.")
+@compute_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @restoration_options
 @json_option
@@ -35,69 +41,101 @@ def upsample_command(
     variant: str | None,
     profile: str | None,
     dtype: str | None,
+    device: str | None,
     overwrite: bool,
     given: dict[str, Any],
 ) -> None:
-    """Restore SOURCE to 48 kHz: one file, at once, without the queue."""
+    """Restore SOURCE to 48 kHz: one file, at once, without the queue.
+
+    After Ctrl-C, or any other end, the same command goes on where it was.
+    """
     if output is not None and "format" not in given and output.suffix[1:].lower() in FORMATS:
         given["format"] = output.suffix[1:].lower()
     effective = profiles.effective(profile=profile, given=given)
     settings = effective.settings
     if output is None:
-        output = source.with_name(f"{source.stem}{OUTPUT_SUFFIX}.{settings.format}")
+        output = source.with_name(fitted_name(source.stem, f"{OUTPUT_SUFFIX}.{settings.format}"))
 
-    from batchsr.audio import files
-    from batchsr.errors import BatchShrunk
-    from batchsr.models.flashsr.model import FlashSR
-    from batchsr.restoration import restore
-    from batchsr.restoration.batcher import Batcher, run_beside_main
-    from batchsr.restoration.task import Restored, Task
-    from batchsr.storage import temporary_for
+    from batchsr.restoration import single
 
-    files.check_format(settings.format, settings.subtype, 1)
-    info = files.probe(source)  # a bad file is told at once, before gigabytes are loaded
     name = variant or effective.variant or DEFAULT_VARIANT
-    task = Task(
-        source=source,
-        output=output,
-        scratch=temporary_for(output, "upsample-scratch"),
-        settings=settings,
-        overwrite=overwrite,
-        tag="upsample-0",
-    )
-
-    def work(main_thread: Executor) -> Restored:
-        loaded = main_thread.submit(FlashSR.from_pretrained, name, dtype=dtype).result()
-        model = Batcher(loaded, main_thread)
-        given = dataclasses.replace(task, provenance=dataclasses.asdict(loaded.identity))
-        while True:
+    console = Console(stderr=True, no_color=not app.color, highlight=False)
+    with Screen(console, plain=not app.color, quiet=app.verbosity < 0) as screen:
+        stop = Stop(lambda number: screen.message(f"{signal.Signals(number).name}: {FINISHING}"), lambda number: None)
+        file = _File(str(source), str(output))
+        with stop:
             try:
-                return restore.restore(given, model, on_windows=_progress(app), before_publish=lambda _: None)
-            except BatchShrunk as e:
-                app.note(str(e))
-                model = model.renewed()
-
-    try:
-        done = run_beside_main(work)
-    finally:
-        restore.discard_scratch(task.scratch)
+                done = single.restore_one(
+                    source,
+                    output,
+                    settings,
+                    lambda: _load(screen, file, settings, name, dtype, device),
+                    overwrite=overwrite,
+                    on_windows=lambda windows, total: _on_windows(screen, file, stop, windows, total),
+                    on_notice=screen.message,
+                )
+            except _Stopped as e:
+                kept = f"{file.windows_done} of {file.windows_total} windows are kept"
+                screen.message(f"stopped: {kept}; run the same command again to go on")
+                screen.close()
+                sys.exit(128 + e.number)
     rtf = done.wall_s / done.audio_s
-    document = {
+    document: dict[str, Any] = {
         "source": str(source),
         "output": str(output),
         "audio_s": round(done.audio_s, 3),
         "wall_s": round(done.wall_s, 3),
         "rtf": round(rtf, 4),
         "windows_total": done.windows_total,
+        "windows_resumed": done.windows_resumed,
         "clipped_samples": done.clipped_samples,
         "output_sha256": done.output_sha256,
+        "remarks": done.report["source"]["remarks"],
     }
-    times = f"duration {info.duration_s:.2f} s, wall time {done.wall_s:.2f} s"
+    for remark in document["remarks"]:
+        app.note(f"{source.name}: {remark['message']} [{remark['code']}]")
+    times = f"duration {done.audio_s:.2f} s, wall time {done.wall_s:.2f} s"
     app.answer(document, (printable(str(output)), f"{times}, RTF {rtf:.3f} ({1 / rtf:.2f} x real time)"))
 
 
-def _progress(app: App) -> Any:
-    def told(done: int, total: int) -> None:
-        app.note(f"window {done} of {total}", level=1)
+class _Stopped(Exception):
+    """Raised between two windows when a signal asked to stop."""
 
-    return told
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@dataclasses.dataclass(slots=True)
+class _File:
+    """The one file, as the screen wants to see it."""
+
+    source: str
+    output: str
+    id: int = 0
+    audio_s: float | None = None
+    windows_done: int = 0
+    windows_total: int = 0
+    state: str = "running"
+    wall_s: float | None = None
+    error: str | None = None
+    error_code: str | None = None
+    remarks: Sequence[Mapping[str, str]] = ()
+
+
+def _load(screen: Screen, file: _File, settings: Settings, variant: str, dtype: str | None, device: str | None) -> Any:
+    from batchsr.audio import files
+    from batchsr.models.flashsr.model import FlashSR
+
+    file.audio_s = files.probe(Path(file.source), accept_truncated=settings.accept_truncated).duration_s
+    screen.expect(1, file.audio_s)
+    model = FlashSR.from_pretrained(variant, dtype=dtype, device=device, say=screen.phase)
+    screen.claimed(file)
+    return model
+
+
+def _on_windows(screen: Screen, file: _File, stop: Stop, done: int, total: int) -> None:
+    file.windows_done, file.windows_total = done, total
+    screen.windows(file, done, total)
+    if stop.signal is not None and done < total:
+        raise _Stopped(stop.signal)

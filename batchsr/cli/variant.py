@@ -6,7 +6,28 @@ import os
 from pathlib import Path
 from typing import Final
 
-DEFAULT_VARIANT: Final = "int4"
+import click
+from click.shell_completion import CompletionItem
+
+KINDS: Final = "int4, int8, tiny or a bundle's folder"
+"""What `--variant` takes, for the help."""
+
+
+class VariantType(click.ParamType[str]):
+    """A variant's name, or the folder of a bundle; the shell completes both."""
+
+    name = "variant"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Take it as it is: which names there are is the model's business (`variant_name`)."""
+        return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Names that begin like this, then folders."""
+        from batchsr.models import hub
+
+        names = [CompletionItem(name) for name in hub.variants() if name.startswith(incomplete)]
+        return names or [CompletionItem(incomplete, type="dir")]
 
 
 def variant_name(variant: str | None) -> str | None:

@@ -20,6 +20,7 @@ from batchsr.worker import maintenance
 @pass_app
 def verify_command(app: App, ids: tuple[str, ...]) -> None:
     """Hash the outputs again and compare with the rows: ok, missing, changed or truncated."""
+    app.acts()
     bad = 0
     with app.queue() as queue:
         for verdict in maintenance.verify(queue, job_ids(ids) or None):

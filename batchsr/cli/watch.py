@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import signal
 import sys
 import threading
 import time
@@ -14,8 +15,9 @@ import click
 
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.child_command import as_words, program
-from batchsr.cli.options import restoration_options
-from batchsr.cli.variant import variant_name
+from batchsr.cli.options import compute_options, restoration_options
+from batchsr.cli.paths import UserPath
+from batchsr.cli.variant import KINDS, VariantType, variant_name
 from batchsr.errors import UsageError
 from batchsr.intake import gather, manifest
 from batchsr.intake.child_processes import SleepInhibitor, WorkerProcess
@@ -33,7 +35,7 @@ _LOOK_AT_WORK_S: Final = 2.0  # how often it is asked whether the machine has to
 
 
 @click.command("watch")
-@click.argument("folders", nargs=-1, required=True, type=click.Path(), metavar="DIR...")
+@click.argument("folders", nargs=-1, required=True, type=UserPath(), metavar="DIR...")
 @click.option("--work", is_flag=True, help="Restore as well, in a process beside this one.")
 @click.option("--once", is_flag=True, help="Scan, enqueue and stop; with --work, restore what is queued first.")
 @click.option(
@@ -68,27 +70,25 @@ _LOOK_AT_WORK_S: Final = 2.0  # how often it is asked whether the machine has to
     "--include", multiple=True, metavar="GLOB", help="Take these names or paths.  [default: what looks like audio]"
 )
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Leave these names or paths.")
-@click.option("--out", type=click.Path(), help="Mirror the tree below this folder.  [default: beside the sources]")
+@click.option("--out", type=UserPath(), help="Mirror the tree below this folder.  [default: beside the sources]")
+@click.option("--done", type=UserPath(), metavar="DIR", help="Move sources there after success.  [default: they stay]")
 @click.option(
-    "--done", type=click.Path(), metavar="DIR", help="Move sources there after success.  [default: they stay]"
+    "--failed", type=UserPath(), metavar="DIR", help="Move sources there after failure.  [default: they stay]"
 )
-@click.option(
-    "--failed", type=click.Path(), metavar="DIR", help="Move sources there after failure.  [default: they stay]"
-)
-@click.option(
-    "--done-list", type=click.Path(), metavar="FILE", help="Append the paths of restored sources to this file."
-)
-@click.option(
-    "--failed-list", type=click.Path(), metavar="FILE", help="Append the paths of failed sources to this file."
-)
+@click.option("--done-list", type=UserPath(), metavar="FILE", help="Append the paths of restored sources to this file.")
+@click.option("--failed-list", type=UserPath(), metavar="FILE", help="Append the paths of failed sources to this file.")
 @click.option(
     "--profile", "profile_", metavar="NAME", help="How to restore: default, speech, music, archive, or a file."
 )
-@click.option("--variant", help="int4, int8, tiny or a bundle's folder; left open, the worker's own is taken.")
+@click.option("--variant", type=VariantType(), help=f"{KINDS}; left open, the worker's own is taken.")
 @click.option("--batch", default="", help="Name of the batch, to filter by later.")
 @click.option("--priority", type=int, default=0, help="Higher goes first.")
 @click.option("--overwrite", is_flag=True, help="Let outputs replace existing files.")
-@click.option("--procs", type=click.IntRange(1, 64), default=1, show_default=True, help="With --work: workers.")
+@click.option(
+    "--procs", type=click.IntRange(1, 64), help="With --work: workers.  [default: one for each GPU, else one]"
+)
+@click.option("--share-gpu", is_flag=True, help="With --work: let there be more workers than GPUs, which is slower.")
+@compute_options
 @click.option(
     "--min-free",
     type=float,
@@ -117,6 +117,7 @@ def watch_command(app: App, /, folders: tuple[str, ...], given: dict[str, Any], 
     from batchsr.audio import files
     from batchsr.intake.hotfolder import After, HotFolder
 
+    app.stays()
     roots = _roots(folders, must_exist=options["once"])
     effective = profile.effective(profile=options["profile_"], given=given)
     request = gather.Request(
@@ -134,7 +135,7 @@ def watch_command(app: App, /, folders: tuple[str, ...], given: dict[str, Any], 
             check[1](check[0])
     if options["nice"]:
         os.nice(options["nice"])
-    with app.queue() as queue, contextlib.ExitStack() as closing:
+    with app.queue(make=True) as queue, contextlib.ExitStack() as closing:
         scope = _scope(roots, options, queue, request.suffix)
         watch = _Watch(app, scope, options)
         closing.callback(watch.events.close)
@@ -190,21 +191,25 @@ class _Watch:
         from batchsr.signals import Stop
 
         def first(number: int) -> None:
-            self._app.note(
-                "stopping" + ("; the worker finishes the windows in hand (once more: at once)" if worker else "")
-            )
             self._stop.set()
             self.events.wake()
             if worker is not None:
                 worker.send(number)
+            self._app.note(
+                "stopping" + ("; the worker finishes the windows in hand (once more: at once)" if worker else "")
+            )
 
         def second(number: int) -> None:
             if worker is not None:
                 worker.send(number)
 
+        def rotated() -> None:
+            if worker is not None:
+                worker.pass_on(signal.SIGHUP)
+
         code: int | None = None
         look_at_work_s = 0.0
-        with Stop(first, second) as stop:
+        with Stop(first, second, rotated) as stop:
             for ripe in self.watcher.run(self._stop):
                 hot_folder.tick(ripe)
                 if worker is not None and (code := worker.tick()) is not None:
@@ -227,7 +232,7 @@ class _Watch:
             return 0
         from batchsr.signals import Stop
 
-        with Stop(worker.send, worker.send) as stop:
+        with Stop(worker.send, worker.send, lambda: worker.pass_on(signal.SIGHUP)) as stop:
             code = None
             while code is None and stop.signal is None:
                 code = worker.tick()
@@ -264,8 +269,13 @@ class _Left:
 def _worker_command(app: App, options: dict[str, Any], variant: str | None) -> list[str]:
     """`work` with what was asked of `watch --work`. `variant` is what the jobs name; it claims no others."""
     stay = [] if options["once"] else ["--stay"]
-    asked = {name: options[name] for name in ("procs", "min_free", "only_between", "stop_after", "for_")}
-    return [*program(app.db), "--no-color", "work", *stay, *as_words({"variant": variant, **asked})]
+    flags = [
+        *(["--share-gpu"] if options["share_gpu"] else []),
+        *(["--no-keep-awake"] if options["keep_awake"] else []),
+    ]
+    names = ("procs", "dtype", "device", "min_free", "only_between", "stop_after", "for_")
+    asked = {name: options[name] for name in names}
+    return [*program(app.db), "--no-color", "work", *stay, *flags, *as_words({"variant": variant, **asked})]
 
 
 def _roots(folders: tuple[str, ...], *, must_exist: bool) -> tuple[str, ...]:

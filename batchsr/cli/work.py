@@ -7,29 +7,37 @@ import functools
 import os
 import sys
 import time
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.child_command import PROGRAM, as_words, parsed
-from batchsr.cli.variant import DEFAULT_VARIANT, variant_name
+from batchsr.cli.keep_awake import staying_awake
+from batchsr.cli.options import compute_options
+from batchsr.cli.variant import KINDS, VariantType, variant_name
+from batchsr.display import counted
+from batchsr.errors import UsageError
 from batchsr.queue import Queue, State
 from batchsr.report.live import Screen
 from batchsr.settings import schedule
+from batchsr.settings.profile import DEFAULT_VARIANT
+
+if TYPE_CHECKING:
+    from batchsr.worker.listener import Summary
 
 
 @click.command("work")
-@click.option("--variant", help="int4, int8, tiny or a folder.  [default: that of unfinished jobs, else int4]")
-@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Precision of the computation.")
+@click.option("--variant", type=VariantType(), help=f"{KINDS}.  [default: that of unfinished jobs, else int4]")
+@compute_options
 @click.option(
     "--procs",
     type=click.IntRange(1, 64),
-    default=1,
-    show_default=True,
-    help="Workers; dead and hung ones are replaced.",
+    help="Workers; dead and hung ones are replaced.  [default: one for each GPU, else one]",
 )
+@click.option("--share-gpu", is_flag=True, help="Let there be more workers than GPUs, which is slower.")
 @click.option(
     "--min-free", type=float, default=2.0, show_default=True, metavar="GB", help="Pause below so much free space."
 )
@@ -40,29 +48,49 @@ from batchsr.settings import schedule
 @click.option("--for", "for_", metavar="TIME", help="Take no new file after so long, like 90m or 8h.")
 @click.option("--only-between", metavar="SPAN", help="Hours to take new files in, like 19:00-07:00.")
 @click.option("--nice", type=click.IntRange(0, 19), default=0, help="Lower the priority, as nice(1) does.")
+@click.option(
+    "--wait-for-places",
+    metavar="TIME",
+    default="15m",
+    show_default=True,
+    help="How long to wait when all jobs left need a disk, share or folder in trouble; 0: not at all.",
+)
 @click.option("--stay", is_flag=True, help="Wait for more when the queue is empty.")
+@click.option(
+    "--keep-awake",
+    metavar="COMMAND",
+    help="Held while files are restored.  [default: caffeinate -i, or systemd-inhibit, where there is one]",
+)
+@click.option("--no-keep-awake", is_flag=True, help="Let the machine fall asleep meanwhile.")
 @json_option
 @pass_app
 def work_command(
     app: App,
     variant: str | None,
     dtype: str | None,
-    procs: int,
+    device: str | None,
+    procs: int | None,
+    share_gpu: bool,
     min_free: float,
     max_attempts: int,
     stop_after: int | None,
     for_: str | None,
     only_between: str | None,
     nice: int,
+    wait_for_places: str,
     stay: bool,
+    keep_awake: str | None,
+    no_keep_awake: bool,
 ) -> None:
     """Restore what is queued, and go on where an earlier run stopped.
 
     The first Ctrl-C finishes the windows in hand, keeps them and stops; the second stops at once.
     """
-    from batchsr.worker import worker
     from batchsr.worker.options import WorkerOptions
+    from batchsr.worker.shift import Shift
 
+    app.stays()
+    chosen = variant_name(variant)
     stop_after_s = schedule.duration_s(for_) if for_ is not None else None
     ends_s = time.monotonic() + stop_after_s if stop_after_s is not None else None
     gate = schedule.gate(
@@ -71,39 +99,38 @@ def work_command(
         wall=datetime.datetime.now,
         steady_s=time.monotonic,
     )
+    wait_for_places_s = 0.0 if wait_for_places.strip() == "0" else schedule.duration_s(wait_for_places)
+    workers, environments = _workers(procs, device, share_gpu=share_gpu)
     console = Console(stderr=True, no_color=not app.color, highlight=False)
-    with app.queue() as queue, Screen(console, plain=not app.color, quiet=app.verbosity < 0) as screen:
-        if procs > 1:
+    with app.queue(make=stay) as queue, Screen(console, plain=not app.color, quiet=app.verbosity < 0) as screen:
+        if workers > 1:
             from batchsr.worker.supervisor import supervise
 
             command = functools.partial(_worker_command, sys.argv[1:], ends_s)
-            sys.exit(supervise(app.db, command, procs, screen, limit=stop_after))
+            sys.exit(supervise(queue, command, workers, screen, limit=stop_after, environments=environments))
         if nice:
             os.nice(nice)
-        code, ended = 0, 0
-        for name in _variants(queue, variant_name(variant)):
-            totals = queue.totals()
-            left = [totals[state] for state in _LEFT if state in totals]
-            screen.expect(sum(int(one["jobs"]) for one in left), sum(one["audio_s"] or 0.0 for one in left))
-            options = WorkerOptions(
-                variant=name,
-                min_free_bytes=int(min_free * 1e9),
-                max_attempts=max_attempts,
-                limit=None if stop_after is None else stop_after - ended,
-                stay=stay,
-                gate=gate,
-            )
-            summary = worker.run(queue, functools.partial(_load, name, dtype), options, screen)
-            code = max(code, summary.exit_code)
-            ended += summary.done + summary.failed
-            if summary.stopped_by is not None or summary.paused:
-                code = summary.exit_code
-                break
+        options = WorkerOptions(
+            variant="",
+            min_free_bytes=int(min_free * 1e9),
+            max_attempts=max_attempts,
+            limit=stop_after,
+            wait_for_places_s=wait_for_places_s,
+            stay=stay,
+            gate=gate,
+        )
+        load = functools.partial(_load, dtype=dtype, device=device, say=screen.phase)
+        with staying_awake(screen, keep_awake, allowed=not no_keep_awake) as listener:
+            shift = Shift(queue, options, listener, load, before=lambda: _expect(screen, queue.totals_of_run()))
+            summary = shift.work(chosen, DEFAULT_VARIANT)
+        _tell_left(queue, screen, chosen, summary)
         screen.show_summary()
+        if not summary.done + summary.failed and summary.exit_code == 0:
+            _tell_idle(screen, queue.counts())
     if app.json:
         with app.queue() as queue:
             app.emit(queue.status())
-    sys.exit(code)
+    sys.exit(summary.exit_code)
 
 
 _OF_ALL_WORKERS = ("--procs", "--stop-after", "--for")
@@ -111,15 +138,65 @@ _OF_ALL_WORKERS = ("--procs", "--stop-after", "--for")
 _LEFT = (State.QUEUED, State.WAITING, State.RUNNING, State.COMMITTING)
 
 
-def _variants(queue: Queue, variant: str | None) -> list[str]:
-    """Bare `work` resumes: it takes what unfinished jobs are bound to; open jobs go to the first of these."""
-    return [variant] if variant else queue.bound_variants() or [DEFAULT_VARIANT]
+def _workers(procs: int | None, device: str | None, *, share_gpu: bool) -> tuple[int, list[dict[str, str]]]:
+    """Return how many workers there shall be, and for each GPU the variables that give it to one of them.
+
+    Raises UsageError if more are asked for than there are GPUs, unless they may share them.
+    """
+    from batchsr.models.compute import backend
+    from batchsr.models.compute.device import nvidia_nodes
+
+    if procs == 1 or device == "cpu" or (procs is None and nvidia_nodes() < 2):
+        return procs or 1, []
+    environments = backend.worker_environments()
+    gpus = len(environments)
+    if procs is not None and 0 < gpus < procs and not share_gpu:
+        them = "one GPU, which one worker" if gpus == 1 else f"{gpus} GPUs, which a worker each"
+        raise UsageError(
+            f"--procs {procs}, but there {'is' if gpus == 1 else 'are'} {them} keeps busy: two on one GPU were slower "
+            "than one (53.8 s against 41.6 for 60 files of a minute on an H100), and need twice the memory",
+            remedy=f"leave --procs out, which means {gpus} here, or insist with --share-gpu",
+        )
+    return procs or max(1, gpus), environments
 
 
-def _load(variant: str, dtype: str | None) -> Any:
+def _expect(screen: Screen, totals: Mapping[str, Mapping[str, float]]) -> None:
+    """Tell the screen how much is left, and what earlier runs of the same batch ended."""
+    left = [totals[state] for state in _LEFT]
+    failed = totals[State.FAILED]["jobs"] + totals[State.QUARANTINED]["jobs"]
+    screen.expect(
+        sum(int(one["jobs"]) for one in left),
+        sum(one["audio_s"] for one in left),
+        ended={"done": int(totals[State.DONE]["jobs"]), "failed": int(failed)},
+        ended_audio_s=sum(totals[state]["audio_s"] for state in (State.DONE, State.FAILED, State.QUARANTINED)),
+    )
+
+
+def _tell_idle(screen: Screen, counts: Mapping[str, int]) -> None:
+    """Say why nothing was done."""
+    if in_hand := counts[State.RUNNING] + counts[State.COMMITTING]:
+        screen.message(f"nothing to do: {counted(in_hand, 'file is', 'files are')} in another worker's hands")
+    elif not any(counts[state] for state in _LEFT):
+        screen.message("nothing is queued (`batchsr enqueue PATH...` takes files in)")
+
+
+def _tell_left(queue: Queue, screen: Screen, variant: str | None, summary: Summary) -> None:
+    """Say what is left for places in trouble, and what no worker like this one takes."""
+    for place in summary.places:
+        screen.message(f"{counted(place.jobs, 'job is', 'jobs are')} held: {place.trouble}; or `batchsr cancel` them")
+    if variant is not None and summary.stopped_by is None:
+        for other, jobs in queue.queued_for().items():
+            if other not in ("", variant):
+                screen.message(
+                    f"{counted(jobs, 'job is', 'jobs are')} queued for {other}, which this worker does not take "
+                    f"(`batchsr work --variant {other}`)"
+                )
+
+
+def _load(variant: str, dtype: str | None, device: str | None, say: Callable[[str], None]) -> Any:
     from batchsr.models.flashsr.model import FlashSR
 
-    return FlashSR.from_pretrained(variant, dtype=dtype)
+    return FlashSR.from_pretrained(variant, dtype=dtype, device=device, say=say)
 
 
 def _worker_command(words: list[str], ends_s: float | None, limit: int | None) -> list[str]:
@@ -128,4 +205,4 @@ def _worker_command(words: list[str], ends_s: float | None, limit: int | None) -
         word for given in parsed(words, _OF_ALL_WORKERS) if given.option not in _OF_ALL_WORKERS for word in given.words
     ]
     left = f"{max(0.0, ends_s - time.monotonic()):.3f}s" if ends_s is not None else None
-    return [*PROGRAM, *kept, *as_words({"stop_after": limit, "for_": left})]
+    return [*PROGRAM, *kept, *as_words({"procs": 1, "stop_after": limit, "for_": left})]

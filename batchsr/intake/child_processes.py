@@ -22,6 +22,9 @@ _FOR_GOOD: Final = (EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_NO_MODEL)
 _FIRST_WAIT_S: Final = 2.0
 _LONGEST_WAIT_S: Final = 300.0
 _LIVED_WELL_S: Final = 60.0
+_FIRST_TRY_AGAIN_S: Final = 60.0
+_LONGEST_TRY_AGAIN_S: Final = 3600.0
+_HOLDS_S: Final = 10.0  # what ends sooner never held
 
 
 class WorkerProcess:
@@ -68,8 +71,12 @@ class WorkerProcess:
         return None
 
     def send(self, number: int) -> None:
-        """Pass a signal on; the worker is not started again."""
+        """Pass on a signal that asks to stop; the worker is not started again."""
         self._stopping = number
+        self.pass_on(number)
+
+    def pass_on(self, number: int) -> None:
+        """Send the worker a signal, if it runs."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
 
@@ -94,27 +101,53 @@ class WorkerProcess:
 class SleepInhibitor:
     """Holds a command that keeps the machine awake (`caffeinate -i`, `systemd-inhibit ...`) while there is work."""
 
-    def __init__(self, command: Sequence[str], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        say: Callable[[str], None],
+        *,
+        quiet: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`quiet`: what the command itself writes to stderr is nobody's business."""
         self._command = list(command)
         self._say = say
+        self._quiet = quiet
         self._process: subprocess.Popen[bytes] | None = None
-        self._broken = not command
+        self._clock = clock
+        self._started_s = self._try_at_s = 0.0
+        self._wait_s = _FIRST_TRY_AGAIN_S
+        self._is_told = False
 
     def hold(self, working: bool) -> None:
-        """Start it if there is work, end it if there is none. A command that does not run is said once."""
-        if working and self._process is None and not self._broken:
+        """Start it if there is work, end it if there is none.
+
+        One that does not run, or ends, is said once and tried again, each time later: a service may not be up yet.
+        """
+        if not self._command:
+            return
+        if working and self._process is None and self._clock() >= self._try_at_s:
+            self._started_s = self._clock()
             try:
                 wait_for_end = [sys.executable, "-c", "import sys; sys.stdin.read()"]
                 self._process = subprocess.Popen(
-                    [*self._command, *wait_for_end], stdin=subprocess.PIPE, process_group=0
+                    [*self._command, *wait_for_end],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL if self._quiet else None,
+                    process_group=0,
                 )
             except OSError as e:
-                self._broken = True
-                self._say(f"{self._command[0]} does not run ({e.strerror}): the machine may fall asleep while it works")
+                self._failed(
+                    f"{self._command[0]} does not run ({e.strerror}): the machine may fall asleep while it works"
+                )
         elif working and self._process is not None and self._process.poll() is not None:
-            self._broken = True
-            self._say(f"{self._command[0]} ended with {_told(self._process.returncode)}: the machine may fall asleep")
+            code = self._process.returncode
             self._close()
+            self._failed(f"{self._command[0]} ended with {_told(code)}: the machine may fall asleep")
+        elif working and self._is_told and self._process is not None and self._clock() - self._started_s > _HOLDS_S:
+            self._say(f"{self._command[0]} runs: the machine stays awake")
+            self._is_told, self._wait_s = False, _FIRST_TRY_AGAIN_S
         elif not working:
             self._close()
 
@@ -123,6 +156,13 @@ class SleepInhibitor:
 
     def __exit__(self, *exception: object) -> None:
         self._close()
+
+    def _failed(self, text: str) -> None:
+        if not self._is_told:
+            self._say(text)
+        self._is_told = True
+        self._try_at_s = self._clock() + self._wait_s
+        self._wait_s = min(2 * self._wait_s, _LONGEST_TRY_AGAIN_S)
 
     def _close(self) -> None:
         if self._process is not None:

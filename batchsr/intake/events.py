@@ -1,4 +1,4 @@
-"""Hints from the file system that something may have changed. watchdog lives here.
+"""Hints from the file system that something may have changed. watchdog lives here, and psutil, for the table of mounts.
 
 Events are hints and the disk is the truth: they may be lost (a full inotify queue, a dropped FSEvents
 batch) or made up, and nothing but speed depends on them.
@@ -9,15 +9,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import subprocess
-import sys
 import threading
 import time
 import warnings
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
+import psutil
 from watchdog.events import (
     DirCreatedEvent,
     DirMovedEvent,
@@ -119,6 +117,7 @@ class ObserverEvents:
     def __init__(self) -> None:
         self._handler = _Handler()
         self._observer: Any = None
+        self._threads: list[threading.Thread] = []
         # watchdog logs overflows, and warns (at the length of all its watches) when a folder that was just made is
         # found twice. The next scan answers the ones, and the others are harmless.
         logging.getLogger("watchdog").addHandler(logging.NullHandler())
@@ -127,6 +126,7 @@ class ObserverEvents:
     def watch(self, folders: Iterable[str]) -> dict[str, str]:
         """A fresh observer each time: one whose folder was unmounted or replaced is blind to the new one."""
         self._stop_observer()
+        before = set(threading.enumerate())
         self._observer = Observer()
         self._observer.start()
         failed = {}
@@ -138,6 +138,13 @@ class ObserverEvents:
                 self._observer.schedule(self._handler, real, recursive=True, event_filter=_WANTED)
             except OSError as e:
                 failed[folder] = e.strerror or str(e)
+        # Those of the observer, of its emitters, and of the reader below them, where there is one: watchdog names only
+        # the former two.
+        self._threads = [
+            thread
+            for thread in threading.enumerate()
+            if thread not in before and type(thread).__module__.startswith("watchdog.")
+        ]
         return failed
 
     def wait(self, timeout_s: float) -> list[Hint]:
@@ -150,11 +157,7 @@ class ObserverEvents:
 
     def is_listening(self) -> bool:
         """Whether all of the observer's threads live."""
-        if self._observer is None:
-            return False
-        reader = getattr(self._observer, "_inotify_fd", None)  # the thread below the emitters, where there is one
-        threads = [self._observer, *self._observer.emitters, *([reader] if reader is not None else [])]
-        return all(thread.is_alive() for thread in threads)
+        return self._observer is not None and all(thread.is_alive() for thread in self._threads)
 
     def close(self) -> None:
         """Stop the observer's threads."""
@@ -220,11 +223,8 @@ def must_poll(folder: str, mode: PollMode) -> bool:
 def file_system(folder: str) -> str:
     """The type of the file system that holds `folder`: "ext4", "nfs4", "apfs"...; "" if the system does not say."""
     try:
-        if sys.platform == "darwin":
-            mounts = _darwin_mounts(subprocess.run(["/sbin/mount"], capture_output=True, check=True).stdout)
-        else:
-            mounts = linux_mounts(Path("/proc/self/mountinfo").read_bytes())
-    except (OSError, subprocess.CalledProcessError):
+        mounts = [(one.mountpoint, one.fstype) for one in psutil.disk_partitions(all=True)]
+    except OSError:
         return ""
     return type_of(os.path.realpath(folder), mounts)
 
@@ -237,24 +237,3 @@ def type_of(folder: str, mounts: Sequence[tuple[str, str]]) -> str:
         if inside and len(point) >= len(best):
             best, kind = point, name
     return kind
-
-
-def linux_mounts(mountinfo: bytes) -> list[tuple[str, str]]:
-    """(mount point, type) of each line of /proc/self/mountinfo (proc_pid_mountinfo(5))."""
-    mounts = []
-    for line in mountinfo.splitlines():
-        before, _, after = line.partition(b" - ")
-        if len(before.split()) >= 5 and after:
-            point = before.split()[4].decode("unicode_escape").encode("latin-1")  # a blank stands as \040
-            mounts.append((os.fsdecode(point), after.split()[0].decode()))
-    return mounts
-
-
-def _darwin_mounts(output: bytes) -> list[tuple[str, str]]:
-    """(mount point, type) of mount(8)'s lines: "/dev/disk3s1 on / (apfs, local, journaled)"."""
-    mounts = []
-    for line in output.splitlines():
-        _, _, rest = os.fsdecode(line).partition(" on ")
-        point, _, options = rest.rpartition(" (")
-        mounts.append((point, options.split(",")[0].rstrip(")")))
-    return mounts

@@ -8,29 +8,28 @@ what can never be a job (a folder, a name that matches nothing) is refused here.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import glob
 import os
-import stat
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from batchsr.audio import files
+from batchsr.audio import files, formats
+from batchsr.display import shown
 from batchsr.errors import InputError
+from batchsr.intake.walk import LeftOut, Refused, below, matches
 from batchsr.queue import Enqueued, NewJob, Queue
-from batchsr.settings.profile import Settings
-from batchsr.storage import TEMPORARY_PREFIX
+from batchsr.settings import textfile
+from batchsr.settings.profile import OUTPUT_SUFFIX, Settings
+from batchsr.storage import NAME_BYTES, fitted_name, kept_ns
 
-OUTPUT_SUFFIX: Final = "_upsampled"
+_OUTPUT_NAME_BYTES: Final = NAME_BYTES - len(".json")  # so that the sidecar's name is the output's and more
 
-# What a folder is searched for. The second row cannot be decoded here; it is taken all the same, so that
-# the record says why such a file was not restored.
-AUDIO_SUFFIXES: Final = frozenset(
-    ".wav .wave .bwf .rf64 .w64 .aif .aiff .aifc .au .snd .flac .ogg .oga .opus .mp3 .caf .voc .sph .nist .paf .iff"
-    " .svx .aac .amr .ape .dff .dsf .g722 .g729 .gsm .m4a .m4b .mka .mkv .mp4 .ra .raw .spx .tta .vox .wma .wv".split()
-)
-_AUDIO_MAGIC: Final = (b"RIFF", b"RF64", b"riff", b"FORM", b"fLaC", b"OggS", b".snd", b"caff", b"ID3")
+AUDIO_SUFFIXES: Final = formats.extensions()
+"""What a folder is searched for. Some of it cannot be decoded here; it is taken all the same, so that the record says
+why such a file was not restored."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,15 +38,6 @@ class Found:
 
     path: str
     root: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Refused:
-    """A path that cannot become a job, and why."""
-
-    path: str
-    code: str
-    message: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,29 +65,36 @@ class Request:
     """Canonical JSON of where the settings came from (profile, manifest, notes), kept in the row and the sidecar."""
 
 
-def gather(arguments: Iterable[str], *, recursive: bool, root: str | None = None) -> Iterator[Found | Refused]:
+def gather(
+    arguments: Iterable[str], *, recursive: bool, root: str | None = None, left: LeftOut | None = None
+) -> Iterator[Found | Refused]:
     """Expand files, folders and globs, in order, each path once.
 
     `root` defaults to the folder common to all arguments. A folder needs `recursive`; what it holds is taken
-    by suffix, or by its first bytes where the suffix says nothing. Never opens anything but regular files.
+    by extension, or by its first bytes where the name says nothing. Never opens anything but regular files. What cannot
+    be reached is told and the rest is taken; what is passed by is counted in `left`.
     """
-    expanded = list(_expand(arguments))
+    left = left if left is not None else LeftOut()
+    expanded = list(_expand(arguments, left))
     if root is None:
-        folders = [path if os.path.isdir(path) else os.path.dirname(path) for path, _ in expanded]
+        paths = [one for one in expanded if isinstance(one, str)]
+        folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in paths]
         root = os.path.commonpath(folders) if folders else os.getcwd()
     seen: set[str] = set()
-    for path, exists in expanded:
-        if not exists:
-            yield Refused(path, "input.missing", f"{path}: no such file, folder or match")
-        elif not os.path.isdir(path):
-            if path not in seen:
-                seen.add(path)
-                yield Found(path, root)
+    for one in expanded:
+        if isinstance(one, Refused):
+            yield one
+        elif not os.path.isdir(one):
+            if one not in seen:
+                seen.add(one)
+                yield Found(one, root)
         elif not recursive:
-            yield Refused(path, "input.not_regular", f"{path} is a folder (pass -r to take what is in it)")
+            yield Refused(one, "input.not_regular", f"{shown(one)} is a folder (pass -r to take what is in it)")
         else:
-            for inner in _walk(path):
-                if inner not in seen:
+            for inner in below(one, left):
+                if isinstance(inner, Refused):
+                    yield inner
+                elif inner not in seen:
                     seen.add(inner)
                     yield Found(inner, root)
 
@@ -110,23 +107,27 @@ def output_names(path: str, root: str, request: Request) -> tuple[str, str]:
     stem = os.path.splitext(name)[0]
     extension = "." + request.settings.format
     return (
-        os.path.join(folder, stem + request.suffix + extension),
-        os.path.join(folder, name + request.suffix + extension),
+        os.path.join(folder, fitted_name(stem, request.suffix + extension, _OUTPUT_NAME_BYTES)),
+        os.path.join(folder, fitted_name(name, request.suffix + extension, _OUTPUT_NAME_BYTES)),
     )
 
 
 def to_job(found: Found, request: Request) -> NewJob:
-    """Probe one path and describe the job. Never raises on a bad file: its `note` says what the probe saw."""
+    """Probe one path and describe the job. Never raises on a bad file: its `note` says what the probe saw.
+
+    Raises OSError where not even the name can be looked at (any more).
+    """
     output, alternative = output_names(found.path, found.root, request)
     info, note = None, ""
     try:
-        info = files.probe(Path(found.path))
+        info = files.probe(Path(found.path), accept_truncated=request.settings.accept_truncated)
     except InputError as e:
         note = f"{e.code}: {e}"
+    own = os.lstat(found.path)
     try:
         status = os.stat(found.path)
     except OSError:
-        status = os.lstat(found.path)  # a dangling or looping link: its own identity is all there is
+        status = own  # a dangling or looping link: its own identity is all there is
     return NewJob(
         source=found.path,
         output=output,
@@ -138,9 +139,9 @@ def to_job(found: Found, request: Request) -> NewJob:
         priority=request.priority,
         overwrite=request.overwrite,
         size_bytes=status.st_size,
-        mtime_ns=status.st_mtime_ns,
+        mtime_ns=kept_ns(status.st_mtime_ns),
         inode=status.st_ino,
-        device=os.lstat(found.path).st_dev,  # of the name's own file system, also where it is a link
+        device=own.st_dev,  # of the name's own file system, also where it is a link
         frames=info.frames if info else None,
         sample_rate=info.sample_rate if info else None,
         channels=info.channels if info else None,
@@ -150,16 +151,27 @@ def to_job(found: Found, request: Request) -> NewJob:
     )
 
 
-def enqueue(queue: Queue, found: Iterable[Found], request: Request, *, dry_run: bool = False) -> Iterator[Intake]:
-    """Probe and enqueue, in bulk, telling for each path what happened. With `dry_run` nothing is written."""
+def enqueue(
+    queue: Queue,
+    found: Iterable[Found],
+    request: Request,
+    *,
+    dry_run: bool = False,
+    lost: Callable[[Refused], None] = lambda refused: None,
+) -> Iterator[Intake]:
+    """Probe and enqueue, in bulk, telling for each path what happened. With `dry_run` nothing is written.
+
+    `lost` is told of what is no longer there, or cannot be looked at.
+    """
     pending: deque[NewJob] = deque()  # the queue takes jobs in bulk and answers in order
 
     def remember() -> Iterator[NewJob]:
         for one in found:
             try:
                 job = to_job(one, request)
-            except FileNotFoundError:
-                continue  # gone since it was listed: there is nothing to restore
+            except OSError as e:
+                lost(_gone(one.path, e))
+                continue
             pending.append(job)
             yield job
 
@@ -168,41 +180,30 @@ def enqueue(queue: Queue, found: Iterable[Found], request: Request, *, dry_run: 
         yield Intake(pending.popleft(), answer)
 
 
-def _expand(arguments: Iterable[str]) -> Iterator[tuple[str, bool]]:
-    """Absolute paths with whether they exist; a glob only where no file has that very name."""
+def _expand(arguments: Iterable[str], left: LeftOut) -> Iterator[str | Refused]:
+    """Absolute paths of what is there; a glob only where no file has that very name."""
     for argument in arguments:
-        path = os.path.abspath(argument)
-        if os.path.lexists(path):
-            yield path, True
-        elif glob.has_magic(argument) and (matches := sorted(glob.glob(path, recursive=True, include_hidden=True))):
-            yield from ((match, True) for match in matches)
+        path = os.path.abspath(textfile.expanded(argument))
+        try:
+            os.lstat(path)
+        except (OSError, ValueError) as e:
+            yield from (found := list(matches(path, left)) if glob.has_magic(argument) else [])
+            if not found:
+                yield _not_there(path, e)
         else:
-            yield path, False
+            yield path
 
 
-def _walk(folder: str) -> Iterator[str]:
-    """Audio below `folder` in a fixed order. Links to folders are not followed: they may loop."""
-    with os.scandir(folder) as listing:
-        entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path)
-        elif not entry.is_dir() and is_audio(entry.path):
-            yield entry.path
+def _gone(path: str, e: OSError) -> Refused:
+    if e.errno in (errno.ENOENT, errno.ENOTDIR):
+        return Refused(path, "input.missing", f"{shown(path)} went away while it was enqueued", is_named=False)
+    told = f"{shown(path)} cannot be looked at: {e.strerror} (check its folder's permissions)"
+    return Refused(path, "input.unreadable", told, is_named=False)
 
 
-def is_audio(path: str) -> bool:
-    """Whether a folder's search takes this file: by its suffix, or by its first bytes where it has none."""
-    name = os.path.basename(path)
-    if name.startswith((TEMPORARY_PREFIX, "._")):  # ours, and what macOS leaves on foreign disks
-        return False
-    suffix = os.path.splitext(name)[1].lower()
-    if suffix:
-        return suffix in AUDIO_SUFFIXES
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return False
-        with open(path, "rb") as file:
-            return file.read(4).startswith(_AUDIO_MAGIC)
-    except OSError:
-        return False
+def _not_there(path: str, e: OSError | ValueError) -> Refused:
+    if isinstance(e, ValueError):  # a NUL
+        return Refused(path, "input.missing", f"{shown(path)} is no possible file name")
+    if e.errno in (errno.ENOENT, errno.ENOTDIR):
+        return Refused(path, "input.missing", f"{shown(path)}: no such file, folder or match")
+    return Refused(path, "input.unreadable", f"{shown(path)} cannot be looked at: {e.strerror}", is_named=False)

@@ -25,6 +25,7 @@ _ASK_AT_ONCE: Final = 1000  # jobs whose state is asked for in one query
 _TROUBLE_S: Final = 5.0  # between tries at a move that cannot be made
 _SAY_AGAIN_S: Final = 3600.0
 _ASK_SHARE: Final = 20  # asking takes at most a twentieth of the time, however long the queue is
+_STAYS: Final = (State.FAILED, State.QUARANTINED)  # what a source does whose job failed, where nothing else is wished
 _NOT_NOW: Final = (QueueError, ResourceError, TransientError, OSError)
 
 
@@ -142,17 +143,17 @@ class HotFolder:
         if (began_s := time.monotonic()) < self._look_again_s:
             return
         counts = self._queue.counts()
-        self._look_again_s = began_s + _ASK_SHARE * (time.monotonic() - began_s)
         state = tuple(counts[name] for name in TERMINAL)
         if state == self._counts:
+            self._look_again_s = began_s + _ASK_SHARE * (time.monotonic() - began_s)
             return
+        # Failed ones stay where they are, and a retry may yet do them: many of them must not be read each time.
+        states = TERMINAL if self._failed else tuple(one for one in TERMINAL if one not in _STAYS)
         ids = list(self._open)
         trouble: ResourceError | None = None
         away = False
         for start in range(0, len(ids), _ASK_AT_ONCE):
-            for job in self._queue.jobs(states=TERMINAL, ids=ids[start : start + _ASK_AT_ONCE]):
-                if job.state in (State.FAILED, State.QUARANTINED) and not self._failed:
-                    continue  # it stays where it is, and a retry may yet do it
+            for job in self._queue.jobs(states=states, ids=ids[start : start + _ASK_AT_ONCE]):
                 try:
                     settled = self._finish(job)
                 except ResourceError as e:  # one folder that cannot be written to must not keep the others waiting
@@ -162,8 +163,10 @@ class HotFolder:
                         del self._open[job.id]
                     else:
                         away = True
+        now_s = time.monotonic()
+        self._look_again_s = now_s + _ASK_SHARE * (now_s - began_s)
         if trouble is not None or away:
-            self._look_again_s = time.monotonic() + _TROUBLE_S
+            self._look_again_s = max(self._look_again_s, now_s + _TROUBLE_S)
         else:
             self._counts = state
         if trouble is not None:
@@ -174,7 +177,11 @@ class HotFolder:
         path, expected = self._open[job.id]
         after = self._done if job.state is State.DONE else self._failed
         over = job.state in (State.CANCELLED, State.SUPERSEDED)
-        if over or not after or (job.size_bytes, job.mtime_ns) != (expected.size_bytes, expected.mtime_ns):
+        if (
+            over
+            or not after
+            or (job.size_bytes, job.mtime_ns) != (expected.size_bytes, storage.kept_ns(expected.mtime_ns))
+        ):
             return True
         if look(path) != expected:
             return self._is_settled(path, expected)
@@ -205,7 +212,7 @@ class HotFolder:
             line = os.fsencode(path)
             if line in lines:
                 return
-            with listing.open("ab") as file:
+            with os.fdopen(storage.open_own(listing, os.O_WRONLY | os.O_APPEND), "ab") as file:
                 if file.tell() and not _ends_with_newline(listing):
                     file.write(b"\n")  # a crash cut the last line: what is left of it stands alone
                 file.write(line + b"\n")

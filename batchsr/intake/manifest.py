@@ -34,25 +34,44 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from batchsr.errors import ConfigError
-from batchsr.intake.gather import OUTPUT_SUFFIX, Found, Refused, Request, gather
-from batchsr.settings import profile as profiles
-from batchsr.settings import tomlfile
-from batchsr.settings.profile import Effective, Layer, layer
+import msgspec
 
-_TOP: Final = {
-    "name": "text",
-    "notes": "text",
-    "profile": "text",
-    "priority": "a whole number",
-    "sources": "a table",
-    "output": "a table",
-    "options": "a table",
-}
-_SOURCES: Final = dict.fromkeys(("folders", "globs", "lists", "exclude"), "a list of texts")
-_OUTPUT: Final = {"root": "text", "base": "text", "suffix": "text", "overwrite": "true or false"}
+from batchsr.display import shown
+from batchsr.errors import ConfigError
+from batchsr.intake.gather import Found, Request, gather
+from batchsr.intake.walk import LeftOut, Refused
+from batchsr.settings import profile as profiles
+from batchsr.settings import textfile, tomlfile
+from batchsr.settings.profile import OUTPUT_SUFFIX, Effective, Layer, layer
+
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PRIORITY_LIMIT: Final = 1_000_000
+
+
+class _Sources(msgspec.Struct, forbid_unknown_fields=True):
+    folders: list[str] = []
+    globs: list[str] = []
+    lists: list[str] = []
+    exclude: list[str] = []
+
+
+class _Output(msgspec.Struct, forbid_unknown_fields=True):
+    root: str | None = None
+    base: str | None = None
+    suffix: str = OUTPUT_SUFFIX
+    overwrite: bool = False
+
+
+class _Document(msgspec.Struct, forbid_unknown_fields=True):
+    """A manifest as it stands in its file."""
+
+    name: str | None = None
+    notes: str = ""
+    profile: str | None = None
+    priority: int = 0
+    sources: _Sources = msgspec.field(default_factory=_Sources)
+    output: _Output = msgspec.field(default_factory=_Output)
+    options: dict[str, Any] = {}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,10 +94,13 @@ class Manifest:
     overwrite: bool
     options: Layer
 
-    def found(self) -> Iterator[Found | Refused]:
-        """The sources, in the manifest's order, each once. Raises ConfigError when a list cannot be read."""
+    def found(self, left: LeftOut | None = None) -> Iterator[Found | Refused]:
+        """The sources, in the manifest's order, each once; what is passed by is counted in `left`.
+
+        Raises ConfigError when a list cannot be read.
+        """
         arguments = [*self.folders, *self.globs, *(path for one in self.lists for path in _listed(one))]
-        for one in gather(arguments, recursive=True, root=self.base):
+        for one in gather(arguments, recursive=True, root=self.base, left=left):
             if not any(fnmatch.fnmatchcase(one.path, pattern) for pattern in self.exclude):
                 yield one
 
@@ -110,43 +132,36 @@ class Manifest:
 
 def load(path: Path) -> Manifest:
     """Read a manifest strictly. Raises ConfigError naming the file, the key and the remedy."""
-    document = tomlfile.read(path)
-    tomlfile.check(path, document, _TOP)
-    sources, output = document.get("sources", {}), document.get("output", {})
-    tomlfile.check(path, sources, _SOURCES, prefix="sources.")
-    tomlfile.check(path, output, _OUTPUT, prefix="output.")
-    name = document.get("name", path.stem)
+    said = tomlfile.decoded(path, _Document)
+    sources, output = said.sources, said.output
+    name = path.stem if said.name is None else said.name
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{path}: name = {name!r}", remedy="name takes letters, digits, dots, dashes and underscores")
-    if not any(sources.get(key) for key in ("folders", "globs", "lists")):
+    if not (sources.folders or sources.globs or sources.lists):
         raise ConfigError(f"{path}: no sources", remedy="give folders, globs or lists below [sources]")
-    if abs(priority := document.get("priority", 0)) > _PRIORITY_LIMIT:
-        raise ConfigError(f"{path}: priority = {priority}", remedy=f"priority takes at most {_PRIORITY_LIMIT}")
-    suffix = output.get("suffix", OUTPUT_SUFFIX)
-    if os.sep in suffix or "\0" in suffix or (not suffix and "root" not in output):
+    if abs(said.priority) > _PRIORITY_LIMIT:
+        raise ConfigError(f"{path}: priority = {said.priority}", remedy=f"priority takes at most {_PRIORITY_LIMIT}")
+    if os.sep in output.suffix or "\0" in output.suffix or (not output.suffix and output.root is None):
         raise ConfigError(
-            f"{path}: output.suffix = {suffix!r}",
+            f"{path}: output.suffix = {output.suffix!r}",
             remedy="output.suffix takes part of a file name; it may be empty only with output.root",
         )
-    named = document.get("profile")
-    if named is not None and os.sep in named:
-        named = _absolute(path, named)
     return Manifest(
         path=path,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         name=name,
-        notes=document.get("notes", "").strip(),
-        profile=named,
-        priority=priority,
-        folders=tuple(_absolute(path, one) for one in sources.get("folders", ())),
-        globs=tuple(_absolute(path, one, pattern=True) for one in sources.get("globs", ())),
-        lists=tuple(_absolute(path, one) for one in sources.get("lists", ())),
-        exclude=tuple(sources.get("exclude", ())),
-        root=_absolute(path, output["root"]) if "root" in output else None,
-        base=_absolute(path, output["base"]) if "base" in output else None,
-        suffix=suffix,
-        overwrite=output.get("overwrite", False),
-        options=layer(path, document.get("options", {}), prefix="options."),
+        notes=said.notes.strip(),
+        profile=_absolute(path, said.profile) if said.profile is not None and os.sep in said.profile else said.profile,
+        priority=said.priority,
+        folders=tuple(_absolute(path, one) for one in sources.folders),
+        globs=tuple(_absolute(path, one, pattern=True) for one in sources.globs),
+        lists=tuple(_absolute(path, one) for one in sources.lists),
+        exclude=tuple(sources.exclude),
+        root=_absolute(path, output.root) if output.root is not None else None,
+        base=_absolute(path, output.base) if output.base is not None else None,
+        suffix=output.suffix,
+        overwrite=output.overwrite,
+        options=layer(path, said.options, prefix="options."),
     )
 
 
@@ -160,15 +175,15 @@ def provenance(effective: Effective, manifest: Manifest | None = None) -> str:
 
 def _absolute(manifest: Path, path: str, *, pattern: bool = False) -> str:
     folder = os.path.abspath(manifest.parent)
-    return os.path.normpath(os.path.join(glob.escape(folder) if pattern else folder, os.path.expanduser(path)))
+    return os.path.normpath(os.path.join(glob.escape(folder) if pattern else folder, textfile.expanded(path)))
 
 
 def _listed(path: str) -> Iterator[str]:
-    """Paths of a list, one a line; empty lines and those that begin with # are skipped. Relative to the list."""
+    """Paths of a list, one a line; those that begin with # are skipped. Relative to the list."""
     try:
-        lines = Path(path).read_bytes().splitlines()
+        data = Path(path).read_bytes()
     except OSError as e:
-        raise ConfigError(f"{path} cannot be read: {e.strerror}", remedy="sources.lists takes text files") from e
-    for line in lines:
-        if line.strip() and not line.startswith(b"#"):
-            yield os.path.join(os.path.dirname(path), os.fsdecode(line))
+        message = f"{shown(path)} cannot be read: {e.strerror}"
+        raise ConfigError(message, remedy="sources.lists takes text files") from e
+    for line in textfile.paths(data, path, notes=True):
+        yield os.path.join(os.path.dirname(path), textfile.expanded(line))

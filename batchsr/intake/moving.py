@@ -8,10 +8,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from batchsr import storage
 from batchsr.errors import OutputExists
 from batchsr.intake.settle import FileStat, look
+from batchsr.temporary import Temporary
+
+_COPY_BYTES: Final = 1 << 20
 
 
 def move(source: Path, folder: Path, relative: str, expected: FileStat) -> Path | None:
@@ -72,15 +76,14 @@ def _reserve(name: Path) -> bool:
 
 def _copy(source: Path, name: Path) -> bool:
     """Copy to another file system, durably and under a hidden name until it is whole. False: the name was taken."""
-    temporary = storage.temporary_for(name, f"move-{os.getpid()}")
-    try:
-        shutil.copyfile(source, temporary)
-        shutil.copystat(source, temporary)
-        storage.publish(temporary, name, overwrite=False)
-    except OutputExists:
-        return False
-    finally:
-        temporary.unlink(missing_ok=True)
+    with Temporary.beside(name) as temporary:
+        with source.open("rb") as original, os.fdopen(os.dup(temporary.fd), "wb") as copy:
+            shutil.copyfileobj(original, copy, _COPY_BYTES)
+        shutil.copystat(source, temporary.path)
+        try:
+            temporary.publish(overwrite=False)
+        except OutputExists:
+            return False
     return True
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from batchsr.display import printable, shown
 from batchsr.errors import EXIT_NO_MODEL, EXIT_USAGE, ConfigError
 
 STOP_TIMEOUT_S: Final = 600
@@ -23,11 +24,16 @@ LAUNCHD_AWAKE: Final = "caffeinate -i"
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
-def systemd(command: Sequence[str], *, user: str | None = None, nice: int = 10) -> str:
+STATE_FOLDER: Final = Path("/var/lib/batchsr")
+"""What systemd makes for the machine's service, and where its queue is kept."""
+
+
+def systemd(command: Sequence[str], *, user: str | None = None, writable: Sequence[str] = (), nice: int = 10) -> str:
     """A systemd unit that runs `command` (program first, by its absolute path).
 
-    For a user's own systemd; with `user` for the machine's, run in that name. Raises ConfigError on a word that
-    cannot stand in a unit.
+    For a user's own systemd; with `user` for the machine's, run in that name, where all of the file system is
+    read-only but `writable`, absolute paths, and the service's own folders. Raises ConfigError on a word that cannot
+    stand in a unit.
     """
     if user is None:
         where = """\
@@ -35,10 +41,13 @@ def systemd(command: Sequence[str], *, user: str | None = None, nice: int = 10) 
 #     batchsr service print systemd DIR... > ~/.config/systemd/user/batchsr.service
 #     systemctl --user enable --now batchsr && loginctl enable-linger"""
     else:
-        where = """\
+        where = f"""\
 # For the machine:
+#     sudo useradd --system --home-dir {STATE_FOLDER} --shell /usr/sbin/nologin {user}
 #     batchsr service print systemd --system DIR... | sudo tee /etc/systemd/system/batchsr.service
-#     sudo systemctl enable --now batchsr"""
+#     sudo systemctl enable --now batchsr
+# {user} must be able to read the watched folders, and to write into those named in ReadWritePaths."""
+    protection = "" if user is None else _protection(writable)
     arguments = " ".join(_systemd_word(word) for word in [*command, "--keep-awake", SYSTEMD_AWAKE])
     return f"""\
 # Written by `batchsr service print systemd`.
@@ -65,10 +74,31 @@ RestartPreventExitStatus={EXIT_USAGE}
 SuccessExitStatus=143 SIGTERM
 Nice={nice}
 IOSchedulingClass=idle
+# A worker that ran out of memory is replaced; the others and the watcher go on.
+OOMPolicy=continue
 NoNewPrivileges=yes
-
+{protection}
 [Install]
 WantedBy={"default" if user is None else "multi-user"}.target
+"""
+
+
+def _protection(writable: Sequence[str]) -> str:
+    """What keeps the machine's service to its own folders."""
+    paths = "".join(f"ReadWritePaths={_systemd_word(f'-{path}', variables=False)}\n" for path in writable)
+    cache = "/var/cache/batchsr"
+    return f"""\
+# The whole file system is read-only but for these; a folder that is not there yet ("-") is no error.
+ProtectSystem=strict
+{paths}StateDirectory=batchsr
+CacheDirectory=batchsr
+Environment=HOME={STATE_FOLDER} XDG_CACHE_HOME={cache} HF_HOME={cache}/huggingface NUMBA_CACHE_DIR={cache}/numba
+ProtectHome=read-only
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectControlGroups=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
 """
 
 
@@ -103,11 +133,15 @@ def launchd(command: Sequence[str], *, label: str = "org.batchsr.watch", log: Pa
     return plistlib.dumps(document, sort_keys=False).decode()
 
 
-def _systemd_word(word: str) -> str:
-    """One word of ExecStart: % and $ doubled, quoted where systemd would split or unescape. Raises ConfigError."""
-    if any(ord(c) < 32 for c in word):
-        raise ConfigError(f"{word!r} cannot stand in a unit", remedy="rename the folder: it holds a control character")
-    text = word.replace("%", "%%").replace("$", "$$")
+def _systemd_word(word: str, *, variables: bool = True) -> str:
+    """One word of a setting: % doubled, and $ where `variables` are put in (ExecStart); quoted where systemd would
+    split or unescape. Raises ConfigError."""
+    if printable(word) != word:
+        remedy = "rename the folder: it holds a control character, one that is not seen, or bytes that are no UTF-8"
+        raise ConfigError(f"{shown(word)} cannot stand in a unit", remedy=remedy)
+    text = word.replace("%", "%%")
+    if variables:
+        text = text.replace("$", "$$")
     if re.fullmatch(r"[A-Za-z0-9_@%$+=:,./-]+", text):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

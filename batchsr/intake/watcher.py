@@ -16,15 +16,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from batchsr.intake import gather
+from batchsr.intake import gather, leftovers, walk
 from batchsr.intake.events import Events, Hint
 from batchsr.intake.settle import FileStat, SettledFile, Settler
-from batchsr.storage import TEMPORARY_PREFIX
+from batchsr.settings.profile import OUTPUT_SUFFIX
 
-# What operating systems and storage boxes put among people's files.
-_FOREIGN_FOLDERS: Final = frozenset(
-    {"@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found"}
-)
 _RESCAN_SHARE: Final = 10  # scanning takes at most a tenth of the time, however many files there are
 
 
@@ -39,7 +35,7 @@ class Scope:
     exclude: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     """Absolute folders that are never entered: where outputs and finished sources go."""
-    suffix: str = gather.OUTPUT_SUFFIX
+    suffix: str = OUTPUT_SUFFIX
     """What our own outputs' stems end with."""
 
     def root_of(self, path: str) -> str | None:
@@ -49,16 +45,16 @@ class Scope:
     def enters(self, folder: str) -> bool:
         """Whether the folder `folder` below a watched one is searched. By its name alone; links are the caller's."""
         name = os.path.basename(folder)
-        return not (name.startswith(".") or name.lower() in _FOREIGN_FOLDERS or folder in self.skip)
+        return not (name.startswith(".") or leftovers.is_left_folder(name) or folder in self.skip)
 
     def wants(self, path: str, root: str) -> bool:
         """Whether the file `path` below `root` is a recording to take. May read its first bytes."""
         name, relative = os.path.basename(path), os.path.relpath(path, root)
-        if name.startswith((".", TEMPORARY_PREFIX)) or _matches(self.exclude, name, relative):
+        if name.startswith(".") or leftovers.is_left_file(name) or _matches(self.exclude, name, relative):
             return False
         if self.is_own(path):
             return False
-        return _matches(self.include, name, relative) if self.include else gather.is_audio(path)
+        return _matches(self.include, name, relative) if self.include else walk.is_audio(path)
 
     def is_own(self, path: str) -> bool:
         """Whether the name says that we wrote it: a sidecar, or an output whose sidecar or source stands beside it.
@@ -66,7 +62,7 @@ class Scope:
         The queue knows better for the outputs it remembers; this holds for those of a queue that is gone.
         """
         if path.endswith(".json"):
-            return gather.is_audio(path.removesuffix(".json"))
+            return walk.is_audio(path.removesuffix(".json"))
         stem = os.path.splitext(path)[0]
         if not self.suffix or not stem.endswith(self.suffix):
             return False
@@ -107,6 +103,8 @@ class Watcher:
         self._soonest_scan_s = 0.0
         self._trouble: set[str] = set()
         self._roots: dict[str, tuple[int, int] | None] = {}
+        self._left: walk.LeftOut | None = walk.LeftOut()
+        """What the first scan passes by; None once it was said."""
 
     def run(self, stop: threading.Event) -> Iterator[list[SettledFile]]:
         """Batches of ripe files, for ever; an empty one at least every `tick_s` seconds. Ends after `stop` is set."""
@@ -191,6 +189,10 @@ class Watcher:
             whole = self._scan(root, root, seen) and whole
         if whole:
             self._forget_gone(seen)
+        if self._left is not None:
+            if self._left.counts:
+                self._say(f"left out: {self._left.told()}")
+            self._left = None
         now_s = self._clock()
         self._soonest_scan_s = now_s + _RESCAN_SHARE * (now_s - began_s)
         return max(now_s + self._rescan_s, self._soonest_scan_s)
@@ -203,33 +205,48 @@ class Watcher:
                 del self._name_of[look.size_bytes, look.inode]
                 self._gone.append(path)
 
-    def _scan(self, folder: str, root: str, seen: set[str]) -> bool:
-        """Notice the files below `folder`. Returns whether all of it could be read."""
+    def _scan(self, top: str, root: str, seen: set[str]) -> bool:
+        """Notice the files below a folder. Returns whether all of it could be read."""
         whole = True
-        try:
-            with os.scandir(folder) as listing:
-                entries = list(listing)
-        except OSError as e:
-            if folder not in self._trouble:  # once, not every minute
-                self._trouble.add(folder)
-                self._say(f"{folder} cannot be searched: {e.strerror}; it is tried again and again")
-            return False
-        if folder in self._trouble:
-            self._trouble.discard(folder)
-            self._say(f"{folder} is there again")
-        for entry in entries:
-            try:
-                if entry.is_dir(follow_symlinks=False):
-                    if self._scope.enters(entry.path) and entry.path not in self._scope.folders:
-                        whole = self._scan(entry.path, root, seen) and whole
-                    continue
-                status = entry.stat()
-            except OSError:
-                continue  # gone, a dangling or looping link, or not to be looked at: the next scan sees
-            if stat.S_ISREG(status.st_mode):
-                seen.add(entry.path)
-                self._notice(entry.path, root, FileStat.of(status))
+        folders = [top]  # and no recursion: a tree may be deeper than Python's stack
+        while folders:
+            entries = self._entries(folder := folders.pop())
+            if entries is None:
+                whole = whole and folder != root and not os.path.lexists(folder)
+                continue
+            for entry in entries:
+                try:
+                    if entry.is_dir(follow_symlinks=False):
+                        if entry.path in self._scope.folders:
+                            continue
+                        if self._scope.enters(entry.path):
+                            folders.append(entry.path)
+                        elif self._left is not None and leftovers.is_left_folder(entry.name):
+                            self._left.program(entry.path)
+                        continue
+                    status = entry.stat()
+                except OSError:
+                    continue  # gone, a dangling or looping link, or not to be looked at: the next scan sees
+                if stat.S_ISREG(status.st_mode):
+                    seen.add(entry.path)
+                    self._notice(entry.path, root, FileStat.of(status))
         return whole
+
+    def _entries(self, folder: str) -> list[os.DirEntry[str]] | None:
+        """What is in a folder; None, and said once, where it cannot be searched."""
+        entries = walk.entries(folder)
+        if not isinstance(entries, walk.Refused):
+            if folder in self._trouble:
+                self._trouble.discard(folder)
+                self._say(f"{folder} is there again")
+            return entries
+        if folder in self._trouble:  # said, and not to be said every minute
+            return None
+        if entries.code != "input.missing" or folder in self._scope.folders:
+            self._trouble.add(folder)
+            why = "it is not there" if entries.code == "input.missing" else entries.message
+            self._say(f"{folder} cannot be searched: {why}; it is tried again and again")
+        return None
 
     def _follow(self, hint: Hint) -> bool:
         """Look where a hint points. Returns whether hints were lost."""
@@ -254,6 +271,8 @@ class Watcher:
         if self._known.get(path) == look:
             return
         if path not in self._settler and not self._scope.wants(path, root):
+            if self._left is not None and not self._scope.is_own(path):
+                self._left.passed(path)
             self._known[path] = look  # until it changes
             return
         if (old := self._old_name(path, look)) is not None:

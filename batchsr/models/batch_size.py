@@ -1,53 +1,67 @@
 """How many rows one pass through the networks has: as many as fit into the device's memory.
 
 The rows of a pass share every matrix product, so on CUDA sixteen rows take four times as long as one; but each takes
-memory. A pass of one row is measured when the model is loaded, and the largest of 16, 8, 4, 2 and 1 rows that fits into
-what is free is taken. Should it be too much all the same, passes are halved, and remembered for this model on this
-device: to run out of memory costs the windows of the files in hand. The memory is a file in the user's cache; without
-it the program works as well.
+memory, of which the networks know how much (`Networks.row_bytes`). The largest of 16, 8, 4, 2 and 1 rows that fits into
+what is free is taken, and MLX is told to keep below that; no other size is computed, so none is compiled. Should it be
+too much all the same, passes are halved, and remembered for this model on this device: to run out of memory costs the
+windows of the files in hand. The memory is a file in the user's cache; without it the program works as well.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import platformdirs
 
 from batchsr import storage
-from batchsr.errors import ModelMemory, ResourceError
+from batchsr.errors import ModelMemory, OutputError, ResourceError
+from batchsr.temporary import write_atomic
 
 if TYPE_CHECKING:
     from batchsr.models.identity import ModelIdentity
 
 SHARE: Final = 0.8
 """Of the free memory, so that kernels' own workspaces and other programs find some."""
-RUN_AHEAD: Final = 2
-"""Times its memory that a pass may take: MLX prepares kernels ahead of the device, each with an array for its result,
-and would go on until the device's memory is full, that of other programs included."""
-_SAYINGS: Final = ("unable to allocate", "out of memory", "insufficient memory")
+_SAYINGS: Final = (
+    "unable to allocate",
+    "out of memory",
+    "insufficient memory",
+    "maximum allowed buffer size",
+    "resource limit",
+)
 """How MLX says that there is no memory: its allocator, CUDA and Metal."""
 
 
-def fitting(most: int, identity: ModelIdentity, window_bytes: Callable[[], int]) -> int:
-    """`most`, or half of it, and so on, as far as passes are remembered or memory is free to be larger.
+def fitting(most: int, identity: ModelIdentity, row_bytes: int) -> int:
+    """Return `most`, or half of it, and so on, as far as passes are remembered or memory is free to be larger.
 
-    `window_bytes` measures a pass of one row, and is asked only if there is a choice.
+    `row_bytes` is what a row takes beside the weights. MLX is told to keep below what the passes take.
     """
     rows = min(most, _remembered().get(_key(identity), most))
-    free = free_bytes() if rows > 1 else None
+    free = free_bytes()
     if free is not None:
         import mlx.core as mx
 
-        needed, usable = window_bytes(), int(SHARE * free)
-        while rows > 1 and rows * needed > usable:
+        usable = int(SHARE * free)
+        while rows > 1 and rows * row_bytes > usable:
             rows //= 2
-        mx.set_memory_limit(mx.get_active_memory() + min(RUN_AHEAD * rows * needed, usable))
+        mx.set_memory_limit(mx.get_active_memory() + max(0, min(rows * row_bytes, usable)))
     return rows
+
+
+def refit(rows: int, row_bytes: int) -> None:
+    """After passes became smaller: give back what is kept of larger ones, and tell MLX to keep below the smaller."""
+    import mlx.core as mx
+
+    mx.clear_cache()
+    free = free_bytes()
+    if free is not None:
+        mx.set_memory_limit(mx.get_active_memory() + max(0, min(rows * row_bytes, int(SHARE * free))))
 
 
 def free_bytes() -> int | None:
@@ -63,25 +77,6 @@ def free_bytes() -> int | None:
 
 
 @contextlib.contextmanager
-def peak_bytes() -> Iterator[list[int]]:
-    """Measures the block: afterwards the list holds the most that its arrays took at once, beside those before it.
-
-    Nothing is prepared ahead in it: over the limit, which one byte is, MLX waits for the device after each kernel.
-    """
-    import mlx.core as mx
-
-    before = mx.get_active_memory()
-    limit = mx.set_memory_limit(1)
-    mx.reset_peak_memory()
-    peak: list[int] = []
-    try:
-        yield peak
-    finally:
-        mx.set_memory_limit(limit)
-    peak.append(mx.get_peak_memory() - before)
-
-
-@contextlib.contextmanager
 def memory_errors() -> Iterator[None]:
     """Turn MLX's way of saying that there is no memory into ModelMemory, and give back what it had kept."""
     try:
@@ -92,6 +87,7 @@ def memory_errors() -> Iterator[None]:
             raise
         import mlx.core as mx
 
+        traceback.clear_frames(e.__traceback__)  # whose variables are the arrays that take the memory
         mx.clear_cache()
         raise ModelMemory(
             "the device has too little memory for a pass", remedy="end what else uses it, or take a smaller model"
@@ -100,10 +96,10 @@ def memory_errors() -> Iterator[None]:
 
 def remember(rows: int, identity: ModelIdentity) -> None:
     """From now on `fitting` gives no more for this model on this device."""
-    with contextlib.suppress(ResourceError, OSError):
+    with contextlib.suppress(ResourceError, OutputError, OSError):
         storage.make_folder(_path().parent)
         known = _remembered() | {_key(identity): rows}
-        storage.write_atomic(_path(), json.dumps(known, indent=2).encode(), tag=str(os.getpid()))
+        write_atomic(_path(), json.dumps(known, indent=2).encode())
 
 
 def _remembered() -> dict[str, int]:

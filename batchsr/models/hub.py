@@ -1,23 +1,33 @@
 """Where bundles are: a folder, the package itself, the hub's cache, or the hub. Importable without MLX.
 
 What the cache holds is used as it is, without asking the hub: a batch that runs for weeks must not change models in
-between, and needs no network. `pull` is what looks for a newer revision.
+between, and needs no network. But it must be what the hub published: the checksums that the hub gave are kept beside
+the snapshot, and weights that no longer match are refused. `pull` is what looks for a newer revision.
+
+What speech-swift has fetched is used where it lies, read-only, once its checksums are found to be the hub's.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
-import importlib
 import logging
 import os
+import re
+import secrets
+import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from batchsr.errors import ModelUnavailable, ResourceError
+import platformdirs
+
+from batchsr import storage
+from batchsr.errors import BatchsrError, BundleError, ModelUnavailable
+from batchsr.models import checksums, hub_client
+from batchsr.models.hub_client import Published
+from batchsr.models.hub_trouble import HubError
+from batchsr.temporary import write_atomic
 
 REPOSITORIES = {"int4": "aufklarer/FlashSR-MLX-4bit", "int8": "aufklarer/FlashSR-MLX-8bit"}
 """Variants that live on the hub."""
@@ -25,11 +35,11 @@ PACKAGED = ("tiny",)
 """Variants that come with the program."""
 FILES = ("config.json", "model.safetensors")
 """All that is ever fetched, in this order: the small one says which revision the large one must have."""
-TIMEOUT_S = 5.0
-"""How long the hub may take to answer at all."""
 _BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_CHECKSUMS = "checksums"
+"""Folder beside the snapshots, with what the hub said of each file of a commit."""
 log = logging.getLogger(__name__)
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,6 +51,8 @@ class Location:
     repository: str | None = None
     revision: str | None = None
     """Commit of the hub."""
+    source: str = "folder"
+    """Who put it there: folder, package, hub or speech-swift."""
 
 
 def variants() -> tuple[str, ...]:
@@ -49,88 +61,172 @@ def variants() -> tuple[str, ...]:
 
 
 def resolve(variant: str | Path) -> Location:
-    """The bundle of a variant (int4, int8, tiny) or of a folder's path; fetches it if the cache does not have it.
+    """Return the bundle of a variant (int4, int8, tiny) or of a folder's path; fetch it if the cache does not have it.
 
     A name is a variant even where a folder of that name stands: write ./int4 for the folder. Raises ModelUnavailable
-    when it is nowhere to be had, ResourceError when the disk cannot take it.
+    when it is nowhere to be had, BundleError when it is not what the hub published, ResourceError when the disk cannot
+    take it.
     """
     if isinstance(variant, str) and variant in REPOSITORIES:
-        return _cached(variant) or pull(variant, progress=sys.stderr.isatty())
+        location = _cached(variant)
+        if location is not None:
+            _check(location)
+            return location
+        return _from_speech_swift(variant) or pull(variant, progress=sys.stderr.isatty())
     if isinstance(variant, str) and variant in PACKAGED:
         return _packaged(variant)
     folder = Path(variant)
     if not folder.is_dir():
         known = ", ".join(variants())
-        raise ModelUnavailable(f"there is no model {str(variant)!r}", remedy=f"give {known}, or the folder of a bundle")
+        remedy = f"give {known}, or the folder of a bundle"
+        if "audiosr" in str(variant).lower():
+            remedy = f"AudioSR is another model, which needs many steps; {remedy}"
+        raise ModelUnavailable(f"there is no model {storage.printable(variant)!r}", remedy=remedy)
     return Location(str(variant), folder.resolve())
 
 
-def pull(variant: str, progress: bool = False) -> Location:
-    """Fetch the newest revision of a variant into the hub's cache; nothing is fetched that is there already.
+def pull(variant: str, progress: bool = False, *, again: bool = False) -> Location:
+    """Fetch the newest revision of a variant into the hub's cache; what is there and as published is not fetched.
 
-    Where the hub cannot be asked, what the cache holds is the newest there is, and a warning is logged.
-    `progress` draws a bar on stderr. Raises ModelUnavailable after seconds when the hub cannot be reached,
-    ResourceError when the disk cannot take the files.
+    With `again` it is fetched in any case. Where the hub cannot be asked, what the cache holds is the newest there is,
+    and a warning is logged. `progress` draws a bar on stderr. Raises ModelUnavailable after seconds when the hub cannot
+    be reached, BundleError when that is so and the cache's is damaged, ResourceError when the disk cannot take it.
     """
     if variant in PACKAGED:
         return _packaged(variant)
     if variant not in REPOSITORIES:
         known = ", ".join(variants())
         raise ModelUnavailable(f"there is no model {variant!r} on the hub", remedy=f"known: {known}")
-    repository = REPOSITORIES[variant]
-    cached = _cached(variant)
     try:
-        with _hub_errors(variant), _progress_bars(progress):
-            return _fetched(variant, repository)
-    except ModelUnavailable as e:
-        if cached is None:
-            raise
-        log.warning("using %s as cached, at revision %s: %s", variant, cached.revision, e.message)
-        return cached
-
-
-def _fetched(variant: str, repository: str) -> Location:
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-
-    # Asked first, because this request is not repeated for half a minute when there is no network. Its commit is that
-    # of both files, even if the repository changes in between.
-    revision = get_hf_file_metadata(hf_hub_url(repository, FILES[0]), timeout=TIMEOUT_S).commit_hash
-    paths = [Path(hf_hub_download(repository, name, revision=revision, etag_timeout=TIMEOUT_S)) for name in FILES]
-    folder = paths[0].parent
-    _remember_main(folder)
-    return Location(variant, folder, repository, folder.name)
-
-
-def _remember_main(folder: Path) -> None:
-    """Note in the cache that main is this commit: `_cached` asks for main, and fetching a commit does not say so."""
-    reference = folder.parent.parent / "refs" / "main"
-    reference.parent.mkdir(parents=True, exist_ok=True)
-    temporary = reference.with_name(f"main.{os.getpid()}.partial")
-    temporary.write_text(folder.name)
-    temporary.replace(reference)
+        return _fetched(variant, progress=progress, again=again)
+    except HubError as e:
+        if not again:
+            cached = _cached(variant)
+            if cached is not None:
+                _check(cached)
+                log.warning("using %s as cached, at revision %s: %s", variant, cached.revision, e.why)
+                return cached
+        raise _unavailable(variant, e) from e
 
 
 def list_models() -> list[dict[str, Any]]:
-    """A row a variant: `variant, repository, cached, revision, bytes, path`; None for what is not known without it."""
+    """Return a row a variant: `variant, repository, cached, source, revision, bytes, path`; None for what is not known.
+
+    Nothing is fetched or checked.
+    """
     rows = []
     for variant in variants():
         location: Location | None
         if variant in PACKAGED:
             folder = _BUNDLES / variant
-            location = Location(variant, folder) if _complete(folder) else None
+            location = Location(variant, folder, source="package") if _complete(folder) else None
         else:
-            location = _cached(variant)
+            location = _cached(variant) or _speech_swift(variant)
         rows.append(
             {
                 "variant": variant,
                 "repository": REPOSITORIES.get(variant),
                 "cached": location is not None,
+                "source": location.source if location else None,
                 "revision": location.revision if location else None,
                 "bytes": sum((location.folder / name).stat().st_size for name in FILES) if location else None,
                 "path": str(location.folder) if location else None,
             }
         )
     return rows
+
+
+def published_checksums(location: Location) -> dict[str, str]:
+    """Return what the hub said of a bundle's files, by name; of the hub's cache also from the names of its blobs."""
+    if location.source == "speech-swift":
+        kept = checksums.read_json(_adopted_path()).get(str(location.folder), {})
+        told = kept.get("files") if isinstance(kept, dict) else None
+    elif location.source == "hub":
+        told = checksums.read_json(_record(location.folder)).get("files")
+    else:
+        return {}
+    known = {name: etag for name, etag in (told if isinstance(told, dict) else {}).items() if isinstance(etag, str)}
+    for name in FILES:
+        blob = (location.folder / name).resolve().name
+        if name not in known and location.source == "hub":
+            known[name] = blob
+    return {name: etag for name, etag in known.items() if checksums.SHA256.fullmatch(etag) or _COMMIT.fullmatch(etag)}
+
+
+def _check(location: Location) -> None:
+    """Raise BundleError unless the files are those that the hub published."""
+    for name, etag in published_checksums(location).items():
+        path = location.folder / name
+        try:
+            good = checksums.matches(path, etag)
+        except OSError as e:
+            raise BundleError(f"{path} cannot be read: {e.strerror}", remedy=_again(location.variant)) from e
+        if not good:
+            raise BundleError(f"{path} is not what the hub published", remedy=_again(location.variant))
+
+
+def _again(variant: str) -> str:
+    return f"fetch it again: `batchsr models pull {variant} --again`"
+
+
+def _fetched(variant: str, *, progress: bool, again: bool) -> Location:
+    """Both files of the hub's newest commit, in the cache and checked, or those of speech-swift. Raises HubError."""
+    repository = REPOSITORIES[variant]
+    small = hub_client.published(repository, FILES[0])
+    files = [small, *(hub_client.published(repository, name, small.commit) for name in FILES[1:])]
+    if not checksums.SHA256.fullmatch(files[-1].etag):
+        raise HubError(f"the hub gives no SHA-256 of {FILES[-1]}", "check HF_ENDPOINT: it may be no complete mirror")
+    if any(file.commit != small.commit for file in files):
+        raise HubError("the hub answers with files of two revisions", "try again")
+    cache = hub_client.cache_folder(repository)
+    snapshot = cache / "snapshots" / small.commit
+    fetched = False
+    if not again:
+        other = _speech_swift(variant)
+        if other is not None and not _complete(snapshot) and _adopted(other, files):
+            return dataclasses.replace(other, revision=small.commit)
+    for file in files:
+        if again or not _is(snapshot / file.name, file.etag):
+            if again or not _is(cache / "blobs" / file.etag, file.etag):
+                hub_client.download(file, cache / "blobs" / file.etag, progress=progress)
+            _link(cache / "blobs" / file.etag, snapshot / file.name)
+            fetched = True
+    told = {"repository": repository, "commit": small.commit, "files": {file.name: file.etag for file in files}}
+    if fetched or checksums.read_json(_record(snapshot)) != told:
+        checksums.write_json(_record(snapshot), told)
+    _remember_main(cache, small.commit)
+    return Location(variant, snapshot, repository, small.commit, "hub")
+
+
+def _is(path: Path, etag: str) -> bool:
+    """Whether a file is here and what an ETag says."""
+    with contextlib.suppress(OSError):
+        return path.is_file() and checksums.matches(path, etag)
+    return False
+
+
+def _link(blob: Path, name: Path) -> None:
+    """Give a blob its name in a snapshot, as the hub's library does: a relative link, or a copy where there is none."""
+    with storage.resource_errors(name, "link"):
+        name.parent.mkdir(parents=True, exist_ok=True)
+        temporary = name.with_name(f".{name.name}.{secrets.token_hex(8)}")
+        try:
+            temporary.symlink_to(os.path.relpath(blob, name.parent))
+        except OSError:
+            shutil.copyfile(blob, temporary)
+        temporary.replace(name)
+
+
+def _remember_main(cache: Path, commit: str) -> None:
+    """Note in the cache that main is this commit, if it can be written: `_cached` asks for main."""
+    reference = cache / "refs" / "main"
+    with contextlib.suppress(BatchsrError, OSError):
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(reference, commit.encode())
+
+
+def _record(snapshot: Path) -> Path:
+    return snapshot.parent.parent / _CHECKSUMS / f"{snapshot.name}.json"
 
 
 def _complete(folder: Path) -> bool:
@@ -143,66 +239,91 @@ def _packaged(variant: str) -> Location:
         raise ModelUnavailable(
             f"the model {variant!r} is not part of this installation", remedy="install batchsr from its wheel again"
         )
-    return Location(variant, folder)
+    return Location(variant, folder, source="package")
 
 
 def _cached(variant: str) -> Location | None:
     """The variant as the hub's cache has it, if it has both files of the revision it calls main."""
-    from huggingface_hub import try_to_load_from_cache
-
     repository = REPOSITORIES[variant]
-    found = [try_to_load_from_cache(repository, name) for name in FILES]
-    if not all(isinstance(path, str) for path in found):
-        return None
-    folders = {Path(str(path)).parent for path in found}
-    if len(folders) != 1:
-        return None
-    folder = folders.pop()
-    return Location(variant, folder, repository, folder.name)
-
-
-@contextlib.contextmanager
-def _hub_errors(variant: str) -> Iterator[None]:
-    """Turn what huggingface_hub and the HTTP library below it raise into errors of ours."""
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
-
-    # The library below was changed once (requests, httpx); the class that HfHubHTTPError extends is its root.
-    http_error = cast(type[Exception], HfHubHTTPError.__mro__[1])
+    cache = hub_client.cache_folder(repository)
+    reference = cache / "refs" / "main"
     try:
-        yield
-    except (http_error, EntryNotFoundError, OSError, ValueError, RuntimeError) as e:
-        if isinstance(e, OSError) and e.errno in _DISK_FULL:
-            raise ResourceError(
-                f"cannot store the model {variant!r}: {e.strerror}", remedy="free some space, or set HF_HOME elsewhere"
-            ) from e
-        repository = REPOSITORIES[variant]
-        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE", "0") not in ("0", "") else ""
-        raise ModelUnavailable(
-            f"the model {variant!r} ({repository}) is not in the cache and cannot be fetched{offline}: {_summary(e)}",
-            remedy=f"run `batchsr models pull {variant}` where the hub can be reached, copy that cache here (HF_HOME), "
-            "or give the folder of a bundle as --variant",
-        ) from e
+        if not reference.is_file() or reference.stat().st_size > 1000:
+            return None
+        commit = reference.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return None
+    snapshot = cache / "snapshots" / commit
+    if not _COMMIT.fullmatch(commit) or not _complete(snapshot):
+        return None
+    return Location(variant, snapshot, repository, commit, "hub")
 
 
-def _summary(error: BaseException) -> str:
-    """The first line of an error and, where it says little, of its cause."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+# --- what speech-swift has fetched ------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _progress_bars(wanted: bool) -> Iterator[None]:
-    """huggingface_hub's bars, on or off, as they were before afterwards."""
-    bars = importlib.import_module("huggingface_hub.utils")  # they are public, but not declared so
-
-    before = bars.are_progress_bars_disabled()
-    if wanted != before or os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS"):
-        yield
-        return
-    (bars.enable_progress_bars if wanted else bars.disable_progress_bars)()
+def _speech_swift(variant: str) -> Location | None:
+    """The bundle that speech-swift keeps, if it is complete; its revision if it is known."""
+    repository = REPOSITORIES[variant]
     try:
-        yield
-    finally:
-        (bars.disable_progress_bars if before else bars.enable_progress_bars)()
+        folder = Path.home() / "Library" / "Caches" / "qwen3-speech" / "models" / repository
+    except RuntimeError:  # a user without a home
+        return None
+    if not _complete(folder):
+        return None
+    kept = checksums.read_json(_adopted_path()).get(str(folder), {})
+    commit = kept.get("commit") if isinstance(kept, dict) else None
+    revision = commit if isinstance(commit, str) and _COMMIT.fullmatch(commit) else None
+    return Location(variant, folder, repository, revision, "speech-swift")
+
+
+def _from_speech_swift(variant: str) -> Location | None:
+    """The same, once it is known to be what the hub published; None if it is something else.
+
+    Where the hub cannot be asked it is taken as it is, with a warning: nothing else can be had then.
+    """
+    location = _speech_swift(variant)
+    if location is None:
+        return None
+    if location.revision is not None:
+        with contextlib.suppress(BundleError):
+            _check(location)
+            return location
+        log.warning("%s has changed since it was compared with the hub", location.folder)
+    repository = REPOSITORIES[variant]
+    try:
+        small = hub_client.published(repository, FILES[0])
+        files = [small, *(hub_client.published(repository, name, small.commit) for name in FILES[1:])]
+    except HubError as e:
+        if location.revision is not None:
+            return None
+        log.warning("using %s, not compared with the hub's checksums: %s", location.folder, e.why)
+        return location
+    if not _adopted(location, files):
+        return None
+    return dataclasses.replace(location, revision=small.commit)
+
+
+def _adopted(location: Location, files: list[Published]) -> bool:
+    """Whether a folder's files are those that the hub publishes; that they are is remembered."""
+    if not all(_is(location.folder / file.name, file.etag) for file in files):
+        log.warning("%s is not what the hub publishes now, and is left alone", location.folder)
+        return False
+    kept = checksums.read_json(_adopted_path())
+    kept[str(location.folder)] = {"commit": files[0].commit, "files": {file.name: file.etag for file in files}}
+    checksums.write_json(_adopted_path(), kept)
+    return True
+
+
+def _adopted_path() -> Path:
+    return platformdirs.user_cache_path("batchsr") / "adopted.json"
+
+
+def _unavailable(variant: str, error: HubError) -> ModelUnavailable:
+    """What to tell a user who has no model: why, what to do, and what works at once."""
+    now = "; --variant tiny works now, it is part of the program" if _complete(_BUNDLES / "tiny") else ""
+    return ModelUnavailable(
+        f"the model {variant!r} ({REPOSITORIES[variant]}) is not in the cache and cannot be fetched: {error.why}",
+        remedy=f"{error.remedy}; run `batchsr models pull {variant}` where the hub can be reached, copy that cache "
+        f"here (HF_HOME), or give the folder of a bundle as --variant{now}",
+    )

@@ -19,3 +19,5 @@ class ModelIdentity:
     dtype: str
     device: str
     mlx_version: str
+    warnings: tuple[str, ...] = ()
+    """What of its bundle was taken calmly, a sentence for each kind; goes into the sidecar."""

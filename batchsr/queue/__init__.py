@@ -1,15 +1,19 @@
 """The queue: which file is to be restored how, who is at it, what became of it.
 
-job.py      states, a job as it comes in and as it stands, how names are stored
-sqlite/     the queue in one SQLite file
+interface.py   what a worker and the command line ask of a queue
+job.py         states, a job as it comes in and as it stands, how names are stored
+trouble.py     what keeps jobs from being claimed
+published.py   whether an output is the one that a job speaks of
+clock.py       two clocks
+opening.py     opens one: the only module here that knows an implementation
+sqlite/        the queue in one SQLite file
 """
 
+from batchsr.queue.clock import Clock
+from batchsr.queue.interface import IntakeQueue, Overview, Pulse, Queue, Upkeep, Worker, WorkQueue
 from batchsr.queue.job import LIVE, OWNED, TERMINAL, Backend, Enqueued, Job, NewJob, Outcome, Result, State
-from batchsr.queue.sqlite.api import Queue, Worker
-from batchsr.queue.sqlite.clock import Clock
-from batchsr.queue.sqlite.control import Pause
-from batchsr.queue.sqlite.reaper import is_published
-from batchsr.queue.sqlite.store import describe
+from batchsr.queue.published import is_published
+from batchsr.queue.trouble import Pause, Place, PlaceCode, Side, Trouble
 
 __all__ = [
     "LIVE",
@@ -18,14 +22,22 @@ __all__ = [
     "Backend",
     "Clock",
     "Enqueued",
+    "IntakeQueue",
     "Job",
     "NewJob",
     "Outcome",
+    "Overview",
     "Pause",
+    "Place",
+    "PlaceCode",
+    "Pulse",
     "Queue",
     "Result",
+    "Side",
     "State",
+    "Trouble",
+    "Upkeep",
+    "WorkQueue",
     "Worker",
-    "describe",
     "is_published",
 ]

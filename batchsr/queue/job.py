@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
-from batchsr import storage
-
 
 class State(StrEnum):
     """Where a job stands."""
@@ -25,7 +23,7 @@ class State(StrEnum):
     COMMITTING = "committing"  # its owner has the whole output and is giving it its name
     DONE = "done"  # the output is there, its hash in the row
     FAILED = "failed"  # given up: the input, or too many attempts
-    QUARANTINED = "quarantined"  # killed its worker twice without a window of progress
+    QUARANTINED = "quarantined"  # its workers died on it again and again without a window of progress
     CANCELLED = "cancelled"  # nobody wants it any more
     SUPERSEDED = "superseded"  # its source changed before it was done; a newer job has taken its place
 
@@ -125,6 +123,8 @@ class Result:
     channels: int | None = None
     frames: int | None = None
     clipped_samples: int | None = None
+    wall_s: float | None = None
+    """Seconds spent on the file, over all attempts, as its sidecar has it; None leaves it to the queue's own count."""
     report: Mapping[str, Any] | None = None
 
 
@@ -169,6 +169,12 @@ class Job:
     """Transient failures in a row without a window of progress."""
     crashes: int
     """Dead workers in a row without a window of progress."""
+    outages: int
+    """Deaths in a row that say nothing about the file: a machine that went down, many workers at one moment."""
+    last_try: int
+    """1 after it was taken out of quarantine to be tried once more, alone."""
+    held: int | None
+    """The place (batchsr.queue.trouble) in trouble for which a queued job waits."""
     wall_s: float
     """Seconds awake spent on the file, over all attempts."""
     run_at: float | None
@@ -182,6 +188,8 @@ class Job:
     windows_resumed: int | None
     clipped_samples: int | None
     report: str | None
+    """While it is in hand, once the output is whole; then the sidecar has it, or the queue's own keeping."""
+    remarks_json: str | None
     created_at: float
     started_at: float | None
     finished_at: float | None
@@ -191,6 +199,15 @@ class Job:
     def rtf(self) -> float | None:
         """Seconds spent for one second of audio; less than 1 is faster than real time."""
         return self.wall_s / self.audio_s if self.audio_s else None
+
+    @property
+    def remarks(self) -> tuple[Mapping[str, str], ...]:
+        """What was odd about the source, {"code", "message"} each; () until the job is done."""
+        try:
+            found = json.loads(self.remarks_json or "[]")
+            return tuple({"code": str(one["code"]), "message": str(one["message"])} for one in found)
+        except (ValueError, AttributeError, TypeError, KeyError):  # a report of another program's making
+            return ()
 
     @property
     def tag(self) -> str:
@@ -204,20 +221,32 @@ class Job:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, for `list --json` and the reports. Paths keep their surrogates."""
-        values = dataclasses.asdict(self)
-        for internal in ("dedupe_key", "identity", "inode", "source_device", "report", "changed_at", "run_at"):
-            del values[internal]
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in _INTERNAL}
+        settings, digest = _settings(self.settings)
         return values | {
             "state": str(self.state),
-            "settings": json.loads(self.settings),
-            "settings_sha256": hashlib.sha256(self.settings.encode()).hexdigest(),
+            "held": self.held is not None,
+            "settings": settings,
+            "settings_sha256": digest,
             "provenance": json.loads(self.provenance or "{}"),
             "rtf": self.rtf,
+            "remarks": list(self.remarks),
             "created_at": iso(self.created_at),
             "started_at": iso(self.started_at),
             "finished_at": iso(self.finished_at),
             "retry_at": iso(self.run_at),
         }
+
+
+_INTERNAL: Final = frozenset(
+    ("dedupe_key", "identity", "inode", "source_device", "report", "remarks_json", "changed_at", "run_at", "last_try")
+)
+
+
+@functools.lru_cache(maxsize=256)  # a batch has the same few settings
+def _settings(text: str) -> tuple[dict[str, Any], str]:
+    """Settings as an object, and their digest. Not to be changed."""
+    return json.loads(text), hashlib.sha256(text.encode()).hexdigest()
 
 
 def iso(timestamp: float | None) -> str | None:
@@ -243,7 +272,7 @@ def loaded_path(value: str | bytes) -> str:
 
 def stored_text(text: str) -> str:
     """Text that SQLite takes: stray bytes of a file's name become backslash escapes."""
-    return storage.printable(text)
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @functools.lru_cache(maxsize=4096)  # enqueueing asks for the same few names again and again

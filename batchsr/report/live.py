@@ -1,27 +1,26 @@
-"""What a person sees while `batchsr work` runs. rich lives here.
+"""What a person sees while files are restored. rich lives here.
 
-Renderers are pure functions from a `Progress` to text or tables; `Screen` keeps the `Progress` up to date
-from what the worker tells it, and draws it live on a terminal or as one plain line a file elsewhere.
+`Screen` keeps a `Progress` up to date from what a worker tells it. On a terminal it draws it under the messages, which
+stay; elsewhere it prints one plain line for each file that ends, and one a minute for a file that takes long.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from batchsr.storage import printable
+from batchsr.display import printable
+from batchsr.report.progress import Finished, InFlight, Progress, clock, closing, line, picture, wrapped
 
-_FILES_SHOWN: Final = 4
 _TEXT_COLUMNS: Final = ("state", "source", "file", "error", "case", "figure")
+_LINE_EVERY_S: Final = 60.0  # for a file that takes long, off a terminal
 
 
 class JobView(Protocol):
@@ -45,157 +44,34 @@ class JobView(Protocol):
     def error(self) -> str | None: ...
     @property
     def error_code(self) -> str | None: ...
+    @property
+    def remarks(self) -> Sequence[Mapping[str, str]]: ...
 
 
-@dataclasses.dataclass(slots=True)
-class Finished:
-    """One file's line in the summary."""
-
-    id: int
-    name: str
-    state: str
-    audio_s: float | None = None
-    wall_s: float | None = None
-    note: str = ""
+class TroubleView(Protocol):
+    """What the screen shows of a place in trouble."""
 
     @property
-    def rtf(self) -> float | None:
-        """Real-time factor: seconds of work for a second of audio. Below 1 is faster than real time."""
-        return self.wall_s / self.audio_s if self.wall_s and self.audio_s else None
+    def path(self) -> str: ...
 
 
-@dataclasses.dataclass(slots=True)
-class InHand:
-    """A file that is being restored."""
+class Picture:
+    """The moving part of the screen, as wide as the terminal is when it is drawn."""
 
-    id: int
-    name: str
-    audio_s: float | None = None
-    windows_done: int = 0
-    windows_at_start: int = 0
-    windows_total: int = 0
-    """0 until it is known."""
+    def __init__(self, progress: Progress, now: Callable[[], float]) -> None:
+        self._progress = progress
+        self._now = now
 
-    @property
-    def restored_s(self) -> float:
-        """Audio restored by this run."""
-        fresh = self.windows_done - self.windows_at_start
-        return fresh / self.windows_total * self.audio_s if self.windows_total and self.audio_s else 0.0
-
-    @property
-    def left_s(self) -> float:
-        """Audio still to be restored."""
-        if not self.audio_s:
-            return 0.0
-        return self.audio_s * (1 - self.windows_done / self.windows_total) if self.windows_total else self.audio_s
-
-
-@dataclasses.dataclass(slots=True)
-class Progress:
-    """The state that the renderers draw."""
-
-    files_total: int = 0
-    files_done: int = 0
-    audio_left_s: float = 0.0
-    """Seconds of audio in files not yet begun."""
-    in_hand: dict[int, InHand] = dataclasses.field(default_factory=dict)
-    """The files that are being restored, by job, the first one in front."""
-    audio_restored_s: float = 0.0
-    """Audio restored by this run, of files that are done."""
-    busy_s: float = 0.0
-    """Seconds in which a file was in hand, up to `busy_since_s`."""
-    busy_since_s: float = 0.0
-    message: str = ""
-    finished: list[Finished] = dataclasses.field(default_factory=list)
-
-    @property
-    def rtf(self) -> float | None:
-        """Real-time factor of this run so far."""
-        restored_s = self.audio_restored_s + sum(file.restored_s for file in list(self.in_hand.values()))
-        return self.busy_s / restored_s if restored_s > 0 and self.busy_s > 0 else None
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Time left at the speed so far, or None while nothing is known."""
-        if self.rtf is None:
-            return None
-        return (self.audio_left_s + sum(file.left_s for file in list(self.in_hand.values()))) * self.rtf
-
-
-def clock(seconds: float | None) -> str:
-    """Seconds as h:mm:ss, or --:-- when unknown."""
-    if seconds is None:
-        return "--:--"
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
-
-
-def speed(rtf: float | None) -> str:
-    """Both figures, each named: people read them the wrong way round otherwise."""
-    return "RTF -" if not rtf else f"RTF {rtf:.3f} ({1 / rtf:.2f} x real time)"
-
-
-def line(one: Finished) -> str:
-    """One plain line for a file that ended, for logs and pipes."""
-    parts = [f"{one.state:<11}", f"#{one.id}", one.name]
-    if one.state == "done":
-        parts.append(f"{clock(one.audio_s)} of audio in {clock(one.wall_s)}, {speed(one.rtf)}")
-    if one.note:
-        parts.append(one.note)
-    return "  ".join(parts)
-
-
-def summary(finished: list[Finished], *, limit: int = 50) -> RenderableType:
-    """A table with a line a file, the last `limit` of them, and the totals."""
-    table = Table(title="Files of this run", title_justify="left", expand=False)
-    for name in ("job", "file", "state", "audio", "time", "RTF", "x real time"):
-        table.add_column(name, justify="left" if name in ("file", "state") else "right", overflow="fold")
-    for one in finished[-limit:]:
-        rtf = one.rtf
-        table.add_row(
-            str(one.id),
-            Text(one.name),
-            Text(one.state, style="" if one.state == "done" else "red"),
-            clock(one.audio_s) if one.audio_s is not None else "",
-            clock(one.wall_s) if one.wall_s is not None else "",
-            f"{rtf:.3f}" if rtf else "",
-            f"{1 / rtf:.2f}" if rtf else "",
-        )
-    if len(finished) > limit:
-        table.caption = f"the last {limit} of {len(finished)} files; `batchsr report` has them all"
-    return table
-
-
-def live(progress: Progress) -> RenderableType:
-    """The moving picture: the batch's line, a line for each of the first files in hand, and what was said last."""
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column()
-    grid.add_column(width=30)
-    grid.add_column(no_wrap=True)
-    grid.add_row(
-        "batch",
-        ProgressBar(total=max(1, progress.files_total), completed=progress.files_done, width=30),
-        f"{progress.files_done} of {progress.files_total} files  {speed(progress.rtf)}  "
-        f"{clock(progress.seconds_left)} left",
-    )
-    files = list(progress.in_hand.values())
-    for file in files[:_FILES_SHOWN]:
-        grid.add_row(
-            "file",
-            ProgressBar(total=max(1, file.windows_total), completed=file.windows_done, width=30),
-            Text(f"{file.windows_done} of {file.windows_total} windows  {file.name}", overflow="ellipsis"),
-        )
-    if len(files) > _FILES_SHOWN:
-        grid.add_row("", "", f"and {len(files) - _FILES_SHOWN} more files in hand")
-    return Group(grid, Text(progress.message, style="yellow")) if progress.message else grid
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for text in picture(self._progress, options.max_width, self._now()):
+            yield Text(printable(text), no_wrap=True, overflow="crop")
 
 
 class Screen:
     """Listens to a worker and shows what it does, on stderr.
 
-    On a terminal it animates; elsewhere, or with `plain`, it prints one line a file. `now` is the clock, in
-    seconds, that tests replace.
+    On a terminal it animates; elsewhere, or with `plain`, it prints lines. `now` is the clock, in seconds, that tests
+    replace.
     """
 
     def __init__(
@@ -205,11 +81,10 @@ class Screen:
         self.quiet = quiet
         self.progress = Progress()
         self._now = now
+        self._told = ""
         self._live: Live | None = None
         if console.is_terminal and not plain and not quiet:
-            self._live = Live(
-                console=console, get_renderable=lambda: live(self.progress), refresh_per_second=4, transient=True
-            )
+            self._live = Live(Picture(self.progress, now), console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -219,47 +94,73 @@ class Screen:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the moving part away. What was said stays."""
         if self._live is not None:
             self._live.stop()
 
-    def expect(self, files: int, audio_s: float) -> None:
-        """How much there is to do, from the queue."""
-        self.progress.files_total = self.progress.files_done + files
-        self.progress.audio_left_s = audio_s
+    def expect(
+        self, files: int, audio_s: float, *, ended: Mapping[str, int] | None = None, ended_audio_s: float = 0.0
+    ) -> None:
+        """How much there is to do, from the queue: files and audio left, and what earlier runs of the batch `ended`
+        ("done", "failed": files)."""
+        progress = self.progress
+        if ended is not None and not progress.done_here and not progress.failed_here:
+            progress.files_done, progress.files_failed = ended.get("done", 0), ended.get("failed", 0)
+            progress.audio_ended_s = ended_audio_s
+        progress.files_total = progress.files_done + progress.files_failed + files
+        progress.audio_left_s = audio_s
+        progress.audio_total_s = progress.audio_ended_s + audio_s
+
+    def phase(self, text: str) -> None:
+        """What goes on while no file moves; "" when it is over."""
+        if text == self.progress.phase:
+            return
+        self.progress.phase, self.progress.phase_since_s = text, self._now()
+        if text and self._live is None and not self.quiet:
+            self._print(text)
 
     def claimed(self, job: JobView) -> None:
         """A worker begins, or goes on with, a file."""
         progress = self.progress
         self._tick()
-        progress.in_hand[job.id] = InHand(job.id, job.source, job.audio_s, job.windows_done, job.windows_done)
+        progress.in_flight[job.id] = InFlight(
+            job.id, job.source, job.audio_s, job.windows_done, job.windows_done, told_at_s=self._now()
+        )
         progress.audio_left_s = max(0.0, progress.audio_left_s - (job.audio_s or 0.0))
-        progress.message = ""
+        self.phase("")
+        self._told = ""
 
     def windows(self, job: JobView, done: int, total: int) -> None:
         """Windows of a file are safe."""
-        file = self.progress.in_hand[job.id]
+        file = self.progress.in_flight[job.id]
         self._tick()
         if file.windows_total == 0:  # the first call says what the scratch held already
             file.windows_at_start = done
-            if done and not self.quiet and self._live is None:
-                self.console.print(
-                    f"resuming    #{job.id}  {job.source}  at window {done} of {total}",
-                    markup=False,
-                    highlight=False,
-                    soft_wrap=True,
-                )
+            if done:
+                self._say(f"{'resuming':<11}  {_named(job)}  at window {done} of {total}")
         file.windows_done, file.windows_total = done, total
+        if self._live is None and (now_s := self._now()) - file.told_at_s >= _LINE_EVERY_S:
+            file.told_at_s = now_s
+            self._say(
+                f"{file.phase:<11}  {_named(job)}  window {done} of {total}, "
+                f"{clock(self.progress.seconds_left)} left for all files"
+            )
 
     def done(self, job: JobView) -> None:
         """A file is restored."""
         if file := self._let_go(job):
             self.progress.audio_restored_s += file.restored_s
-        self._ended(Finished(job.id, job.source, "done", job.audio_s, job.wall_s))
+        note = "; ".join(f"{remark['message']} [{remark['code']}]" for remark in job.remarks)
+        self._ended(Finished(job.id, job.source, "done", job.audio_s, job.wall_s, note))
 
     def failed(self, job: JobView) -> None:
         """A file will not be tried again by itself."""
         self._let_go(job)
-        self._ended(Finished(job.id, job.source, str(job.state), job.audio_s, None, f"{job.error} [{job.error_code}]"))
+        code = job.error_code or ""
+        self._ended(Finished(job.id, job.source, str(job.state), job.audio_s, None, f"{job.error} [{code}]", code))
 
     def retrying(self, job: JobView, wait_s: float) -> None:
         """A file is tried again later."""
@@ -268,63 +169,85 @@ class Screen:
 
     def released(self, job: JobView) -> None:
         """A file went back to the queue with its finished windows."""
-        file = self._let_go(job) or InHand(job.id, job.source)
+        file = self._let_go(job) or InFlight(job.id, job.source)
+        self.progress.released_here += 1
+        self.progress.audio_left_s += file.left_s
         self.message(
-            f"released    #{job.id}  {job.source}  with {file.windows_done} of {file.windows_total} windows done; "
-            "`batchsr work` goes on from there"
+            f"{'released':<11}  {_named(job)}  with {file.windows_done} of {file.windows_total} windows "
+            "done; `batchsr work` goes on from there"
         )
 
     def waiting(self, reason: str, seconds: float) -> None:
         """Nothing to do for now."""
+        if self._live is not None:
+            self.phase(f"waiting: {reason}")
         self.message(f"waiting {clock(seconds)}: {reason}")
 
     def paused(self, reason: str) -> None:
         """The queue is paused."""
-        self.message(f"paused: {reason}")
+        self.message(f"paused: {reason or 'by request'}  (`batchsr resume` lets it go on)")
 
     def resumed(self) -> None:
         """The queue goes on."""
         self.message("resumed")
 
+    def held(self, trouble: TroubleView) -> None:
+        """A place is in trouble; the jobs that need it wait for it."""
+        self.message(f"held: {trouble}; jobs elsewhere go on")
+
+    def freed(self, trouble: TroubleView) -> None:
+        """A place works again."""
+        self.message(f"{trouble.path} works again: its jobs go on")
+
     def message(self, text: str) -> None:
-        """Something a person should know."""
-        if text == self.progress.message:
-            return  # a worker that waits says so again and again
-        self.progress.message = text
-        if self._live is None and not self.quiet:
-            self._print(text, style="yellow")
+        """Something a person should know. It stays on the screen; what is said again and again is said once."""
+        if text == self._told:
+            return
+        self._told = text
+        self._say(text, style="yellow")
 
     def lost(self, job: JobView) -> None:
         """A file was taken away."""
         self._let_go(job)
         self.message(f"job {job.id} is no longer ours: {job.state}")
 
+    def show_summary(self) -> None:
+        """The totals of this run, each kind of failure once, and what to type next. Once, at the end."""
+        self.close()
+        if self.quiet:
+            return
+        for text in closing(self.progress):
+            self._print(text, style="red" if text.startswith("  ") else "")
+
     def _tick(self) -> None:
-        """Count the time since the last event, if a file was in hand."""
+        """Count the time since the last event, if a file was in flight."""
         progress, now_s = self.progress, self._now()
-        if progress.in_hand:
+        if progress.in_flight:
             progress.busy_s += now_s - progress.busy_since_s
         progress.busy_since_s = now_s
 
-    def _let_go(self, job: JobView) -> InHand | None:
+    def _let_go(self, job: JobView) -> InFlight | None:
         self._tick()
-        return self.progress.in_hand.pop(job.id, None)
+        return self.progress.in_flight.pop(job.id, None)
 
     def _ended(self, one: Finished) -> None:
-        progress = self.progress
-        progress.files_done += 1
-        progress.finished.append(one)
-        progress.message = ""
+        self.progress.ended(one)
+        self._told = ""
+        self._say(line(one), style="" if one.state == "done" else "red")
+
+    def _say(self, text: str, *, style: str = "") -> None:
+        """Print a line above the moving part, where it stays."""
         if not self.quiet:
-            self._print(line(one), style="" if one.state == "done" else "red")
+            self._print(text, style=style)
 
-    def show_summary(self) -> None:
-        """The table of this run, once at the end. Only on a terminal: elsewhere the lines were the record."""
-        if self._live is not None and self.progress.finished:
-            self.console.print(summary(self.progress.finished))
+    def _print(self, text: str, *, style: str = "") -> None:
+        text = printable(text)
+        for part in wrapped(text, self.console.width) if self.console.is_terminal else [text]:
+            self.console.print(part, style=style or None, markup=False, highlight=False, soft_wrap=True)
 
-    def _print(self, text: str, *, style: str) -> None:
-        self.console.print(printable(text), style=style or None, markup=False, highlight=False, soft_wrap=True)
+
+def _named(job: JobView) -> str:
+    return f"#{job.id}  {job.source}" if job.id else job.source  # a file without a queue has no number
 
 
 def plain_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:

@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 
 from batchsr.audio.channels import first_alike
 from batchsr.errors import NonFiniteOutput
-from batchsr.restoration.batcher import KeepFn, Rows
-from batchsr.restoration.scratch import Scratch
+from batchsr.restoration.batcher import KeepFn, NoteFn, Rows
+from batchsr.restoration.scratch import Scratch, fingerprint
 
 Window = NDArray[np.float32]
 """One window of every channel, (channels, frame_samples)."""
-OfferFn = Callable[[Rows, int, KeepFn], Future[None]]
-"""Rows to compute, their window's index, and what takes the results (batchsr.restoration.batcher)."""
+OfferFn = Callable[[Rows, int, KeepFn, NoteFn], Future[None]]
+"""Rows to compute, their window's index, what takes the results, and what is told before that if they took float32
+(batchsr.restoration.batcher)."""
 
 
 class GateClosed(Exception):
@@ -38,9 +39,9 @@ class GateClosed(Exception):
 class Gate:
     """Lets the joiner at a window once it is in the scratch."""
 
-    def __init__(self, scratch: Scratch, finished: Iterable[int]) -> None:
+    def __init__(self, scratch: Scratch) -> None:
         self._scratch = scratch
-        self._finished = set(finished)
+        self._finished: set[int] = set()
         self._closed = False
         self._changed = threading.Condition()
 
@@ -75,15 +76,16 @@ def fill(
     ahead: int,
     name: str,
     on_windows: Callable[[int], None],
-) -> None:
-    """Bring the scratch to `scratch.count` windows, `finished` being there already.
+) -> int:
+    """Bring the scratch to `scratch.count` windows, `finished` being there already. Returns how many of these hold.
 
-    `source` gives every window in order and is drawn to its end, `ahead` windows before the model.
-    `on_windows(done)` is called, in this thread, whenever more windows are synced, and for each that was there. When
-    this function ends, in whatever way, nothing of the file is in the model any more. `name` is the file's, for
-    messages.
+    `source` gives every window in order and is drawn to its end, `ahead` windows before the model. One that is there
+    holds if it was made from the samples that `source` gives now; otherwise the file was another one then, and it is
+    made again. `on_windows(done)` is called, in this thread, whenever more windows are synced, and for each that was
+    there. When this function ends, in whatever way, nothing of the file is in the model any more. `name` is the
+    file's, for messages.
     """
-    done = len(finished)
+    done = resumed = len(finished)
     offered: deque[tuple[int, Future[None]]] = deque()
 
     def settle() -> None:
@@ -98,10 +100,13 @@ def fill(
 
     try:
         for index, samples in source:
-            if index in finished:
+            made_from = fingerprint(samples)
+            if index in finished and scratch.was_made_from(index, made_from):
+                gate.add(index)
                 on_windows(done)
             else:
-                offered.append((index, _offered(offer, scratch, index, samples, name)))
+                done, resumed = done - (index in finished), resumed - (index in finished)
+                offered.append((index, _offered(offer, scratch, index, samples, made_from, name)))
             while offered and (len(offered) >= ahead or offered[0][1].done()):
                 settle()
         while offered:
@@ -110,15 +115,19 @@ def fill(
         for _, future in offered:
             if not future.cancel():  # the model is at it, and writes into the scratch
                 wait([future])
+    return resumed
 
 
-def _offered(offer: OfferFn, scratch: Scratch, index: int, samples: Window, name: str) -> Future[None]:
+def _offered(
+    offer: OfferFn, scratch: Scratch, index: int, samples: Window, made_from: bytes, name: str
+) -> Future[None]:
     """Offer a window's channels. Equal ones are computed once, silent ones not at all.
 
     So a dual-mono file stays dual mono to the bit, and a dead channel stays dead.
     """
     alike = np.array(first_alike(samples))
     computed = [c for c in range(len(samples)) if alike[c] == c and samples[c].any()]
+    computed_again = threading.Event()
 
     def keep(rows: Rows) -> None:
         if not np.isfinite(rows).all():
@@ -130,10 +139,10 @@ def _offered(offer: OfferFn, scratch: Scratch, index: int, samples: Window, name
             few, rows = rows, np.zeros_like(samples)
             for row, channel in zip(few, computed, strict=True):
                 rows[alike == channel] = row
-        scratch.write(index, rows)
+        scratch.write(index, rows, made_from=made_from, computed_again=computed_again.is_set())
 
     if computed:
-        return offer(samples[computed], index, keep)
+        return offer(samples[computed], index, keep, computed_again.set)
     silent: Future[None] = Future()
     keep(np.empty((0, samples.shape[1]), np.float32))
     silent.set_result(None)

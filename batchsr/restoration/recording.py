@@ -1,9 +1,8 @@
 """The source of one restoration as streams: the programme at 48 kHz, and what of it the model gets to hear.
 
-    blocks -> (mono) -> resampled = programme -> (low-pass) = conditioned
+    blocks -> stages at its own rate -> resampled -> stages at 48 kHz = programme -> the model's stages = conditioned
 
-Stages that come before the model (denoising, separation) would stand here too: each is a function from a
-stream at 48 kHz to a stream at 48 kHz.
+What the stages are: batchsr.restoration.stages.
 """
 
 from __future__ import annotations
@@ -14,27 +13,20 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from batchsr.audio import files
-from batchsr.audio.channels import Alikeness, mix_down
+from batchsr.audio import files, levels
+from batchsr.audio.channels import Alikeness
 from batchsr.audio.cutoff import BandLevels, Cutoff, find_cutoff
-from batchsr.audio.filters import Crossover, condition
+from batchsr.audio.levels import MixMeter
 from batchsr.audio.meters.loudness import LoudnessMeter
 from batchsr.audio.meters.seams import SeamMeter
+from batchsr.audio.remarks import Remark, bounded
 from batchsr.audio.resample import resample_blocks
+from batchsr.audio.treatment import Treatment, decide
 from batchsr.audio.windows import Block, Plan
+from batchsr.errors import InputChanged
+from batchsr.restoration import stages
+from batchsr.restoration.source_identity import SourceWitness
 from batchsr.settings.profile import Settings
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Treatment:
-    """What is done around the model, decided once a file for all channels together."""
-
-    lowpass_hz: float | None = None
-    """Conditioning low-pass before the model; None: none."""
-    crossover: Crossover | None = None
-    """Where the recording itself ends and the restoration begins; None: the restoration is all of the output."""
-    bypass: bool = False
-    """The recording is full-band already: it is only resampled."""
 
 
 class Recording:
@@ -44,43 +36,78 @@ class Recording:
         self.path = path
         self.info = info
         self.settings = settings
-        self.channels = 1 if settings.channels == "mono" else info.channels
+        self.witness = SourceWitness(path, info)
+        """Remembers what was read, for the hash that goes on record."""
+        self.channels = info.channels
+        for stage in stages.chain(settings, None):
+            self.channels = stage.channels(self.channels)
+        self.remarks = info.remarks
+        """What is odd about the source; complete when `conditioned` has been read to its end."""
+        self._full_scale = 1.0
+        self._level_remarks: tuple[Remark, ...] = ()
 
     def treatment(self) -> Treatment:
-        """Decide the treatment, from a pass over the file where the settings ask for its cutoff."""
-        lowpass, keep = self.settings.lowpass, self.settings.keep_band
-        if lowpass == "off" and not keep:
-            return Treatment()
-        lowpass_hz: float | None
-        if isinstance(lowpass, int | float):
-            lowpass_hz, bypass, exact = float(lowpass), False, True
-            band_hz = lowpass_hz
-        else:
-            cutoff = self._cutoff()
-            band_hz, bypass, exact = cutoff.band_hz, cutoff.full_band, False
-            lowpass_hz = cutoff.hz if lowpass == "auto" and not bypass else None
-        if not keep or bypass:
-            return Treatment(lowpass_hz, None, bypass)
-        return Treatment(lowpass_hz, Crossover.below(band_hz, self.info.sample_rate, exact=exact))
+        """Decide the treatment, from a pass over the file where the settings ask for its cutoff, and its level before.
 
-    def programme(self, ear: Measurements | None = None) -> Generator[Block, None, None]:
+        Raises InputLevels for whole numbers written as floats, unless they are to be scaled.
+        """
+        self._full_scale, self._level_remarks = self._scale()
+        return decide(self.settings.lowpass, self.settings.keep_band, self.info.sample_rate, self._cutoff)
+
+    def stages(self, treatment: Treatment) -> list[stages.Stage]:
+        """What the recording goes through before the model, made anew for one stream."""
+        return stages.chain(self.settings, treatment.lowpass_hz)
+
+    def programme(self, treatment: Treatment, ear: Measurements | None = None) -> Generator[Block, None, None]:
         """The recording at 48 kHz, (n, channels), heard by `ear` on the way."""
-        with files.Source.open(self.path) as source:
-            blocks = source.blocks() if ear is None else _heard(source.blocks(), ear.hear_source)
-            if self.settings.channels == "mono":
-                blocks = mix_down(blocks)
-            programme = resample_blocks(blocks, self.info.sample_rate, self.info.frames)
+        chain = self.stages(treatment)
+        with self._open() as source:
+            blocks = self._blocks(source)
+            if ear is not None:
+                blocks = _heard(blocks, ear.hear_source)
+            blocks = stages.run(chain, "recording", blocks, self.info.frames)
+            blocks = resample_blocks(blocks, self.info.rate, self.info.frames)
+            programme = stages.run(chain, "programme", blocks, self.info.output_samples)
             yield from programme if ear is None else _heard(programme, ear.hear_programme)
+            if ear is not None:
+                self.remarks = bounded((*source.remarks, *self._level_remarks, *ear.remarks()))
 
     def conditioned(self, treatment: Treatment, ear: Measurements) -> Iterator[Block]:
         """What the model hears, at 48 kHz; the recording is heard by `ear` on the way."""
-        if treatment.lowpass_hz is None:
-            return self.programme(ear)
-        return condition(self.programme(ear), self.info.output_samples, treatment.lowpass_hz)
+        return stages.run(self.stages(treatment), "model", self.programme(treatment, ear), self.info.output_samples)
+
+    def read_again(self, treatment: Treatment) -> None:
+        """Make one more pass over the source for the witness. Raises InputChanged where the treatment would differ."""
+        with self._open() as source:
+            for _ in self.witness.watched(source.blocks()):
+                pass
+        if self.treatment() != treatment:
+            raise _changed(self.path)
+
+    def _open(self) -> files.Source:
+        source = files.Source.open(self.path, accept_truncated=self.settings.accept_truncated)
+        now, then = source.info, self.info
+        if (now.frames, now.sample_rate, now.channels) != (then.frames, then.sample_rate, then.channels):
+            source.close()
+            raise _changed(self.path)
+        return source
 
     def _cutoff(self) -> Cutoff:
-        with files.Source.open(self.path) as source:
-            return find_cutoff(source.blocks(), self.info.sample_rate)
+        with self._open() as source:
+            return find_cutoff(self._blocks(source), self.info.sample_rate)
+
+    def _blocks(self, source: files.Source) -> Iterator[Block]:
+        """A whole pass over the source, its full scale at 1."""
+        blocks = self.witness.watched(source.blocks())
+        return blocks if self._full_scale == 1.0 else levels.scaled(blocks, self._full_scale)
+
+    def _scale(self) -> tuple[float, tuple[Remark, ...]]:
+        """What full scale is in the source, and what is to be said of its level. Only floats can be over it."""
+        if self.info.subtype not in levels.FLOAT_SUBTYPES:
+            return 1.0, ()
+        with self._open() as source:
+            peaks = levels.measure(self.witness.watched(source.blocks()))
+        return levels.full_scale_of(peaks, self.settings.input_scale, files.shown(self.path))
 
 
 class Measurements:
@@ -89,12 +116,20 @@ class Measurements:
     def __init__(self, recording: Recording, plan: Plan) -> None:
         self._source = BandLevels(recording.info.sample_rate)
         self._channels = Alikeness(recording.info.channels)
+        self._mix = MixMeter(recording.info.channels) if recording.settings.channels == "mono" else None
         self._before = LoudnessMeter(recording.channels)
         self._after = LoudnessMeter(recording.channels)
         self._seams = SeamMeter(plan.borders())
 
+    def remarks(self) -> tuple[Remark, ...]:
+        """What was heard of the source and a person should know."""
+        cancelled = self._mix.remark() if self._mix is not None else None
+        return (cancelled,) if cancelled is not None else ()
+
     def hear_source(self, block: Block) -> None:
         """One block (n, C) of the recording at its own rate."""
+        if self._mix is not None:
+            self._mix.add(block)
         self._source.add(block)
         self._channels.add(block)
 
@@ -125,6 +160,10 @@ class Measurements:
         """What was heard of the output, JSON-able."""
         self._seams.finish()
         return {**_levels(self._after), "seams": dataclasses.asdict(self._seams.result)}
+
+
+def _changed(path: Path) -> InputChanged:
+    return InputChanged(f"{path} changed while it was restored", remedy="enqueue it again once nothing writes to it")
 
 
 def _levels(meter: LoudnessMeter) -> dict[str, Any]:

@@ -8,6 +8,7 @@ So the output's bytes depend on source, settings and model alone.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -18,21 +19,24 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from batchsr import __version__, faults, storage
+from batchsr import __version__, faults, storage, temporary
 from batchsr.audio import files, metadata, windows
 from batchsr.audio.filters import keep_band
+from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
-from batchsr.errors import InputChanged, InputMissing, OutputExists, OutputIsSource
-from batchsr.restoration import pipeline
+from batchsr.errors import InputChanged, OutputIsSource, OutputTooLarge
+from batchsr.restoration import pipeline, publishing, stages
 from batchsr.restoration import sidecar as sidecars
 from batchsr.restoration.batcher import Batcher
-from batchsr.restoration.recording import Measurements, Recording, Treatment
-from batchsr.restoration.scratch import Scratch
+from batchsr.restoration.recording import Measurements, Recording
+from batchsr.restoration.scratch import HEADER, Scratch
 from batchsr.restoration.task import Restored, Task
+from batchsr.temporary import Temporary
 
 ALGORITHM: Final = 1
 """Raise it when the same source, settings and model would give other bytes: scratch of before is then not believed."""
 _SIGN_OF_LIFE_S: Final = 1.0
+_UNCOMPRESSED: Final = ("wav", "aiff", "w64", "caf")
 
 
 def restore(
@@ -56,86 +60,17 @@ def restore(
     if spent_s is None:
         started = time.monotonic()
         spent_s = lambda: time.monotonic() - started  # noqa: E731
-    _check_output(task)
-    info = files.probe(task.source)
-    _check_unchanged(task, info)
-    settings = task.settings
-    recording = Recording(task.source, info, settings)
-    treatment = recording.treatment()
-    described = metadata.read(task.source)
-    carried = metadata.carry_over(
-        described,
-        form=settings.format,
-        subtype=settings.subtype,
-        channels=recording.channels,
-        source_rate_hz=info.sample_rate,
-        program=f"batchsr {__version__}; FlashSR {Path(str(task.provenance.get('variant', ''))).name}".rstrip(),
-    )
-    plan = windows.Plan.of(info.output_samples, model.frame_samples, settings.overlap)
-    storage.make_folder(task.output.parent)
-    job, _, claim = task.tag.rpartition("-")
-    if claim != "1":  # the first claim has nothing to find, and the folder may hold a hundred thousand files
-        for path in (task.output, sidecars.sidecar_path(task.output)):
-            storage.remove_temporaries(path, job)
-    key = _scratch_key(task, model, info, plan)
-    with Scratch(
-        task.scratch, key=key, channels=recording.channels, frame_samples=plan.frame_samples, count=plan.count
-    ) as scratch:
-        finished = set(range(plan.count)) if treatment.bypass else scratch.finished()
-        on_windows(len(finished), plan.count)
-        temporary = storage.temporary_for(task.output, task.tag)
-        gate = pipeline.Gate(scratch, finished)
-        ear = Measurements(recording, plan)
-        try:
-            with ThreadPoolExecutor(1, thread_name_prefix="join") as joiner:
-                joining = joiner.submit(_join, gate, plan, temporary, recording, treatment, ear, carried.embedded)
-
-                def on_more(done: int) -> None:
-                    if joining.done():
-                        joining.result()  # it cannot be finished yet, so it failed: no need to go on
-                    on_windows(done, plan.count)
-
-                def alive() -> None:
-                    on_windows(plan.count, plan.count)
-
-                try:
-                    with closing(windows.cut(plan, recording.conditioned(treatment, ear))) as source:
-                        pipeline.fill(
-                            scratch,
-                            gate,
-                            finished,
-                            source,
-                            lambda rows, index, keep: model.offer(rows, index, settings.timestep, settings.seed, keep),
-                            ahead=max(2, 2 * model.batch_windows // recording.channels),
-                            name=str(task.source),
-                            on_windows=on_more,
-                        )
-                finally:
-                    gate.close()
-                writer = _wait(joining, alive)
-            restored = Restored(
-                source_sha256=_hash_source(task, info, alive),
-                output_sha256=_hash_output(temporary, alive),
-                output_bytes=temporary.stat().st_size,
-                windows_total=plan.count,
-                windows_resumed=len(finished),
-                audio_s=info.duration_s,
-                clipped_samples=writer.clipped_samples,
-                sample_rate=info.sample_rate,
-                channels=info.channels,
-                frames=info.frames,
-                wall_s=spent_s(),
-                report={},
-            )
-            document = sidecars.sidecar(task, info, plan, restored, treatment, ear)
-            document["metadata"] = {**described.to_dict(), "not_carried_over": list(carried.lost)}
-            restored = dataclasses.replace(restored, report=document)
-            before_publish(restored)
-            if settings.sidecar:  # before the output, so that an output never stands without its record
-                sidecars.write_sidecar(task.output, document, tag=task.tag)
-            storage.publish(temporary, task.output, overwrite=task.overwrite)
-        finally:
-            temporary.unlink(missing_ok=True)
+    case = _prepare(task, model)
+    with contextlib.ExitStack() as held:
+        scratch = held.enter_context(case.scratch(model))
+        output = held.enter_context(Temporary.beside(task.output))
+        made = _make(case, model, scratch, output, on_windows)
+        restored = _on_record(case, made, output, lambda: on_windows(case.plan.count, case.plan.count), spent_s)
+        record = None
+        if task.settings.sidecar:
+            record = held.enter_context(publishing.record_beside(task.output, restored.report))
+        before_publish(restored)
+        publishing.publish(output, record, overwrite=task.overwrite)
     return restored
 
 
@@ -143,6 +78,70 @@ def discard_scratch(path: Path) -> None:
     """Remove a scratch file that is no longer needed."""
     with storage.resource_errors(path, "remove the scratch file"):
         path.unlink(missing_ok=True)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Case:
+    """A task, and what was found and decided before anything is computed."""
+
+    task: Task
+    info: files.SourceInfo
+    recording: Recording
+    treatment: Treatment
+    described: metadata.Metadata
+    carried: metadata.Carried
+    plan: windows.Plan
+
+    def scratch(self, model: Batcher) -> Scratch:
+        """The file of finished windows, opened."""
+        return Scratch(
+            self.task.scratch,
+            key=_scratch_key(self, model),
+            channels=self.recording.channels,
+            frame_samples=self.plan.frame_samples,
+            count=self.plan.count,
+        )
+
+    def metadata(self) -> dict[str, object]:
+        """What the recording says of itself, for the sidecar."""
+        return {**self.described.to_dict(), "not_carried_over": list(self.carried.lost)}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Made:
+    """What came of the windows."""
+
+    clipped_samples: int
+    resumed: int
+    computed_again: int
+    ear: Measurements
+
+
+def _prepare(task: Task, model: Batcher) -> _Case:
+    """Look at the source and at the place of the output, decide how it is done, and refuse what cannot end well."""
+    _check_output(task)
+    info = files.probe(task.source, accept_truncated=task.settings.accept_truncated)
+    for was, now in ((task.size_bytes, info.size_bytes), (task.mtime_ns, storage.kept_ns(info.mtime_ns))):
+        if was is not None and was != now:
+            raise InputChanged(f"{task.source} changed after it was enqueued", remedy="enqueue it again")
+    settings = task.settings
+    recording = Recording(task.source, info, settings)
+    plan = windows.Plan.of(info.output_samples, model.frame_samples, settings.overlap)
+    _check_size(task, recording, plan)
+    storage.make_output_folder(task.output.parent)
+    if task.tag.rpartition("-")[2] != "1":  # a first claim has nothing to find, and a folder may hold 100,000 files
+        for path in (task.output, sidecars.sidecar_path(task.output)):
+            temporary.remove_temporaries(path)
+    described = metadata.read(task.source)
+    carried = metadata.carry_over(
+        described,
+        form=settings.format,
+        subtype=settings.subtype,
+        channels=recording.channels,
+        source_rate_hz=info.rate,
+        program=f"batchsr {__version__}; FlashSR {Path(str(task.provenance.get('variant', ''))).name}".rstrip(),
+    )
+    return _Case(task, info, recording, recording.treatment(), described, carried, plan)
 
 
 def _check_output(task: Task) -> None:
@@ -153,63 +152,126 @@ def _check_output(task: Task) -> None:
         same = False
     if same:
         raise OutputIsSource(f"{task.output} is the source itself", remedy="choose another output")
-    if not task.overwrite and (task.output.exists() or task.output.is_symlink()):
-        raise OutputExists(f"{task.output} exists already", remedy="move it away, or pass --overwrite")
+    publishing.mend(task.output)
+    publishing.check_names(task.output, overwrite=task.overwrite, sidecar=task.settings.sidecar)
 
 
-def _check_unchanged(task: Task, info: files.SourceInfo) -> None:
-    for was, now in ((task.size_bytes, info.size_bytes), (task.mtime_ns, info.mtime_ns)):
-        if was is not None and was != now:
-            raise InputChanged(f"{task.source} changed after it was enqueued", remedy="enqueue it again")
+def _check_size(task: Task, recording: Recording, plan: windows.Plan) -> None:
+    """Refuse what is larger than a whole disk: no waiting for space would help, and the header may be lying."""
+    samples = plan.total_samples * recording.channels
+    scratch_bytes = plan.count * (HEADER.size + 4 * recording.channels * plan.frame_samples)
+    output_bytes = 2 * samples if task.settings.format in _UNCOMPRESSED else 0
+    for folder, needed in ((task.scratch.parent, scratch_bytes), (task.output.parent, output_bytes)):
+        with storage.output_errors(folder, "look at"):
+            most = storage.total_bytes(folder)
+        if needed > most:
+            raise OutputTooLarge(
+                f"{task.source} says that it lasts {recording.info.duration_s / 3600:,.0f} hours; to restore it takes "
+                f"{needed / 1e9:,.0f} GB in {folder}, whose whole disk has {most / 1e9:,.0f}",
+                remedy="if its header is wrong, convert it with ffmpeg; or choose a larger disk",
+            )
 
 
-def _scratch_key(task: Task, model: Batcher, info: files.SourceInfo, plan: windows.Plan) -> bytes:
-    """SHA-256 over everything that a window's samples depend on."""
+def _scratch_key(case: _Case, model: Batcher) -> bytes:
+    """SHA-256 over everything that a window's samples depend on, beside the samples it is made from."""
     identity = model.identity
     parts = {
         "algorithm": ALGORITHM,
-        "settings": task.settings.digest(),
+        "settings": case.task.settings.digest(),
+        "stages": stages.entries(case.recording.stages(case.treatment)),
         "weights": identity.weights_sha256,
         "dtype": identity.dtype,
         "device": identity.device,
         "batch_windows": model.batch_windows,
-        "source": [info.size_bytes, info.mtime_ns, info.frames, info.sample_rate, info.channels],
-        "plan": [plan.total_samples, plan.frame_samples, plan.overlap_samples],
+        # Two versions of libsndfile decode alike; of ffmpeg's many decoders nobody promises that.
+        "source": [
+            *(case.info.frames, case.info.sample_rate, case.info.channels),
+            *([case.info.decoder] if case.info.decoder.startswith("ffmpeg") else []),
+        ],
+        "plan": [case.plan.total_samples, case.plan.frame_samples, case.plan.overlap_samples],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
 
 
-def _join(
+def _make(
+    case: _Case, model: Batcher, scratch: Scratch, output: Temporary, on_windows: Callable[[int, int], None]
+) -> _Made:
+    """Compute what windows are missing, and write the output from them as they come."""
+    total = case.plan.count
+    finished = set(range(total)) if case.treatment.bypass else scratch.finished()
+    on_windows(len(finished), total)
+    gate = pipeline.Gate(scratch)
+    ear = Measurements(case.recording, case.plan)
+    with ThreadPoolExecutor(1, thread_name_prefix="join") as joiner:
+        joining = joiner.submit(_join, case, gate, output, ear)
+
+        def on_more(done: int) -> None:
+            if joining.done():
+                joining.result()  # it cannot be finished yet, so it failed: no need to go on
+            on_windows(done, total)
+
+        try:
+            resumed = _fill(case, model, scratch, gate, finished, ear, on_more)
+        finally:
+            gate.close()
+        writer = _wait(joining, lambda: on_windows(total, total))
+    again = 0 if case.treatment.bypass else scratch.computed_again()
+    return _Made(writer.clipped_samples, resumed, again, ear)
+
+
+def _fill(
+    case: _Case,
+    model: Batcher,
+    scratch: Scratch,
     gate: pipeline.Gate,
-    plan: windows.Plan,
-    temporary: Path,
-    recording: Recording,
-    treatment: Treatment,
+    finished: set[int],
     ear: Measurements,
-    embedded: files.Embedded,
-) -> files.Writer:
+    on_more: Callable[[int], None],
+) -> int:
+    """Draw the recording to its end, and bring the scratch to all windows. Returns how many were there already."""
+    settings = case.task.settings
+    conditioned = case.recording.conditioned(case.treatment, ear)
+    if case.treatment.bypass:  # no window is needed: it is only listened to
+        for _ in conditioned:
+            on_more(len(finished))
+        return len(finished)
+    with closing(windows.cut(case.plan, conditioned)) as source:
+        return pipeline.fill(
+            scratch,
+            gate,
+            finished,
+            source,
+            lambda rows, index, keep, note: model.offer(rows, index, settings.timestep, settings.seed, keep, note),
+            ahead=max(2, 2 * model.batch_windows // case.recording.channels),
+            name=str(case.task.source),
+            on_windows=on_more,
+        )
+
+
+def _join(case: _Case, gate: pipeline.Gate, output: Temporary, ear: Measurements) -> files.Writer:
     """Write the windows as they come, cross-faded, to the temporary; for the band that is kept the recording itself
     is read once more."""
-    settings = recording.settings
+    settings, treatment = case.task.settings, case.treatment
     with (
-        closing(recording.programme()) as programme,
+        closing(case.recording.programme(treatment)) as programme,
         files.Writer(
-            temporary,
-            recording.channels,
+            case.task.output,
+            case.recording.channels,
             settings.format,
             settings.subtype,
-            frames=plan.total_samples,
-            embedded=embedded,
+            frames=case.plan.total_samples,
+            embedded=case.carried.embedded,
+            fd=output.fd,
         ) as writer,
     ):
         blocks: Iterator[Block] = programme
         if not treatment.bypass:
-            blocks = windows.assemble(plan, gate.read)
+            blocks = windows.assemble(case.plan, gate.read)
             if treatment.crossover is not None:
                 blocks = keep_band(programme, blocks, treatment.crossover)
         for block in blocks:
             ear.hear_output(block)
-            with storage.resource_errors(temporary, "write"):
+            with storage.output_errors(case.task.output, "write"):
                 writer.write(block)
             faults.point("assemble.during")
     return writer
@@ -226,19 +288,43 @@ def _wait(joining: Future[files.Writer], alive: Callable[[], None]) -> files.Wri
             alive()
 
 
-def _hash_source(task: Task, info: files.SourceInfo, alive: Callable[[], None]) -> str:
-    """SHA-256 of the source, which must still be the file that was read."""
-    try:
-        digest = storage.sha256(task.source, tick=alive)
-        status = task.source.stat()
-    except OSError as e:
-        raise InputMissing(f"{task.source} went away while it was restored", remedy="bring it back and retry") from e
-    if (status.st_size, status.st_mtime_ns) != (info.size_bytes, info.mtime_ns):
-        raise InputChanged(f"{task.source} changed while it was restored", remedy="enqueue it again")
-    return digest
+def _on_record(
+    case: _Case, made: _Made, output: Temporary, alive: Callable[[], None], spent_s: Callable[[], float]
+) -> Restored:
+    """Hash what was read and what was written, and write down all there is to know."""
+    restored = Restored(
+        source_sha256=case.recording.witness.sha256(lambda: _compare(case), tick=alive),
+        output_sha256=output.sha256(tick=alive),
+        output_bytes=output.size_bytes(),
+        windows_total=case.plan.count,
+        windows_resumed=made.resumed,
+        windows_computed_again=made.computed_again,
+        audio_s=case.info.duration_s,
+        clipped_samples=made.clipped_samples,
+        sample_rate=case.info.sample_rate,
+        channels=case.info.channels,
+        frames=case.info.frames,
+        wall_s=spent_s(),
+        report={},
+    )
+    document = sidecars.sidecar(
+        case.task,
+        case.info,
+        case.plan,
+        restored,
+        case.treatment,
+        made.ear,
+        case.recording.remarks,
+        stages.entries(case.recording.stages(case.treatment)),
+    )
+    document["metadata"] = case.metadata()
+    return dataclasses.replace(restored, report=document)
 
 
-def _hash_output(temporary: Path, alive: Callable[[], None]) -> str:
-    """SHA-256 of what was written, read back from the file."""
-    with storage.resource_errors(temporary, "read back"):
-        return storage.sha256(temporary, tick=alive)
+def _compare(case: _Case) -> None:
+    """The source was touched: read all of it once more, what it says of itself included."""
+    case.recording.read_again(case.treatment)
+    if metadata.read(case.task.source).to_dict() != case.described.to_dict():
+        raise InputChanged(
+            f"{case.task.source} changed while it was restored", remedy="`batchsr retry` it once nothing writes to it"
+        )

@@ -7,31 +7,39 @@ import functools
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from batchsr import __version__, storage
-from batchsr.errors import OutputExists
+from batchsr.restoration.sidecar_reading import SCHEMA
 
 if TYPE_CHECKING:
     from batchsr.audio.files import SourceInfo
+    from batchsr.audio.remarks import Remark
+    from batchsr.audio.treatment import Treatment
     from batchsr.audio.windows import Plan
-    from batchsr.restoration.recording import Measurements, Treatment
+    from batchsr.restoration.recording import Measurements
     from batchsr.restoration.task import Restored, Task
 
-SCHEMA: Final = "batchsr.sidecar/1"
 _LIBRARIES: Final = ("mlx", "numpy", "scipy", "soundfile", "soxr")
 
 
 def sidecar_path(output: Path) -> Path:
-    """`<output>.json`, beside the output."""
-    return output.with_name(output.name + ".json")
+    """`<output>.json`, beside the output; shortened where that is longer than a name can be."""
+    return output.with_name(storage.fitted_name(output.name, ".json"))
 
 
 def sidecar(
-    task: Task, info: SourceInfo, plan: Plan, restored: Restored, treatment: Treatment, ear: Measurements
+    task: Task,
+    info: SourceInfo,
+    plan: Plan,
+    restored: Restored,
+    treatment: Treatment,
+    ear: Measurements,
+    remarks: Sequence[Remark],
+    stages: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The provenance of one output, JSON-able, as sidecar.schema.json describes it."""
     settings = json.loads(task.settings.to_json())
@@ -45,14 +53,16 @@ def sidecar(
             "path": os.path.abspath(task.source),
             "sha256": restored.source_sha256,
             "size_bytes": info.size_bytes,
-            "modified": _iso(info.mtime_ns / 1e9),
+            "modified": _iso(storage.kept_ns(info.mtime_ns) / 1e9),
             "format": info.format,
             "subtype": info.subtype,
+            "decoder": info.decoder,
             "sample_rate_hz": info.sample_rate,
             "channels": info.channels,
             "frames": info.frames,
             "duration_s": info.duration_s,
             **heard,
+            "remarks": [remark.to_dict() for remark in remarks],
         },
         "output": {
             "path": os.path.abspath(task.output),
@@ -73,11 +83,13 @@ def sidecar(
             "kept_below_hz": crossover.pass_hz if crossover else None,
             "synthesised_above_hz": crossover.stop_hz if crossover else None,
         },
+        "stages": [dict(stage) for stage in stages],
         "model": {key: value for key, value in task.provenance.items() if key != "job"},
         "job": task.provenance.get("job", {}),
         "windows": {
             "total": restored.windows_total,
             "resumed": restored.windows_resumed,
+            "computed_again_in_float32": restored.windows_computed_again,
             "frame_samples": plan.frame_samples,
             "overlap_samples": plan.overlap_samples,
         },
@@ -105,24 +117,6 @@ def _note(band_hz: float, treatment: Treatment) -> str:
         else "the rest was resynthesised by the model as well"
     )
     return f"An access derivative, not the recording: {above}; {below}."
-
-
-def write_sidecar(output: Path, document: Mapping[str, Any], *, tag: str) -> None:
-    """Write the sidecar, replacing only one of ours. Raises OutputExists where another file has the name."""
-    path = sidecar_path(output)
-    if path.exists() and not _is_ours(path):
-        raise OutputExists(
-            f"{path} exists and is not a sidecar of batchsr", remedy="move it away, or pass --no-sidecar"
-        )
-    data = json.dumps(document, indent=2, ensure_ascii=True) + "\n"
-    storage.write_atomic(path, data.encode("ascii"), tag=tag)
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        return str(json.loads(path.read_bytes()).get("schema", "")).startswith("batchsr.sidecar/")
-    except (OSError, ValueError, AttributeError):
-        return False
 
 
 def _iso(timestamp: float) -> str:

@@ -43,3 +43,5 @@ class Restored:
     frames: int
     wall_s: float
     report: dict[str, Any]
+    windows_computed_again: int = 0
+    """In float32, because half precision overflowed."""

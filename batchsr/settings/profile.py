@@ -16,17 +16,23 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 import platformdirs
 
+from batchsr.audio import formats
 from batchsr.errors import ConfigError
-from batchsr.settings import tomlfile
+from batchsr.settings import textfile, tomlfile
 
 Lowpass = Literal["off", "auto"] | float
-FORMATS = ("wav", "flac", "aiff", "w64", "caf", "ogg")
-SUBTYPES = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "VORBIS")
+InputScale = Literal["off", "auto"] | float
+FORMATS: Final = tuple(formats.WRITTEN)
+SUBTYPES: Final = tuple(dict.fromkeys(subtype for subtypes in formats.SUBTYPES.values() for subtype in subtypes))
 MAX_OVERLAP_S = 2.5
+DEFAULT_VARIANT: Final = "int4"
+OUTPUT_SUFFIX: Final = "_upsampled"
+"""Of an output's stem, where nothing else is asked for."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,6 +57,10 @@ class Settings:
     """Restore every channel, or their mean."""
     sidecar: bool = True
     """Write `<output>.json`."""
+    accept_truncated: bool = False
+    """Restore what is there of a file that is cut short, instead of refusing it."""
+    input_scale: InputScale = "off"
+    """Sample value that is full scale in float files: "off" (1), "auto" (found for whole numbers) or a number."""
 
     def __post_init__(self) -> None:
         def check(ok: bool, key: str, want: str) -> None:
@@ -72,10 +82,24 @@ class Settings:
         check(self.subtype in SUBTYPES, "subtype", "one of " + ", ".join(SUBTYPES))
         check(self.channels in ("all", "mono"), "channels", "all or mono")
         check(isinstance(self.sidecar, bool), "sidecar", "true or false")
+        check(isinstance(self.accept_truncated, bool), "accept_truncated", "true or false")
+        check(
+            self.input_scale in ("off", "auto")
+            or (_is_number(self.input_scale) and 1e-6 <= float(self.input_scale) <= 1e12),
+            "input_scale",
+            "off, auto or the sample value that is full scale, as 32768",
+        )
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no spaces; `from_json` gives it back."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        """Canonical JSON: sorted keys, no spaces; `from_json` gives it back.
+
+        What came later than the first queues stands in it only where it is not the default, so that digests stay.
+        """
+        values = dataclasses.asdict(self)
+        for key, default in _LATER.items():
+            if values[key] == default:
+                del values[key]
+        return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     @functools.lru_cache(maxsize=256)  # a batch has few, and many rows
@@ -97,6 +121,7 @@ class Settings:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
+_LATER: Final[Mapping[str, object]] = MappingProxyType({"accept_truncated": False, "input_scale": "off"})
 DEFAULT: Final = "default"
 COMMAND_LINE: Final = "command line"
 _SHIPPED: Final = (
@@ -167,7 +192,7 @@ def find(name: str) -> Path:
     Raises ConfigError when there is none.
     """
     if os.sep in name or name.endswith(".toml"):
-        path = Path(os.path.expanduser(name))
+        path = Path(textfile.expanded(name))
         if path.is_file():
             return path
         raise ConfigError(f"there is no profile {path}", remedy="profiles by name: " + ", ".join(names()))
@@ -195,7 +220,7 @@ def layer(path: Path, values: Mapping[str, Any], *, prefix: str = "") -> Layer:
     checked = dict(values)
     for key, value in checked.items():
         tomlfile.check_known(path, key, known, prefix=prefix)
-        if key in ("overlap", "lowpass") and _is_number(value):
+        if key in ("overlap", "lowpass", "input_scale") and _is_number(value):
             checked[key] = float(value)  # 1 and 1.0 are the same wish, and must have the same hash
     if "variant" in checked:
         checked["variant"] = _variant(path, checked["variant"], prefix)
@@ -214,9 +239,10 @@ def _settings(origin: str, values: Mapping[str, Any]) -> Settings:
 def _variant(path: Path, value: object, prefix: str) -> str:
     if not isinstance(value, str) or not value:
         raise ConfigError(
-            f"{path}: {prefix}variant = {value!r} is no name", remedy="variant takes int4, int8 or a bundle's folder"
+            f"{path}: {prefix}variant = {value!r} is no name",
+            remedy="variant takes int4, int8, tiny or a bundle's folder",
         )
-    return os.path.abspath(os.path.join(path.parent, os.path.expanduser(value))) if os.sep in value else value
+    return os.path.abspath(os.path.join(path.parent, textfile.expanded(value))) if os.sep in value else value
 
 
 def _folders() -> tuple[Path, ...]:

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import msgspec
 
 from batchsr.errors import ConfigError
+from batchsr.settings import textfile
 
-_KINDS: Final[Mapping[str, Callable[[Any], bool]]] = {
-    "text": lambda value: isinstance(value, str),
-    "a whole number": lambda value: isinstance(value, int) and not isinstance(value, bool),
-    "true or false": lambda value: isinstance(value, bool),
-    "a list of texts": lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
-    "a table": lambda value: isinstance(value, dict),
+T = TypeVar("T", bound=msgspec.Struct)
+_AT: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<where>[^`]*)`)?$", re.DOTALL)
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_KINDS: Final[Mapping[str, str]] = {
+    "str": "text",
+    "int": "a whole number",
+    "bool": "true or false",
+    "array": "a list of texts",
+    "object": "a table",
 }
+"""msgspec's names of types, as people say them."""
 
 
 def read(path: Path) -> dict[str, Any]:
     """The file's top table. Raises ConfigError when it cannot be read or is not TOML."""
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
+        return tomllib.loads(textfile.text_bytes(path.read_bytes(), str(path)).decode("utf-8"))
     except OSError as e:
         raise ConfigError(f"{path} cannot be read: {e.strerror}", remedy="check the name and its permissions") from e
     except UnicodeDecodeError as e:
@@ -31,13 +39,41 @@ def read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not TOML: {e}", remedy="texts stand in quotes, a key only once") from e
 
 
-def check(path: Path, table: Mapping[str, Any], kinds: Mapping[str, str], *, prefix: str = "") -> None:
-    """Raise ConfigError on a key that `kinds` lacks or a value that is not of its kind (a key of _KINDS)."""
-    for key, value in table.items():
-        check_known(path, key, kinds, prefix=prefix)
-        kind = kinds[key]
-        if not _KINDS[kind](value):
-            raise ConfigError(f"{path}: {prefix}{key} = {value!r} is not {kind}", remedy=f"{prefix}{key} takes {kind}")
+def decoded(path: Path, kind: type[T]) -> T:
+    """Read a file as a struct, which forbids what it does not know. Raises ConfigError as `read` does."""
+    document = read(path)
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError as e:
+        raise _told(path, document, kind, str(e)) from e
+
+
+def _told(path: Path, document: Mapping[str, Any], kind: type[msgspec.Struct], message: str) -> ConfigError:
+    """msgspec's "Expected `int`, got `str` - at `$.output.suffix`", with file, key, value and remedy."""
+    match = _AT.match(message)
+    what, where = (match["what"], match["where"] or "") if match else (message, "")
+    in_list = where.endswith("]")
+    keys = [key for key in re.sub(r"\[.*", "", where).split(".") if key]
+    if unknown := _UNKNOWN.match(what):
+        known = _fields(kind, keys)
+        try:
+            check_known(path, unknown[1], known, prefix="".join(f"{key}." for key in keys))
+        except ConfigError as e:
+            return e
+    value: Any = document
+    for key in keys:
+        value = value[key]
+    expected = re.match(r"Expected `(\w+)", what)
+    wanted = "a list of texts" if in_list else _KINDS.get(expected[1] if expected else "", what)
+    name = ".".join(keys)
+    return ConfigError(f"{path}: {name} = {value!r:.200} is not {wanted}", remedy=f"{name} takes {wanted}")
+
+
+def _fields(kind: type[msgspec.Struct], keys: Sequence[str]) -> list[str]:
+    """The names of a struct's fields; with `keys`, those of the struct in it that they lead to."""
+    for key in keys:
+        kind = next(field.type for field in msgspec.structs.fields(kind) if field.name == key)
+    return [field.name for field in msgspec.structs.fields(kind)]
 
 
 def check_known(path: Path, key: str, known: Iterable[str], *, prefix: str = "") -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from batchsr.errors import BatchsrError, ResourceError
-from batchsr.queue import Backend, Job, Queue, Result, is_published
+from batchsr.queue import Backend, Job, Result, WorkQueue, is_published
 from batchsr.restoration.batcher import Batcher
+from batchsr.restoration.sidecar import sidecar_path
 from batchsr.restoration.task import Restored, Task
 from batchsr.settings.profile import Settings
 from batchsr.signals import Stop
@@ -31,7 +32,7 @@ class Attempt:
     """One claim of one job, from its row to the restoration and back."""
 
     def __init__(
-        self, queue: Queue, hand: InFlightFile, stop: Stop, tell_windows: Callable[[Job, int, int], None]
+        self, queue: WorkQueue, hand: InFlightFile, stop: Stop, tell_windows: Callable[[Job, int, int], None]
     ) -> None:
         job = hand.job
         self.task = Task(
@@ -62,7 +63,7 @@ class Attempt:
         backend = backend_of(variant, model)
         settings = Settings.from_json(job.settings)
         self._channels = 1 if settings.channels == "mono" else job.channels or 1
-        self.task = dataclasses.replace(self.task, settings=settings, provenance=_provenance(job, backend))
+        self.task = dataclasses.replace(self.task, settings=settings, provenance=_provenance(job, backend, model))
         result = recovery.finished_before(job, settings, backend)
         if result is not None:
             self._queue.committing(job, result)
@@ -72,9 +73,9 @@ class Attempt:
                 model,
                 on_windows=self._on_windows,
                 before_publish=self._before_publish,
-                spent_s=self._hand.spent_s,
+                spent_s=lambda: job.wall_s + self._hand.spent_s(),  # over all attempts
             )
-        return self._queue.finish(job)
+        return self._queue.finish(job, keep_report=not self._has_sidecar())
 
     def finish_if_published(self) -> Job | None:
         """After an error: the job, done, if the output had got its name all the same."""
@@ -82,10 +83,22 @@ class Attempt:
             return None
         result = self._prepared
         try:
-            done = dataclasses.replace(self._job, output_sha256=result.output_sha256, output_bytes=result.output_bytes)
-            return self._queue.finish(self._job) if is_published(done) else None
+            done = dataclasses.replace(
+                self._job,
+                output_sha256=result.output_sha256,
+                output_bytes=result.output_bytes,
+                report=json.dumps(result.report),
+            )
+            if not is_published(done):
+                return None
+            recovery.complete_sidecar(done)
+            return self._queue.finish(self._job, keep_report=not self._has_sidecar())
         except ResourceError:
             return None
+
+    def _has_sidecar(self) -> bool:
+        """Whether the report stands beside the output, so that the queue need not keep it."""
+        return sidecar_path(Path(self._job.output)).is_file()
 
     def _on_windows(self, done: int, total: int) -> None:
         now_s = self._queue.clock.steady()
@@ -118,8 +131,10 @@ def backend_of(variant: str, model: Batcher) -> Backend:
     )
 
 
-def _provenance(job: Job, backend: Backend) -> dict[str, Any]:
+def _provenance(job: Job, backend: Backend, model: Batcher) -> dict[str, Any]:
+    identity: Any = model.identity
     return dataclasses.asdict(backend) | {
+        "warnings": list(getattr(identity, "warnings", ())),
         "job": {
             "id": job.id,
             "batch": job.batch,
@@ -127,7 +142,7 @@ def _provenance(job: Job, backend: Backend) -> dict[str, Any]:
             "claim": job.claim_seq,
             "worker": job.worker,
             **json.loads(job.provenance or "{}"),
-        }
+        },
     }
 
 
@@ -139,7 +154,7 @@ def failure_of(error: Exception) -> str:
     """The failure class of what ended an attempt: input, transient or resource."""
     if isinstance(error, BatchsrError):
         return error.failure
-    if isinstance(error, OSError) and error.errno in pauses.RESOURCE_ERRNOS:
+    if (isinstance(error, OSError) and error.errno in pauses.RESOURCE_ERRNOS) or pauses.is_want_of_threads(error):
         return "resource"
     return "transient"
 

@@ -36,6 +36,8 @@ class InFlightFile:
         """Its last worker died, and it has made no window since. It is restored alone: if this worker dies as well,
         it is this file's doing, and no other is blamed for it."""
         self.charged_s = 0.0
+        self.abandoned = False
+        """No thread could be started for it."""
         self._lanes = lanes
 
     def progress(self, rows_left: int, *, progressed: bool) -> None:
@@ -91,12 +93,21 @@ class InFlightFiles:
         )
 
     def start(self, job: Job, rows: int, work: Callable[[InFlightFile], None]) -> None:
-        """Take a file in hand, which gives the model so many rows: `work` in a thread of its own."""
+        """Take a file in hand, which gives the model so many rows: `work` in a thread of its own.
+
+        Raises RuntimeError when no thread can be started; the file is not in hand then.
+        """
         hand = InFlightFile(self, job, rows)
         with self._changed:
             self._charge()
             self._hands[job.id] = hand
-        self._pool.submit(self._run, hand, work)
+        try:
+            self._pool.submit(self._run, hand, work)
+        except RuntimeError:
+            with self._changed:
+                hand.abandoned = True  # the pool may yet run it, in another thread
+                del self._hands[job.id]
+            raise
 
     def wait(self, seconds: float) -> None:
         """Until something changed since the last call, at most so long. Raises what a file's thread ended with."""
@@ -130,6 +141,8 @@ class InFlightFiles:
         self._charged_at_s = now_s
 
     def _run(self, hand: InFlightFile, work: Callable[[InFlightFile], None]) -> None:
+        if hand.abandoned:
+            return
         try:
             work(hand)
         except BaseException as e:  # noqa: BLE001 - the thread that claims raises it

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from batchsr.errors import EXIT_BUSY, EXIT_OK, EXIT_SOME_FAILED
-from batchsr.queue import Job
+from batchsr.queue import Job, Place, Trouble
 
 
 class Listener(Protocol):
@@ -24,6 +24,9 @@ class Listener(Protocol):
     def waiting(self, reason: str, seconds: float) -> None: ...
     def paused(self, reason: str) -> None: ...
     def resumed(self) -> None: ...
+    def held(self, trouble: Trouble) -> None: ...
+    def freed(self, trouble: Trouble) -> None: ...
+    def phase(self, text: str) -> None: ...
     def message(self, text: str) -> None: ...
 
 
@@ -40,6 +43,9 @@ class NullListener:
     def waiting(self, reason: str, seconds: float) -> None: ...
     def paused(self, reason: str) -> None: ...
     def resumed(self) -> None: ...
+    def held(self, trouble: Trouble) -> None: ...
+    def freed(self, trouble: Trouble) -> None: ...
+    def phase(self, text: str) -> None: ...
     def message(self, text: str) -> None: ...
 
 
@@ -58,13 +64,22 @@ class Summary:
     stopped_by: int | None = None
     paused: bool = False
     """A person paused the queue, and work is left."""
+    places: list[Place] = dataclasses.field(default_factory=list)
+    """The places in trouble for which the jobs that are left are held; it was not waited for them any longer."""
+
+    def add(self, other: Summary) -> None:
+        """Count a further run in."""
+        for field in dataclasses.fields(self):
+            mine, others = getattr(self, field.name), getattr(other, field.name)
+            setattr(self, field.name, others if field.name == "stopped_by" else mine + others)
+        self.paused = bool(self.paused)
 
     @property
     def exit_code(self) -> int:
         """What the process ends with."""
         if self.stopped_by is not None:
             return 128 + self.stopped_by
-        if self.paused:
+        if self.paused or self.places:
             return EXIT_BUSY
         return EXIT_SOME_FAILED if self.failed or self.quarantined else EXIT_OK
 

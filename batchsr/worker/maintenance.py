@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Final, Literal
 
 from batchsr import storage
-from batchsr.queue import TERMINAL, Job, Queue, State
-from batchsr.restoration import sidecar as sidecars
+from batchsr.queue import Job, Queue, State
+from batchsr.restoration import publishing
+from batchsr.temporary import dead_in
 
 KEEP_EVENTS_S: Final = 90 * 86400.0
 _OVER: Final = (State.DONE, State.CANCELLED, State.SUPERSEDED)
 _SCRATCH: Final = re.compile(r"(\d+)-[0-9a-f]{16}\.slots")
-_TEMPORARY: Final = re.compile(
-    re.escape(storage.TEMPORARY_PREFIX) + r"[0-9a-f]{12}-(\d+)-(\d+)" + re.escape(storage.TEMPORARY_SUFFIX)
-)
 _AT_ONCE: Final = 100  # files removed while the queue is held still
 
 
@@ -63,58 +61,45 @@ def _verdict(job: Job) -> Verdict:
 
 
 def collect_garbage(queue: Queue, *, dry_run: bool = False, events_older_s: float = KEEP_EVENTS_S) -> Garbage:
-    """Remove scratch files and temporaries of jobs that are done, cancelled, superseded or unknown, locks of dead
-    workers, and old events. Never anything else: names that are not ours are left alone, and so is whatever an
-    unfinished or failed job may go on from.
+    """Remove scratch files of jobs that are done, cancelled, superseded or unknown, what dead processes left beside
+    outputs, locks of dead workers, and old events. Never anything else: names that are not ours are left alone, and so
+    is whatever an unfinished or failed job may go on from, or a living process holds.
     """
     removed: list[Path] = []
     freed_bytes = 0
-    candidates = [*_scratch_files(queue.scratch_folder), *_temporaries(queue)]
+    candidates = list(_scratch_files(queue.scratch_folder))
     for start in range(0, len(candidates), _AT_ONCE):
         some = candidates[start : start + _AT_ONCE]
         with queue.keep_still():  # no job is claimed or retried between the look and the removal
             jobs = {job.id: job for job in queue.jobs(ids={job_id for job_id, _ in some})}
             for job_id, path in some:
-                if _is_garbage(path, jobs.get(job_id), queue.scratch_folder):
+                if _is_garbage(path, jobs.get(job_id)):
                     freed_bytes += _size_bytes(path)
                     removed.append(path)
                     if not dry_run:
                         with storage.resource_errors(path, "remove"):
                             path.unlink(missing_ok=True)
+    for folder in sorted(queue.output_folders()):
+        if not dry_run:
+            publishing.mend_folder(Path(folder))
+        for temporary in dead_in(Path(folder)):
+            removed.append(temporary.path)
+            freed_bytes += temporary.size_bytes()
+            temporary.close() if dry_run else temporary.discard()
     if dry_run:
         return Garbage(removed, freed_bytes, 0)
     queue.prune_locks()
     return Garbage(removed, freed_bytes, queue.prune_events(events_older_s))
 
 
-def _is_garbage(path: Path, job: Job | None, scratch_folder: Path) -> bool:
-    if path.parent != scratch_folder:  # a temporary: no attempt ever goes on from another's
-        return job is not None and job.state in TERMINAL
-    return job is None or job.state in _OVER or path.name != job.scratch_name  # of an older queue under our name
+def _is_garbage(scratch: Path, job: Job | None) -> bool:
+    return job is None or job.state in _OVER or scratch.name != job.scratch_name  # of an older queue under our name
 
 
 def _scratch_files(folder: Path) -> Iterator[tuple[int, Path]]:
     for entry in _entries(folder):
         if match := _SCRATCH.fullmatch(entry.name):
             yield int(match[1]), Path(entry.path)
-
-
-def _temporaries(queue: Queue) -> Iterator[tuple[int, Path]]:
-    """What dead attempts left beside outputs, with the job each belongs to."""
-    outputs: dict[str, dict[int, Path]] = {}
-    for job in queue.jobs(states=TERMINAL):
-        if job.claim_seq:
-            outputs.setdefault(os.path.dirname(job.output), {})[job.id] = Path(job.output)
-    for folder, jobs in outputs.items():
-        for entry in _entries(Path(folder)):
-            match = _TEMPORARY.fullmatch(entry.name)
-            if match is None or (output := jobs.get(int(match[1]))) is None:
-                continue
-            tag = f"{match[1]}-{match[2]}"
-            if entry.name in {
-                storage.temporary_for(name, tag).name for name in (output, sidecars.sidecar_path(output))
-            }:
-                yield int(match[1]), Path(entry.path)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

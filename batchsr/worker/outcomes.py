@@ -5,8 +5,10 @@ What an attempt ends with decides what becomes of the job:
     input       fails at once: it can never work (an output that cannot be written as asked counts as one)
     transient   waits (exponential backoff with jitter) and is tried again; fails after `max_attempts` in a row
                 without a window of progress. An error nobody foresaw is one of these.
-    resource    goes back, the attempt given back, and the queue is paused; workers probe, and resume by themselves
-    lost share  as resource: the source is missing, and so is the folder it was in
+    a place     goes back, the attempt given back, held for the disk, share or folder that is in trouble, until that
+                works again (batchsr.worker.places); jobs elsewhere go on
+    resource    the machine as a whole, or the disk that the queue is on: goes back, the attempt given back, and the
+                queue is paused; workers probe, and resume by themselves
     interrupt   goes back at once, with its finished windows, the attempt given back; so it does when the model's
                 passes became smaller for want of memory
     crash       is seen by the reaper (batchsr.queue.sqlite.reaper), in this worker or the next
@@ -15,23 +17,20 @@ What an attempt ends with decides what becomes of the job:
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
-from batchsr.errors import BatchShrunk, ClaimLost, InputError, QueueBusy, ResourceError
-from batchsr.queue import Job, Queue, State
+from batchsr.errors import BatchShrunk, ClaimLost, InputError, OutputError, QueueBusy, ResourceError
+from batchsr.queue import Job, State, Trouble, WorkQueue
 from batchsr.restoration.batcher import Batcher
 from batchsr.restoration.restore import discard_scratch
 from batchsr.signals import Stop
-from batchsr.worker import pauses
+from batchsr.worker import diagnosis
 from batchsr.worker.attempt import Attempt, Interrupted, RestoreFn, described, failure_of
 from batchsr.worker.in_flight import InFlightFile
 from batchsr.worker.listener import Account
 from batchsr.worker.options import WorkerOptions
-
-LONGEST_PROBE_PAUSE_S: Final = 30.0
+from batchsr.worker.places import LONGEST_PROBE_PAUSE_S, Places
 
 
 class Outcomes:
@@ -39,10 +38,11 @@ class Outcomes:
 
     def __init__(
         self,
-        queue: Queue,
+        queue: WorkQueue,
         options: WorkerOptions,
         account: Account,
         stop: Stop,
+        places: Places,
         restore: RestoreFn,
         rng: Callable[[], float],
     ) -> None:
@@ -50,6 +50,7 @@ class Outcomes:
         self._options = options
         self._account = account
         self._stop = stop
+        self._places = places
         self._restore = restore
         self._rng = rng
 
@@ -69,6 +70,7 @@ class Outcomes:
             self._insist(job, lambda: self._let_go(job, attempt, error))
         else:
             self._account.done(done)
+            self._places.worked(done)
             with contextlib.suppress(ResourceError):  # what stays is for `gc`
                 discard_scratch(attempt.task.scratch)
         finally:
@@ -79,20 +81,28 @@ class Outcomes:
         """Put a job back at once, with its finished windows; the attempt does not count."""
         self._insist(job, lambda: self._account.released(self._queue.release(job)))
 
+    def give_back(self, job: Job, error: Exception) -> None:
+        """The machine could not even begin: put the job back, and pause the queue until it can."""
+        _, message = described(error)
+        self._insist(job, lambda: self._paused(self._queue.give_back(job, message, "resource")))
+
     def _let_go(self, job: Job, attempt: Attempt, error: Exception) -> None:
         """Decide, by the failure's class, what becomes of the job."""
         if (done := attempt.finish_if_published()) is not None:
             self._account.done(done)
             return
         code, message = described(error)
-        if pauses.source_folder_is_gone(job, error):
-            reason = f"{os.path.dirname(job.source)} is gone: is its share mounted?"
-            self._paused(self._queue.give_back(job, reason, "source", [job.source]))
-        elif failure_of(error) == "resource":
-            probes = [Path(job.output).parent, self._queue.scratch_folder, self._queue.path.parent]
+        trouble, failure = self._diagnosed(job, error)
+        if trouble is not None:
+            self._places.failed(trouble)
+            self._account.released(self._queue.hold(job, trouble))
+        elif failure == "resource":
+            probes = [Path(job.output).parent, self._queue.scratch_folder, self._queue.probe_folder]
             self._paused(self._queue.give_back(job, message, "resource", [str(probe) for probe in probes]))
         else:
-            transient = failure_of(error) == "transient"
+            transient = failure == "transient"
+            if failure == "input" and code == ResourceError.code:  # of this one file's path
+                code = OutputError.code
             failed = self._queue.fail(job, code, message, self.backoff_s if transient else lambda failures: None)
             if failed.state is State.FAILED:
                 self._account.failed(failed)
@@ -101,6 +111,15 @@ class Outcomes:
                         discard_scratch(attempt.task.scratch)
             else:
                 self._account.listener.retrying(failed, (failed.run_at or 0.0) - failed.changed_at)
+
+    def _diagnosed(self, job: Job, error: Exception) -> tuple[Trouble | None, str]:
+        """The place that is in trouble, if it is one, and the failure class."""
+        if diagnosis.is_source_error(job, error):
+            return diagnosis.source_trouble(job), failure_of(error)
+        if failure_of(error) == "resource" or diagnosis.is_write_error(job, error, self._queue.scratch_folder):
+            found = diagnosis.write_trouble(job, error, self._queue.scratch_folder, self._queue.probe_folder)
+            return (None, "input") if found == "own" else (found, "resource")
+        return None, failure_of(error)
 
     def backoff_s(self, failures: int) -> float | None:
         """Seconds until the next try: doubled each time, and between half and all of it, so that jobs part ways."""

@@ -1,18 +1,17 @@
-"""What keeps the whole queue from going on, as against one file: full disks, lost shares. And when it is over."""
+"""What keeps the whole queue from going on: the disk that it is on, a machine without memory, threads or open files."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import threading
 from pathlib import Path
 from typing import Final
 
 from batchsr import storage
-from batchsr.errors import InputError, ResourceError
-from batchsr.queue import Job, Pause
-
-_PROBE_BYTES: Final = 1 << 20  # about a window of one channel
+from batchsr.queue import Pause
+from batchsr.worker import diagnosis
 
 RESOURCE_ERRNOS: Final = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK)
@@ -20,7 +19,12 @@ RESOURCE_ERRNOS: Final = frozenset(
 """OSErrors that are about the machine, wherever they come from."""
 
 
-def is_over(pause: Pause, min_free_bytes: float, tag: str) -> bool:
+def is_want_of_threads(error: Exception) -> bool:
+    """Whether Python could not start a thread: the machine's limit, not the file's fault."""
+    return isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+
+
+def is_over(pause: Pause, min_free_bytes: float) -> bool:
     """Whether what paused the queue is gone: every probe can be written to (or, for a lost share, read) again.
 
     Whether there is room for the next file as well is the caller's to ask (batchsr.worker.space).
@@ -29,21 +33,7 @@ def is_over(pause: Pause, min_free_bytes: float, tag: str) -> bool:
         return all(_is_mounted(Path(probe)) for probe in pause.probes)
     folders = [Path(probe) for probe in pause.probes]
     roomy = all(storage.free_bytes(folder) >= min_free_bytes for folder in folders)
-    return roomy and all(_can_write(folder, tag) for folder in folders)
-
-
-def source_folder_is_gone(job: Job, error: Exception) -> bool:
-    """Whether a source is missing because its whole folder is: an unmounted share, not a deleted file."""
-    if not isinstance(error, InputError) or os.path.lexists(job.source):
-        return False
-    try:
-        folder = os.stat(os.path.dirname(job.source))
-    except OSError:
-        return True
-    # A bare mount point is a folder too, but empty and on the file system beneath. The number alone proves nothing:
-    # some file systems get another one at every mount.
-    moved = job.source_device is not None and folder.st_dev != job.source_device % 2**64
-    return moved and not _entries(os.path.dirname(job.source))
+    return roomy and _can_start_a_thread() and all(diagnosis.can_write(folder) for folder in folders)
 
 
 def _is_mounted(source: Path) -> bool:
@@ -56,19 +46,11 @@ def _entries(folder: str | Path) -> list[str]:
     return []
 
 
-def _can_write(folder: Path, tag: str) -> bool:
-    """Write, sync and remove a small file there, or in the nearest folder above that exists."""
-    while not folder.is_dir() and folder != folder.parent:
-        folder = folder.parent
-    probe = storage.temporary_for(folder / "probe", tag)
+def _can_start_a_thread() -> bool:
+    thread = threading.Thread(target=int, name="probe")
     try:
-        try:
-            with storage.resource_errors(probe, "write"), probe.open("wb") as file:
-                file.write(bytes(_PROBE_BYTES))
-                file.flush()
-                storage.fsync(file.fileno())
-        finally:
-            probe.unlink(missing_ok=True)
-    except (ResourceError, OSError):
+        thread.start()
+    except RuntimeError:
         return False
+    thread.join()
     return True

@@ -6,13 +6,17 @@ database is older than the files: rolled back to a backup, or made anew over a f
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from batchsr import storage
+from batchsr.errors import SidecarForeign
 from batchsr.queue import Backend, Job, Result, is_published
-from batchsr.restoration import sidecar as sidecars
+from batchsr.restoration import publishing, sidecar_reading
+from batchsr.restoration.sidecar import sidecar_path
 from batchsr.settings.profile import Settings
 
 
@@ -25,43 +29,72 @@ def finished_before(job: Job, settings: Settings, backend: Backend) -> Result | 
     if is_published(job):
         assert job.output_sha256 is not None
         assert job.output_bytes is not None
+        complete_sidecar(job)
         return Result(job.output_sha256, job.output_bytes)
     if job.overwrite:
         return None
+    publishing.mend(Path(job.output))
     return _from_sidecar(job, settings, backend)
+
+
+def complete_sidecar(job: Job) -> None:
+    """Write the sidecar of an output that the row speaks of, if a crash fell between the two. Raises ResourceError.
+
+    Where something else has the sidecar's name it is left alone: the row has what the sidecar would say.
+    """
+    if job.report is None or not Settings.from_json(job.settings).sidecar:
+        return
+    document = json.loads(job.report)
+    if document["output"]["sha256"] == job.output_sha256:
+        with contextlib.suppress(SidecarForeign):
+            publishing.complete(Path(job.output), document)
+
+
+def adoptable(jobs: Iterable[Job]) -> Iterator[Job]:
+    """Those of the jobs whose output stands there with a sidecar of ours: they will be looked at, and not made again
+    if the hashes are right."""
+    for job in jobs:
+        if job.overwrite or not os.path.lexists(job.output):
+            continue
+        with contextlib.suppress(OSError, SidecarForeign):
+            if sidecar_reading.read(sidecar_path(Path(job.output))) is not None:
+                yield job
 
 
 def _from_sidecar(job: Job, settings: Settings, backend: Backend) -> Result | None:
     output, source = Path(job.output), Path(job.source)
     try:
-        document = json.loads(sidecars.sidecar_path(output).read_bytes())
-        said: dict[str, Any] = document["output"]
+        record = sidecar_reading.read(sidecar_path(output))
+        if record is None:
+            return None
+        said = record.said
         wanted = (
-            document["schema"] == sidecars.SCHEMA,
-            document["settings_sha256"] == settings.digest(),
-            all(document["model"][key] == getattr(backend, key) for key in ("weights_sha256", "dtype", "device")),
-            document["source"]["size_bytes"] == source.stat().st_size,
-            said["size_bytes"] == output.stat().st_size,
+            said.settings_sha256 == settings.digest(),
+            (said.model.weights_sha256, said.model.dtype, said.model.device)
+            == (backend.weights_sha256, backend.dtype, backend.device),
+            said.source.size_bytes == source.stat().st_size,
+            said.output.size_bytes == output.stat().st_size,
         )
-        if not all(wanted) or storage.sha256(output) != said["sha256"]:
+        if not all(wanted) or storage.sha256(output) != said.output.sha256:
             return None
-        if storage.sha256(source) != document["source"]["sha256"]:
+        if storage.sha256(source) != said.source.sha256:
             return None
-        with storage.resource_errors(output, "sync"):
-            storage.fsync_path(output)
-            storage.fsync_path(output.parent)
-        return Result(
-            output_sha256=said["sha256"],
-            output_bytes=said["size_bytes"],
-            source_sha256=document["source"]["sha256"],
-            windows_total=document["windows"]["total"],
-            windows_resumed=document["windows"]["total"],
-            audio_s=document["source"]["duration_s"],
-            sample_rate=document["source"]["sample_rate_hz"],
-            channels=document["source"]["channels"],
-            frames=document["source"]["frames"],
-            clipped_samples=said["clipped_samples"],
-            report=document,
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # no sidecar, or not one of ours
+    except (OSError, SidecarForeign):
+        return None  # what stands there is not ours, and the restoration says so
+    with storage.resource_errors(output, "sync"):
+        storage.fsync_path(output)
+        storage.fsync_path(output.parent)
+    return Result(
+        output_sha256=said.output.sha256,
+        output_bytes=said.output.size_bytes,
+        source_sha256=said.source.sha256,
+        windows_total=said.windows.total,
+        windows_resumed=said.windows.total,
+        audio_s=said.source.duration_s,
+        sample_rate=said.source.sample_rate_hz,
+        channels=said.source.channels,
+        frames=said.source.frames,
+        clipped_samples=said.output.clipped_samples,
+        wall_s=said.wall_s,
+        report=record.document,
+    )

@@ -14,13 +14,27 @@ from typing import Final
 
 from batchsr import storage
 from batchsr.audio.windows import SAMPLE_RATE_HZ, Plan
-from batchsr.queue import Job, State
+from batchsr.queue import Job, Side, State
 from batchsr.restoration.scratch import HEADER
 from batchsr.settings.profile import Settings
 
 FRAME_SAMPLES: Final = 245_760
 """Window of the published models, for an estimate before a model is loaded."""
 _SAMPLE_BYTES: Final[Mapping[str, int]] = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "VORBIS": 1}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shortage:
+    """A file system without the room that a job needs."""
+
+    folder: Path
+    side: Side
+    words: str
+    for_all: bool
+    """Whether it has too little for any job, however small."""
+
+    def __str__(self) -> str:
+        return self.words
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,12 +69,12 @@ def shortage(
     min_free_bytes: float,
     *,
     frame_samples: int = FRAME_SAMPLES,
-) -> str | None:
-    """Which file system would have less than `min_free_bytes` left when these jobs are done, in words; None if none."""
+) -> Shortage | None:
+    """Which file system would have less than `min_free_bytes` left when these jobs are done; None if none."""
     own = _by_file_system([following], scratch_folder, frame_samples)
     others = _by_file_system(in_hand, scratch_folder, frame_samples)
-    for system, (folder, wanted) in own.items():
-        taken = others.get(system, (folder, 0))[1]
+    for system, (folder, side, wanted) in own.items():
+        taken = others[system][2] if system in others else 0
         free_bytes = storage.free_bytes(folder)
         if free_bytes - wanted - taken < min_free_bytes:
             parts = [f"{folder} has {free_bytes / 1e9:.2f} GB free, less than --min-free {min_free_bytes / 1e9:.2f} GB"]
@@ -68,27 +82,28 @@ def shortage(
                 parts.append(f"{wanted / 1e9:.2f} GB for {following.source}")
             if taken:
                 parts.append(f"{taken / 1e9:.2f} GB for the files in hand")
-            return " and ".join(parts)
+            return Shortage(folder, side, " and ".join(parts), free_bytes < min_free_bytes)
     return None
 
 
-def _by_file_system(jobs: Iterable[Job], scratch_folder: Path, frame_samples: int) -> dict[int, tuple[Path, int]]:
-    """For each device number a folder on it, and the bytes that the jobs need there."""
-    needs: dict[int, tuple[Path, int]] = {}
-    system_of = functools.cache(lambda folder: _existing(folder).stat().st_dev)  # most jobs share their folders
+def _by_file_system(jobs: Iterable[Job], scratch_folder: Path, frame_samples: int) -> dict[int, tuple[Path, Side, int]]:
+    """For each device number a folder on it, what it is for, and the bytes that the jobs need there.
+
+    What is larger than the whole disk, as where a header lies, is not waited for: the restoration refuses it at once.
+    """
+    needs: dict[int, tuple[Path, Side, int]] = {}
+    most_of = functools.cache(storage.total_bytes)
+    system_of = functools.cache(lambda folder: storage.nearest_existing(folder).stat().st_dev)  # most share folders
     for job in jobs:
         need = need_of(job, frame_samples)
-        places: Sequence[tuple[Path, int]] = (
-            (Path(job.output).parent, need.output_bytes),
-            (scratch_folder, need.scratch_bytes),
+        places: Sequence[tuple[Path, Side, int]] = (
+            (Path(job.output).parent, "output", need.output_bytes),
+            (scratch_folder, "scratch", need.scratch_bytes),
         )
-        for folder, wanted in places:
+        for folder, side, wanted in places:
             system = system_of(folder)
-            needs[system] = (needs.get(system, (folder, 0))[0], needs.get(system, (folder, 0))[1] + wanted)
+            if wanted > most_of(folder):
+                continue
+            first, use, sum_bytes = needs.get(system, (folder, side, 0))
+            needs[system] = first, use, sum_bytes + wanted
     return needs
-
-
-def _existing(folder: Path) -> Path:
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return folder

@@ -6,21 +6,25 @@ worker and one attempt, nothing else. What it held is taken up by the one that r
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
-from batchsr.errors import EXIT_BUSY, EXIT_IO, EXIT_NO_MODEL, EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE
+from batchsr.errors import EXIT_BUSY, EXIT_IO, EXIT_NO_MODEL, EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, BatchsrError
 from batchsr.queue import Queue
 from batchsr.signals import SUPERVISOR_VARIABLE, Stop
 
 _ON_PURPOSE: Final = (EXIT_OK, EXIT_SOME_FAILED, EXIT_BUSY, EXIT_USAGE, EXIT_NO_MODEL, EXIT_IO)
 _WORST_FIRST: Final = (EXIT_USAGE, EXIT_NO_MODEL, EXIT_IO, EXIT_BUSY, EXIT_SOME_FAILED, EXIT_OK)
+_PAUSED_S: Final = 30.0
+"""Between two looks of the supervisor: longer, and it did not run itself; nobody is to blame for that time."""
+_TERM_S: Final = 600.0
+"""What workers get after such a pause to make a window."""
 MOST_DEATHS: Final = 5
 """Workers in a row that die without a job getting on, until the supervisor gives up."""
 
@@ -36,30 +40,47 @@ CommandFn = Callable[[int | None], Sequence[str]]
 
 
 def supervise(
-    path: Path, command: CommandFn, procs: int, listener: Says, *, limit: int | None = None, poll_s: float = 0.5
+    queue: Queue,
+    command: CommandFn,
+    procs: int,
+    listener: Says,
+    *,
+    limit: int | None = None,
+    poll_s: float = 0.5,
+    environments: Sequence[Mapping[str, str]] = (),
 ) -> int:
     """Keep `procs` workers going until the queue is drained, and return the exit code for all of them.
 
     `limit` is the number of files after which to stop, for all workers together: each gets its share, and one that
-    replaces another what that one left of it. Signals reach the workers through this process alone (they have process
-    groups of their own, so that Ctrl-C does not count twice).
+    replaces another what that one left of it. `environments` are variables that say which GPU is a worker's, one set
+    for each worker in turn; who replaces a worker gets the same. Signals reach the workers through this process alone
+    (they have process groups of their own, so that Ctrl-C does not count twice).
     """
-    return _Supervisor(path, command, procs, listener, limit, poll_s).run()
+    return _Supervisor(queue, command, procs, listener, limit, poll_s, environments).run()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Worker:
     process: subprocess.Popen[bytes]
     limit: int | None
+    environment: Mapping[str, str]
 
 
 class _Supervisor:
     def __init__(
-        self, path: Path, command: CommandFn, procs: int, listener: Says, limit: int | None, poll_s: float
+        self,
+        queue: Queue,
+        command: CommandFn,
+        procs: int,
+        listener: Says,
+        limit: int | None,
+        poll_s: float,
+        environments: Sequence[Mapping[str, str]],
     ) -> None:
-        self._path = path
+        self._queue = queue
         self._command = command
         self._limits = [None if limit is None else limit // procs + (n < limit % procs) for n in range(procs)]
+        self._environments = [environments[n % len(environments)] if environments else {} for n in range(procs)]
         self._listener = listener
         self._poll_s = poll_s
         self._workers: list[_Worker] = []
@@ -67,12 +88,17 @@ class _Supervisor:
         self._codes: set[int] = set()
         self._deaths = 0
         self._progress = (0, 0)
-        self._stop = Stop(self._pass_on, self._pass_on)
+        self._looked_s: float | None = None
+        self._blameless_until_s = 0.0
+        self._killed: set[int] = set()
+        self._stop = Stop(self._pass_on, self._pass_on, lambda: self._pass_on(signal.SIGHUP))
 
     def run(self) -> int:
-        with self._stop, Queue.open(self._path) as queue:
+        queue = self._queue
+        with self._stop:
             self._began_at = queue.clock.wall()
-            self._workers = [self._start(limit) for limit in self._limits if limit != 0]
+            places = zip(self._limits, self._environments, strict=True)
+            self._workers = [self._start(limit, environment) for limit, environment in places if limit != 0]
             while self._workers:
                 time.sleep(self._poll_s)
                 self._look(queue)
@@ -80,22 +106,28 @@ class _Supervisor:
             return 128 + self._stop.signal
         return next(code for code in _WORST_FIRST if code in self._codes or code == EXIT_OK)
 
-    def _start(self, limit: int | None) -> _Worker:
-        environment = os.environ | {SUPERVISOR_VARIABLE: str(os.getpid())}
-        return _Worker(subprocess.Popen(self._command(limit), env=environment, process_group=0), limit)
+    def _start(self, limit: int | None, environment: Mapping[str, str]) -> _Worker:
+        variables = os.environ | environment | {SUPERVISOR_VARIABLE: str(os.getpid())}
+        process = subprocess.Popen(self._command(limit), env=variables, process_group=0)
+        return _Worker(process, limit, environment)
 
     def _look(self, queue: Queue) -> None:
         """Collect who ended, end who hangs, and fill the gaps."""
-        status = queue.status()
-        progress = (status["jobs"]["done"], sum(worker["windows_done"] or 0 for worker in status["workers"]))
-        if progress != self._progress:
-            self._progress, self._deaths = progress, 0
-        hung = {worker["pid"] for worker in status["workers"] if worker["hung"]}
+        hung: Mapping[int, str] = {}
+        with contextlib.suppress(BatchsrError):  # what is the matter with the database, the workers say
+            pulse = queue.pulse()
+            if pulse.progress != self._progress:
+                self._progress, self._deaths = pulse.progress, 0
+            hung = pulse.hung
+        if self._was_paused():
+            hung = {}
         for worker in list(self._workers):
             pid, code = worker.process.pid, worker.process.poll()
             if code is None:
-                if pid in hung:
+                if pid in hung and pid not in self._killed:
                     self._listener.message(f"worker {pid} makes no windows any more: replacing it")
+                    self._killed.add(pid)
+                    queue.note_hung(hung[pid])
                     worker.process.kill()
                 continue
             self._workers.remove(worker)
@@ -103,11 +135,24 @@ class _Supervisor:
                 self._codes.add(code)
             elif self._stop.signal is None:
                 left = worker.limit and max(0, worker.limit - queue.files_ended(self._began_at, pid))
-                self._replace(pid, code, left)
+                self._replace(worker, code, left)
 
-    def _replace(self, pid: int, code: int, limit: int | None) -> None:
+    def _was_paused(self) -> bool:
+        """Whether all of us stood still (a frozen container, a snapshot of the machine) so lately that nobody hangs.
+
+        The steady clock may count such a time. Whoever did not look meanwhile cannot say who worked.
+        """
+        now_s = self._queue.clock.steady()
+        if self._looked_s is not None and now_s - self._looked_s > _PAUSED_S:
+            self._blameless_until_s = now_s + _TERM_S
+        self._looked_s = now_s
+        return now_s < self._blameless_until_s
+
+    def _replace(self, dead: _Worker, code: int, limit: int | None) -> None:
+        pid = dead.process.pid
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-        self._deaths += 1
+        self._deaths += pid not in self._killed  # our own doing is no sign that none can live
+        self._killed.discard(pid)
         if self._deaths >= MOST_DEATHS:
             self._listener.message(f"worker {pid} {how}, the {self._deaths}th in a row: not replaced")
             self._codes.add(EXIT_IO)
@@ -116,7 +161,7 @@ class _Supervisor:
             self._listener.message(f"worker {pid} {how}: it had done its share")
             return
         self._listener.message(f"worker {pid} {how}: replaced")
-        self._workers.append(worker := self._start(limit))
+        self._workers.append(worker := self._start(limit, dead.environment))
         if (number := self._stop.signal) is not None:  # it came while we were at it
             worker.process.send_signal(number)
 

@@ -14,28 +14,31 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import random
 import signal
 from collections.abc import Callable
 from concurrent.futures import Executor
-from pathlib import Path
+from typing import Final
 
 from batchsr.errors import BatchsrError, ClaimLost, QueueBusy, QueueError, ResourceError
-from batchsr.queue import Job, Pause, Queue, State, Worker
+from batchsr.queue import Job, Pause, Place, State, Trouble, Worker, WorkQueue
 from batchsr.restoration.batcher import Batcher, WindowModel, run_beside_main
 from batchsr.restoration.restore import restore
+from batchsr.restoration.warm_up import warm_up
 from batchsr.signals import Stop
-from batchsr.worker import pauses, space
+from batchsr.worker import diagnosis, pauses, recovery, space
 from batchsr.worker.attempt import Interrupted, RestoreFn, backend_of
 from batchsr.worker.in_flight import InFlightFiles
 from batchsr.worker.listener import Account, Listener, NullListener, Summary
 from batchsr.worker.options import WorkerOptions
-from batchsr.worker.outcomes import LONGEST_PROBE_PAUSE_S, Outcomes
+from batchsr.worker.outcomes import Outcomes
+from batchsr.worker.places import LONGEST_PROBE_PAUSE_S, Places
+
+_LONG_START_S: Final = 1.0  # a start that took so long is told
 
 
 def run(
-    queue: Queue,
+    queue: WorkQueue,
     load_model: Callable[[], WindowModel],
     options: WorkerOptions,
     listener: Listener | None = None,
@@ -55,7 +58,7 @@ def run(
 class _Run:
     def __init__(
         self,
-        queue: Queue,
+        queue: WorkQueue,
         load_model: Callable[[], WindowModel],
         options: WorkerOptions,
         listener: Listener,
@@ -68,11 +71,14 @@ class _Run:
         self._account = Account(listener)
         self._listener = self._account.listener
         self._stop = Stop(self._first_signal, self._second_signal)
-        self._boundary = Outcomes(queue, options, self._account, self._stop, restore, rng)
+        self._places = Places(queue, options, self._listener, self._no_room_for)
+        self._boundary = Outcomes(queue, options, self._account, self._stop, self._places, restore, rng)
         self._lanes = InFlightFiles()
         self._model: Batcher | None = None
         self._worker: Worker | None = None
         self._told = ""
+        self._waiting_since_s: float | None = None
+        """When nothing but jobs held for places in trouble was left."""
 
     def run(self) -> Summary:
         with self._stop:
@@ -110,7 +116,7 @@ class _Run:
     def _database_trouble(self, error: BatchsrError) -> None:
         """The database's own file system is in trouble: say so, wait, look again."""
         with contextlib.suppress(ResourceError, QueueBusy):
-            self._queue.pause(str(error), "resource", [str(self._queue.path.parent)])
+            self._queue.pause(str(error), "resource", [str(self._queue.probe_folder)])
         self._account.trouble()
         self._wait(str(error), self._trouble_pause_s())
 
@@ -129,12 +135,21 @@ class _Run:
         if (gate_s := options.gate()) > 0:
             return gate_s != math.inf and self._wait("not yet time to work", gate_s)
         self._reap()
-        following = self._queue.peek(options.variant)
+        self._places.look_after()
+        following = self._following()
         if following is None:
             due_s = self._queue.next_due_s(options.variant)
             if due_s is not None:
                 return self._wait("every job left waits for its next try", due_s)
-            return self._linger(in_hand) or (options.stay and self._wait("nothing to do", options.poll_s))
+            if in_hand:
+                return self._linger(in_hand)
+            if not self._queue.in_hand() and (suspect := self._queue.take_last_try(options.variant)) is not None:
+                self._listener.message(f"trying #{suspect.id} once more, alone: its workers died on it")
+                return True
+            if held := self._queue.places(options.variant):
+                return self._wait_for_places(held)
+            return options.stay and not options.elsewhere() and self._wait("nothing to do", options.poll_s)
+        self._waiting_since_s = None
         if (pause := self._queue.paused()) is not None:
             return self._sit_out(pause, following)
         if following.crashes and in_hand:
@@ -143,8 +158,9 @@ class _Run:
         if self._stop.signal is not None:  # loading may have taken a while
             return False
         if (short := self._shortage(following)) is not None:
-            folders = [Path(following.output).parent, self._queue.scratch_folder]
-            self._queue.pause(short, "resource", [str(folder) for folder in folders])
+            trouble = _trouble_of(short)
+            if self._queue.hold_queued(following, trouble, alike=short.for_all):
+                self._places.failed(trouble)
             return True
         try:
             job = self._queue.claim(worker, backend_of(options.variant, model))
@@ -156,7 +172,12 @@ class _Run:
         elif job is not None:
             self._told = ""
             rows = space.need_of(job, model.frame_samples).rows
-            lanes.start(job, rows, lambda hand: self._boundary.work_on(hand, model))
+            try:
+                lanes.start(job, rows, lambda hand: self._boundary.work_on(hand, model))
+            except RuntimeError as e:
+                if not pauses.is_want_of_threads(e):
+                    raise
+                self._boundary.give_back(job, e)
         return True
 
     def _linger(self, in_hand: int) -> bool:
@@ -168,13 +189,45 @@ class _Run:
     def _served(self, main_thread: Executor) -> Batcher:
         """The model, loaded at the first call, with the passes that it can make now."""
         if self._model is None:
+            began_s = self._queue.clock.steady()
             self._model = Batcher(main_thread.submit(self._load_model).result(), main_thread)
+            warm_up()
+            took_s = self._queue.clock.steady() - began_s
+            if took_s >= _LONG_START_S:
+                self._listener.message(f"loaded and compiled in {took_s:.1f} s, which count for no file")
         if self._model.shrunk:
             self._model = self._model.renewed()
             self._listener.message(f"out of memory: going on in batches of {self._model.batch_windows}")
         return self._model
 
-    def _shortage(self, following: Job) -> str | None:
+    def _following(self) -> Job | None:
+        """The next job that lies on no place in trouble; those before it are held."""
+        while (following := self._queue.peek(self._options.variant)) is not None:
+            trouble = self._places.trouble_for(following)
+            if trouble is None or not self._queue.hold_queued(following, trouble, alike=True):
+                break
+        return following
+
+    def _wait_for_places(self, held: list[Place]) -> bool:
+        """Nothing is left but what is held: say so once, and wait for the places, though not for ever."""
+        now_s = self._queue.clock.steady()
+        if self._waiting_since_s is None:
+            self._waiting_since_s = now_s
+        left_s = self._waiting_since_s + self._options.wait_for_places_s - now_s
+        if self._options.stay and self._options.elsewhere():
+            return False
+        if not self._options.stay and left_s <= 0:
+            self._account.summary.places = held
+            return False
+        jobs = sum(place.jobs for place in held)
+        reason = f"{jobs} held: " + "; ".join(str(place.trouble) for place in held)
+        return self._wait(reason, left_s if not self._options.stay else math.inf)
+
+    def _no_room_for(self, job: Job) -> Trouble | None:
+        short = self._shortage(job)
+        return None if short is None else _trouble_of(short)
+
+    def _shortage(self, following: Job) -> space.Shortage | None:
         """Why there is no room for this job beside those in hand; a claim in the same moment is for ENOSPC to find."""
         frame_samples = self._model.frame_samples if self._model is not None else space.FRAME_SAMPLES
         return space.shortage(
@@ -186,8 +239,10 @@ class _Run:
         )
 
     def _reap(self) -> None:
-        for job in self._queue.reap():
-            if job.state is State.QUARANTINED:
+        for job in self._queue.reap(recovery.complete_sidecar):
+            if job.state is State.QUARANTINED and not job.last_try:
+                self._listener.message(f"quarantined #{job.id} {job.source}: {job.error}; one more try at the end")
+            elif job.state is State.QUARANTINED:
                 self._account.quarantined(job)
             elif job.state is State.DONE:
                 self._account.done(job)
@@ -210,7 +265,7 @@ class _Run:
         while left_s > 0 and self._stop.signal is None and self._queue.paused() is not None:
             self._stop.wait(min(left_s, self._options.poll_s))
             left_s -= self._options.poll_s
-        is_over = pauses.is_over(pause, self._options.min_free_bytes, f"probe-{os.getpid()}")
+        is_over = pauses.is_over(pause, self._options.min_free_bytes)
         if is_over and (pause.kind == "source" or self._shortage(following) is None):
             if self._queue.resume(only=pause):
                 self._listener.resumed()
@@ -233,7 +288,11 @@ class _Run:
 
     def _second_signal(self, number: int) -> None:
         """In another thread than the jobs', so with a connection of its own."""
-        with Queue.open(self._queue.path) as queue:
+        with self._queue.again() as queue:
             for job in self._lanes.jobs:
                 with contextlib.suppress(ClaimLost):
                     queue.release(job)
+
+
+def _trouble_of(short: space.Shortage) -> Trouble:
+    return diagnosis.trouble_at(str(short.folder), short.side, "short", short.words)

@@ -192,8 +192,15 @@ def test_parts_of_flac_and_caf_that_are_left_behind_are_listed(make: Make) -> No
     caf.write_bytes(caf.read_bytes() + b"mark" + struct.pack(">q", 8) + bytes(8))
     assert metadata.read(caf).unread == ("chunk mark",)
     w64 = make("in.w64")
-    w64.write_bytes(w64.read_bytes() + b"bext" + bytes(12) + struct.pack("<Q", 32) + bytes(8))
-    assert metadata.read(w64).unread == ("chunk bext",)
+    w64.write_bytes(w64.read_bytes() + w64_chunk(b"acid", bytes(24)) + w64_chunk(b"bext", b"Reel 17".ljust(602, b"\0")))
+    found = metadata.read(w64)
+    assert found.unread == ("chunk acid",)
+    assert found.to_dict()["bext"]["description"] == "Reel 17"
+
+
+def w64_chunk(key: bytes, body: bytes) -> bytes:
+    tail = bytes.fromhex("f3acd3118cd100c04f8edb8a")
+    return key + tail + struct.pack("<Q", 24 + len(body)) + body + bytes(-len(body) % 8)
 
 
 def test_loudness_of_the_source_is_not_claimed_for_the_output(make: Make, tmp_path: Path) -> None:

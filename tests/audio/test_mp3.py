@@ -96,6 +96,9 @@ def test_headers_of_frames_are_read() -> None:
     frame = frame_header(bytes.fromhex("fffb9000"))
     assert frame is not None
     assert (frame.layer, frame.mpeg1, frame.rate_hz, frame.channels, frame.length_bytes) == (3, True, 44_100, 2, 417)
-    # A free or a forbidden bit rate, a forbidden sample rate, layer and version, no sync, and too few bytes.
-    for wrong in ("fffbf000", "fffb0000", "fffb9c00", "fff99000", "ffeb9000", "00fb9000", "fffb90"):
+    free = frame_header(bytes.fromhex("fffb0200"))
+    assert free is not None
+    assert (free.length_bytes, free.padding_bytes) == (0, 1)
+    # A forbidden bit rate, a forbidden sample rate, layer and version, no sync, and too few bytes.
+    for wrong in ("fffbf000", "fffb9c00", "fff99000", "ffeb9000", "00fb9000", "fffb90"):
         assert frame_header(bytes.fromhex(wrong)) is None, wrong

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import time
 from pathlib import Path
@@ -143,10 +144,11 @@ def test_loudspeakers_are_named(tmp_path: Path) -> None:
     ("form", "subtype"), [("wav", "PCM_24"), ("flac", "PCM_24"), ("aiff", "PCM_16"), ("ogg", "VORBIS")]
 )
 def test_a_full_disk_is_noticed(tmp_path: Path, form: str, subtype: str) -> None:
-    path = tmp_path / "out"
-    path.symlink_to("/dev/full")
-    with pytest.raises(ResourceError, match="No space left") as caught:
-        write(path, noise(100_000, 2), form, subtype)
+    with Path("/dev/full").open("r+b", buffering=0) as full:
+        writer = functools.partial(Writer, tmp_path / "out", 2, form, subtype, fd=full.fileno())
+        with pytest.raises(ResourceError, match="No space left") as caught, writer() as writing:
+            writing.write(noise(100_000, 2))
+    assert not list(tmp_path.iterdir()), "with a descriptor, no name is touched"
     assert isinstance(caught.value.__cause__, OSError)
     assert caught.value.__cause__.errno == errno.ENOSPC
 

@@ -13,8 +13,8 @@ import rig
 import soundfile
 
 from batchsr.errors import ConfigError
-from batchsr.intake import gather, manifest
-from batchsr.queue import Queue
+from batchsr.intake import gather, manifest, walk
+from batchsr.queue.opening import open_queue
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 EXAMPLES = ("phone-archive", "oral-history", "radio", "music")
@@ -80,7 +80,7 @@ def test_each_shipped_manifest_runs_and_takes_what_its_comments_say(tmp_path: Pa
             recording(tmp_path / wanted)
     job = manifest.load(tmp_path / f"{name}.toml")
     effective = job.effective()
-    with Queue.open(tmp_path / "queue.db") as queue:
+    with open_queue(tmp_path / "queue.db") as queue:
         found = [one for one in job.found() if isinstance(one, gather.Found)]
         taken = list(gather.enqueue(queue, found, job.request(effective)))
         assert {
@@ -119,7 +119,7 @@ def test_lists_keep_order_skip_notes_and_name_what_is_missing(tmp_path: Path) ->
     write(tmp_path / "job.toml", 'sources.lists = ["list.txt"]')
     found = list(manifest.load(tmp_path / "job.toml").found())
     assert [Path(one.path).name for one in found] == ["b.wav", "a.wav", "gone.wav"]
-    assert isinstance(found[-1], gather.Refused)
+    assert isinstance(found[-1], walk.Refused)
 
 
 def test_what_the_command_line_gives_is_stronger_than_the_manifest(tmp_path: Path) -> None:
@@ -154,6 +154,12 @@ def test_what_the_command_line_gives_is_stronger_than_the_manifest(tmp_path: Pat
         ("output.suffix = 'a/b'\nsources.folders = ['.']", ["output.suffix = 'a/b'"]),
         ("options.sede = 1\nsources.folders = ['.']", ["unknown key options.sede", "did you mean seed?"]),
         ("options.seed = -1\nsources.folders = ['.']", ["seed = -1", "2**63"]),
+        ("sources = 1", ["sources = 1", "a table"]),
+        ("output = []\nsources.folders = ['.']", ["output = []", "a table"]),
+        ("sources.lists = [['x']]", ["sources.lists = [['x']]", "a list of texts"]),
+        ("name = 1979-05-27\nsources.folders = ['.']", ["name = datetime.date(1979, 5, 27)", "text"]),
+        ("output.sufix = 'x'\nsources.folders = ['.']", ["unknown key output.sufix", "did you mean suffix?"]),
+        ("'a.b' = 1\nsources.folders = ['.']", ["unknown key a.b", "known keys: name"]),
         ("output.overwrite = 1\nsources.folders = ['.']", ["output.overwrite = 1", "true or false"]),
     ],
 )
@@ -185,7 +191,7 @@ def test_profile_hash_and_notes_reach_row_and_sidecar(tmp_path: Path) -> None:
     write(tmp_path / "job.toml", 'notes = "Found in a drawer."\nprofile = "archive"\nsources.folders = ["in"]')
     job = manifest.load(tmp_path / "job.toml")
     effective = job.effective()
-    with Queue.open(tmp_path / "queue.db") as queue:
+    with open_queue(tmp_path / "queue.db") as queue:
         found = [one for one in job.found() if isinstance(one, gather.Found)]
         list(gather.enqueue(queue, found, job.request(effective)))
         assert rig.work(tmp_path / "queue.db").done == 1

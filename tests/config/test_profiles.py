@@ -55,7 +55,7 @@ def test_profiles_differ_from_the_default_in_what_they_name_and_in_nothing_else(
     ("text", "wanted"),
     [
         ("sede = 1", ["unknown key sede", "did you mean seed?"]),
-        ("colour = 1", ["unknown key colour", "known keys: channels"]),
+        ("colour = 1", ["unknown key colour", "known keys: accept_truncated, channels"]),
         ('seed = "1"', ["seed = '1'", "a whole number"]),
         ("seed = true", ["seed = True", "a whole number"]),
         ("timestep = 1000", ["timestep = 1000", "0 to 999"]),

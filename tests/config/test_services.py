@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import plistlib
 import shutil
 import signal
@@ -26,7 +27,7 @@ def test_the_systemd_unit_passes_systemds_own_check(tmp_path: Path) -> None:
     unit.write_text(services.systemd([sys.executable, "-m", "batchsr", "watch", "--work", "/srv/in", ODD]))
     result = subprocess.run([analyze, "--man=no", "verify", str(unit)], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")
-    unit.write_text(services.systemd([sys.executable, "-m", "batchsr"], user="root"))
+    unit.write_text(services.systemd([sys.executable, "-m", "batchsr"], user="root", writable=["/srv/in", ODD]))
     result = subprocess.run([analyze, "--man=no", "verify", str(unit)], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")
     assert "\nUser=root\n" in unit.read_text()
@@ -56,9 +57,52 @@ def test_the_systemd_unit_gives_time_to_stop_and_restarts_after_a_crash_but_not_
     assert "systemd-inhibit --what=idle:sleep" in "\n".join(lines)
 
 
+def unit_of(*arguments: str) -> list[str]:
+    """The machine's unit, as the program prints it."""
+    command = [sys.executable, "-m", "batchsr", "service", "print", "systemd", "--system", *arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "BATCHSR_DB"}
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.splitlines()
+
+
+def writable(lines: list[str]) -> list[str]:
+    return [line.removeprefix("ReadWritePaths=") for line in lines if line.startswith("ReadWritePaths=")]
+
+
+def test_the_machines_unit_has_a_user_of_its_own_and_writes_only_where_it_must() -> None:
+    lines = unit_of("/srv/in", "--out", "/srv/out")
+    assert "User=batchsr" in lines
+    for promise in ("ProtectSystem=strict", "NoNewPrivileges=yes", "OOMPolicy=continue", "StateDirectory=batchsr"):
+        assert promise in lines
+    assert writable(lines) == ["-/srv/out"], "the sources are read-only"
+    (start,) = (line for line in lines if line.startswith("ExecStart="))
+    assert "--db /var/lib/batchsr/queue.db" in start
+    assert writable(unit_of("/srv/in")) == ["-/srv/in"], "outputs stand beside their sources"
+    assert writable(unit_of("/srv/in", "--out", "/srv/out", "--done", "/srv/done")) == [
+        "-/srv/in",
+        "-/srv/done",
+        "-/srv/out",
+    ]
+    assert writable(unit_of("--user", "archive", "/srv/100% in", "--done-list", "/var/log/done.txt")) == [
+        '"-/srv/100%% in"',
+        "-/var/log",
+    ]
+    assert "User=archive" in unit_of("--user", "archive", "/srv/in")
+
+
+def test_a_users_own_unit_asks_for_nothing_that_a_user_may_not() -> None:
+    lines = services.systemd(["/usr/bin/batchsr"]).splitlines()
+    assert "NoNewPrivileges=yes" in lines
+    assert "OOMPolicy=continue" in lines
+    assert not [line for line in lines if line.startswith(("Protect", "User=", "StateDirectory", "ReadWritePaths"))]
+
+
 def test_a_folder_that_would_break_the_unit_is_refused() -> None:
     with pytest.raises(ConfigError, match="control character"):
         services.systemd(["/usr/bin/batchsr", "/srv/a\nExecStartPost=/bin/rm"])
+    for name in ("/srv/\x1b[2J", "/srv/\u202egpj", "/srv/\udce9", "/srv/\x85", "/srv/\u2028[Install]"):
+        with pytest.raises(ConfigError, match="rename the folder") as caught:
+            services.systemd(["/usr/bin/batchsr", name])
+        assert caught.value.message.isprintable()
 
 
 def launchd_script(command: list[str]) -> list[str]:

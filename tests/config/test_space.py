@@ -10,10 +10,17 @@ import pytest
 import rig
 
 from batchsr import storage
-from batchsr.queue import Job, Queue, State
+from batchsr.queue import Job, State, Trouble
+from batchsr.queue.opening import open_queue
 from batchsr.worker import space
 
 GB = 10**9
+
+
+@pytest.fixture(autouse=True)
+def large_disks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file of these tests is larger than a whole disk."""
+    monkeypatch.setattr(storage, "total_bytes", lambda path: 10**15)
 
 
 @pytest.fixture
@@ -21,7 +28,7 @@ def job(tmp_path: Path) -> Job:
     """An hour of stereo at 8 kHz, on one file system with its scratch."""
     source = rig.record(tmp_path / "in" / "a.wav", 0.1)
     rig.enqueue(tmp_path / "queue.db", [source], tmp_path / "out" / "not yet there")
-    with Queue.open(tmp_path / "queue.db") as queue:
+    with open_queue(tmp_path / "queue.db") as queue:
         (found,) = queue.jobs()
     return dataclasses.replace(found, frames=3600 * 8000, sample_rate=8000, channels=2)
 
@@ -60,8 +67,9 @@ def test_a_shortage_is_told_with_its_figures_and_ends_where_the_room_does(
     assert space.shortage(job, [], tmp_path, 2 * GB) is None
     short = space.shortage(job, [], tmp_path, 2 * GB + 1)
     assert short is not None
-    assert "--min-free 2.00 GB" in short
-    assert f"{need / GB:.2f} GB for {job.source}" in short
+    assert "--min-free 2.00 GB" in str(short)
+    assert f"{need / GB:.2f} GB for {job.source}" in str(short)
+    assert not short.for_all, "a smaller file would fit"
 
 
 def test_files_in_hand_keep_their_reservation(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +78,17 @@ def test_files_in_hand_keep_their_reservation(job: Job, tmp_path: Path, monkeypa
     assert space.shortage(job, [job], tmp_path, 0) is None
     short = space.shortage(job, [job, job], tmp_path, 0)
     assert short is not None
-    assert "for the files in hand" in short
+    assert "for the files in hand" in str(short)
+
+
+def test_what_is_larger_than_a_whole_disk_is_not_waited_for(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "free_bytes", lambda path: 10 * GB)
+    monkeypatch.setattr(storage, "total_bytes", lambda path: 100 * GB)
+    lying = dataclasses.replace(job, frames=10**13)
+    assert space.shortage(lying, [], tmp_path, 2 * GB) is None, "the restoration refuses it at once"
+    assert space.shortage(job, [lying], tmp_path, 2 * GB) is None, "nor does it keep others waiting"
 
 
 def test_each_file_system_is_looked_at_by_itself(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +102,7 @@ def test_each_file_system_is_looked_at_by_itself(job: Job, tmp_path: Path, monke
     free[str(shm)] -= 1
     short = space.shortage(job, [], shm, 0)
     assert short is not None
-    assert short.startswith(str(shm))
+    assert (short.folder, short.side) == (shm, "scratch")
 
 
 def test_a_worker_waits_for_the_room_that_the_next_file_needs_and_tells_why(
@@ -92,21 +110,21 @@ def test_a_worker_waits_for_the_room_that_the_next_file_needs_and_tells_why(
 ) -> None:
     db, free, said, resumed = tmp_path / "queue.db", [0], list[str](), list[int]()
     rig.enqueue(db, [rig.record(tmp_path / "a.wav", 20.0)], tmp_path / "out")
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         (job,) = queue.jobs()
     need = bytes_of(space.need_of(job, frame_samples=4800))
     free[0] = need - 1
     monkeypatch.setattr(storage, "free_bytes", lambda path: free[0])
 
     class Listens(rig.NullListener):
-        def resumed(self) -> None:
+        def freed(self, trouble: Trouble) -> None:
             resumed.append(free[0])
 
-        def paused(self, reason: str) -> None:
-            said.append(reason)
+        def held(self, trouble: Trouble) -> None:
+            said.append(trouble.reason)
             if len(said) > 1:
                 return
-            with Queue.open(db) as queue:
+            with open_queue(db) as queue:
                 assert queue.counts()["queued"] == 1
 
             def free_some() -> None:
@@ -115,5 +133,5 @@ def test_a_worker_waits_for_the_room_that_the_next_file_needs_and_tells_why(
             threading.Timer(0.3, free_some).start()
 
     assert rig.work(db, listener=Listens()).done == 1
-    assert resumed == [need], "the pause does not flap while the room is short"
+    assert resumed == [need], "the hold does not flap while the room is short"
     assert "a.wav" in said[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,10 +17,13 @@ import pytest
 import rig
 from sqlite_utils import Database
 
-from batchsr import faults, storage
-from batchsr.queue import LIVE, Queue, State
+from batchsr import faults, storage, temporary
+from batchsr.queue import LIVE, State
+from batchsr.queue.opening import open_queue
 from batchsr.queue.sqlite import schema, versions
-from batchsr.worker import maintenance
+from batchsr.restoration import sidecar_reading
+from batchsr.restoration.sidecar import sidecar_path
+from batchsr.worker import maintenance, recovery
 
 TIMES = 20
 WINDOW_POINTS = ("slot.before_write", "slot.after_write", "slot.after_fsync", "slot.after_row", "assemble.during")
@@ -29,6 +33,7 @@ JOB_POINTS = (
     "committing.after",
     "rename.before",
     "rename.after",
+    "sidecar.after",
     "folder_fsync.before",
     "folder_fsync.after",
     "done.before",
@@ -71,11 +76,11 @@ class Bench:
 
     def finish(self) -> None:
         """A worker in peace, after a person retried what was quarantined."""
-        with Queue.open(self.db) as queue:
-            queue.reap()
+        with open_queue(self.db) as queue:
+            queue.reap(recovery.complete_sidecar)
             queue.retry()
         rig.work(self.db, rig.FastModel())
-        with Queue.open(self.db) as queue:
+        with open_queue(self.db) as queue:
             assert not any(queue.counts()[state] for state in (*LIVE, State.FAILED, State.QUARANTINED))
 
     def _work(self) -> None:
@@ -106,15 +111,18 @@ class Remembering(rig.Told):
 
 def judge(bench: Bench, kills: int) -> None:
     """What must hold in the end."""
-    with Queue.open(bench.db) as queue:
+    with open_queue(bench.db) as queue:
         assert queue.check() == []
         for job in queue.jobs():
             assert (job.state, job.output_sha256) == (State.DONE, bench.expected)
             assert sum(event["new"] == "done" for event in queue.events(job.id)) == 1
+            record = sidecar_reading.read(sidecar_path(Path(job.output)))
+            assert record is not None, "an output was left without its sidecar"
+            assert record.said.output.sha256 == bench.expected
         assert {verdict.verdict for verdict in maintenance.verify(queue)} == {"ok"}
         maintenance.collect_garbage(queue)
         assert list(queue.scratch_folder.iterdir()) == []
-        assert list(bench.out.rglob(storage.TEMPORARY_PREFIX + "*")) == []
+        assert list(bench.out.rglob(temporary.TEMPORARY_PREFIX + "*")) == []
     assert bench.redone() <= rig.BACKEND.batch_windows * kills
 
 
@@ -140,10 +148,36 @@ def die_again_and_again(bench: Bench, point: str, nth: Callable[[int], int]) -> 
             kills += 1
         else:
             bench.enqueue()  # the last one got to the end of its file: another one
-        with Queue.open(bench.db) as queue:
+        with open_queue(bench.db) as queue:
             queue.retry()
     bench.finish()
     return kills
+
+
+@pytest.mark.parametrize("point", ["rename.after", "sidecar.after", "folder_fsync.before"])
+def test_a_kill_between_the_names_is_made_good_even_where_the_database_is_lost(tmp_path: Path, point: str) -> None:
+    bench = Bench(tmp_path, seconds=0.25)
+    for time in range(3):
+        bench.enqueue()
+        assert bench.work_and_die(f"{point}:1")
+        output = bench.out / str(bench.rounds) / "a_upsampled.wav"
+        assert storage.sha256(output) == bench.expected
+        assert sidecar_path(output).exists() == (point != "rename.after")
+        for path in tmp_path.glob("queue.db*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (number,) = rig.enqueue(bench.db, [bench.source], output.parent)
+        if time == 2:  # a clean-up in between loses nothing
+            with open_queue(bench.db) as queue:
+                with queue.join() as worker:
+                    queue.release(queue.claim(worker, rig.BACKEND))
+                maintenance.collect_garbage(queue)
+        model = rig.FastModel(calls=lambda indices: pytest.fail("it was whole already"))
+        assert rig.work(bench.db, model).done == 1
+        record = sidecar_reading.read(sidecar_path(output))
+        assert record is not None
+        assert record.said.output.sha256 == bench.expected
+        assert rig.job_of(bench.db, number).output_sha256 == bench.expected
+        assert list(output.parent.glob(temporary.TEMPORARY_PREFIX + "*")) == []
 
 
 def test_a_kill_in_the_reaper_leaves_the_job_to_the_next_one(tmp_path: Path) -> None:
@@ -153,7 +187,7 @@ def test_a_kill_in_the_reaper_leaves_the_job_to_the_next_one(tmp_path: Path) -> 
         number = bench.enqueue()
         assert bench.work_and_die("slot.after_row:2")
         assert bench.work_and_die("reaper.during:1")
-        with Queue.open(bench.db) as queue:
+        with open_queue(bench.db) as queue:
             job = queue.get(number)
             assert (job.state, job.crashes) == (State.RUNNING, 0), "all of the reaper's transaction or nothing"
         kills += 1
@@ -168,14 +202,14 @@ def test_a_kill_in_a_bulk_enqueue_takes_in_whole_chunks_and_repeating_it_complet
     jobs = [rig.new_job(str(number)) for number in range(110)]
 
     def child(db: Path) -> None:
-        with Queue.open(db) as queue:
+        with open_queue(db) as queue:
             list(queue.enqueue(jobs))
 
     for time in range(TIMES):
         db = tmp_path / f"{time}.db"
         chunk = 1 + time % 3
         assert rig.wait(rig.fork(lambda db=db: child(db), fault=f"enqueue.during:{chunk}")) == -signal.SIGKILL
-        with Queue.open(db) as queue:
+        with open_queue(db) as queue:
             assert queue.counts()["queued"] == 50 * (chunk - 1)
             outcomes = [str(answer.outcome) for answer in queue.enqueue(jobs)]
             assert outcomes.count("already queued") == 50 * (chunk - 1)
@@ -197,15 +231,15 @@ def test_a_kill_in_a_migration_leaves_the_version_before_it(
     def upgrade() -> None:
         if existing:
             schema.migrations, versions.VERSION = later, versions.VERSION + 1  # type: ignore[misc]
-        Queue.open(db).close()
+        open_queue(db).close()
 
     for time in range(TIMES // 2):
         db = tmp_path / str(time) / "queue.db"
         if existing:
-            with Queue.open(db) as queue:
+            with open_queue(db) as queue:
                 list(queue.enqueue([rig.new_job()]))
         assert rig.wait(rig.fork(upgrade, fault="migration.during:1")) == -signal.SIGKILL
-        with Queue.open(db) as queue:
+        with open_queue(db) as queue:
             assert queue.counts()["queued"] == int(existing)
             assert "colour" not in queue._store.db.table("jobs").columns_dict
             assert queue.check() == []
@@ -213,6 +247,6 @@ def test_a_kill_in_a_migration_leaves_the_version_before_it(
         assert rig.wait(rig.fork(upgrade)) == 0
         if existing:
             monkeypatch.setattr(versions, "VERSION", 2)
-            with Queue.open(db) as queue:
+            with open_queue(db) as queue:
                 assert "colour" in queue._store.db.table("jobs").columns_dict
             monkeypatch.undo()

@@ -16,8 +16,9 @@ import pytest
 import rig
 from rig import Told
 
-from batchsr import storage
-from batchsr.queue import Queue, State
+from batchsr import storage, temporary
+from batchsr.queue import State
+from batchsr.queue.opening import open_queue
 from batchsr.queue.sqlite.store import Store, sqlite3
 from batchsr.worker import maintenance
 
@@ -63,19 +64,19 @@ class Trial:
             injected.calls, injected.nth = 0, nth
             summary = rig.work(self.db, listener=told)
             reached, injected.nth = injected.calls >= nth, 0
-            with Queue.open(self.db) as queue:
+            with open_queue(self.db) as queue:
                 job = queue.get(number)
                 assert (summary.done, summary.failed) == (1, 0), (nth, told.said)
                 assert (job.state, job.output_sha256) == (State.DONE, self.expected)
                 assert queue.paused() is None
                 assert queue.check() == []
             assert storage.sha256(out / "a_upsampled.wav") == self.expected
-            assert not list(out.glob(storage.TEMPORARY_PREFIX + "*"))
+            assert not list(out.glob(temporary.TEMPORARY_PREFIX + "*"))
             if not reached:
                 break
             shown += any(said.startswith(("paused", "waiting")) for said in told.said)
             nth += every
-        with Queue.open(self.db) as queue:
+        with open_queue(self.db) as queue:
             assert {verdict.verdict for verdict in maintenance.verify(queue)} == {"ok"}
             maintenance.collect_garbage(queue)
             assert list(queue.scratch_folder.iterdir()) == []
@@ -128,9 +129,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("what", ["output", "scratch and database"])
-def test_a_disk_that_is_really_full_pauses_the_queue_until_there_is_space(
-    small_disk: Path, tmp_path: Path, what: str
-) -> None:
+def test_a_disk_that_is_really_full_is_waited_for(small_disk: Path, tmp_path: Path, what: str) -> None:
     sources = [rig.record(tmp_path / "in" / f"{name}.wav", 2.0, seed=seed) for seed, name in enumerate("ab")]
     out = small_disk / "out" if what == "output" else tmp_path / "out"
     db = tmp_path / "queue.db" if what == "output" else small_disk / "queue.db"
@@ -140,16 +139,21 @@ def test_a_disk_that_is_really_full_pauses_the_queue_until_there_is_space(
     ballast.write_bytes(bytes(left_bytes))
     blind = dataclasses.replace(rig.OPTIONS, min_free_bytes=-1e12)  # it finds out by running into it
     with rig.ended(rig.fork(lambda: rig.work(db, options=blind).exit_code)) as pid:
-        with Queue.open(db) as queue:
+        with open_queue(db) as queue:
             # The worker waits and probes.
-            status = rig.until(lambda: (status := queue.status())["paused"] and status["workers"] and status)
-            assert "no space left" in status["paused_reason"].lower()
+            if what == "output":
+                status = rig.until(lambda: (status := queue.status())["places"] and status["workers"] and status)
+                assert not status["paused"], "the database has another disk"
+                assert status["places"][0]["reason"] == f"no space left on {small_disk}"
+            else:
+                status = rig.until(lambda: (status := queue.status())["paused"] and status["workers"] and status)
+                assert "no space left" in status["paused_reason"].lower()
             assert status["jobs"]["failed"] == 0
             time.sleep(0.3)
             assert queue.counts()["done"] == 0
         ballast.unlink()
         assert rig.wait(pid) == 0
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         assert queue.counts()["done"] == 2
         assert not queue.status()["paused"]
         assert {verdict.verdict for verdict in maintenance.verify(queue)} == {"ok"}
@@ -170,9 +174,8 @@ def test_what_a_small_file_survives_may_still_fail_a_large_one_but_not_in_a_tigh
 
     monkeypatch.setattr(os, "pwrite", full)  # the probe's own write goes another way, and works
     rig.enqueue(trial.db, [trial.source], trial.out)
-    pauses: list[float] = []
-    monkeypatch.setattr("batchsr.signals.Stop.wait", lambda self, seconds: pauses.append(seconds))
-    summary = rig.work(trial.db, options=dataclasses.replace(rig.OPTIONS, poll_s=1.0))
+    began_s = time.monotonic()
+    summary = rig.work(trial.db, options=dataclasses.replace(rig.OPTIONS, poll_s=0.05))
     assert (summary.done, summary.failed) == (1, 0)
     assert summary.released >= 2
-    assert sum(pauses) == pytest.approx(sum(min(30, 2**n) for n in range(summary.released)))
+    assert time.monotonic() - began_s >= sum(0.05 * 2**n for n in range(summary.released)), "each wait twice as long"

@@ -11,6 +11,7 @@ import rig
 
 from batchsr.errors import ClaimLost
 from batchsr.queue import Queue, Result, State
+from batchsr.queue.opening import open_queue
 
 PROCESSES = 16
 SECONDS = float(os.environ.get("BATCHSR_CROWD_SECONDS", "5"))
@@ -21,7 +22,7 @@ def busybody(db: Path, number: int, seconds: float) -> None:
     rng = random.Random(number)
     deadline = time.monotonic() + seconds
     copies = 0
-    with Queue.open(db) as queue, queue.join() as worker:
+    with open_queue(db) as queue, queue.join() as worker:
         while time.monotonic() < deadline:
             match rng.randrange(7):
                 case 0:
@@ -65,7 +66,7 @@ def test_sixteen_processes_enqueue_claim_list_and_back_up_at_once(tmp_path: Path
     codes = [rig.wait(pid) for pid in pids]
     assert codes == [0] * PROCESSES, stderr.read_text()[-3000:]
     assert "database is locked" not in stderr.read_text()
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         assert queue.check() == []
         jobs = list(queue.jobs())
         assert len(jobs) > 100
@@ -76,7 +77,7 @@ def test_sixteen_processes_enqueue_claim_list_and_back_up_at_once(tmp_path: Path
     copies = sorted(tmp_path.glob("copy-*.db"))
     assert copies
     for copy in copies[:4]:
-        with Queue.open(copy) as queue:
+        with open_queue(copy) as queue:
             assert queue.check() == []
 
 
@@ -86,7 +87,7 @@ def test_workers_share_a_queue_and_restore_each_file_once(tmp_path: Path) -> Non
     rig.enqueue(db, sources, out)
     pids = [rig.fork(lambda: rig.work(db).exit_code) for _ in range(4)]
     assert [rig.wait(pid) for pid in pids] == [0] * 4
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         assert [job.state for job in queue.jobs()] == [State.DONE] * 12
         assert [job.claim_seq for job in queue.jobs()] == [1] * 12
         assert len({queue.attempts(job.id)[0]["worker"] for job in queue.jobs()}) > 1

@@ -16,8 +16,11 @@ import pytest
 import rig
 
 from batchsr import storage
-from batchsr.queue import Queue, State
+from batchsr.queue import State
+from batchsr.queue.opening import open_queue
 from batchsr.queue.sqlite.store import Store
+from batchsr.restoration import sidecar_reading
+from batchsr.restoration.sidecar import sidecar_path
 from batchsr.worker import maintenance
 
 
@@ -117,7 +120,7 @@ class Archive:
         """A worker on what is there now; then everything must be right."""
         rig.enqueue(self.db, self.sources, self.out)
         summary = rig.work(self.db)
-        with Queue.open(self.db) as queue:
+        with open_queue(self.db) as queue:
             errors = [(job.error_code, job.error) for job in queue.jobs() if job.error]
             assert summary.failed == 0, errors
             bad = [verdict.job.id for verdict in maintenance.verify(queue) if verdict.verdict != "ok"]
@@ -129,7 +132,11 @@ class Archive:
         if bad:
             assert rig.work(self.db).done == len(bad)
         assert self.visible() == self.expected
-        with Queue.open(self.db) as queue:
+        for name, expected in self.expected.items():
+            record = sidecar_reading.read(sidecar_path(self.out / name))
+            assert record is not None, "an output was left without its sidecar"
+            assert record.said.output.sha256 == expected
+        with open_queue(self.db) as queue:
             assert {job.state for job in queue.jobs()} == {State.DONE}
             assert {verdict.verdict for verdict in maintenance.verify(queue)} == {"ok"}
             assert queue.check() == []

@@ -15,9 +15,9 @@ SOAK = Path(__file__).resolve().parents[2] / "scripts" / "soak"
 SECONDS = os.environ.get("BATCHSR_SOAK_SECONDS", "30")
 
 
-def soak(*arguments: str) -> tuple[int, dict[str, Any], str]:
+def soak(*arguments: str, script: Path = SOAK) -> tuple[int, dict[str, Any], str]:
     done = subprocess.run(
-        [sys.executable, str(SOAK), *arguments], capture_output=True, text=True, check=False, timeout=500
+        [sys.executable, str(script), *arguments], capture_output=True, text=True, check=False, timeout=500
     )
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout), done.stderr
@@ -41,3 +41,21 @@ def test_without_fence_and_locks_the_same_harness_fails() -> None:
     assert code == 1
     assert figures["broken"] > 0
     assert "counted after claim" in said, "a write of an owner that was replaced must be among what it finds"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["queues", "sources"])
+def test_two_queues_on_one_folder_and_exchanged_sources_break_no_promise_under_fire(kind: str) -> None:
+    code, figures, said = soak(kind, "--kills", "60", script=SOAK.with_name("soak_folder"))
+    assert code == 0, said
+    assert (figures["broken"], figures["kills"] >= 60) == (0, True)
+    assert kind == "queues" or figures["exchanges"] >= 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["queues", "sources"])
+def test_without_what_keeps_them_the_same_rounds_find_broken_ones(kind: str) -> None:
+    code, figures, said = soak(kind, "--seconds", "60", "--negative-control", script=SOAK.with_name("soak_folder"))
+    assert code == 1
+    assert figures["broken"] > 0
+    assert ("mixed" if kind == "queues" else "its row names") in said or "nobody's whole output" in said

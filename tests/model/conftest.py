@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import batchsr
 from batchsr import FlashSR
 from batchsr.models.compute import backend
 
@@ -87,3 +88,8 @@ def tiny_copy(tiny_folder: Path, tmp_path: Path) -> Callable[[], Path]:
         return folder
 
     return copy
+
+
+def tiny_bundle() -> Path:
+    """The trained bundle that comes with the package."""
+    return Path(batchsr.__file__).parent / "bundles" / "tiny"

@@ -5,15 +5,22 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @contextlib.contextmanager
-def hub(files: Mapping[str, bytes], commit: str = COMMIT) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Serve `files` ("owner/name/path" to bytes) as one commit. Yields (endpoint, requests as (method, path))."""
+def hub(
+    files: Mapping[str, bytes],
+    commit: str = COMMIT,
+    odd: Callable[[BaseHTTPRequestHandler], bool] = lambda request: False,
+) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Serve `files` ("owner/name/path" to bytes) as one commit. Yields (endpoint, requests as (method, path)).
+
+    `odd(request)` may answer a request in its own way, and returns whether it did.
+    """
     requests: list[tuple[str, str]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -28,6 +35,8 @@ def hub(files: Mapping[str, bytes], commit: str = COMMIT) -> Iterator[tuple[str,
         def _answer(self, body: bool) -> None:
             path = self.path.partition("?")[0]
             requests.append((self.command, path))
+            if odd(self):
+                return
             repository, _, rest = path.lstrip("/").partition("/resolve/")
             revision, _, name = rest.partition("/")
             content = files.get(f"{repository}/{name}") if revision in ("main", commit) else None

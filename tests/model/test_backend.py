@@ -18,7 +18,7 @@ ASK = """
 import json, os, sys, time
 start = time.perf_counter()
 {before}
-from batchsr.models import backend
+from batchsr.models.compute import backend
 chosen = backend.prepare(device="cpu")
 import mlx.core as mx, numpy as np
 from batchsr.models.compute.layers import Linear
@@ -53,7 +53,7 @@ def test_the_cpu_computes_right_whatever_was_loaded_before(before: str) -> None:
 
 BYTES = """
 import hashlib
-from batchsr.models import backend
+from batchsr.models.compute import backend
 backend.prepare(device="cpu")
 import mlx.core as mx, numpy as np
 from batchsr.models.compute.activation import Activation
@@ -87,7 +87,9 @@ def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_mlx_is_told_to_do_without_tf32_unless_the_user_wants_it() -> None:
     clean = {k: v for k, v in os.environ.items() if not k.startswith("MLX_")}
-    program = "import os; from batchsr.models import backend; backend.prepare(); print(os.environ['MLX_ENABLE_TF32'])"
+    program = (
+        "import os; from batchsr.models.compute import backend\nbackend.prepare(); print(os.environ['MLX_ENABLE_TF32'])"
+    )
     for given, expected in (({}, "0"), ({"MLX_ENABLE_TF32": "1"}, "1")):
         command = [sys.executable, "-c", program]
         done = subprocess.run(command, env={**clean, **given}, capture_output=True, text=True, check=True, timeout=120)

@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten
 
 from batchsr import FlashSR
 from batchsr.errors import BundleError
-from batchsr.models.flashsr import bundle
+from batchsr.models.flashsr import bundle, weights
 from batchsr.models.flashsr.config import ModelConfig, QuantisationConfig
 from batchsr.models.flashsr.networks import tensor_shapes
 from batchsr.models.tools import make, random_weights
@@ -120,6 +120,20 @@ def test_quantising_loses_less_than_a_step() -> None:
         assert np.abs(back - value).max() < step
 
 
+@pytest.mark.parametrize("format", ["int4", "int8", "float16", "bfloat16", "float32"])
+def test_weights_are_unpacked_to_the_bit_as_mlx_would(tmp_path: Path, format: str) -> None:
+    make.write_random(tmp_path, make.config_of_size("tiny", format=format), "seed")
+    config, networks = bundle.load(tmp_path)
+    stored: dict[str, mx.array] = mx.load(str(tmp_path / "model.safetensors"))
+    for name, value in tree_flatten(networks.parameters()):
+        theirs = stored[name]
+        if name in config.quantized_shapes:
+            assert config.quantization is not None
+            parts = (stored[f"{name}.scales"], stored[f"{name}.biases"])
+            theirs = bundle.dequantise(theirs, *parts, config.quantization, value.shape)
+        assert mx.array_equal(value, theirs.astype(mx.float32)), name
+
+
 def test_what_is_quantised_follows_the_published_rule() -> None:
     assert [
         bundle.quantisable(shape) for shape in ((64,), (2, 64), (2, 63), (3, 2, 32), (1, 1, 12), (5, 3, 3, 128))
@@ -140,9 +154,12 @@ def test_a_missing_tensor_is_named(tiny_copy: Copy) -> None:
     assert_refused(save(folder, values), SOME, "missing")
 
 
-def test_an_extra_tensor_is_named(tiny_copy: Copy) -> None:
+def test_an_extra_tensor_is_named_in_a_warning(tiny_copy: Copy) -> None:
     folder = tiny_copy()
-    assert_refused(save(folder, {**tensors(folder), "vae.surprise": np.zeros(3, np.float32)}), "vae.surprise")
+    save(folder, {**tensors(folder), "vae.surprise": np.zeros(3, np.float32)})
+    (warning,) = bundle.open_bundle(folder).warnings
+    assert "1 tensor " in warning
+    assert "vae.surprise" in warning
 
 
 def test_a_misshapen_tensor_is_named(tiny_copy: Copy) -> None:
@@ -256,3 +273,30 @@ def test_check_sees_a_file_that_is_not_what_the_hub_served(tiny_copy: Copy) -> N
     (folder / "model.safetensors").symlink_to(blob)
     with pytest.raises(BundleError, match="not what the hub served"):
         check(folder)
+
+
+@pytest.mark.parametrize("format", ["int4", "float16", "float32"])
+def test_a_gpu_is_given_the_same_weights_in_their_own_order(
+    tmp_path: Path, format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make.write_random(tmp_path, make.config_of_size("tiny", format=format), "seed")
+    _, on_cpu = bundle.load(tmp_path)
+    monkeypatch.setattr(weights, "on_cpu", lambda: False)
+    _, elsewhere = bundle.load(tmp_path, mx.float16)
+    other = dict(tree_flatten(elsewhere.parameters()))
+    for name, value in tree_flatten(on_cpu.parameters()):
+        assert mx.array_equal(value.astype(other[name].dtype), other[name]), name
+
+
+def test_a_process_that_looks_at_many_bundles_does_not_grow(tiny_folder: Path) -> None:
+    def held_bytes() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("no /proc")
+    for _ in range(20):
+        bundle.open_bundle(tiny_folder)
+    before = held_bytes()
+    for _ in range(200):
+        bundle.open_bundle(tiny_folder)
+    assert held_bytes() - before < 20 << 20

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from batchsr.errors import BundleError
+from batchsr.models.flashsr import json_files
 from batchsr.models.flashsr.config import ModelConfig
 
 PUBLISHED: dict[str, Any] = {
@@ -109,7 +110,6 @@ def test_float32_has_several_spellings(spelling: str) -> None:
         ("vae.scale_factor_z", 0),
         ("vae.scale_factor_z", float("nan")),
         ("vae.dropout", 1.5),
-        ("vae.surprise", 1),
         ("ldm.in_channels", 16),
         ("ldm.out_channels", 8),
         ("ldm.model_channels", 100),
@@ -138,7 +138,13 @@ def test_float32_has_several_spellings(spelling: str) -> None:
         ("quantized_shapes", [1]),
         ("format", "int2"),
         ("format", 4),
-        ("surprise", {}),
+        ("vae.ch", 1 << 40),
+        ("vae.num_res_blocks", 10**9),
+        ("vae.ch_mult", [1] * 1000),
+        ("vocoder.resblock_dilation_sizes", [[10**9]] * 3),
+        ("mel.n_fft", 1 << 30),
+        ("mel.fmin", 10**400),
+        ("audio.frame_samples", 245760 * 1000),
     ],
 )
 def test_a_wrong_value_is_named(path: str, value: object) -> None:
@@ -150,6 +156,125 @@ def test_a_wrong_value_is_named(path: str, value: object) -> None:
 def test_a_quantised_format_needs_its_section() -> None:
     with pytest.raises(BundleError, match="format"):
         ModelConfig.from_mapping(changed("quantization", ...))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("timesteps", 200),
+        ("diffusion.num_train_timesteps", 1001),
+        ("diffusion.schedule", "linear"),
+        ("diffusion.beta_schedule", "scaled_linear"),
+        ("scheduler.config.prediction_type", "epsilon"),
+        ("ldm.parameterization", "eps"),
+        ("ldm.extra_sa_layer", False),
+        ("ldm.channel_multipliers", [1, 2, 4, 4]),
+        ("ldm.scale_factor", 0.18215),
+        ("latent_scale", 1.0),
+        ("model.sample_rate", 44100),
+        ("audio.sampling_rate", 16000),
+        ("mel.hop_length", 160),
+        ("mel.win", 1024),
+        ("mel.center", True),
+        ("mel.mel_scale", "htk"),
+        ("voc.hop_size", 441),
+        ("architecture.vocoder.upsample_rates", [8, 8, 2, 2]),
+        ("upstream.vocoder.upsample_kernel_sizes", [16, 16, 4, 4]),
+        ("quantization_config.bits", 8),
+        ("quantization_config.group_size", 32),
+        ("diffusion.num_inference_steps", 50),
+        ("sampler.steps", 25),
+    ],
+)
+def test_another_name_for_what_changes_the_sound_is_looked_at_too(path: str, value: object) -> None:
+    with pytest.raises(BundleError) as caught:
+        ModelConfig.from_mapping(changed(path, value))
+    assert path in str(caught.value), caught.value
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("timesteps", 1000),
+        ("diffusion", {"timesteps": 1000, "prediction_type": "v_prediction", "beta_schedule": "squaredcos_cap_v2"}),
+        ("diffusion", {"schedule": {"type": "cosine", "s": 0.008}, "steps": 1, "num_inference_steps": 1}),
+        ("ldm.scale_factor", 0.3342),
+        ("ldm.channel_mults", [1, 2, 3, 5]),
+        ("mel.win", 2048),
+        ("mel.window", "Hann"),
+        ("voc.sampling_rate", 48000.0),
+        ("upstream", {"repo": "jakeoneijk/FlashSR_Inference", "teacher": "AudioSR", "commit": "2292814"}),
+        ("distillation", {"teacher": {"ddim_steps": 200, "parameterization": "eps"}, "steps": 50_000}),
+        ("optimizer", {"schedule": "linear", "steps": 100_000}),
+        ("dataset", {"sample_rate": 16000}),
+        ("upstream", {"repo": "haoheliu/audiosr_basic", "model": "AudioSR"}),
+        ("base_models", ["haoheliu/audiosr"]),
+        ("quantization_config", {"bits": 4, "group_size": 64, "mode": "affine"}),
+        ("model", "FlashSR (distilled from AudioSR)"),
+        ("anything", [[{"at": {"all": [None, 1e999]}}]]),
+    ],
+)
+def test_what_agrees_or_says_nothing_is_noted_alone(path: str, value: object) -> None:
+    config = ModelConfig.from_mapping(changed(path, value))
+    assert config == ModelConfig.from_mapping(PUBLISHED)
+    assert config.unknown_keys == (path,)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"model": "AudioSR"},
+        {"model_type": "audiosr", "ddim_steps": 200},
+        {"name": "AudioSR-MLX-8bit"},
+        {"architecture": {"name": "audio-sr"}},
+        {"architectures": ["AudioSR"]},
+        {"audiosr": {"steps": 200}},
+        {"vae": {"ch": "wrong"}, "model": {"type": "audiosr_basic"}},
+    ],
+)
+def test_an_audiosr_is_refused_by_its_name(values: object) -> None:
+    with pytest.raises(BundleError, match=r"AudioSR.*many steps"):
+        ModelConfig.from_mapping(values)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "meant"),
+    [("mlx", "int4"), ("MLX-4bit", "int4"), ("safetensors", "int4"), ("q4", "int4"), (None, "int4")],
+)
+def test_another_spelling_of_the_format_follows_the_quantization(spelling: str | None, meant: str) -> None:
+    config = ModelConfig.from_mapping(changed("format", spelling))
+    assert config == ModelConfig.from_mapping(PUBLISHED)
+    assert len(config.oddities) == (spelling is not None)
+
+
+@pytest.mark.parametrize("spelling", ["mlx-8bit", "q8", "fp8", "mlx 3-bit"])
+def test_a_format_that_names_other_bits_is_refused(spelling: str) -> None:
+    with pytest.raises(BundleError, match="format"):
+        ModelConfig.from_mapping(changed("format", spelling))
+
+
+def test_quantization_config_stands_in_for_quantization() -> None:
+    values = changed("quantization_config", {"bits": 4, "group_size": 64})
+    del values["quantization"]
+    assert (
+        ModelConfig.from_mapping(values).quantization
+        == ModelConfig.from_mapping(changed("quantization.rule", "")).quantization
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (b'{"vae": {"ch": 128, "ch": 64}}', "vae.ch"),
+        (b'{"vae": {}, "vae": {"ch": 64}}', "vae"),
+        (b'{"format": "int4", "format": "int8"}', "format"),
+        (b'{"quantized_shapes": {"a.b": [1], "a.b": [2]}}', "a.b"),
+    ],
+)
+def test_a_key_that_stands_twice_is_named(text: bytes, word: str) -> None:
+    with pytest.raises(BundleError, match=f"{word}.? twice"):
+        ModelConfig.from_mapping(json_files.parsed(text))
 
 
 @pytest.mark.parametrize("values", [None, [], "x", 3])

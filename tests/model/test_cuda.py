@@ -11,7 +11,7 @@ import pytest
 from mlx import nn
 from mlx.utils import tree_map
 
-from batchsr.models.compute import activation, cuda, kernels, layers
+from batchsr.models.compute import activation, cuda, kernels, layers, nvrtc
 from batchsr.models.flashsr.unet import ResBlock
 from batchsr.models.flashsr.vae import ResnetBlock
 from batchsr.models.flashsr.vocoder import AmpBlock
@@ -25,7 +25,7 @@ OURS = cuda.Kernels(cuda.add, cuda.group_norm, cuda.conv1d)
 def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if not cuda_on_cpu.COMPILER:
         pytest.skip("no C++ compiler is installed")
-    monkeypatch.setattr(mx.fast, "cuda_kernel", cuda_on_cpu.cuda_kernel)
+    monkeypatch.setattr(nvrtc, "cuda_kernel", cuda_on_cpu.cuda_kernel)
     cuda._kernel.cache_clear()
     monkeypatch.setattr(cuda, "kernels", lambda dtype: OURS)
     monkeypatch.setattr(layers, "on_cpu", lambda: False)
@@ -72,7 +72,7 @@ def test_a_block_by_the_kernels_is_the_plain_block(name: str) -> None:
     plain = block(*inputs)  # in training, where kernels have no place
     block.eval()
     for layer in block.modules():
-        if hasattr(layer, "lay_out"):
+        if hasattr(layer, "prepack"):
             layer.prepack()
     used = any(getattr(layer, "_packed", None) is not None for layer in block.modules())
     assert used == ("own" in name)
@@ -99,6 +99,15 @@ def test_a_convolution_by_products_is_one(
     assert mx.linalg.norm(out - expected).item() <= 1e-6 * mx.linalg.norm(expected).item()
 
 
+def test_large_rows_are_multiplied_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w = normal(3, 17, 12, 5), normal(4, 3, 3, 5, seed=1)
+    together = cuda.products(x, w, 1, (1, 1))
+    monkeypatch.setattr(cuda, "MAX_VALUES_BESIDE", 100)
+    apart = cuda.products(x, w, 1, (1, 1))
+    assert apart.shape == together.shape
+    assert mx.linalg.norm((apart - together).reshape(-1)).item() <= 1e-6 * mx.linalg.norm(together.reshape(-1)).item()
+
+
 def wrong(*arguments: object) -> mx.array:
     return cuda.add(*arguments) * 1.1  # type: ignore[arg-type]
 
@@ -114,16 +123,16 @@ def test_kernels_that_fail_their_test_are_not_used_and_a_warning_says_so(
 ) -> None:
     monkeypatch.setattr(cuda, "CONV_PRODUCTS", {})  # which take their time
     with caplog.at_level(logging.WARNING):
-        assert cuda.tested(OURS._replace(add=kernel), mx.float32) is None
+        assert cuda.judged(OURS._replace(add=kernel), mx.float32).used is None
     assert reason in caplog.text
-    assert cuda.tested(OURS, mx.float32) is OURS
+    assert cuda.judged(OURS, mx.float32).used is OURS
 
 
 # --- the activation, whose kernels Metal has as well ------------------------------------------------------------------
 
 
 def fused_activation(header: str = kernels.CUDA_HEADER) -> activation.Path:
-    return activation._fused(mx.fast.cuda_kernel, header, kernels.CUDA_THREAD)
+    return activation._fused(nvrtc.cuda_kernel, header, kernels.CUDA_THREAD)
 
 
 METAL_HEADER = kernels.METAL_HEADER.replace("static inline", "static")
@@ -172,8 +181,8 @@ def test_an_activation_kernel_that_is_wrong_or_does_not_compile_gives_way_to_the
         return run
 
     with caplog.at_level(logging.WARNING):
-        path = activation.tested(
+        path = activation.judged(
             lambda: activation._fused(make, kernels.METAL_HEADER, kernels.METAL_THREAD), mx.float32, gradients=False
         )
-    assert path is None
+    assert path.used is None
     assert reason in caplog.text

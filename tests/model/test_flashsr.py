@@ -204,7 +204,7 @@ def test_weights_that_overflow_are_told(tiny_folder: Path) -> None:
         (np.array([0.1, np.nan], np.float32), InputNotFinite),
         (np.array([0.1, np.inf], np.float32), InputNotFinite),
         (np.array([0.1, 1e35], np.float32), InputNotFinite),
-        (np.zeros(9, np.int16), InputFormat),
+        (np.zeros(9, np.int8), InputFormat),
         (np.zeros((2, 2, 2), np.float32), InputFormat),
         (np.float32(1), InputFormat),
     ],

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from batchsr.errors import EXIT_NO_MODEL, ModelUnavailable, ResourceError
-from batchsr.models import hub
+from batchsr.models import hub, hub_client
 
 from .hub_server import COMMIT
 from .hub_server import hub as hub_server
@@ -34,7 +34,7 @@ NOWHERE = "http://127.0.0.1:9"
 ASK = """
 import json, sys
 from batchsr.errors import BatchsrError
-from batchsr.models import hub
+from batchsr.models import hub, hub_client
 try:
     answer = eval(sys.argv[1])
     if isinstance(answer, hub.Location):
@@ -50,7 +50,7 @@ def ask(question: str, home: Path, endpoint: str = NOWHERE, **variables: str) ->
     clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and not k.lower().endswith("_proxy")}
     done = subprocess.run(
         [sys.executable, "-c", ASK, question],
-        env={**clean, "HF_HOME": str(home), "HF_ENDPOINT": endpoint, **variables},
+        env={**clean, "HF_HOME": str(home), "XDG_CACHE_HOME": str(home), "HF_ENDPOINT": endpoint, **variables},
         capture_output=True,
         text=True,
         timeout=60,
@@ -178,6 +178,6 @@ def test_neither_a_variant_nor_a_folder_is_told_with_what_is_known(tmp_path: Pat
         hub.resolve(str(tmp_path / "absent"))
 
 
-def test_a_full_disk_is_a_matter_of_the_machine() -> None:
-    with pytest.raises(ResourceError, match="HF_HOME"), hub._hub_errors("int4"):
+def test_a_full_disk_is_a_matter_of_the_machine(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match="HF_HOME"), hub_client._disk_errors(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")

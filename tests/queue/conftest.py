@@ -7,6 +7,7 @@ import pytest
 import rig
 
 from batchsr.queue import Queue
+from batchsr.queue.opening import open_queue
 
 
 @pytest.fixture
@@ -14,9 +15,13 @@ def clock() -> rig.HandClock:
     return rig.HandClock()
 
 
-@pytest.fixture
-def queue(tmp_path: Path, clock: rig.HandClock) -> Iterator[Queue]:
+IMPLEMENTATIONS = {"sqlite": lambda folder, clock: open_queue(folder / "queue.db", clock=clock)}
+"""Every way to keep a queue. The tests of the promises run against each."""
+
+
+@pytest.fixture(params=IMPLEMENTATIONS)
+def queue(request: pytest.FixtureRequest, tmp_path: Path, clock: rig.HandClock) -> Iterator[Queue]:
     """An empty queue; when the test is over it must still be sound."""
-    with Queue.open(tmp_path / "queue.db", clock=clock) as opened:
+    with IMPLEMENTATIONS[request.param](tmp_path, clock) as opened:
         yield opened
         assert opened.check() == []

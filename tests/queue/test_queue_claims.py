@@ -11,6 +11,7 @@ import rig
 
 from batchsr.errors import ClaimLost
 from batchsr.queue import Job, Queue, Result, State, Worker
+from batchsr.queue.opening import open_queue
 
 RESULT = Result("ab" * 32, 1000, windows_total=4, audio_s=2.0, report={"any": "thing"})
 
@@ -113,7 +114,8 @@ def test_what_committing_wrote_survives_until_done(queue: Queue) -> None:
         job = claim(queue, worker)
         queue.committing(job, dataclasses.replace(RESULT, clipped_samples=7, source_sha256="cd" * 32))
         done = queue.finish(job, None)
-    assert (done.clipped_samples, done.source_sha256, done.report) == (7, "cd" * 32, '{"any": "thing"}')
+    assert (done.clipped_samples, done.source_sha256, done.report) == (7, "cd" * 32, None)
+    assert queue.report_of(done.id) == {"any": "thing"}
 
 
 def test_an_interrupt_costs_no_attempt_and_keeps_the_windows(queue: Queue) -> None:
@@ -221,13 +223,28 @@ def test_time_counts_over_all_attempts_and_gives_the_real_time_factor(queue: Que
         queue.release(job)
         clock.pass_s(100.0)
         job = claim(queue, worker)
-        clock.pass_s(4.0)
+        clock.pass_s(5.0)
         queue.committing(job, RESULT)
         clock.pass_s(1.0)
         done = queue.finish(job)
-    assert done.wall_s == pytest.approx(8.0)
+    assert done.wall_s == pytest.approx(8.0), "until the output was whole"
     assert done.rtf == pytest.approx(4.0)
     assert [one["wall_s"] for one in queue.attempts(1)] == pytest.approx([3.0, 5.0])
+
+
+def test_the_time_that_a_worker_tells_is_the_one_that_stands(queue: Queue, clock: rig.HandClock) -> None:
+    fill(queue, "a")
+    with queue.join() as worker:
+        job = claim(queue, worker)
+        clock.pass_s(3.0)
+        queue.release(job)
+        job = claim(queue, worker)
+        clock.pass_s(5.0)
+        queue.committing(job, dataclasses.replace(RESULT, wall_s=7.25))
+        clock.pass_s(1.0)
+        done = queue.finish(job)
+    assert done.wall_s == pytest.approx(7.25)
+    assert [one["wall_s"] for one in queue.attempts(1)] == pytest.approx([3.0, 4.25])
 
 
 def test_jobs_in_one_workers_hands_share_its_time_and_those_of_others_do_not(
@@ -309,7 +326,7 @@ def test_the_database_itself_refuses_impossible_changes(queue: Queue) -> None:
 
 def test_no_double_claim_from_two_connections(queue: Queue, tmp_path: Path) -> None:
     fill(queue, "a")
-    with Queue.open(tmp_path / "queue.db") as other, queue.join() as one, other.join() as two:
+    with open_queue(tmp_path / "queue.db") as other, queue.join() as one, other.join() as two:
         assert claim(queue, one) is not None
         assert claim(other, two) is None
         queue.release(queue.get(1))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from batchsr.queue import Job, Outcome, Queue, Result, State
 from batchsr.queue.job import exact_key, folded_key, loaded_path, stored_path
+from batchsr.queue.opening import open_queue, preview_of
 
 RESULT = Result("ab" * 32, 1000)
 
@@ -54,7 +55,7 @@ def test_what_was_given_up_needs_retry_and_the_answer_says_so(queue: Queue, how:
         with queue.join() as worker:
             queue.fail(queue.claim(worker, rig.BACKEND), "input.format", "not audio")
     else:
-        for _ in range(2):
+        for _ in range(3):
             die_with_a_claim(queue)
     (answer,) = queue.enqueue([rig.new_job()])
     assert (answer.outcome, answer.state, answer.job_id) == (Outcome.NEEDS_RETRY, State(how), 1)
@@ -154,7 +155,7 @@ def test_a_preview_says_what_enqueue_would_say_and_writes_nothing(queue: Queue) 
 
 
 def test_a_preview_needs_no_database_and_makes_none(tmp_path: Path) -> None:
-    with Queue.preview_of(tmp_path / "folder" / "queue.db") as queue:
+    with preview_of(tmp_path / "folder" / "queue.db") as queue:
         assert take(queue, rig.new_job()) == ["queued"]
     assert list(tmp_path.iterdir()) == []
 
@@ -162,7 +163,7 @@ def test_a_preview_needs_no_database_and_makes_none(tmp_path: Path) -> None:
 def test_nothing_is_locked_while_the_next_job_is_being_looked_for(queue: Queue, tmp_path: Path) -> None:
     def slowly() -> list[rig.NewJob]:
         for number in range(3):
-            with Queue.open(tmp_path / "queue.db") as other:
+            with open_queue(tmp_path / "queue.db") as other:
                 other.pause(f"written while {number} was probed")
             yield rig.new_job(f"n{number}")
 

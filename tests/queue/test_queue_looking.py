@@ -161,7 +161,9 @@ def test_old_events_of_finished_jobs_are_pruned_and_no_others(queue: Queue, cloc
         queue.finish(job)
     clock.pass_s(100)
     assert queue.prune_events(200) == 0
-    assert queue.prune_events(50) == 4
+    assert queue.prune_events(50) == 5, "four changes of state and an attempt"
+    assert queue.attempts(1) == []
+    assert queue.get(1).state is State.DONE
     assert queue.events(1) == []
     assert len(queue.events(2)) == 1
 

@@ -25,7 +25,8 @@ from hypothesis.stateful import (
 )
 
 from batchsr.errors import ClaimLost
-from batchsr.queue import OWNED, Job, Queue, Result, State, Worker
+from batchsr.queue import OWNED, Job, Result, State, Worker
+from batchsr.queue.opening import open_queue
 
 BACKOFF_S = 30.0
 Q, W, R, C = State.QUEUED, State.WAITING, State.RUNNING, State.COMMITTING
@@ -60,7 +61,7 @@ class QueueMachine(RuleBasedStateMachine):
     def start(self) -> Any:
         self.folder = Path(tempfile.mkdtemp(prefix="machine-"))
         self.clock = rig.HandClock()
-        self.queue = Queue.open(self.folder / "queue.db", clock=self.clock)
+        self.queue = open_queue(self.folder / "queue.db", clock=self.clock)
         self.jobs: dict[int, Model] = {}
         self.paused = False
         self.dead: set[str] = set()
@@ -223,12 +224,16 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def reap(self) -> None:
         self.queue.reap()
-        for model in self.jobs.values():
+        for number, model in self.jobs.items():
             if model.owner in self.dead:
                 assert model.state in OWNED
                 grew = model.windows_at_claim is not None and model.windows > model.windows_at_claim
                 model.crashes = 0 if grew else model.crashes + 1
-                model.state, model.owner = (State.QUARANTINED if model.crashes >= 2 else Q), None
+                job = self.queue.get(number)
+                assert job.crashes + job.outages == model.crashes, "each death counts once, for the file or for others"
+                assert (job.state == State.QUARANTINED) <= (job.crashes >= 3 or job.outages >= 10)
+                assert (job.state == State.QUARANTINED) >= (job.crashes >= 3 and not job.outages)
+                model.state, model.owner = job.state, None
 
     # People and time
 
@@ -271,7 +276,11 @@ class QueueMachine(RuleBasedStateMachine):
         for job in self.queue.jobs():
             model = self.jobs[job.id]
             assert (job.state, job.claim_seq, job.worker) == (model.state, model.claim, model.owner)
-            assert (job.attempts, job.crashes, job.failures) == (model.attempts, model.crashes, model.failures)
+            assert (job.attempts, job.crashes + job.outages, job.failures) == (
+                model.attempts,
+                model.crashes,
+                model.failures,
+            )
             assert job.windows_done == model.windows
         live = [job.output for job in self.queue.jobs() if job.state not in ("cancelled", "superseded")]
         assert len(live) == len(set(live)), "no two jobs write one output"

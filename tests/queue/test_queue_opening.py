@@ -13,9 +13,11 @@ from sqlite_utils import Database
 
 from batchsr.errors import QueueBusy, QueueError, QueueVersion, ResourceError
 from batchsr.queue import Queue, State
+from batchsr.queue.clock import Clock
 from batchsr.queue.job import State as JobState
+from batchsr.queue.opening import open_queue
 from batchsr.queue.sqlite import schema, store, versions
-from batchsr.queue.sqlite.clock import Clock
+from batchsr.queue.sqlite.api import SqliteQueue
 
 
 def pragma(queue: Queue, name: str) -> object:
@@ -23,7 +25,7 @@ def pragma(queue: Queue, name: str) -> object:
 
 
 def test_a_new_database_is_durable_and_in_wal_mode(tmp_path: Path) -> None:
-    with Queue.open(tmp_path / "new folder" / "queue.db") as queue:
+    with open_queue(tmp_path / "new folder" / "queue.db") as queue:
         assert pragma(queue, "journal_mode") == "wal"
         assert pragma(queue, "synchronous") == 2  # FULL
         assert pragma(queue, "foreign_keys") == 1
@@ -53,10 +55,10 @@ def test_wal_is_trusted_only_from_the_versions_that_keep_commits(version: tuple[
 
 def test_an_old_sqlite_takes_the_truncate_path(tmp_path: Path) -> None:
     path = tmp_path / "queue.db"
-    Queue.open(path).close()
+    open_queue(path).close()
     opened = store.Store.connect(path, Clock(), library=(3, 45, 1))
     assert opened.db.execute("PRAGMA journal_mode").fetchone()[0] == "truncate"
-    queue = Queue(opened)
+    queue = SqliteQueue(opened)
     list(queue.enqueue([rig.new_job()]))
     assert queue.check() == []
     queue.close()
@@ -65,7 +67,7 @@ def test_an_old_sqlite_takes_the_truncate_path(tmp_path: Path) -> None:
 
 def test_an_old_sqlite_does_not_share_a_wal_database_that_is_in_use(tmp_path: Path) -> None:
     path = tmp_path / "queue.db"
-    with Queue.open(path), pytest.raises(QueueBusy, match="open in another program"):
+    with open_queue(path), pytest.raises(QueueBusy, match="open in another program"):
         store.Store.connect(path, Clock(), library=(3, 45, 1), timeout_s=0.2)
 
 
@@ -73,7 +75,7 @@ def test_pythons_own_sqlite_will_do_where_there_is_no_wheel_of_a_newer_one(tmp_p
     program = (
         "import sys; sys.modules['pysqlite3'] = None; sys.path[:0] = [sys.argv[2], sys.argv[3]]\n"
         "from pathlib import Path; import rig, sqlite3\n"
-        "from batchsr.queue import describe\n"
+        "from batchsr.queue.opening import describe\n"
         "assert describe()['module'] == 'sqlite3'\n"
         "db = Path(sys.argv[1])\n"
         "sources = [rig.record(db.parent / f'{n}.wav', 0.3, seed=n) for n in range(2)]\n"
@@ -99,11 +101,11 @@ def test_the_number_of_migrations_is_the_schemas_version() -> None:
 
 def test_a_database_of_a_newer_program_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "queue.db"
-    with Queue.open(path) as queue:
+    with open_queue(path) as queue:
         queue._store.db.execute(f"PRAGMA user_version = {versions.VERSION + 1}")
     with pytest.raises(QueueVersion, match="newer batchsr"):
-        Queue.open(path)
-    assert [file.name for file in tmp_path.iterdir()] == ["queue.db"]
+        open_queue(path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["queue.db", "queue.db.generation"]
 
 
 def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -112,7 +114,7 @@ def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path)
     other.table("songs").insert({"name": "x"})
     other.close()
     with pytest.raises(QueueError, match="another program"):
-        Queue.open(path)
+        open_queue(path)
     other = Database(path, execute_plugins=False)
     assert other.table_names() == ["songs"]
     other.close()
@@ -122,7 +124,7 @@ def test_each_migration_of_a_used_database_is_preceded_by_a_backup(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "queue.db"
-    with Queue.open(path) as queue:
+    with open_queue(path) as queue:
         list(queue.enqueue([rig.new_job()]))
     assert list(tmp_path.glob("*backup*")) == [], "a new database holds nothing to back up"
 
@@ -135,7 +137,7 @@ def test_each_migration_of_a_used_database_is_preceded_by_a_backup(
 
     monkeypatch.setattr(schema, "migrations", later)
     monkeypatch.setattr(versions, "VERSION", versions.VERSION + 1)
-    with Queue.open(path) as queue:
+    with open_queue(path) as queue:
         assert "colour" in queue._store.db.table("jobs").columns_dict
         assert queue.get(1).state is JobState.QUEUED
     (backup,) = tmp_path.glob("*backup*")
@@ -147,7 +149,7 @@ def test_each_migration_of_a_used_database_is_preceded_by_a_backup(
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "queue.db"
-    Queue.open(path).close()
+    open_queue(path).close()
     later = type(schema.migrations)("batchsr")
     later._migrations = [*schema.migrations._migrations]
 
@@ -159,9 +161,9 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(schema, "migrations", later)
     monkeypatch.setattr(versions, "VERSION", versions.VERSION + 1)
     with pytest.raises(RuntimeError):
-        Queue.open(path)
+        open_queue(path)
     monkeypatch.undo()
-    with Queue.open(path) as queue:
+    with open_queue(path) as queue:
         assert "half" not in queue._store.db.table("jobs").columns_dict
         assert queue.check() == []
 
@@ -173,13 +175,13 @@ def test_eight_first_time_starters_all_succeed(tmp_path: Path) -> None:
 
         def starter(number: int, path: Path = path, start: Path = start) -> None:
             rig.until(start.exists)
-            with Queue.open(path) as queue:
+            with open_queue(path) as queue:
                 list(queue.enqueue([rig.new_job(str(number))]))
 
         pids = [rig.fork(lambda number=number: starter(number)) for number in range(8)]
         start.touch()
         assert [rig.wait(pid) for pid in pids] == [0] * 8
-        with Queue.open(path) as queue:
+        with open_queue(path) as queue:
             assert queue.counts()["queued"] == 8
             assert queue.check() == []
 
@@ -188,35 +190,35 @@ def test_a_file_that_is_no_database_is_named_with_a_remedy(tmp_path: Path) -> No
     path = tmp_path / "notes.txt"
     path.write_text("not a database, and longer than a header " * 10)
     with pytest.raises(QueueError, match=r"notes.txt is not a database.*--db"):
-        Queue.open(path)
+        open_queue(path)
     assert path.read_text().startswith("not a database")
 
 
 def test_a_damaged_database_is_named_with_a_remedy(tmp_path: Path) -> None:
     path = tmp_path / "queue.db"
-    with Queue.open(path) as queue:
+    with open_queue(path) as queue:
         list(queue.enqueue(rig.new_job(str(number)) for number in range(300)))
     raw = bytearray(path.read_bytes())
     raw[8192:-4096] = b"\xa5" * (len(raw) - 8192 - 4096)
     path.write_bytes(raw)
-    with pytest.raises(QueueError, match=r"damaged.*db check"), Queue.open(path) as queue:
+    with pytest.raises(QueueError, match=r"damaged.*db restore"), open_queue(path) as queue:
         list(queue.jobs())
 
 
 def test_a_folder_where_the_database_should_be_is_refused(tmp_path: Path) -> None:
     with pytest.raises(QueueError, match="cannot be opened"):
-        Queue.open(tmp_path)
+        open_queue(tmp_path)
 
 
 def test_a_file_where_the_databases_folder_should_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ResourceError):
-        Queue.open(tmp_path / "file" / "queue.db")
+        open_queue(tmp_path / "file" / "queue.db")
 
 
 def test_a_database_held_for_too_long_is_busy_not_locked(tmp_path: Path) -> None:
     path = tmp_path / "queue.db"
-    with Queue.open(path) as queue:
+    with open_queue(path) as queue:
         impatient = store.Store.connect(path, Clock(), timeout_s=0.05)
         with (
             queue._store.writing(),
@@ -230,23 +232,23 @@ def test_a_database_held_for_too_long_is_busy_not_locked(tmp_path: Path) -> None
 
 
 def test_a_backup_is_one_whole_file_even_while_others_write(tmp_path: Path) -> None:
-    with Queue.open(tmp_path / "queue.db") as queue:
+    with open_queue(tmp_path / "queue.db") as queue:
         list(queue.enqueue(rig.new_job(str(number)) for number in range(10)))
         queue.backup(tmp_path / "copy.db")
         list(queue.enqueue([rig.new_job("later")]))
     assert sorted(path.name for path in tmp_path.iterdir() if "copy" in path.name) == ["copy.db"]
-    with Queue.open(tmp_path / "copy.db") as copy:
+    with open_queue(tmp_path / "copy.db") as copy:
         assert copy.counts()["queued"] == 10
         assert copy.check() == []
 
 
 def test_a_backup_to_where_nothing_can_be_written_says_so(tmp_path: Path) -> None:
-    with Queue.open(tmp_path / "queue.db") as queue, pytest.raises((ResourceError, QueueError), match=r"nowhere"):
+    with open_queue(tmp_path / "queue.db") as queue, pytest.raises((ResourceError, QueueError), match=r"nowhere"):
         queue.backup(tmp_path / "nowhere" / "copy.db")
 
 
 def test_the_checks_find_what_must_not_be(tmp_path: Path) -> None:
-    with Queue.open(tmp_path / "queue.db") as queue:
+    with open_queue(tmp_path / "queue.db") as queue:
         list(queue.enqueue([rig.new_job("a"), rig.new_job("b")]))
         db = queue._store.db
         with queue.join() as worker:

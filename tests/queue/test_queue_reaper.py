@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -13,7 +14,8 @@ import rig
 from batchsr import storage
 from batchsr.errors import ClaimLost
 from batchsr.queue import Job, Queue, Result, State
-from batchsr.queue.sqlite import owners
+from batchsr.queue.opening import open_queue
+from batchsr.queue.sqlite import owners, reaper
 
 DAY_S = 86_400.0
 
@@ -50,12 +52,12 @@ def test_a_living_worker_is_never_reaped_whatever_the_clock_says(queue: Queue, c
 
 def test_a_stopped_process_still_owns_its_job_and_a_killed_one_does_not(tmp_path: Path) -> None:
     db = tmp_path / "queue.db"
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         fill(queue, "a")
         ready = tmp_path / "ready"
 
         def child() -> None:
-            with Queue.open(db) as own:
+            with open_queue(db) as own:
                 own.claim(own.join(), rig.BACKEND)
                 ready.touch()
                 time.sleep(60)
@@ -85,16 +87,94 @@ def test_a_crash_is_taken_up_again_with_its_windows_and_costs_the_attempt(queue:
     assert queue.reap() == []
 
 
-def test_two_crashes_without_a_window_quarantine_the_job(queue: Queue) -> None:
+def test_three_crashes_without_a_window_quarantine_the_job(queue: Queue) -> None:
     fill(queue, "a")
-    claim_and_die(queue)
-    assert [job.state for job in queue.reap()] == [State.QUEUED]
+    for _ in range(2):
+        claim_and_die(queue)
+        assert [job.state for job in queue.reap()] == [State.QUEUED]
     claim_and_die(queue)
     (taken,) = queue.reap()
-    assert (taken.state, taken.error_code, taken.crashes) == (State.QUARANTINED, "crash", 2)
-    assert "died 2 times in a row" in taken.error
+    assert (taken.state, taken.error_code, taken.crashes) == (State.QUARANTINED, "crash", 3)
+    assert "died 3 times in a row" in taken.error
     assert queue.retry() == [1]
     assert queue.get(1).crashes == 0
+
+
+def test_nights_without_power_quarantine_nothing(queue: Queue, clock: rig.HandClock) -> None:
+    fill(queue, "a")
+    for night in range(7):
+        claim_and_die(queue)
+        clock.boot_id = f"boot-after-night-{night}"
+        clock.steady_s = 20.0
+        (taken,) = queue.reap()
+        assert (taken.state, taken.crashes, taken.outages) == (State.QUEUED, 0, night + 1)
+
+
+def test_a_machine_that_goes_down_with_the_same_file_every_time_is_noticed_in_the_end(
+    queue: Queue, clock: rig.HandClock
+) -> None:
+    fill(queue, "a")
+    for boot in range(reaper.OUTAGES_TO_QUARANTINE):
+        assert queue.get(1).state is State.QUEUED
+        claim_and_die(queue)
+        clock.boot_id = f"another-{boot}"
+        queue.reap()
+    assert queue.get(1).state is State.QUARANTINED
+
+
+@pytest.mark.parametrize(("died", "lived", "blamed"), [(2, 0, False), (2, 1, True), (3, 1, False), (1, 3, True)])
+def test_the_death_of_many_workers_at_one_moment_blames_no_file(
+    queue: Queue, clock: rig.HandClock, died: int, lived: int, blamed: bool
+) -> None:
+    fill(queue, *"abcdef"[: died + lived])
+    with contextlib.ExitStack() as workers:
+        for _ in range(lived):
+            queue.claim(workers.enter_context(queue.join()), rig.BACKEND)
+        clock.pass_s(5)
+        for _ in range(died):
+            claim_and_die(queue)
+        clock.pass_s(3600)
+        taken = queue.reap()
+        assert [(job.crashes, job.outages) for job in taken] == [(int(blamed), int(not blamed))] * died
+        for job in queue.in_hand():
+            queue.release(job)
+
+
+def test_workers_that_died_hours_apart_did_not_die_together(queue: Queue, clock: rig.HandClock) -> None:
+    fill(queue, *"abc")
+    for _ in range(3):
+        claim_and_die(queue)
+        clock.pass_s(3600)
+    assert [(job.crashes, job.outages) for job in queue.reap()] == [(1, 0)] * 3
+
+
+def test_a_quarantined_job_is_tried_once_more_and_then_no_more(queue: Queue) -> None:
+    fill(queue, "a")
+    assert queue.take_last_try("fast") is None
+    for _ in range(3):
+        claim_and_die(queue)
+        queue.reap()
+    assert queue.take_last_try("other variant") is None, "it is bound to another one"
+    taken = queue.take_last_try("fast")
+    assert (taken.id, taken.state, taken.last_try) == (1, State.QUEUED, 1)
+    assert taken.crashes, "so that it is restored alone"
+    claim_and_die(queue)
+    (taken,) = queue.reap()
+    assert (taken.state, taken.crashes) == (State.QUARANTINED, 4)
+    assert queue.take_last_try("fast") is None
+    assert queue.retry() == [1], "a person may always"
+    assert (queue.get(1).crashes, queue.get(1).last_try) == (0, 0)
+
+
+def test_a_window_in_its_last_try_clears_a_file(queue: Queue) -> None:
+    fill(queue, "a")
+    for _ in range(3):
+        claim_and_die(queue)
+        queue.reap()
+    queue.take_last_try("fast")
+    claim_and_die(queue, windows=2)
+    (taken,) = queue.reap()
+    assert (taken.state, taken.crashes, taken.last_try) == (State.QUEUED, 0, 0)
 
 
 def test_a_window_between_two_crashes_keeps_a_job_out_of_quarantine(queue: Queue) -> None:
@@ -174,3 +254,15 @@ def test_locks_without_an_owner_are_pruned_and_those_of_the_living_kept(queue: Q
     with queue.join() as worker:
         assert queue.prune_locks() == 1
         assert [path.stem for path in queue.workers_folder.iterdir()] == [worker.name]
+
+
+def test_a_worker_that_a_supervisor_ended_because_it_hung_is_no_crash_and_not_endless(queue: Queue) -> None:
+    fill(queue, "a")
+    for time_ in range(1, reaper.OUTAGES_TO_QUARANTINE + 1):
+        job = claim_and_die(queue)
+        assert job.worker is not None
+        queue.note_hung(job.worker)
+        (taken,) = queue.reap()
+        assert (taken.crashes, taken.outages) == (0, time_)
+    assert taken.state is State.QUARANTINED
+    assert queue.check() == []

@@ -18,7 +18,8 @@ from batchsr.intake.events import Events, NoEvents, ObserverEvents
 from batchsr.intake.hotfolder import HotFolder
 from batchsr.intake.settle import Settler
 from batchsr.intake.watcher import Scope, Watcher
-from batchsr.queue import Job, Queue
+from batchsr.queue import Job
+from batchsr.queue.opening import open_queue
 from batchsr.settings.profile import Settings
 
 
@@ -49,7 +50,7 @@ class Hot:
         """Start to watch: from here on `pump` may be called."""
         events = self.events or (NoEvents() if self.polling else ObserverEvents())
         stop = threading.Event()
-        with Queue.open(self.db) as queue:
+        with open_queue(self.db) as queue:
             self.queue = queue
             scope = Scope(**({"folders": (str(self.root),)} | self.scope))
             self.watcher = Watcher(

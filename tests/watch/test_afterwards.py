@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import rig
@@ -15,6 +17,7 @@ from batchsr.errors import NonFiniteOutput, ResourceError
 from batchsr.intake import hotfolder, moving, settle
 from batchsr.intake.hotfolder import After
 from batchsr.intake.settle import FileStat
+from batchsr.queue import Job
 
 
 def seen(path: Path) -> FileStat:
@@ -233,17 +236,17 @@ def test_listing_names_each_source_once_whatever_crashes(hot: Hot, recording: by
 
 def test_a_queue_that_cannot_be_used_for_a_while_loses_nothing(hot: Hot, monkeypatch: pytest.MonkeyPatch) -> None:
     from batchsr.errors import QueueBusy
-    from batchsr.queue import Queue
+    from batchsr.queue.sqlite.api import SqliteQueue
 
-    enqueue, left = Queue.enqueue, [3]
+    enqueue, left = SqliteQueue.enqueue, [3]
 
-    def busy(self: Queue, jobs: object) -> object:
+    def busy(self: SqliteQueue, jobs: object) -> object:
         if left[0]:
             left[0] -= 1
             raise QueueBusy("the database is held by another process")
         return enqueue(self, jobs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Queue, "enqueue", busy)
+    monkeypatch.setattr(SqliteQueue, "enqueue", busy)
     with hot.watching():
         hot.file("a.wav")
         hot.pump(lambda: hot.jobs())
@@ -352,3 +355,35 @@ def test_a_full_disk_under_the_done_folder_is_said_once_and_tried_again(
         assert len([text for text in hot.said if "No space left" in text]) == 1
         broken[0] = False
         hot.pump(lambda: not source.exists())
+
+
+def test_failed_files_that_stay_are_not_read_again_at_each_look_and_a_retry_still_moves_them(
+    hot: Hot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hot.after = {"done": After(folder=str(tmp_path / "done"))}
+    hot.patience_s = 0.1
+    for number in range(8):
+        (hot.root / f"{number}.wav").write_text("no sound")
+    read = 0
+    with hot.watching():
+        hot.pump(lambda: len(hot.states()) == 8)
+        hot.work()
+        jobs = hot.queue.jobs
+
+        def counting(**asked: Any) -> Iterator[Job]:
+            nonlocal read
+            for job in jobs(**asked):
+                read += "ids" in asked
+                yield job
+
+        monkeypatch.setattr(hot.queue, "jobs", counting)
+        for number in range(3):  # each makes the counts change, which is when states are asked for
+            hot.file(f"good{number}.wav", seed=number)
+            hot.pump(lambda number=number: f"good{number}.wav" in hot.states())  # type: ignore[misc]
+            hot.work()
+            hot.pump(lambda number=number: (tmp_path / "done" / f"good{number}.wav").exists())  # type: ignore[misc]
+        assert read == 3, "those that are done"
+        rig.record(hot.root / "5.wav", 0.1)
+        hot.pump(lambda: "superseded" in hot.states()["5.wav"] or "queued" in hot.states()["5.wav"])
+        hot.work()
+        hot.pump((tmp_path / "done" / "5.wav").exists)

@@ -14,7 +14,7 @@ from conftest import Hot
 
 from batchsr import storage
 from batchsr.intake.events import Hint
-from batchsr.queue import Queue
+from batchsr.queue.opening import open_queue
 from batchsr.restoration import restore
 from batchsr.worker.listener import NullListener
 
@@ -451,5 +451,5 @@ def test_a_worker_hears_of_files_that_arrive_while_it_works(hot: Hot) -> None:
         hot.file("first.wav")
         hot.pump(lambda: hot.jobs())
         assert hot.work(listener=Deliver()).done == 4
-        with Queue.open(hot.db) as queue:
+        with open_queue(hot.db) as queue:
             assert queue.check() == []

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import rig
@@ -371,14 +372,14 @@ def test_once_takes_what_holds_still_and_says_what_it_leaves(tmp_path: Path) -> 
 # File systems
 
 
-MOUNTINFO = b"""\
-22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
-30 22 0:26 / /mnt/nas rw shared:2 - nfs4 server:/export rw
-31 30 0:27 / /mnt/nas/my\\040files rw shared:3 master:1 - cifs //server/share rw
-32 22 0:28 / /mnt/nas\\134odd rw - xfs /dev/vdb rw
-33 22 0:29 / /mnt/over rw - nfs server:/a rw
-34 22 0:30 / /mnt/over rw - xfs /dev/vdc rw
-"""
+MOUNTS = [
+    ("/", "ext4"),
+    ("/mnt/nas", "nfs4"),
+    ("/mnt/nas/my files", "cifs"),
+    ("/mnt/nas\\odd", "xfs"),
+    ("/mnt/over", "nfs"),
+    ("/mnt/over", "xfs"),
+]
 
 
 @pytest.mark.parametrize(
@@ -393,8 +394,12 @@ MOUNTINFO = b"""\
         ("/mnt/over/in", "xfs"),
     ],
 )
-def test_the_file_system_of_a_folder_is_that_of_the_last_nearest_mount(folder: str, kind: str) -> None:
-    assert fs_events.type_of(folder, fs_events.linux_mounts(MOUNTINFO)) == kind
+def test_the_file_system_of_a_folder_is_that_of_the_last_nearest_mount(
+    folder: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounts = [SimpleNamespace(mountpoint=point, fstype=name) for point, name in MOUNTS]
+    monkeypatch.setattr(fs_events.psutil, "disk_partitions", lambda all: mounts)
+    assert fs_events.file_system(folder) == kind
 
 
 @pytest.mark.parametrize(
@@ -450,8 +455,9 @@ def test_dead_threads_are_noticed(tmp_path: Path) -> None:
         assert not events.is_listening()
         events.watch([str(tmp_path)])
         assert events.is_listening()
-        events._observer._inotify_fd.stop()
-        events._observer._inotify_fd.join(10)
+        reader = next(thread for thread in events._threads if type(thread).__name__ == "InotifyFD")
+        reader.stop()
+        reader.join(10)
         assert not events.is_listening()
         events.watch([str(tmp_path)])
         assert events.is_listening()

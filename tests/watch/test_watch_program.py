@@ -20,7 +20,7 @@ from program import FAST_MODEL
 
 from batchsr.cli import cli
 from batchsr.errors import BatchsrError
-from batchsr.queue import Queue
+from batchsr.queue.opening import open_queue
 
 FAST = ("--settle", "0.3", "--rescan", "0.5")
 WORK = ("--work", "--variant", "fast", "--min-free", "0")
@@ -47,12 +47,12 @@ def running(program: Any, *arguments: str | Path) -> Iterator[subprocess.Popen[s
 def states(program: Any) -> dict[str, int]:
     if not program.db.exists():
         return {}
-    with Queue.open(program.db) as queue:
+    with open_queue(program.db) as queue:
         return {state: count for state, count in queue.counts().items() if count}
 
 
 def workers(program: Any) -> list[int]:
-    with Queue.open(program.db) as queue:
+    with open_queue(program.db) as queue:
         return [worker["pid"] for worker in queue.status()["workers"]]
 
 
@@ -68,7 +68,7 @@ def test_a_watcher_killed_again_and_again_misses_nothing(program: Any) -> None:
             process.kill()
     rig.record(root / "after.wav", 0.05)
     program.run("watch", root, "--once", "--settle", "0.1")
-    with Queue.open(program.db) as queue:
+    with open_queue(program.db) as queue:
         sources = [job.source for job in queue.jobs()]
         assert queue.check() == []
     assert len(sources) == len(set(sources)) == count + 1

@@ -17,7 +17,8 @@ from rig import Told, job_of
 
 from batchsr import storage
 from batchsr.errors import ModelMemory
-from batchsr.queue import Job, Queue, State
+from batchsr.queue import Job, State
+from batchsr.queue.opening import open_queue
 from batchsr.worker.in_flight import InFlightFile, InFlightFiles
 from batchsr.worker.worker import run
 
@@ -99,12 +100,12 @@ def test_with_a_real_model_too(db: Path, tmp_path: Path, out: Path, bundle: Path
     sources = [*clips(tmp_path / "in", 3, seconds=0.3), rig.record(tmp_path / "in" / "long.wav", 1.1, channels=2)]
     options = dataclasses.replace(rig.OPTIONS, variant=str(bundle))
     rig.enqueue(db, sources, out)
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         assert run(queue, load, options).done == 4
     for source in sources:
         alone = tmp_path / f"{source.stem}.db"
         rig.enqueue(alone, [source], tmp_path / "apart")
-        with Queue.open(alone) as queue:
+        with open_queue(alone) as queue:
             assert run(queue, load, options).done == 1
     assert hashes(out) == hashes(tmp_path / "apart")
 
@@ -140,7 +141,7 @@ def test_a_bad_file_and_a_cancelled_one_do_not_disturb_those_beside_them(db: Pat
 
     def cancel(job: Job, done: int, total: int) -> None:
         if job.id == 5:
-            with Queue.open(db) as queue:
+            with open_queue(db) as queue:
                 queue.cancel([5])
 
     told = Told()
@@ -190,8 +191,8 @@ def test_only_the_file_that_kills_its_workers_is_quarantined(db: Path, tmp_path:
         model = rig.FastModel(batch_windows=4, pace_s=0.1, sees=kill)
         codes.append(rig.wait(rig.fork(lambda model=model: rig.work(db, model).exit_code)))
         assert len(codes) < 9, codes
-    assert codes == [-signal.SIGKILL] * 2 + [3], "once in company, once alone"
-    with Queue.open(db) as queue:
+    assert codes == [-signal.SIGKILL] * 4 + [3], "once in company, twice alone, once more when all else was done"
+    with open_queue(db) as queue:
         states = {job.id: str(job.state) for job in queue.jobs()}
         assert states.pop(5) == "quarantined"
         assert set(states.values()) == {"done"}
@@ -202,7 +203,7 @@ def test_only_the_file_that_kills_its_workers_is_quarantined(db: Path, tmp_path:
 def test_a_file_whose_last_worker_died_is_restored_alone(db: Path, tmp_path: Path, out: Path) -> None:
     sources = clips(tmp_path / "in", 6)
     rig.enqueue(db, sources, out)
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         worker = queue.join()
         for _ in range(3):
             queue.claim(worker, rig.BACKEND)
@@ -245,11 +246,11 @@ def test_a_signal_lets_go_of_every_file_in_hand(db: Path, tmp_path: Path, out: P
     sources = clips(tmp_path / "in", 6)
     rig.enqueue(db, sources, out)
     model = rig.FastModel(batch_windows=2, pace_s=0.5)
-    with rig.ended(rig.fork(lambda: rig.work(db, model).exit_code)) as pid, Queue.open(db) as queue:
+    with rig.ended(rig.fork(lambda: rig.work(db, model).exit_code)) as pid, open_queue(db) as queue:
         rig.until(lambda: len(queue.in_hand()) >= 4)
         os.kill(pid, signal.SIGTERM)
         assert rig.wait(pid) == 143
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         jobs = list(queue.jobs())
         assert all(job.attempts == 0 for job in jobs if job.state is State.QUEUED)
         assert {job.state for job in jobs} <= {State.QUEUED, State.DONE}
@@ -262,13 +263,13 @@ def test_the_second_signal_lets_go_of_every_file_in_hand_at_once(db: Path, tmp_p
     rig.enqueue(db, clips(tmp_path / "in", 6), out)
     begun = tmp_path / "begun"
     model = rig.FastModel(batch_windows=2, pace_s=60.0, calls=lambda indices: begun.touch())
-    with rig.ended(rig.fork(lambda: rig.work(db, model).exit_code)) as pid, Queue.open(db) as queue:
+    with rig.ended(rig.fork(lambda: rig.work(db, model).exit_code)) as pid, open_queue(db) as queue:
         rig.until(lambda: begun.exists() and len(queue.in_hand()) >= 3)
         os.kill(pid, signal.SIGINT)
         rig.until(lambda: len(queue.in_hand()) <= 2)  # those that are in the pass
         os.kill(pid, signal.SIGINT)
         assert rig.wait(pid) == 130
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         assert {(job.state, job.attempts) for job in queue.jobs()} == {(State.QUEUED, 0)}
 
 
@@ -276,7 +277,7 @@ def test_the_limit_counts_files_in_hand(db: Path, tmp_path: Path, out: Path) -> 
     rig.enqueue(db, clips(tmp_path / "in", 9), out)
     options = dataclasses.replace(rig.OPTIONS, limit=5)
     assert rig.work(db, rig.FastModel(batch_windows=8, pace_s=0.02), options).done == 5
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         assert queue.counts()["queued"] == 4
 
 
@@ -345,7 +346,7 @@ def test_memory_does_not_grow_with_the_number_of_files(db: Path, tmp_path: Path,
     rig.enqueue(db, clips(tmp_path / "in", 60, seconds=0.25), out)
     told = Weighing()
     tracemalloc.start()
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         for _ in range(6):
             run(queue, rig.FastModel, dataclasses.replace(rig.OPTIONS, limit=10), told)
     tracemalloc.stop()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 import rig
 from rig import job_of
 
-from batchsr import storage
-from batchsr.queue import Queue, State
+from batchsr.queue import State
+from batchsr.queue.opening import open_queue
+from batchsr.temporary import Temporary
 from batchsr.worker import maintenance
 
 
@@ -22,7 +24,7 @@ def test_verify_finds_outputs_that_are_missing_changed_or_truncated(db: Path, ou
     changed[-1] ^= 1
     (out / "c_upsampled.wav").write_bytes(changed)
     os.truncate(out / "d_upsampled.wav", 100)
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         verdicts = {verdict.job.id: verdict.verdict for verdict in maintenance.verify(queue)}
         assert verdicts == {1: "ok", 2: "missing", 3: "changed", 4: "truncated", 5: "ok"}
         assert [verdict.job.id for verdict in maintenance.verify(queue, [5, 2])] == [2, 5]
@@ -30,13 +32,20 @@ def test_verify_finds_outputs_that_are_missing_changed_or_truncated(db: Path, ou
         (out / "d_upsampled.wav").unlink()
         queue.retry([2, 3, 4], redo=True)
     rig.work(db)
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         assert {verdict.verdict for verdict in maintenance.verify(queue)} == {"ok"}
+
+
+def left_by_the_dead(final: Path) -> Path:
+    """What a process that was killed leaves beside an output."""
+    temporary = Temporary.beside(final)
+    temporary.close()
+    return temporary.path
 
 
 def test_gc_removes_what_nobody_needs_and_nothing_else(db: Path, out: Path, sources: list[Path]) -> None:
     done, cancelled, failed = rig.enqueue(db, sources, out)
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue, contextlib.ExitStack() as held:
         queue.cancel([cancelled])
         with queue.join() as worker:
             queue.fail(queue.claim(worker, rig.BACKEND), "x", "x")
@@ -51,21 +60,25 @@ def test_gc_removes_what_nobody_needs_and_nothing_else(db: Path, out: Path, sour
             scratch / names[cancelled],
             scratch / "999-0123456789abcdef.slots",
             scratch / f"{queued}-0123456789abcdef.slots",  # of an older queue under this name
-            storage.temporary_for(Path(job_of(db, done).output), f"{done}-7"),
-            storage.temporary_for(Path(job_of(db, done).output + ".json"), f"{done}-7"),
-            storage.temporary_for(Path(job_of(db, failed).output), f"{failed}-1"),
+            left_by_the_dead(Path(job_of(db, done).output)),
+            left_by_the_dead(Path(job_of(db, done).output + ".json")),
+            left_by_the_dead(Path(job_of(db, failed).output)),
         ]
+        living = held.enter_context(Temporary.beside(Path(job_of(db, done).output)))
+        os.mkfifo(out / ".batchsr-0123456789ab-0123456789abcdef.part")
         precious = [
+            living.path,  # of this process, or another queue's
+            out / ".batchsr-0123456789ab-0123456789abcdef.part",  # a pipe under a name like ours
             scratch / names[failed],
             scratch / names[queued],
             scratch / "notes.txt",
             out / "their.part",
-            out / ".batchsr-0123456789ab-1-7.part",  # of another queue's job 1
+            out / ".batchsr-0123456789ab-1-7.part",
             *sources,
             *out.glob("*.wav*"),
         ]
         for path in (*garbage, *precious):
-            if not path.exists():
+            if not path.exists() or (path.name.endswith(".part") and path.is_file()):
                 path.write_bytes(b"12345")
         would = maintenance.collect_garbage(queue, dry_run=True)
         assert sorted(would.files) == sorted(garbage)
@@ -79,14 +92,13 @@ def test_gc_removes_what_nobody_needs_and_nothing_else(db: Path, out: Path, sour
 
 def test_gc_leaves_a_running_jobs_scratch_alone(db: Path, sources: list[Path]) -> None:
     rig.enqueue(db, sources[:1])
-    with Queue.open(db) as queue, queue.join() as worker:
+    with open_queue(db) as queue, queue.join() as worker:
         job = queue.claim(worker, rig.BACKEND)
         queue.scratch_folder.mkdir()
         path = queue.scratch_folder / job.scratch_name
         path.touch()
-        temporary = storage.temporary_for(Path(job.output), job.tag)
-        temporary.touch()
-        assert maintenance.collect_garbage(queue).files == []
+        with Temporary.beside(Path(job.output)) as temporary:
+            assert maintenance.collect_garbage(queue).files == []
+            assert temporary.path.exists()
         assert path.exists()
-        assert temporary.exists()
         assert queue.release(job).state is State.QUEUED

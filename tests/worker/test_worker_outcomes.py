@@ -24,7 +24,8 @@ from batchsr.errors import (
     ResourceError,
     TransientError,
 )
-from batchsr.queue import Queue, State
+from batchsr.queue import State
+from batchsr.queue.opening import open_queue
 from batchsr.restoration.restore import restore
 from batchsr.restoration.task import Restored, Task
 from batchsr.signals import Stop
@@ -32,6 +33,7 @@ from batchsr.worker import worker
 from batchsr.worker.listener import Account, NullListener
 from batchsr.worker.options import WorkerOptions
 from batchsr.worker.outcomes import Outcomes
+from batchsr.worker.places import Places
 
 
 class Failing:
@@ -59,7 +61,7 @@ def test_a_drained_queue_leaves_outputs_sidecars_and_nothing_else(db: Path, sour
     assert (summary.done, summary.failed, summary.exit_code) == (3, 0, 0)
     names = sorted(path.name for path in out.iterdir())
     assert names == sorted(f"{n}_upsampled.wav{s}" for n in "abc" for s in ("", ".json"))
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         assert list(queue.scratch_folder.iterdir()) == []
         assert list(queue.workers_folder.iterdir()) == []
         job = queue.get(1)
@@ -118,29 +120,31 @@ def test_attempts_that_make_windows_do_not_count_towards_giving_up(db: Path, sou
 @pytest.mark.parametrize("jitter", [0.0, 0.999])
 def test_backoff_doubles_up_to_a_limit_with_jitter_of_half(db: Path, jitter: float) -> None:
     options = WorkerOptions(variant="fast", backoff_s=5.0, backoff_max_s=60.0, max_attempts=7)
-    with Queue.open(db) as queue:
-        boundary = Outcomes(queue, options, Account(NullListener()), Stop(print, print), restore, lambda: jitter)
+    with open_queue(db) as queue:
+        places = Places(queue, options, NullListener(), lambda job: None)
+        account, stop = Account(NullListener()), Stop(print, print)
+        boundary = Outcomes(queue, options, account, stop, places, restore, lambda: jitter)
         waits = [boundary.backoff_s(failures) for failures in range(1, 8)]
     full = [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
     assert waits[:-1] == pytest.approx([wait * (0.5 + 0.5 * jitter) for wait in full])
     assert waits[-1] is None
 
 
-def test_a_full_disk_pauses_the_queue_and_work_goes_on_after_space_returns(
+def test_a_machine_that_cannot_go_on_pauses_the_queue_until_it_can(
     db: Path, sources: list[Path], out: Path, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig.enqueue(db, sources, out)
     probes: list[Path] = []
 
-    def probe(folder: Path, tag: str) -> bool:
+    def probe(folder: Path) -> bool:
         probes.append(folder)
         return len(probes) > 3
 
-    monkeypatch.setattr("batchsr.worker.pauses._can_write", probe)
+    monkeypatch.setattr("batchsr.worker.diagnosis.can_write", probe)
     statuses: list[dict[str, Any]] = []
 
     def look() -> None:
-        with Queue.open(db) as queue:
+        with open_queue(db) as queue:
             statuses.append(queue.status())
 
     told.on_paused = look
@@ -155,18 +159,18 @@ def test_a_full_disk_pauses_the_queue_and_work_goes_on_after_space_returns(
 
 
 def test_a_file_that_goes_back_while_the_worker_looks_at_the_queue_is_taken_again(
-    db: Path, tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
+    db: Path, tmp_path: Path, told: Told
 ) -> None:
     """The queue was seen without it while it was in hand; then it is in the queue, and no more in hand."""
     rig.enqueue(db, [rig.record(tmp_path / "in" / "short.wav", 0.05)])  # so short that another file is looked for
-    looked, peek, failing = threading.Event(), Queue.peek, Failing(ResourceError("no space left"))
+    looked, failing = threading.Event(), Failing(ResourceError("no space left"))
 
     def restoring(task: Task, model: Any, **callbacks: Any) -> Restored:
         assert looked.wait(10)
         return failing(task, model, **callbacks)
 
-    def peeking(queue: Queue, variant: str) -> Any:
-        found = peek(queue, variant)
+    def peeking(peek: Any, variant: str) -> Any:
+        found = peek(variant)
         if found is None and not looked.is_set():
             looked.set()
             deadline_s = time.monotonic() + 10
@@ -175,14 +179,13 @@ def test_a_file_that_goes_back_while_the_worker_looks_at_the_queue_is_taken_agai
             time.sleep(0.1)
         return found
 
-    monkeypatch.setattr(Queue, "peek", peeking)
-    assert rig.work(db, restore=restoring, listener=told).done == 1
+    assert rig.work(db, restore=restoring, listener=told, instead={"peek": peeking}).done == 1
 
 
 def test_a_full_disk_without_a_class_of_ours_is_known_by_its_number(db: Path, sources: list[Path], told: Told) -> None:
     rig.enqueue(db, sources[:1])
     assert rig.work(db, restore=Failing(OSError(errno.ENOSPC, "full")), listener=told).done == 1
-    assert "resumed" in told.said
+    assert any(said.startswith("freed") for said in told.said)
 
 
 def test_min_free_is_checked_before_a_claim(
@@ -204,7 +207,7 @@ def test_min_free_is_checked_before_a_claim(
     assert job_of(db, 1).claim_seq == 1
 
 
-def test_a_share_that_vanished_pauses_the_queue_instead_of_failing_it(
+def test_files_of_a_share_that_vanished_are_held_until_it_is_back(
     db: Path, sources: list[Path], out: Path, told: Told
 ) -> None:
     rig.enqueue(db, sources, out)
@@ -213,12 +216,13 @@ def test_a_share_that_vanished_pauses_the_queue_instead_of_failing_it(
     told.on_paused = lambda: away.rename(share)
     summary = rig.work(db, listener=told)
     assert (summary.done, summary.failed) == (3, 0)
-    assert f"paused {share} is gone: is its share mounted?" in told.said
+    assert f"held {share} is gone (mount its disk or share, or put the folder back)" in told.said
+    assert f"freed {share}" in told.said
     assert job_of(db, 1).attempts == 1
 
 
 def test_an_empty_mount_point_is_a_vanished_share_too(db: Path, sources: list[Path], out: Path, told: Told) -> None:
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         (job,) = rig.jobs_for(sources[:1], out)
         list(queue.enqueue([dataclasses.replace(job, device=12345)]))  # the file system it was on
     kept = sources[0].read_bytes(), sources[0].stat()
@@ -233,11 +237,11 @@ def test_an_empty_mount_point_is_a_vanished_share_too(db: Path, sources: list[Pa
 
     told.on_paused = mount
     assert rig.work(db, listener=told).done == 1
-    assert any("is its share mounted?" in said for said in told.said)
+    assert any(said.startswith("held") and " is gone" in said for said in told.said)
 
 
 def test_a_deleted_file_on_a_share_that_was_mounted_anew_is_just_missing(db: Path, sources: list[Path]) -> None:
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         list(queue.enqueue(dataclasses.replace(job, device=12345) for job in rig.jobs_for(sources)))
     sources[0].unlink()
     assert rig.work(db).failed == 1
@@ -257,7 +261,7 @@ def test_a_cancelled_job_stops_at_its_next_window(db: Path, sources: list[Path],
 
     def cancel(job: Any, done: int, total: int) -> None:
         if job.id == 1 and done >= 2:
-            with Queue.open(db) as queue:
+            with open_queue(db) as queue:
                 queue.cancel([1])
 
     told.on_windows = cancel
@@ -272,14 +276,14 @@ def test_a_persons_pause_ends_the_run_after_the_file_in_hand(db: Path, sources: 
     rig.enqueue(db, sources)
 
     def pause(job: Any, done: int, total: int) -> None:
-        with Queue.open(db) as queue:
+        with open_queue(db) as queue:
             queue.pause("lunch")
 
     told.on_windows = pause
     summary = rig.work(db, listener=told)
     assert (summary.done, summary.paused, summary.exit_code) == (1, True, 75)
     assert rig.work(db).exit_code == 75
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         queue.resume()
     assert rig.work(db).done == 2
 
@@ -288,7 +292,7 @@ def test_without_a_model_nothing_is_claimed_and_nothing_is_loaded_without_work(d
     def load() -> rig.FastModel:
         raise ModelUnavailable("no network")
 
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         assert worker.run(queue, load, rig.OPTIONS).exit_code == 0
         rig.enqueue(db, sources)
         with pytest.raises(ModelUnavailable):
@@ -361,35 +365,29 @@ def test_trouble_after_the_rename_still_ends_in_done(db: Path, sources: list[Pat
     assert (summary.done, job_of(db, 1).state) == (1, State.DONE)
 
 
-def test_a_database_that_cannot_be_written_is_waited_for(
-    db: Path, sources: list[Path], told: Told, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_database_that_cannot_be_written_is_waited_for(db: Path, sources: list[Path], told: Told) -> None:
     rig.enqueue(db, sources[:1])
     refusals = iter([ResourceError("no space left for queue.db"), QueueBusy("in use"), ResourceError("still none")])
-    claim = Queue.claim
 
-    def sometimes(self: Queue, *arguments: Any) -> Any:
+    def sometimes(claim: Any, *arguments: Any) -> Any:
         for error in refusals:
             raise error
-        return claim(self, *arguments)
+        return claim(*arguments)
 
-    monkeypatch.setattr(Queue, "claim", sometimes)
-    assert rig.work(db, listener=told).done == 1
+    assert rig.work(db, listener=told, instead={"claim": sometimes}).done == 1
     assert "waiting no space left for queue.db" in told.said
 
 
-def test_letting_go_of_a_job_is_insisted_on(db: Path, sources: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_letting_go_of_a_job_is_insisted_on(db: Path, sources: list[Path]) -> None:
     rig.enqueue(db, sources[:1])
     refusals = iter([ResourceError("no space left for queue.db")] * 3)
-    fail = Queue.fail
 
-    def sometimes(self: Queue, *arguments: Any) -> Any:
+    def sometimes(fail: Any, *arguments: Any) -> Any:
         for error in refusals:
             raise error
-        return fail(self, *arguments)
+        return fail(*arguments)
 
-    monkeypatch.setattr(Queue, "fail", sometimes)
-    assert rig.work(db, restore=Failing(InputFormat("no"))).failed == 1
+    assert rig.work(db, restore=Failing(InputFormat("no")), instead={"fail": sometimes}).failed == 1
     assert job_of(db, 1).state is State.FAILED
 
 
@@ -397,7 +395,7 @@ def test_what_the_worker_lost_meanwhile_is_left_to_its_new_owner(db: Path, sourc
     rig.enqueue(db, sources[:1])
 
     def taken(task: Task, model: Any, **callbacks: Any) -> Restored:
-        with Queue.open(db) as queue:
+        with open_queue(db) as queue:
             queue.release(queue.get(1))
             queue.pause("so that it is not claimed again")
         raise TransientError("and now it fails, too late")
@@ -413,7 +411,7 @@ def test_a_worker_that_was_taken_for_dead_joins_anew(db: Path, sources: list[Pat
 
     def remove_the_locks(job: Any, done: int, total: int) -> None:
         if not taken:
-            with Queue.open(db) as queue:
+            with open_queue(db) as queue:
                 for path in queue.workers_folder.iterdir():
                     path.unlink()
                 taken.extend(one.id for one in queue.reap())
@@ -421,7 +419,7 @@ def test_a_worker_that_was_taken_for_dead_joins_anew(db: Path, sources: list[Pat
     told.on_windows = remove_the_locks
     summary = rig.work(db, listener=told)
     assert (taken, summary.lost, summary.done) == ([1], 1, 1)
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         assert queue.check() == []
 
 
@@ -434,6 +432,6 @@ def test_an_input_that_can_never_work_leaves_no_scratch_behind(db: Path, sources
         raise InputFormat("broken in the middle")
 
     rig.work(db, restore=late)
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         assert list(queue.scratch_folder.iterdir()) == []
     shutil.rmtree(db.parent / "in")

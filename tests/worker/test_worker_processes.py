@@ -7,18 +7,26 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import rig
 from rig import Told, job_of
 
-from batchsr import storage
-from batchsr.queue import Queue, State
+from batchsr import signals, storage
+from batchsr.queue import State
+from batchsr.queue.opening import open_queue
 from batchsr.signals import SUPERVISOR_VARIABLE, Stop
 from batchsr.worker.supervisor import MOST_DEATHS, CommandFn, supervise
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW = 0.05  # seconds a batch of windows
+
+
+def supervised(db: Path, *arguments: Any, **named: Any) -> int:
+    """`supervise` with a connection of its own."""
+    with open_queue(db) as queue:
+        return supervise(queue, *arguments, **named)
 
 
 def slow_worker(db: Path, pace_s: float = SLOW) -> int:
@@ -45,8 +53,15 @@ def peaceful_sha256(tmp_path: Path, long_source: Path) -> str:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_the_first_signal_finishes_the_batch_keeps_the_windows_and_costs_no_attempt(
-    db: Path, long_source: Path, peaceful_sha256: str, out: Path, number: int, code: int
+    db: Path,
+    long_source: Path,
+    peaceful_sha256: str,
+    out: Path,
+    number: int,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(signals, "has_terminal", lambda: True)  # without one SIGHUP does not ask to stop
     rig.enqueue(db, [long_source], out)
     with rig.ended(rig.fork(lambda: slow_worker(db))) as pid:
         rig.until(lambda: windows_done(db) >= 2)
@@ -60,7 +75,7 @@ def test_the_first_signal_finishes_the_batch_keeps_the_windows_and_costs_no_atte
     job = job_of(db, 1)
     assert job.windows_resumed >= 2
     assert job.output_sha256 == peaceful_sha256
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         assert queue.status()["workers"] == []
         assert queue.check() == []
 
@@ -85,12 +100,12 @@ def test_the_second_signal_ends_the_process_at_once_and_still_costs_no_attempt(
 def test_a_signal_wakes_an_idle_worker(db: Path) -> None:
     import dataclasses
 
-    Queue.open(db).close()
+    open_queue(db).close()
     options = dataclasses.replace(rig.OPTIONS, stay=True, poll_s=30.0)
     with rig.ended(rig.fork(lambda: rig.work(db, options=options).exit_code)) as pid:
 
         def joined() -> bool:
-            with Queue.open(db) as queue:
+            with open_queue(db) as queue:
                 return bool(queue.status()["workers"])
 
         rig.until(joined)
@@ -129,7 +144,7 @@ def test_twenty_random_kills_end_in_the_bytes_of_an_uninterrupted_run(
             time.sleep(rng.uniform(0.0, 0.2))
             os.kill(pid, signal.SIGKILL)
             kills += rig.wait(pid) == -signal.SIGKILL
-        with Queue.open(db) as queue:
+        with open_queue(db) as queue:
             queue.reap()
             assert queue.get(1).state is not State.DONE, "too soon: twenty kills were meant"
             queue.retry()
@@ -175,13 +190,13 @@ def test_several_workers_drain_the_queue_and_the_supervisor_ends_with_their_code
     db: Path, sources: list[Path], out: Path, told: Told
 ) -> None:
     rig.enqueue(db, sources, out)
-    assert supervise(db, command(db), 2, told, poll_s=0.02) == 0
-    with Queue.open(db) as queue:
+    assert supervised(db, command(db), 2, told, poll_s=0.02) == 0
+    with open_queue(db) as queue:
         assert queue.counts()["done"] == 3
     sources.append(rig.record(out.parent / "in" / "d.wav", 0.4))
     rig.enqueue(db, sources[3:], out)
     sources[3].write_bytes(b"not audio")
-    assert supervise(db, command(db), 2, told, poll_s=0.02) == 3
+    assert supervised(db, command(db), 2, told, poll_s=0.02) == 3
 
 
 def test_a_worker_that_died_is_replaced_and_its_file_goes_on(
@@ -189,9 +204,9 @@ def test_a_worker_that_died_is_replaced_and_its_file_goes_on(
 ) -> None:
     rig.enqueue(db, sources, out)
     trap = once(tmp_path / "sprung", "os.kill(os.getpid(), signal.SIGSEGV)")
-    assert supervise(db, command(db, trap), 1, told, poll_s=0.02) == 0
+    assert supervised(db, command(db, trap), 1, told, poll_s=0.02) == 0
     assert any("was ended by SIGSEGV: replaced" in said for said in told.said)
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         assert queue.counts()["done"] == 3
         assert queue.get(1).attempts == 2
 
@@ -205,18 +220,18 @@ def test_a_worker_that_hangs_is_replaced(
     monkeypatch.setattr("batchsr.queue.sqlite.queries.HUNG_AFTER_MEDIANS", 0)
     rig.enqueue(db, sources[:1], out)
     trap = once(tmp_path / "sprung", "time.sleep(100)")
-    assert supervise(db, command(db, trap, pace_s=0.0), 1, told, poll_s=0.02) == 0
+    assert supervised(db, command(db, trap, pace_s=0.0), 1, told, poll_s=0.02) == 0
     assert any("makes no windows any more" in said for said in told.said)
     assert job_of(db, 1).state is State.DONE
 
 
 def test_workers_that_always_die_are_not_started_for_ever(db: Path, told: Told) -> None:
-    assert supervise(db, lambda limit: [sys.executable, "-c", "import os; os.abort()"], 1, told, poll_s=0.02) == 74
+    assert supervised(db, lambda limit: [sys.executable, "-c", "import os; os.abort()"], 1, told, poll_s=0.02) == 74
     assert sum("SIGABRT" in said for said in told.said) == MOST_DEATHS
 
 
 def test_a_missing_model_ends_them_all(db: Path, told: Told) -> None:
-    assert supervise(db, lambda limit: [sys.executable, "-c", "import sys; sys.exit(69)"], 3, told, poll_s=0.02) == 69
+    assert supervised(db, lambda limit: [sys.executable, "-c", "import sys; sys.exit(69)"], 3, told, poll_s=0.02) == 69
 
 
 @pytest.mark.parametrize(("limit", "procs", "shares"), [(5, 2, [3, 2]), (2, 3, [1, 1])])
@@ -230,9 +245,9 @@ def test_a_limit_is_for_all_workers_together(
         asked.append(limit)
         return list(command(db)(limit))
 
-    assert supervise(db, noted, procs, told, limit=limit, poll_s=0.02) == 0
+    assert supervised(db, noted, procs, told, limit=limit, poll_s=0.02) == 0
     assert asked == shares
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         assert queue.counts()["done"] == limit
 
 
@@ -247,19 +262,32 @@ def test_who_replaces_a_worker_does_only_what_is_left_of_its_share(
         asked.append(limit)
         return list(command(db, trap)(limit))
 
-    assert supervise(db, noted, 1, told, limit=6, poll_s=0.02) == 0
+    assert supervised(db, noted, 1, told, limit=6, poll_s=0.02) == 0
     assert asked[0] == 6
     assert len(asked) == 2
     assert 0 < asked[1] < 6
-    with Queue.open(db) as queue:
+    with open_queue(db) as queue:
         assert queue.counts()["done"] == 6
 
 
 def test_signals_reach_the_workers_once(db: Path, long_source: Path, out: Path) -> None:
     rig.enqueue(db, [long_source], out)
-    with rig.ended(rig.fork(lambda: supervise(db, command(db, pace_s=0.1), 1, Told(), poll_s=0.02))) as pid:
+    with rig.ended(rig.fork(lambda: supervised(db, command(db, pace_s=0.1), 1, Told(), poll_s=0.02))) as pid:
         rig.until(lambda: windows_done(db) >= 2)
         os.kill(pid, signal.SIGINT)
         assert rig.wait(pid) == 130
     job = job_of(db, 1)
     assert (job.state, job.attempts) == (State.QUEUED, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_user_signals_are_no_crash(db: Path, sources: list[Path], out: Path, number: signal.Signals) -> None:
+    rig.enqueue(db, sources, out)
+    with rig.ended(rig.fork(lambda: rig.work(db, rig.FastModel(pace_s=0.05)).exit_code)) as pid:
+        with open_queue(db) as queue:
+            rig.until(lambda: queue.counts()["running"])
+            for _ in range(3):
+                os.kill(pid, number)
+                time.sleep(0.02)
+        assert rig.wait(pid) == 0
+    assert [job_of(db, one).attempts for one in (1, 2, 3)] == [1, 1, 1]

@@ -1,191 +1,361 @@
-"""Give an MP3 file the length it does not say.
+"""Find all the sound of an MPEG audio file (Layers I to III) by walking its frames, and give each stretch its length.
 
-Without a Xing or VBRI header, libsndfile guesses the length from the first frame's bit rate: too long at a
-constant rate, by half or more too short at a variable one, and it reads no further than its guess. So the
-frames are counted here, and libsndfile is handed the file with an Info frame put before it.
+libsndfile believes a Xing or VBRI header, and without one guesses the length from the first frame's bit rate; it reads
+no further than that, takes pictures for frames, and stops where the rate or the number of channels changes. So the
+frames are walked here, whatever the header says. A file that is one stretch of frames with a true header is left to
+libsndfile as it is; every other one is handed over as parts, each behind an Info frame that tells the truth.
 
-Sources: ISO/IEC 11172-3 and 13818-3 (frame header); the Xing header as LAME writes it.
+Layers I and II have no Info frame. There libsndfile guesses by size, so the stretch is shown to it often enough that
+the guess is not too short, and the surplus is never read.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import struct
+from collections.abc import Iterator
 from typing import Final
 
-_HEAD_BYTES: Final = 4
-_LOOK_BYTES: Final = 1 << 20
-_RESYNC_BYTES: Final = 1 << 16
-# Kilobits a second by index, for layers 1, 2, 3 of MPEG-1 and of MPEG-2 (2 and 3 agree there).
-_RATES_1: Final = (
-    (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
-    (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
-    (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-)
-_RATES_2: Final = (
-    (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
-    (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-)
-_SAMPLE_RATES_HZ: Final = (44_100, 48_000, 32_000)
+from batchsr.audio.containers.mp3_frames import Frame, Tag, Window, end_of_sound, frame_header, no_sound, tag_at
+from batchsr.audio.decoders.interface import Part, Piece
+from batchsr.audio.decoders.virtual_file import Range, Segment
+from batchsr.audio.remarks import Remark
+
+MAX_STRETCHES: Final = 500
+"""A recording with more changes of rate or channels is no recording, and each costs a decoder."""
+_SURE: Final = 4
+"""So many frames in a row are no accident, whatever stands before them."""
+_FEW: Final = 8
+"""Bytes as long as so many whole frames, where frames should be, are frames that were damaged."""
+_ZEROS_BYTES: Final = 8
+_FIRST_LOOK_BYTES: Final = 4_096
+_LONGEST_LOOK_BYTES: Final = 1 << 20
+_PICTURES: Final = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"ID3", b"APETAGEX", b"LYRICSBEGIN", b"TAG")
+_RATIO_OF_RATES: Final = 14
+"""The largest bit rate of a layer over the smallest one."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Frame:
-    """What the four bytes before a frame say."""
+@dataclasses.dataclass(slots=True)
+class Stretch:
+    """Frames of one kind, as one decoder reads them."""
 
-    layer: int
-    mpeg1: bool
-    rate_hz: int
-    channels: int
-    length_bytes: int
-
-    @property
-    def tag_at(self) -> int:
-        """Where a Xing or Info tag stands in a frame: behind the header and the side information."""
-        side = (17 if self.channels == 1 else 32) if self.mpeg1 else (9 if self.channels == 1 else 17)
-        return _HEAD_BYTES + side
-
-    def goes_with(self, other: Frame) -> bool:
-        """Whether both can belong to one stream."""
-        return (self.layer, self.mpeg1, self.rate_hz) == (other.layer, other.mpeg1, other.rate_hz)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Stream:
-    """The frames of an MP3 file."""
-
-    start: int
-    """First byte of the first frame."""
     first: Frame
     head: bytes
     """The first frame's header."""
-    frames: int | None
-    """How many there are, counted; None where the file says so itself."""
-    cut: bool
-    """Whether the file ends inside a frame, or before its own header says."""
+    segments: list[Segment] = dataclasses.field(default_factory=list)
+    """The frames, without the tag's; those that were lost are silent ones of our own."""
+    frames: int = 0
+    """How many there are, those that were lost included."""
+    tag: Tag | None = None
+    tag_frame: bytes = b""
+    """The frame before the others that holds the tag; b"" if there is none."""
+    read_frames: int = 0
+    read_bytes: int = 0
+    """Those that are in the file."""
+
+    def add(self, position: int, length: int) -> None:
+        """Take up the frame at `position`."""
+        last = self.segments[-1] if self.segments else None
+        if isinstance(last, Range) and last.start + last.length == position:
+            self.segments[-1] = Range(last.start, last.length + length)
+        else:
+            self.segments.append(Range(position, length))
+        self.frames += 1
+        self.read_frames += 1
+        self.read_bytes += length
+
+    def add_muted(self, raw: bytes, frame: Frame) -> None:
+        """Take up a Layer III frame that cannot be heard, because it begins in bytes that are lost.
+
+        Its own bytes stay, for the frames behind it begin in them.
+        """
+        begin, end = frame.side_at(raw)
+        self.segments.append(raw[:begin] + bytes(end - begin) + raw[end:])
+        self.frames += 1
+        self.read_frames += 1
+        self.read_bytes += len(raw)
+
+    def add_silent(self, frames: int) -> None:
+        """Put frames that sound like nothing in the place of lost ones."""
+        silent = (self.head[:1] + bytes([self.head[1] | 1]) + self.head[2:]).ljust(self.first.length_bytes, b"\0")
+        self.segments += [silent] * frames
+        self.frames += frames
+
+    @property
+    def length_bytes(self) -> int:
+        """Bytes of all its frames but the tag's."""
+        return sum(s.length if isinstance(s, Range) else len(s) for s in self.segments)
 
 
-def find(fd: int, size: int) -> Stream | None:
-    """The stream of an open file, None if it is no MP3. Reads all of a file that does not say its length."""
-    start = _behind_id3(fd)
-    head = os.pread(fd, 4096, start)
-    first = frame_header(head[:4])
-    if first is None:
-        return None
-    following = frame_header(os.pread(fd, 4, start + first.length_bytes))
-    if following is None or not first.goes_with(following):
-        return None
-    tag = head[first.tag_at : first.tag_at + 16]
-    if tag[:4] in (b"Xing", b"Info"):
-        (flags,) = struct.unpack(">I", tag[4:8])
-        (total,) = struct.unpack(">I", tag[12:16]) if flags & 3 == 3 else (0,)
-        return Stream(start, first, head[:4], None, start + total > size)
-    if head[36:40] == b"VBRI":
-        (total,) = struct.unpack(">I", head[46:50])
-        return Stream(start, first, head[:4], None, start + total > size)
-    frames, end = _count(fd, start, first)
-    return Stream(start, first, head[:4], frames, end > size)
+@dataclasses.dataclass(slots=True)
+class Stream:
+    """What a walk over the frames found."""
+
+    start: int
+    """First byte of the first frame."""
+    end: int = 0
+    """Behind the last byte of the last whole frame."""
+    first_in_file: bool = True
+    """Whether nothing but ID3v2 stands before it, so that libsndfile sees it."""
+    stretches: list[Stretch] = dataclasses.field(default_factory=list)
+    cut: str = ""
+    """How it is seen that the file ends too early; "" if it does not."""
+    too_many: bool = False
+    """Whether the walk was given up after MAX_STRETCHES."""
+    remarks: list[Remark] = dataclasses.field(default_factory=list)
+
+    @property
+    def first(self) -> Frame:
+        """The first frame."""
+        return self.stretches[0].first
 
 
-def frame_header(head: bytes) -> Frame | None:
-    """Read the four bytes before a frame; None if they are something else."""
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
-        return None
-    version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
-    rate_index, sample_index = head[2] >> 4, head[2] >> 2 & 3
-    if version == 1 or layer == 4 or rate_index in (0, 15) or sample_index == 3:
-        return None
-    mpeg1 = version == 3
-    kilobits = (_RATES_1[layer - 1] if mpeg1 else _RATES_2[min(layer, 2) - 1])[rate_index - 1]
-    rate_hz = _SAMPLE_RATES_HZ[sample_index] >> {3: 0, 2: 1, 0: 2}[version]
-    padding = head[2] >> 1 & 1
-    if layer == 1:
-        length = (12_000 * kilobits // rate_hz + padding) * 4
-    else:
-        length = (144_000 if mpeg1 or layer == 2 else 72_000) * kilobits // rate_hz + padding
-    return Frame(layer, mpeg1, rate_hz, 1 if head[3] >> 6 == 3 else 2, length)
+def find(fd: int, size: int, start: int = 0) -> Stream | None:
+    """Walk the frames from `start` to `size`; None if there are none. Raises OSError."""
+    window = Window(fd, start, end_of_sound(fd, size) if start == 0 else size)
+    walk = _Walk(window, tagged=window.end < size)
+    walk.run()
+    return walk.stream
 
 
-def info_frame(stream: Stream) -> bytes:
-    """A frame that sounds like nothing and says how many frames follow."""
+def behind_id3(fd: int, size: int) -> int:
+    """Return where the ID3v2 tags at the beginning of an open file end; 0 if there are none. Raises OSError."""
+    window, position = Window(fd, 0, size), 0
+    while window.at(position, 3) == b"ID3" and (length := no_sound(window, position)):
+        position += length
+    return position
+
+
+def pieces(stream: Stream, *, whole: bool) -> tuple[Piece, ...]:
+    """How the file is to be read; () where libsndfile reads it well as it is, if `whole` says that it would see it."""
+    if whole and _is_told_truly(stream):
+        return ()
+    return tuple(_part(stretch) for stretch in stream.stretches)
+
+
+def info_frame(stretch: Stretch) -> bytes:
+    """Return a frame that sounds like nothing and says how many frames follow, and what the file's own one said."""
+    if stretch.tag is not None and stretch.tag.name != "VBRI" and stretch.tag.frames is not None:
+        frame = bytearray(stretch.tag_frame)
+        struct.pack_into(">I", frame, stretch.tag.at + 8, stretch.frames)
+        if stretch.tag.length_bytes is not None:
+            struct.pack_into(">I", frame, stretch.tag.at + 12, len(frame) + stretch.length_bytes)
+        return bytes(frame)
     # 64 kbit/s or the like leaves room for the tag at every rate; no checksum, no padding.
-    index = 5 if stream.first.mpeg1 else 8
-    head = bytes([0xFF, stream.head[1] | 1, index << 4 | stream.head[2] & 0x0C, stream.head[3]])
-    frame = frame_header(head)
-    assert frame is not None
-    tag = b"Info" + struct.pack(">II", 1, stream.frames or 0)
-    return (head.ljust(frame.tag_at, b"\0") + tag).ljust(frame.length_bytes, b"\0")
+    index = 5 if stretch.first.mpeg1 else 8
+    head = bytes([0xFF, stretch.head[1] | 1, index << 4 | stretch.head[2] & 0x0C, stretch.head[3]])
+    silent = frame_header(head)
+    assert silent is not None
+    tag = b"Info" + struct.pack(">II", 1, stretch.frames)
+    return (head.ljust(silent.tag_at, b"\0") + tag).ljust(silent.length_bytes, b"\0")
 
 
-class WithInfo:
-    """The audio of an open MP3 file as a file for libsndfile, with an Info frame before it."""
-
-    def __init__(self, fd: int, size: int, stream: Stream) -> None:
-        self._fd, self._skip = fd, stream.start
-        self._before = info_frame(stream)
-        self._length = len(self._before) + size - stream.start
-        self._position = 0
-
-    def read(self, count: int) -> bytes:
-        """At most `count` bytes."""
-        data = self._before[self._position : self._position + count]
-        if len(data) < count:
-            start = max(self._position - len(self._before), 0) + self._skip
-            data += os.pread(self._fd, count - len(data), start)
-        self._position += len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move the position."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._length}[whence]
-        self._position = base + offset
-        return self._position
-
-    def tell(self) -> int:
-        """The position."""
-        return self._position
+def _part(stretch: Stretch) -> Part:
+    sound = tuple(stretch.segments)
+    if stretch.first.layer == 3:
+        return Part((info_frame(stretch), *sound))
+    often = 2 + min(stretch.first.length_bytes * stretch.frames // stretch.length_bytes, _RATIO_OF_RATES)
+    return Part(sound * often, frames=stretch.frames * stretch.first.samples)
 
 
-def _behind_id3(fd: int) -> int:
-    """Where the audio may begin: behind any ID3v2 tags."""
-    start = 0
-    while (head := os.pread(fd, 10, start))[:3] == b"ID3" and len(head) == 10:
-        length = 0
-        for octet in head[6:]:
-            length = length << 7 | octet & 0x7F
-        start += 10 + length + (10 if head[5] & 0x10 else 0)
-    return start
+def _is_told_truly(stream: Stream) -> bool:
+    """Whether libsndfile, which believes the tag, reads all frames and nothing else."""
+    (stretch, *more) = stream.stretches
+    if more or stretch.tag is None or len(stretch.segments) != 1 or not stream.first_in_file:
+        return False
+    return stretch.tag.frames == stretch.frames
 
 
-def _count(fd: int, start: int, first: Frame) -> tuple[int, int]:
-    """(number of frames, where the last one ends or should end), also over junk between frames."""
-    frames = 0
-    position = start
-    window, offset = b"", start
-    while True:
-        if position + 4 > offset + len(window):
-            window, offset = os.pread(fd, _LOOK_BYTES, position), position
-        frame = frame_header(window[position - offset : position - offset + 4])
-        if frame is not None and frame.goes_with(first):
-            frames += 1
+class _Walk:
+    """One way through a file's frames."""
+
+    def __init__(self, window: Window, *, tagged: bool) -> None:
+        self._window = window
+        self._tagged = tagged
+        """Whether tags stand behind the window's end: then nobody cut the file, whatever its last frame says."""
+        self._position = window.start
+        self._left_out_bytes = 0
+        self._odd_front = False
+        self._reservoir: int | None = None
+        """Bytes of main data since frames were lost; None when no frame can miss any."""
+        self._gaps: list[tuple[float, float]] = []
+        self.stream: Stream | None = None
+
+    def run(self) -> None:
+        """Walk to the end."""
+        window = self._window
+        while self._position < window.end:
+            frame = window.frame(self._position)
+            if frame is not None and self._take(frame):
+                continue
+            length = no_sound(window, self._position)
+            if length:
+                self._odd_front |= window.at(self._position, 3) != b"ID3"
+                self._position += length
+            elif not self._search():
+                break
+            if self.stream is not None and self.stream.too_many:
+                return
+        if self.stream is not None:
+            self._judge(self.stream)
+
+    def _take(self, frame: Frame) -> bool:
+        """Take up the frame at the position, if it is one."""
+        window, position = self._window, self._position
+        stream = self.stream
+        stretch = stream.stretches[-1] if stream is not None else None
+        goes_on = stretch is not None and frame.continues(stretch.first)
+        if position + frame.length_bytes > window.end:
+            if stream is None or not goes_on:
+                return False
+            if self._tagged:
+                message = "its last frame is incomplete, and was left out"
+                stream.remarks.append(Remark("input.bytes_left_out", message))
+            else:
+                stream.cut = "it ends inside a frame"
+            self._position = window.end
+            return True
+        if not goes_on and self._row(position, frame) < 2:
+            return False
+        tag = tag_at(window, position, frame)
+        if stream is None:
+            self.stream = stream = Stream(position, first_in_file=not self._odd_front)
+        if stretch is None or not goes_on or tag is not None:
+            raw = window.at(position, frame.length_bytes)
+            stretch = Stretch(frame, raw[:4], [], 0, tag, raw if tag is not None else b"")
+            stream.stretches.append(stretch)
+            stream.too_many = len(stream.stretches) > MAX_STRETCHES
+            self._reservoir = None
+        if tag is None:
+            self._add(stretch, position, frame)
+        self._position = stream.end = position + frame.length_bytes
+        return True
+
+    def _add(self, stretch: Stretch, position: int, frame: Frame) -> None:
+        if self._reservoir is None or frame.layer != 3:
+            stretch.add(position, frame.length_bytes)
+            return
+        raw = self._window.at(position, frame.length_bytes)
+        begin, end = frame.side_at(raw)
+        bits = 9 if frame.mpeg1 else 8
+        if int.from_bytes(raw[begin : begin + 2], "big") >> 16 - bits <= self._reservoir:
+            stretch.add(position, frame.length_bytes)
+            self._reservoir = None
+        else:
+            stretch.add_muted(raw, frame)
+            self._reservoir += frame.length_bytes - end
+
+    def _row(self, position: int, frame: Frame, wanted: int = _SURE) -> int:
+        """How many frames of one kind stand in a row; a row that ends with the file or at a tag is as good as any."""
+        count, first = 0, frame
+        while count < wanted:
+            count += 1
             position += frame.length_bytes
-            continue
-        again = _resync(fd, position, first)
-        if again is None:
-            return frames, position
-        position = again
+            if count > 1 and (position == self._window.end or no_sound(self._window, position)):
+                return wanted
+            following = self._window.frame(position)
+            if following is None or not following.continues(first):
+                break
+            frame = following
+        return count
 
+    def _search(self) -> bool:
+        """Find where frames go on behind other bytes, and go there."""
+        begin = self._position
+        for position in self._candidates(begin + 1):
+            if self._window.at(position, 3) == b"ID3":
+                if no_sound(self._window, position):
+                    return self._leave_out(begin, position)
+                continue
+            frame = self._window.frame(position)
+            if frame is None or position + frame.length_bytes > self._window.end:
+                continue
+            known = self.stream is not None and frame.continues(self.stream.stretches[-1].first)
+            row = self._row(position, frame)
+            last = known and position + frame.length_bytes == self._window.end
+            if last or row >= (2 if known else _SURE):
+                return self._leave_out(begin, position)
+        return False
 
-def _resync(fd: int, position: int, first: Frame) -> int | None:
-    """Where frames go on behind junk, two in a row; None if they do not."""
-    junk = os.pread(fd, _RESYNC_BYTES, position)
-    at = junk.find(b"\xff", 1)
-    while at >= 0:
-        frame = frame_header(junk[at : at + 4])
-        if frame is not None and frame.goes_with(first):
-            following = frame_header(os.pread(fd, 4, position + at + frame.length_bytes))
-            if following is not None and following.goes_with(first):
-                return position + at
-        at = junk.find(b"\xff", at + 1)
-    return None
+    def _candidates(self, position: int) -> Iterator[int]:
+        """Where frames or an ID3 tag may begin, in order."""
+        look = _FIRST_LOOK_BYTES
+        while position < self._window.end:
+            stop = min(position + look, self._window.end)
+            found = self._window.syncs(position, stop)
+            text = self._window.at(position, stop - position + 2)
+            at = text.find(b"ID3")
+            while at >= 0:
+                found.append(position + at)
+                at = text.find(b"ID3", at + 1)
+            yield from sorted(found)
+            position, look = stop, min(2 * look, _LONGEST_LOOK_BYTES)
+
+    def _leave_out(self, begin: int, end: int) -> bool:
+        self._position = end
+        if self.stream is None:
+            self._odd_front = True
+            return True
+        frame = self._window.frame(end)
+        stretch = self.stream.stretches[-1]
+        if frame is None or not frame.continues(stretch.first) or tag_at(self._window, end, frame) is not None:
+            self._left_out_bytes += end - begin
+        elif lost := self._lost(stretch, begin, end):
+            begin_s = sum(s.frames * s.first.samples / s.first.rate_hz for s in self.stream.stretches)
+            self._gaps.append((begin_s, lost * frame.samples / frame.rate_hz))
+            stretch.add_silent(lost)
+            self._reservoir = 0
+        else:
+            self._left_out_bytes += end - begin
+        return True
+
+    def _lost(self, stretch: Stretch, begin: int, end: int) -> int:
+        """How many frames the bytes that are none took the place of; 0 where somebody put them between frames."""
+        head = self._window.at(begin, min(end - begin, _LONGEST_LOOK_BYTES))
+        if not stretch.read_frames or any(word in head for word in _PICTURES):
+            return 0
+        mean = stretch.read_bytes / stretch.read_frames
+        lost = round((end - begin) / mean)
+        if stretch.tag is not None and stretch.tag.frames is not None:  # it counted them when all were there
+            without = stretch.tag.frames - stretch.frames - (self._window.end - end) / mean
+            return lost if abs(without - lost) < abs(without) else 0
+        if not any(self._window.at(begin - _ZEROS_BYTES, 2 * _ZEROS_BYTES)):
+            return lost  # zeros that begin inside the frame before
+        return lost if lost <= _FEW and abs(end - begin - lost * mean) <= lost + 1 else 0
+
+    def _judge(self, stream: Stream) -> None:
+        """Say what is odd, and whether the file is shorter than it claims."""
+        tags = [s.tag for s in stream.stretches if s.tag is not None]
+        stream.stretches = [s for s in stream.stretches if s.frames]
+        if not stream.stretches:
+            self.stream = None
+            return
+        if len(stream.stretches) > 1:
+            kinds = {(s.first.rate_hz, s.first.channels) for s in stream.stretches}
+            change = " of different rates or channels" if len(kinds) > 1 else ""
+            message = f"{len(stream.stretches)} MPEG streams{change} follow one another: all of them are restored"
+            stream.remarks.append(Remark("input.joined", message))
+        if len(tags) == 1 and stream.stretches[0].tag is not None:
+            self._compare(stream, tags[0])
+        for begin_s, lost_s in self._gaps:
+            message = f"about {lost_s:.2f} s are lost {begin_s:.2f} s after its start: they are silent in the output"
+            stream.remarks.append(Remark("input.gap", message))
+        if self._left_out_bytes:
+            message = f"{self._left_out_bytes:,} bytes between its frames are no audio and were left out"
+            stream.remarks.append(Remark("input.bytes_left_out", message))
+
+    def _compare(self, stream: Stream, tag: Tag) -> None:
+        """Hold the only tag, which stands before all frames, against what is there."""
+        there = sum(s.frames for s in stream.stretches)
+        if tag.frames is None or stream.cut or abs(tag.frames - there) <= 1:
+            return
+        # A tag that is right about the bytes was never a promise of more sound.
+        told = tag.length_bytes
+        if tag.frames > there and (
+            told is None or told > stream.end - stream.start + len(stream.stretches[0].tag_frame)
+        ):
+            stream.cut = f"its {tag.name} header promises {tag.frames:,} frames, {there:,} are there"
+            return
+        message = f"its {tag.name} header says {tag.frames:,} frames, {there:,} are there: all of them are restored"
+        code = "input.longer_than_header" if there > tag.frames else "input.length_wrong"
+        stream.remarks.append(Remark(code, message))

@@ -26,7 +26,7 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
-from batchsr.models.compute import kernels, self_test
+from batchsr.models.compute import kernel_test, kernels, nvrtc, proven
 from batchsr.models.compute.layers import by_cpu, on_cpu
 
 TAPS = 12
@@ -129,25 +129,33 @@ def polyphase(
     return y.astype(dtype)
 
 
-@functools.cache
 def fused(dtype: mx.Dtype = mx.float32, gradients: bool = True) -> Path | None:
     """The kernel for MLX's GPU, or None where there is none or it does not compute what `polyphase` does.
 
     `gradients`: whether they are wanted; compiling and testing their kernel takes seconds.
     """
+    return verdict(dtype, gradients).used
+
+
+@functools.cache
+def verdict(dtype: mx.Dtype, gradients: bool) -> kernel_test.Verdict[Path]:
+    """The same, with the reason where there is no kernel."""
     if mx.metal.is_available():
-        make, header, thread = mx.fast.metal_kernel, kernels.METAL_HEADER, kernels.METAL_THREAD
+        kind, make, header, thread = "metal", mx.fast.metal_kernel, kernels.METAL_HEADER, kernels.METAL_THREAD
     elif mx.cuda.is_available():
-        make, header, thread = mx.fast.cuda_kernel, kernels.CUDA_HEADER, kernels.CUDA_THREAD
+        kind, make, header, thread = "cuda", nvrtc.cuda_kernel, kernels.CUDA_HEADER, kernels.CUDA_THREAD
     else:
-        return None
-    return tested(lambda: _fused(make, header, thread), dtype, gradients)
+        return kernel_test.Verdict(None, "no GPU")
+    return judged(lambda: _fused(make, header, thread), dtype, gradients, proven.circumstances(kind, str(dtype)))
 
 
-def tested(make: Callable[[], Path], dtype: mx.Dtype, gradients: bool) -> Path | None:
-    """What `make` returns, or None and a warning where it cannot be made, does not run or gives wrong numbers."""
-    return self_test.passed(
-        "the fused activation", make, lambda path: largest_distance(path, dtype, gradients), TOLERANCES[dtype]
+def judged(
+    make: Callable[[], Path], dtype: mx.Dtype, gradients: bool, circumstances: str | None = None
+) -> kernel_test.Verdict[Path]:
+    """What `make` returns, or nothing and a warning where it cannot be made, does not run or gives wrong numbers."""
+    what = "the fused activation and its gradient" if gradients else "the fused activation"
+    return kernel_test.judged(
+        what, make, lambda path: largest_distance(path, dtype, gradients), TOLERANCES[dtype], circumstances
     )
 
 

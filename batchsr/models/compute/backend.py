@@ -11,13 +11,19 @@ import dataclasses
 import functools
 import importlib.metadata
 import os
+import platform
+import re
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import platformdirs
+
 from batchsr import memory
 from batchsr.errors import ConfigError, ModelUnavailable
+from batchsr.models.compute import device as devices
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -30,14 +36,25 @@ CPU_BATCH = 1
 CPU_ENGINE = "numba"
 _OPENBLAS_CORE = "OPENBLAS_CORETYPE"
 GPU_BATCH = {"metal": 1, "cuda": 16}
-GPU_DTYPES = {"metal": "float32", "cuda": "float16"}
-"""What half precision costs is measured in tests/model/test_half.py; nobody has tried it on Metal."""
-MLX_SETTINGS = {"MLX_ENABLE_TF32": "0", "MLX_USE_CUDA_GRAPHS": "0"}
+GPU_DTYPES = {"metal": "float16", "cuda": "float16"}
+"""What half precision costs is measured in tests/model/test_half.py. On Metal it is the difference between running and
+swapping on a Mac of 8 GB: with weights 2.1 GB instead of 4.2 at the published size."""
+MLX_SETTINGS = {
+    "MLX_ENABLE_TF32": "0",
+    "MLX_USE_CUDA_GRAPHS": "0",
+    "MLX_CONV_WINOGRAD_WORKING_SET": "1",
+} | ({} if sys.platform == "darwin" else {"MLX_MAX_OPS_PER_BUFFER": "8"})
 """Unless the environment says otherwise. TF32 rounds what float32 multiplies to 10 bits, as float16 does, and is heard
 where a sound has nothing (see Vocoder.keep_precise). Graphs of a pass that is never the same twice cost more than they
-spare, and MLX gives up when it has made too many."""
+spare, and MLX gives up when it has made too many. Winograd's convolutions, which Metal takes for large planes, keep
+their steps in half precision, at 37 times the error of a convolution; with a working set of a byte it takes others.
+CUDA gives memory back when so many kernels have run; by default, without graphs, a hundred."""
 METAL_CACHE_BYTES = 4 << 30
-"""Freed memory that MLX may keep for its next allocation."""
+METAL_CACHE_SHARE = 8
+"""Freed memory that MLX may keep for its next allocation: so many bytes, or a part of the working set."""
+OLDEST_MLX = (0, 32, 3)
+"""Older ones compute some convolutions wrongly without a word, and end the process when a Mac's memory runs out."""
+_INSTALL_MLX = "pip install 'mlx>=0.32.3'" if sys.platform == "darwin" else "pip install 'mlx[cpu]>=0.32.3'"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,6 +70,11 @@ class Backend:
     engine: str
     """What computes on the CPU; empty where MLX does."""
     mlx_version: str
+
+    @property
+    def warms_up(self) -> bool:
+        """Whether a first pass pays that takes seconds longer; on Metal it would be a whole window's time lost."""
+        return self.device == "cuda"
 
     @property
     def label(self) -> str:
@@ -78,43 +100,101 @@ def prepare(dtype: str | None = None, device: str | None = None) -> Backend:
     if device is not None and device not in DEVICES:
         raise ConfigError(f"device = {device!r} is unknown", remedy="known: " + ", ".join(DEVICES))
     _import_mlx()
-    import mlx.core as mx
-
-    kind = _gpu()
-    if device == "gpu" and kind is None:
-        raise ConfigError("device = 'gpu', but MLX finds none here")
     version = importlib.metadata.version("mlx")
+    kind = devices.gpu_kind()
+    if device == "gpu" and kind is None:
+        raise ConfigError("device = 'gpu', but MLX finds none here", remedy="leave it out, or ask `batchsr doctor`")
     if device == "cpu" or kind is None:
-        mx.set_default_device(mx.cpu)
+        devices.choose("cpu", kind)
         _import_cpu()
         return Backend("cpu", dtype or "float32", CPU_BATCH, CPU_ENGINE, version)
-    mx.set_default_device(mx.gpu)
-    if kind == "metal":  # which shares its memory with everything else; on CUDA a limit of 4 GiB seemed to cost speed
-        mx.set_cache_limit(METAL_CACHE_BYTES)
+    devices.choose(kind, kind)
+    if kind == "metal":  # which shares its memory with everything else; on CUDA the memory limit holds it (batch_size)
+        _limit_cache()
     return Backend(kind, dtype or GPU_DTYPES[kind], GPU_BATCH[kind], "", version)
 
 
-def doctor() -> dict[str, Any]:
-    """What this machine offers the model: `mlx, backend, dtype, batch_windows, blas, gflops`. Takes a second."""
-    chosen = prepare()
+def _limit_cache() -> None:
+    import mlx.core as mx
+
+    working_set: Any = mx.device_info().get("max_recommended_working_set_size", METAL_CACHE_SHARE * METAL_CACHE_BYTES)
+    mx.set_cache_limit(min(METAL_CACHE_BYTES, int(working_set) // METAL_CACHE_SHARE))
+
+
+def worker_environments() -> list[dict[str, str]]:
+    """Return for each GPU the variables of a worker that is to have it alone; empty without GPUs.
+
+    Raises ModelUnavailable without a working MLX.
+    """
+    _import_mlx()
+    return devices.worker_environments()
+
+
+def doctor(dtype: str | None = None, device: str | None = None) -> dict[str, Any]:
+    """Return what this machine offers the model: `mlx, backend, device, driver, dtype, batch_windows, blas, gflops`,
+    and for each precision what computes in it. Takes a second, and some more the first time on a GPU.
+    """
+    chosen = prepare(dtype, device)
+    described = devices.describe(chosen.device)
     return {
         "mlx": chosen.mlx_version,
         "backend": chosen.device,
+        "device": described.name,
+        "driver": described.driver,
         "dtype": chosen.dtype,
         "batch_windows": chosen.batch_windows,
         "blas": _blas() if chosen.engine else "MLX's own",
         "gflops": round(_gflops()),
+        "kernels": {name: _kernels(chosen, name) for name in DTYPES},
     }
+
+
+def _kernels(chosen: Backend, dtype: str) -> str:
+    """What computes in a precision, and why if it is plain operations."""
+    from batchsr.models.compute import activation, cuda
+
+    if chosen.engine:
+        reason = "the loops compute in float32 alone"
+        return f"loops compiled by {chosen.engine}" if dtype == "float32" else f"plain operations ({reason})"
+    kind = dataclasses.replace(chosen, dtype=dtype).mlx_dtype()
+    verdicts = {"activation": activation.verdict(kind, False).reason}
+    if chosen.device == "cuda":
+        verdicts["norm, sum and convolution"] = cuda.verdict(kind).reason
+    return "; ".join(
+        f"{what}: plain operations ({why})" if why else f"{what}: kernel" for what, why in verdicts.items()
+    )
 
 
 def _import_mlx() -> None:
     for name, value in MLX_SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
+        version = importlib.metadata.version("mlx")
+        if "MLX_PTX_CACHE_DIR" not in os.environ:  # else a temporary folder, which is lost when the machine starts
+            folder = platformdirs.user_cache_path("batchsr") / "mlx" / version
+            os.environ["MLX_PTX_CACHE_DIR"] = str(folder)
         import mlx.core  # noqa: F401
-    except ImportError as e:
-        remedy = "install it for this platform: pip install 'mlx[cpu]'"
-        raise ModelUnavailable(f"MLX cannot be loaded: {e}", remedy=remedy) from e
+    except ImportError as e:  # PackageNotFoundError is one
+        raise ModelUnavailable(f"MLX cannot be loaded: {e}", remedy=_mlx_remedy()) from e
+    if _numbers(version) < OLDEST_MLX:
+        oldest = ".".join(map(str, OLDEST_MLX))
+        raise ModelUnavailable(
+            f"MLX {version} is too old: before {oldest} some convolutions are computed wrongly", remedy=_INSTALL_MLX
+        )
+
+
+def _mlx_remedy() -> str:
+    if sys.platform == "darwin" and platform.machine() != "arm64":
+        return (
+            "use a Mac with Apple silicon and macOS 14 or newer (and a Python for it, not one under Rosetta), or Linux"
+        )
+    return f"install it for this platform: {_INSTALL_MLX}"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: (0, 32, 4) of 0.32.4.dev1."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(part) for part in found.group().split(".")) if found else ()
 
 
 @functools.cache
@@ -171,15 +251,6 @@ def loading() -> Iterator[None]:
         memory.trim()
         memory.tune(memory.MMAP_THRESHOLD, 1 << 30)
         memory.tune(memory.TRIM_THRESHOLD, (1 << 31) - 1)
-
-
-def _gpu() -> str | None:
-    import mlx.core as mx
-
-    if mx.metal.is_available():
-        return "metal"
-    cuda = getattr(mx, "cuda", None)  # older MLX has none
-    return "cuda" if cuda is not None and cuda.is_available() else None
 
 
 def _gflops(size: int = 1024) -> float:

@@ -69,8 +69,11 @@ def conv1d(
 
 
 def linear(x: mx.array, weight: mx.array, bias: mx.array | None) -> mx.array:
-    """x (..., C), weight (out, C), bias (out,) -> (..., out)."""
-    rows = x.reshape(1, -1, x.shape[-1])
+    """x (B, ..., C), weight (out, C), bias (out,) -> (B, ..., out).
+
+    Each of the B is a product of its own: what a BLAS makes of a row may depend on the rows around it.
+    """
+    rows = x.reshape(len(x), -1, x.shape[-1])
     return conv1d(rows, weight[:, None], bias).reshape(*x.shape[:-1], -1)
 
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import mlx.core as mx
 import numpy as np
 
-from batchsr.models.compute import self_test
+from batchsr.models.compute import kernel_test, nvrtc, proven
 from batchsr.models.compute.cuda_kernels import SOURCES
 
 GROUPS = 32
@@ -36,6 +36,8 @@ CONV_PRODUCTS = {(48, 2): 4, (96, 2): 2, (48, 4): 2}
 """Channels of a convolution and bytes of a value -> 16-row products a warp; the tile must fit 48 KiB."""
 MAX_REACH = 50
 """Most rows that a convolution may read beyond its tile, (taps - 1) * dilation."""
+MAX_VALUES_BESIDE = 1 << 23
+"""What `products` may lay beside x for all rows together, in values: 32 MB a row."""
 TOLERANCES = {mx.float32: 1e-5, mx.float16: 3e-3, mx.bfloat16: 3e-2}
 """Of norms, between a kernel and float32; rounding makes a tenth of it."""
 
@@ -48,16 +50,27 @@ class Kernels(NamedTuple):
     conv1d: Callable[..., mx.array]
 
 
-@functools.cache
 def kernels(dtype: mx.Dtype) -> Kernels | None:
     """The kernels for arrays of a type, or None where there is no CUDA or they do not compute what they should."""
-    return tested(Kernels(add, group_norm, conv1d), dtype) if mx.cuda.is_available() and dtype in TOLERANCES else None
+    return verdict(dtype).used
 
 
-def tested(candidates: Kernels, dtype: mx.Dtype) -> Kernels | None:
-    """The candidates, or None and a warning where they do not run or give wrong numbers."""
-    return self_test.passed(
-        "the CUDA kernels", lambda: candidates, lambda c: largest_distance(c, dtype), TOLERANCES[dtype]
+@functools.cache
+def verdict(dtype: mx.Dtype) -> kernel_test.Verdict[Kernels]:
+    """The same, with the reason where there are none."""
+    if not mx.cuda.is_available() or dtype not in TOLERANCES:
+        return kernel_test.Verdict(None, "no CUDA")
+    return judged(Kernels(add, group_norm, conv1d), dtype, proven.circumstances("cuda", str(dtype)))
+
+
+def judged(candidates: Kernels, dtype: mx.Dtype, circumstances: str | None = None) -> kernel_test.Verdict[Kernels]:
+    """The candidates, or nothing and a warning where they do not run or give wrong numbers."""
+    return kernel_test.judged(
+        "the CUDA kernels",
+        lambda: candidates,
+        lambda c: largest_distance(c, dtype),
+        TOLERANCES[dtype],
+        circumstances,
     )
 
 
@@ -95,7 +108,7 @@ def largest_distance(candidates: Kernels, dtype: mx.Dtype) -> float:
 @functools.cache
 def _kernel(name: str) -> Callable[..., list[mx.array]]:
     inputs, output, header, body = SOURCES[name]
-    kernel: Callable[..., list[mx.array]] = mx.fast.cuda_kernel(
+    kernel: Callable[..., list[mx.array]] = nvrtc.cuda_kernel(
         name="batchsr_" + name, input_names=inputs, output_names=[output], header=header, source=body
     )
     return kernel
@@ -189,8 +202,17 @@ def products(x: mx.array, weight: mx.array, stride: int, padding: tuple[int, int
     """The convolution of x (B, H, W, C) with weight (out, kh, kw, C) as a matrix product for each row of its kernel.
 
     For float32: without TF32 cuDNN is half as fast, and takes workspaces of gigabytes, with which MLX 0.32 aborts when
-    they reach two. `padding` is of H and W, `dilation` of H alone. Takes kw times the memory of x.
+    they reach two. `padding` is of H and W, `dilation` of H alone. Takes kw times the memory of x, or of one of its
+    rows where that is much: then each is computed while the next is prepared.
     """
+    if len(x) > 1 and x.size // len(x) * weight.shape[2] > MAX_VALUES_BESIDE:
+        done: list[mx.array] = []
+        for row in range(len(x)):
+            y = products(x[row : row + 1], weight, stride, padding, dilation)
+            mx.async_eval(y)
+            mx.eval(done[-1:])
+            done.append(y)
+        return mx.concatenate(done)
     out, kh, kw, C = weight.shape
     padded = mx.pad(x, [(0, 0), *((p, p) for p in padding), (0, 0)])
     B, H, W, _ = padded.shape

@@ -15,8 +15,12 @@ and backwards, with g the gradient of y (zero outside the sound),
 
 x is the input plus a bias for each channel: the bias of the convolution before, which then need not add it itself.
 
-The source is C that nvcc, Metal and an ordinary C++ compiler accept, so that a test can run it anywhere. The one
-difference is sin(z)^2: CUDA uses the cosine that its hardware has, which is good to 5e-7.
+The source is C that nvcc, Metal and an ordinary C++ compiler accept, so that a test can run it anywhere; words that
+Metal reserves (`thread`, `device`, `kernel` and so on) are no names in it. The one difference is sin(z)^2: CUDA uses
+the cosine that its hardware has, which is good to 5e-7.
+
+Loops over taps have few turns, so that a compiler unrolls all of them and keeps the arrays in registers: with a loop
+over the N outputs instead, clang gave up and left every array in memory.
 """
 
 from __future__ import annotations
@@ -81,11 +85,11 @@ HEADER = _REDUCED + _BY_POLYNOMIAL
 
 _SETUP = """
   const int length = x_shape[1], channels = x_shape[2];
-  const int thread = int(THREAD);
-  if (thread >= x_shape[0] * (length / N) * channels) return;
-  const int c = thread % channels;
-  const int block = thread / channels % (length / N);
-  const int row = thread / channels / (length / N);
+  const int index = int(THREAD);
+  if (index >= x_shape[0] * (length / N) * channels) return;
+  const int c = index % channels;
+  const int block = index / channels % (length / N);
+  const int row = index / channels / (length / N);
   const int i = block * N;
   const size_t origin = size_t(row) * length * channels + c;
   const float omega = frequency[c], g = gain[c], b = float(bias[c]);
@@ -137,8 +141,10 @@ FORWARD = (
     if (j < 5) s = n < 0 ? s_first : s;
     if (j >= 2 * N + 5) s = n >= 2 * length ? s_last : s;
 #pragma unroll
-    for (int p = 0; p < N; ++p)
-      if (j - 2 * p >= 0 && j - 2 * p < 12) out[p] = fma(fd[j - 2 * p], s, out[p]);
+    for (int q = 0; q < 6; ++q) {
+      const int p = j / 2 - q;
+      if (p >= 0 && p < N) out[p] = fma(fd[2 * q + j % 2], s, out[p]);
+    }
     if (j >= 11 && j % 2 == 1) y[origin + size_t(i + (j - 11) / 2) * channels] = T(out[(j - 11) / 2]);
   }
 """
@@ -197,8 +203,8 @@ BACKWARD = (
   }
 #pragma unroll
   for (int p = 0; p < N; ++p) dx[origin + size_t(i + p) * channels] = T(out[p]);
-  dgain[thread] = sum_gain;
-  dfrequency[thread] = sum_frequency;
+  dgain[index] = sum_gain;
+  dfrequency[index] = sum_frequency;
 """
 )
 

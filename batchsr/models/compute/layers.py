@@ -9,6 +9,8 @@ on the CPU and the kernels of batchsr.models.compute.cuda on CUDA.
 
 from __future__ import annotations
 
+import math
+
 import mlx.core as mx
 from mlx import nn
 
@@ -35,6 +37,38 @@ def by_cuda(layer: nn.Module, x: mx.array) -> cuda.Kernels | None:
 def by_products(layer: nn.Module, x: mx.array) -> bool:
     """Whether a convolution is computed as matrix products: in float32 on CUDA."""
     return not (layer.training or on_cpu()) and x.dtype == mx.float32 and mx.cuda.is_available()
+
+
+def step(layer: nn.Module, x: mx.array, given: mx.array) -> mx.array:
+    """Return x, which a GPU begins to compute now, once `given`, the step before, is computed.
+
+    MLX would prepare all of a network ahead of the device, each kernel with an array for its result: five times the
+    memory that is in use at any moment, and more for larger passes. So Python stays one step ahead, which is enough to
+    keep the device busy. Source of the steps' size: docs/measurements.md, "Memory of a pass".
+    """
+    if not (layer.training or on_cpu()):
+        mx.async_eval(x)
+        mx.eval(given)
+    return x
+
+
+def silu(x: mx.array) -> mx.array:
+    """x times its own sigmoid."""
+    return nn.silu(x) if on_cpu() else x * mx.sigmoid(x)
+
+
+def gelu(x: mx.array) -> mx.array:
+    """x times the normal distribution's share below it."""
+    return nn.gelu(x) if on_cpu() else x * (1 + mx.erf(x * math.sqrt(0.5))) * 0.5
+
+
+def leaky_relu(x: mx.array, leak: float) -> mx.array:
+    """x where it is positive, else `leak` times x; `leak` below 1.
+
+    MLX's own of these three are fused for each type by its compiler: on a GPU 4 to 6 s each, once for a machine, to
+    spare a handful of launches.
+    """
+    return nn.leaky_relu(x, leak) if on_cpu() else mx.maximum(x, leak * x)
 
 
 def _uniform(shape: tuple[int, ...], fan_in: int) -> mx.array:
@@ -73,7 +107,7 @@ class GroupNorm(nn.Module):
         normal = mx.fast.layer_norm(grouped, None, None, self.eps)
         normal = normal.reshape(B, self.groups, -1, C // self.groups).transpose(0, 2, 1, 3).reshape(x.shape)
         y = normal * self.weight + self.bias
-        return nn.silu(y) if self.silu else y
+        return silu(y) if self.silu else y
 
 
 class _Weighted(nn.Module):

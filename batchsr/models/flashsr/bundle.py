@@ -1,13 +1,13 @@
-"""A bundle: a folder with config.json and model.safetensors, read and written strictly.
+"""A bundle: a folder with config.json and model.safetensors, read strictly where the sound is concerned, and written.
 
 Weights are in MLX's layout under the names of the networks' parameters. In an int4 or int8 bundle, every tensor of
 two or more axes whose prod(shape[1:]) divides into groups is stored flat, (out, fan_in), as `mx.quantize` leaves it,
 with KEY.scales and KEY.biases beside it; the rest, and scales and biases, are float16.
 
-The file's header is read here rather than by MLX, so that a truncated, overlapping or misnamed tensor is an error
-with a name before a byte of weights is used.
+What is missing, misshapen, of a wrong type or not finite is an error with a name before a window is computed. What the
+networks have no use for, keys or tensors, is a warning.
 
-Source: bundle format of aufklarer/FlashSR-MLX-4bit; safetensors' format description.
+Source: bundle format of aufklarer/FlashSR-MLX-4bit.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import math
 import os
 import struct
@@ -24,160 +25,169 @@ from typing import BinaryIO
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten, tree_unflatten
 
 from batchsr.errors import BundleError
+from batchsr.models.flashsr import config_claims, json_files, weights
 from batchsr.models.flashsr.config import ModelConfig, QuantisationConfig
 from batchsr.models.flashsr.config_reading import QUANTISED_FORMATS
+from batchsr.models.flashsr.json_files import name_shown, some
 from batchsr.models.flashsr.networks import Networks, tensor_shapes
+from batchsr.models.flashsr.safetensors_header import Tensor, item_bytes, read_header
+from batchsr.temporary import whole_file, write_atomic
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 GROUP_SIZE = 64
 RULE = "every weight with ndim>=2 and (prod(shape[1:]) % group_size == 0)"
-_MAX_HEADER_BYTES = 100_000_000
-_ITEM_BYTES = {
-    "F64": 8,
-    "F32": 4,
-    "F16": 2,
-    "BF16": 2,
-    "U32": 4,
-    "I64": 8,
-    "I32": 4,
-    "I16": 2,
-    "U8": 1,
-    "I8": 1,
-    "BOOL": 1,
-}
+MAX_CONFIG_BYTES = 2 << 20
+"""The published ones have 70 KB."""
+_REMEDY = "fetch or copy the bundle again; `batchsr models check` looks one over"
 _FLOATS = ("F32", "F16", "BF16")
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Tensor:
-    """One entry of a safetensors header. `start` counts bytes from the beginning of the file."""
+class Opened:
+    """A bundle whose config and header were read and fit each other; no weight was read yet."""
 
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    size_bytes: int
+    folder: Path
+    config: ModelConfig
+    shapes: Mapping[str, tuple[int, ...]]
+    """Of every tensor of the networks."""
+    header: Mapping[str, Tensor]
+    warnings: tuple[str, ...]
+    """What was taken calmly, a sentence for each kind."""
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """config.json of a bundle. Raises BundleError naming the file or the key at fault."""
+    """Read config.json of a bundle. Raises BundleError naming the file or the key at fault."""
     path = folder / CONFIG_NAME
+    with json_files.regular(path) as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        if size_bytes > MAX_CONFIG_BYTES:
+            raise BundleError(f"{path} has {size_bytes} bytes, so it is no bundle's", remedy=json_files.A_BUNDLE)
+        text = file.read(MAX_CONFIG_BYTES)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as e:
-        raise BundleError(
-            f"{path} is missing", remedy=f"a bundle is a folder with {CONFIG_NAME} and {WEIGHTS_NAME}"
-        ) from e
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as e:
-        raise BundleError(f"{path} cannot be read: {e}") from e
+        values = json_files.parsed(text)
+    except ValueError as e:
+        raise BundleError(f"{path} cannot be read: it is no JSON: {str(e)[:200]}", remedy=_REMEDY) from e
     try:
         return ModelConfig.from_mapping(values)
     except BundleError as e:
         raise BundleError(f"{folder}: {e.message}", remedy=e.remedy) from e
 
 
-def read_header(path: Path) -> dict[str, Tensor]:
-    """What a safetensors file holds, in the order of its bytes, without reading the tensors.
+def open_bundle(folder: Path) -> Opened:
+    """Read a bundle's config and header, and see whether they fit the networks.
 
-    Raises BundleError when the file is no safetensors file, is cut short, or its tensors overlap or leave gaps.
+    Raises BundleError naming the key or tensor: config.json wrong, a tensor missing, misshapen or of a wrong type.
     """
     try:
-        with path.open("rb") as file:
-            size_bytes = os.fstat(file.fileno()).st_size
-            prefix = file.read(8)
-            if len(prefix) < 8:
-                raise BundleError(f"{path} is cut short: it has no header")
-            (header_bytes,) = struct.unpack("<Q", prefix)
-            if header_bytes > min(_MAX_HEADER_BYTES, size_bytes - 8):
-                raise BundleError(
-                    f"{path} is no safetensors file, or cut short: its header claims {header_bytes} bytes"
-                )
-            header = json.loads(file.read(header_bytes).decode("utf-8"))
-    except FileNotFoundError as e:
-        raise BundleError(
-            f"{path} is missing", remedy=f"a bundle is a folder with {CONFIG_NAME} and {WEIGHTS_NAME}"
-        ) from e
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as e:
-        raise BundleError(f"{path} cannot be read: {e}") from e
-    if not isinstance(header, dict):
-        raise BundleError(f"{path}: its header is not a JSON object")
-    header.pop("__metadata__", None)
-    base = 8 + header_bytes
-    tensors = sorted((_tensor(path, name, entry, base) for name, entry in header.items()), key=lambda t: t.start)
-    end = base
-    for tensor in tensors:
-        if tensor.start != end:
-            raise BundleError(f"{path}: tensor {tensor.name!r} does not begin where the one before it ends")
-        end += tensor.size_bytes
-    if end != size_bytes:
-        last = f"; the last tensor is {tensors[-1].name!r}" if tensors else ""
-        raise BundleError(f"{path}: {size_bytes} bytes long, but its header describes {end}{last}")
-    return {tensor.name: tensor for tensor in tensors}
+        return _opened(folder)
+    except BundleError as e:
+        # The hub's cache has the model's name two folders up.
+        if config_claims.is_audiosr(" ".join(folder.absolute().parts[-3:])) and "AudioSR bundle" not in e.message:
+            raise config_claims.audiosr_error(e.message) from e
+        raise
 
 
-def _tensor(path: Path, name: str, entry: object, base: int) -> Tensor:
-    """One entry of the header, checked."""
-    try:
-        assert isinstance(entry, dict)
-        dtype, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        size_bytes = math.prod(shape) * _ITEM_BYTES[dtype]
-        assert all(type(n) is int and n >= 0 for n in (*shape, start, end))
-        assert end - start == size_bytes
-    except (AssertionError, KeyError, TypeError, ValueError) as e:
-        raise BundleError(f"{path}: the header's entry of tensor {name!r} makes no sense: {str(entry)[:200]}") from e
-    return Tensor(name, dtype, shape, base + start, size_bytes)
+def _opened(folder: Path) -> Opened:
+    config = read_config(folder)
+    shapes = tensor_shapes(config)
+    path = folder / WEIGHTS_NAME
+    header = read_header(path)
+    warnings = []
+    if config.unknown_keys:
+        count = len(config.unknown_keys)
+        warnings.append(
+            f"{folder}: {CONFIG_NAME} has {count} {_plural(count, 'key')} that say nothing to this program: "
+            f"{some(config.unknown_keys)}"
+        )
+    warnings += [f"{folder}: {oddity}" for oddity in config.oddities]
+    if config.quantization is not None and not config.quantized_shapes:
+        config = dataclasses.replace(config, quantized_shapes=_those_with_scales(path, config, shapes, header))
+        warnings.append(
+            f"{folder}: {CONFIG_NAME} has no quantized_shapes; the {len(config.quantized_shapes)} tensors with .scales "
+            "beside them were taken as the quantised ones"
+        )
+    unknown = check_tensors(path, config, shapes, header)
+    if unknown:
+        count = len(unknown)
+        warnings.append(
+            f"{folder}: {WEIGHTS_NAME} has {count} {_plural(count, 'tensor')} that the networks have no use for: "
+            f"{some(unknown)}"
+        )
+    return Opened(folder, config, shapes, header, tuple(warnings))
 
 
 def load(folder: Path, dtype: mx.Dtype = mx.float32) -> tuple[ModelConfig, Networks]:
-    """The networks of a bundle, computing in `dtype`.
+    """Return the config and the networks of a bundle, computing in `dtype`; what was taken calmly is logged.
 
-    Raises BundleError naming the key or tensor: config.json wrong, a tensor missing, extra, misshapen, of a wrong
-    type or not finite.
+    Raises BundleError naming the key or tensor: config.json wrong, a tensor missing, misshapen, of a wrong type or not
+    finite.
     """
-    config = read_config(folder)
-    networks = Networks(config)
-    expected = tensor_shapes(config)
-    path = folder / WEIGHTS_NAME
-    check_tensors(path, config, expected, read_header(path))
-    try:
-        stored = mx.load(str(path), stream=mx.cpu)
-    except (RuntimeError, ValueError) as e:
-        raise BundleError(f"{path} cannot be read: {e}") from e
+    opened = open_bundle(folder)
+    for warning in opened.warnings:
+        log.warning("%s", warning)
+    return opened.config, networks_of(opened, dtype)
+
+
+def networks_of(opened: Opened, dtype: mx.Dtype = mx.float32) -> Networks:
+    """Return the networks of an opened bundle with their weights, computing in `dtype`. Raises BundleError."""
+    networks = Networks(opened.config)
     networks.cast(dtype)
-    weights = []
-    for name, placeholder in tree_flatten(networks.parameters()):
-        # One at a time, so that the file's form of a tensor is gone before the next is read.
-        value = _decoded(path, config, name, expected[name], stored).astype(placeholder.dtype)
-        mx.eval(value)
-        weights.append((name, value))
-    networks.update(tree_unflatten(weights))
-    del weights  # or the tensors would live beside their copies in another order
+    weights.fill(networks, opened.folder / WEIGHTS_NAME, opened.config, opened.shapes, opened.header)
     networks.ready()
-    return config, networks
+    return networks
+
+
+def _plural(count: int, word: str) -> str:
+    return word if count == 1 else f"{word}s"
+
+
+def _those_with_scales(
+    path: Path, config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], header: Mapping[str, Tensor]
+) -> dict[str, tuple[int, ...]]:
+    """The quantised tensors of a bundle whose config does not list them: those with scales, of the networks' shapes."""
+    assert config.quantization is not None
+    found = {name: shape for name, shape in shapes.items() if f"{name}.scales" in header}
+    for name, shape in found.items():
+        if not quantisable(shape, config.quantization.group_size):
+            raise BundleError(
+                f"{path}: tensor {name!r} has .scales, but its shape {list(shape)} cannot be quantised", remedy=_REMEDY
+            )
+    return found
 
 
 def check_tensors(
     path: Path, config: ModelConfig, expected: Mapping[str, tuple[int, ...]], header: Mapping[str, Tensor]
-) -> None:
-    """Raise BundleError unless the file holds exactly the tensors of `config`, of the right shapes and types."""
-    quantised = set(config.quantized_shapes)
+) -> list[str]:
+    """Raise BundleError unless the file holds the tensors of `config`, of the right shapes and types.
+
+    Returns the names of those that it holds beside them.
+    """
     for name, shape in config.quantized_shapes.items():
+        if name not in expected and name in header:
+            continue
         if name not in expected:
-            raise BundleError(f"{path}: quantized_shapes names {name!r}, which the model does not have")
+            raise BundleError(
+                f"{path}: quantized_shapes names {name_shown(name)}, which the model does not have", remedy=_REMEDY
+            )
         if shape != expected[name]:
             raise BundleError(
-                f"{path}: quantized_shapes gives {name!r} the shape {list(shape)} instead of {list(expected[name])}"
+                f"{path}: quantized_shapes gives {name!r} the shape {json_files.shown(shape)} instead of "
+                f"{list(expected[name])}",
+                remedy=_REMEDY,
             )
         assert config.quantization is not None
-        if len(shape) < 2 or math.prod(shape[1:]) % config.quantization.group_size:
-            raise BundleError(f"{path}: quantized_shapes names {name!r}, whose shape {list(shape)} cannot be quantised")
+        if not quantisable(shape, config.quantization.group_size):
+            raise BundleError(
+                f"{path}: quantized_shapes names {name!r}, whose shape {list(shape)} cannot be quantised",
+                remedy=_REMEDY,
+            )
     wanted: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {}
     for name, shape in expected.items():
-        if name in quantised:
+        if name in config.quantized_shapes:
             assert config.quantization is not None
             bits, group = config.quantization.bits, config.quantization.group_size
             fan_in = math.prod(shape[1:])
@@ -187,44 +197,26 @@ def check_tensors(
             wanted[name] = shape, _FLOATS
     missing = [name for name in wanted if name not in header]
     if missing:
-        raise BundleError(f"{path}: tensor {missing[0]!r} is missing{_more(missing)}")
-    extra = [name for name in header if name not in wanted]
-    if extra:
-        raise BundleError(f"{path}: tensor {extra[0]!r} is not part of the model{_more(extra)}")
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        another = len(missing) > len(wanted) // 2
+        raise BundleError(
+            f"{path}: tensor {missing[0]!r} is missing{more}",
+            remedy="this looks like another model's bundle (an AudioSR's, which needs many steps?): take a FlashSR's"
+            if another
+            else _REMEDY,
+        )
     for name, (shape, dtypes) in wanted.items():
         tensor = header[name]
         if tensor.shape != shape:
-            raise BundleError(f"{path}: tensor {name!r} has the shape {list(tensor.shape)} instead of {list(shape)}")
+            raise BundleError(
+                f"{path}: tensor {name!r} has the shape {list(tensor.shape)} instead of {list(shape)}", remedy=_REMEDY
+            )
         if tensor.dtype not in dtypes:
-            raise BundleError(f"{path}: tensor {name!r} is of type {tensor.dtype} instead of {' or '.join(dtypes)}")
-
-
-def _more(names: list[str]) -> str:
-    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-
-
-def _decoded(
-    path: Path, config: ModelConfig, name: str, shape: tuple[int, ...], stored: dict[str, mx.array]
-) -> mx.array:
-    """One tensor as the model wants it, float32 if it was quantised. Takes it out of `stored`."""
-    value = stored.pop(name)
-    if name in config.quantized_shapes:
-        assert config.quantization is not None
-        scales, biases = (stored.pop(f"{name}.{part}") for part in ("scales", "biases"))
-        for part, array in (("scales", scales), ("biases", biases)):
-            _check_finite(path, f"{name}.{part}", array)
-        value = dequantise(value, scales, biases, config.quantization, shape)
-    _check_finite(path, name, value)
-    return value
-
-
-def _check_finite(path: Path, name: str, value: mx.array) -> None:
-    try:
-        finite = bool(mx.all(mx.isfinite(value)).item())
-    except (RuntimeError, ValueError) as e:
-        raise BundleError(f"{path}: tensor {name!r} cannot be read: {e}") from e
-    if not finite:
-        raise BundleError(f"{path}: tensor {name!r} holds NaN or infinity")
+            raise BundleError(
+                f"{path}: tensor {name!r} is of type {tensor.dtype} instead of {' or '.join(dtypes)}", remedy=_REMEDY
+            )
+    beside = [name for name in header if name not in wanted]
+    return [name for name in beside if not (name.endswith((".scales", ".biases")) and name[:-7] in header)]
 
 
 def quantisable(shape: tuple[int, ...], group_size: int = GROUP_SIZE) -> bool:
@@ -259,34 +251,28 @@ def write(folder: Path, config: ModelConfig, tensor: Callable[[str, tuple[int, .
 
     Returns the config as written, with `quantization` and `quantized_shapes` filled in. config.json is put in place
     last, so a folder without it is a bundle that was never finished. Raises BundleError on a tensor of a wrong shape,
-    OSError when the disk refuses.
+    ResourceError when the disk refuses.
     """
     shapes = tensor_shapes(config)
     config = _as_stored(config, shapes)
     layout = list(_layout(config, shapes))
     header, offset = {}, 0
     for name, dtype, shape in layout:
-        size_bytes = math.prod(shape) * _ITEM_BYTES[dtype]
+        size_bytes = math.prod(shape) * item_bytes(dtype)
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, offset + size_bytes]}
         offset += size_bytes
     text = json.dumps({"__metadata__": {"format": "mlx"}, **header}).encode()
     text += b" " * (-len(text) % 8)  # the tensors begin aligned
 
     folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / f".{WEIGHTS_NAME}.partial"
-    with weights.open("wb") as file:
+    with whole_file(folder / WEIGHTS_NAME) as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for name, shape in shapes.items():
             value = tensor(name, shape)
             if tuple(value.shape) != shape:
                 raise BundleError(f"tensor {name!r} has the shape {list(value.shape)} instead of {list(shape)}")
             _write_tensor(file, config, name, value)
-        file.flush()
-        os.fsync(file.fileno())
-    description = folder / f".{CONFIG_NAME}.partial"
-    description.write_text(json.dumps(config.to_mapping(), indent=1) + "\n", encoding="utf-8")
-    weights.replace(folder / WEIGHTS_NAME)
-    description.replace(folder / CONFIG_NAME)
+    write_atomic(folder / CONFIG_NAME, (json.dumps(config.to_mapping(), indent=1) + "\n").encode())
     return config
 
 

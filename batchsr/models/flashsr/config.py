@@ -1,12 +1,12 @@
-"""config.json of a bundle: typed, frozen, strict. Works without MLX.
+"""config.json of a bundle: typed, frozen, strict on what changes the sound. Works without MLX.
 
 A published bundle names `vae`, `ldm`, `mel`, `audio`, `format`, `quantization` and `quantized_shapes`, but neither
 the UNet's multipliers nor the vocoder's sizes. A bundle of another size names those too, in `ldm` and in a section
 `vocoder`, under the names of the authors' code. Whatever is absent has the published value.
 
-Strict means that a wrong type (config_reading.py), a value that this architecture cannot have or that does not go
-with the others (config_rules.py), and an unknown key are each a BundleError naming the key. The only keys without a
-meaning here are those of INFORMATIONAL, at the top level.
+A wrong type (config_reading.py), a value that this architecture cannot have or that does not go with the others
+(config_rules.py), and a key of another name that says of the model what is not so (config_claims.py) are each a
+BundleError naming the key. Keys that have no meaning here are kept in `unknown_keys`, but for those of INFORMATIONAL.
 
 Source: bundle format of aufklarer/FlashSR-MLX-4bit; sizes of jakeoneijk/FlashSR_Inference, commit 2292814.
 """
@@ -18,8 +18,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from batchsr.errors import BundleError
+from batchsr.models.flashsr import config_claims, config_rules
 from batchsr.models.flashsr import config_reading as reading
-from batchsr.models.flashsr import config_rules
+from batchsr.models.flashsr.json_files import name_shown, repeated
 
 INFORMATIONAL = (
     "name",
@@ -141,7 +142,11 @@ class ModelConfig:
     """float32, float16, bfloat16, int4 or int8."""
     quantization: QuantisationConfig | None = None
     quantized_shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
-    """Key of each quantised tensor to its shape before quantisation."""
+    """Key of each quantised tensor to its shape before quantisation. Empty where a bundle does not say."""
+    unknown_keys: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+    """Paths of what config.json says beyond this."""
+    oddities: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+    """Sentences about what was taken calmly in reading it."""
 
     def __post_init__(self) -> None:
         config_rules.check(self)
@@ -169,24 +174,37 @@ class ModelConfig:
     def from_mapping(cls, values: object) -> ModelConfig:
         """Read what json.loads gave for config.json. Raises BundleError naming the key at fault."""
         if not isinstance(values, Mapping):
-            raise BundleError("config.json is not a JSON object")
+            raise BundleError("config.json is not a JSON object", remedy="write the bundle again, or fetch it again")
+        config_claims.refuse_audiosr(values)
+        for name in repeated(values):
+            if name in _READERS or name in _ALIASES or name == "format":
+                raise BundleError(f"config.json names {name!r} twice", remedy="leave one of them")
+        notes = reading.Notes()
         sections: dict[str, Any] = {}
-        for key, value in values.items():
+        for key, value in _with_quantization(values).items():
             name = _ALIASES.get(key, key)
             if name in _READERS:
                 if name in sections:
-                    raise BundleError(f"config.json names {name!r} twice, the second time as {key!r}")
-                sections[name] = _READERS[name](key, value)
-            elif key not in INFORMATIONAL:
-                raise BundleError(f"config.json: unknown key {key!r}")
+                    raise BundleError(
+                        f"config.json names {name!r} twice, the second time as {key!r}", remedy="leave one of them"
+                    )
+                sections[name] = _READERS[name](key, value, notes)
+            elif key not in INFORMATIONAL and key != "format":
+                notes.unknown[name_shown(key)] = value
         quantised = sections.get("quantization")
-        if "format" not in sections and quantised is not None:
-            sections["format"] = f"int{quantised.bits}"
-        return cls(**sections)
+        bits = quantised.bits if quantised is not None else None
+        if values.get("format") is not None:
+            sections["format"] = reading.format_(values["format"], bits, notes)
+        elif bits is not None:
+            sections["format"] = f"int{bits}"
+        config = cls(**sections)
+        config_claims.check(notes.unknown, config)
+        return dataclasses.replace(config, unknown_keys=tuple(notes.unknown), oddities=tuple(notes.oddities))
 
     def to_mapping(self) -> dict[str, Any]:
         """What config.json holds for this: `from_mapping` gives it back."""
         values = dataclasses.asdict(self)
+        del values["unknown_keys"], values["oddities"]
         if self.quantization is None:
             del values["quantization"], values["quantized_shapes"]
         return values
@@ -200,12 +218,26 @@ _READERS: dict[str, reading.Reader] = {
     "vocoder": reading.section(VocoderConfig, {"resblock": "1", "activation": "snakebeta", "snake_logscale": True}),
     "mel": reading.section(MelConfig),
     "audio": reading.section(AudioConfig),
-    "format": reading.format_,
     "quantization": reading.optional(
         reading.section(
             QuantisationConfig,
-            readers={"mode": reading.mode, "bits": reading.bits, "group_size": reading.group_size},
+            readers={
+                "mode": reading.mode,
+                "bits": reading.bits,
+                "group_size": reading.group_size,
+                "rule": reading.words,
+            },
         )
     ),
-    "quantized_shapes": reading.shapes,
+    "quantized_shapes": lambda key, value, notes: {} if value is None else reading.shapes(key, value, notes),
 }
+
+
+def _with_quantization(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config with `quantization` where it names only `quantization_config`, as mlx-lm's bundles name both."""
+    same = values.get("quantization_config")
+    if values.get("quantization") is not None or not isinstance(same, Mapping) or "bits" not in same:
+        return values
+    if values.get("format") in reading.FLOAT_FORMATS:
+        return values
+    return {**values, "quantization": {name: same[name] for name in ("bits", "group_size") if name in same}}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from batchsr.errors import BundleError
 from batchsr.models.flashsr.config_reading import QUANTISED_FORMATS
+from batchsr.models.flashsr.json_files import shown
 
 if TYPE_CHECKING:
     from batchsr.models.flashsr.config import ModelConfig
@@ -20,6 +21,29 @@ _POSITIVE = {
     "audio": ("frame_samples", "frame_sec"),
 }
 
+_MOST_ENTRIES = 12
+_MOST = {
+    "vae.ch": 4096,
+    "vae.ch_mult": 64,
+    "vae.num_res_blocks": 16,
+    "vae.z_channels": 1024,
+    "vae.embed_dim": 1024,
+    "ldm.model_channels": 4096,
+    "ldm.channel_mult": 64,
+    "ldm.num_res_blocks": 16,
+    "ldm.num_head_channels": 4096,
+    "ldm.attention_resolutions": 1 << 12,
+    "vocoder.upsample_initial_channel": 1 << 14,
+    "vocoder.upsample_rates": 1024,
+    "vocoder.upsample_kernel_sizes": 4096,
+    "vocoder.resblock_kernel_sizes": 255,
+    "mel.n_fft": 1 << 14,
+    "mel.hop": 1 << 14,
+    "mel.n_mels": 1024,
+    "audio.frame_samples": 60 * 48_000,
+}
+"""Beyond them a config is a mistake, and building its networks would take all memory or for ever."""
+
 
 def check(config: ModelConfig) -> None:
     """Raise BundleError naming the first key whose value does not go with the others."""
@@ -27,14 +51,25 @@ def check(config: ModelConfig) -> None:
     def want(ok: bool, key: str, why: str) -> None:
         if not ok:
             value = operator.attrgetter(key)(config)
-            shown = list(value) if isinstance(value, tuple | dict) else value
-            raise BundleError(f"config.json: {key} = {shown!r}, but {why}")
+            raise BundleError(
+                f"config.json: {key} = {shown(value)}, but {why}", remedy="this program cannot run that model"
+            )
 
     for section, names in _POSITIVE.items():
         for name in names:
             value = getattr(getattr(config, section), name)
             entries = value if isinstance(value, tuple) else (value,)
             want(bool(entries) and all(e > 0 for e in entries), f"{section}.{name}", "it must be above zero")
+    for key, most in _MOST.items():
+        sizes = operator.attrgetter(key)(config)
+        entries = sizes if isinstance(sizes, tuple) else (sizes,)
+        want(len(entries) <= _MOST_ENTRIES and max(entries, default=0) <= most, key, f"the most is {most:,}")
+    for of_a_block in config.vocoder.resblock_dilation_sizes:
+        want(
+            len(of_a_block) <= _MOST_ENTRIES and max(of_a_block, default=0) <= 1024,
+            "vocoder.resblock_dilation_sizes",
+            "the most is 1,024",
+        )
 
     vae, ldm, vocoder, mel, audio = config.vae, config.ldm, config.vocoder, config.mel, config.audio
     want(vae.in_channels == 1, "vae.in_channels", "a mel spectrogram has 1")

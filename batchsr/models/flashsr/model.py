@@ -6,28 +6,29 @@ Everything random about it is the noise, a function of (seed, window index) alon
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from batchsr.errors import InputEmpty, InputFormat, InputLimits, InputNotFinite, NonFiniteOutput, UsageError
-from batchsr.models import batch_size, hub
+from batchsr.errors import BundleError, ModelMemory, NonFiniteOutput, UsageError
+from batchsr.models import arrays, batch_size, checksums, hub
 from batchsr.models.compute import backend as backends
 from batchsr.models.flashsr.config import ModelConfig
 from batchsr.models.flashsr.schedule import STEPS, step_weights
 from batchsr.models.identity import ModelIdentity
-from batchsr.settings.profile import MAX_OVERLAP_S
+from batchsr.settings.profile import MAX_OVERLAP_S, Settings
 
 if TYPE_CHECKING:
+    from batchsr.models.flashsr.bundle import Opened
     from batchsr.models.flashsr.networks import Networks
 
 EPS = 1e-8
-MAX_LEVEL = 1e30
-"""Louder than this cannot be computed with in float32."""
-RATES_HZ = (1_000, 768_000)
+log = logging.getLogger(__name__)
 
 
 class FlashSR:
@@ -46,23 +47,45 @@ class FlashSR:
         self.identity = identity
         self.batch_windows = backend.batch_windows
         """Rows of one pass through the networks."""
+        self.computed_again: tuple[int, ...] = ()
+        """Rows of the last call that overflowed in half precision, and were computed again in float32."""
         self._networks = networks
+        self._row_bytes = 0
+        """What a row of a pass takes; 0 for a model that `from_pretrained` did not make."""
+        self._refit = False
+        self._in_float32: Callable[[], Networks] | None = None
+        """Loads the networks in float32, where they compute in half precision."""
 
     @classmethod
-    def from_pretrained(cls, variant: str | Path, *, dtype: str | None = None, device: str | None = None) -> FlashSR:
+    def from_pretrained(
+        cls,
+        variant: str | Path,
+        *,
+        dtype: str | None = None,
+        device: str | None = None,
+        say: Callable[[str], None] = log.info,
+    ) -> FlashSR:
         """The model of a variant (int4, int8, tiny) or of a bundle's folder.
 
         `dtype` (float32, float16, bfloat16) and `device` (cpu, gpu) are the backend's choice unless given. Raises
-        ModelUnavailable when neither the cache nor the hub has it, BundleError naming what is wrong with it, and
-        ConfigError on an unknown dtype or device.
+        ModelUnavailable when neither the cache nor the hub has it, BundleError naming what is wrong with it,
+        SelfTestFailed where this device computes a known window wrongly, and ConfigError on an unknown dtype or device.
+        `say` is told, in a sentence, what takes its time meanwhile.
         """
         location = hub.resolve(variant)
         backend = backends.prepare(dtype, device)
-        from batchsr.models.flashsr import bundle  # after prepare(): it imports MLX
+        from batchsr.models import self_test  # after prepare(): these import MLX
+        from batchsr.models.flashsr import bundle
+        from batchsr.models.flashsr.networks import row_bytes
 
+        self_test.ensure(backend, say)
+        say(f"loading {location.variant} for {backend.label} in {backend.dtype}")
         with backends.loading():
-            config, networks = bundle.load(location.folder, backend.mlx_dtype())
-        digest = bundle.weights_sha256(location.folder)
+            opened = bundle.open_bundle(location.folder)
+            networks = bundle.networks_of(opened, backend.mlx_dtype())
+        for warning in opened.warnings:
+            log.warning("%s", warning)
+        digest = checksums.sha256(location.folder / bundle.WEIGHTS_NAME)
         identity = ModelIdentity(
             variant=location.variant,
             repository=location.repository,
@@ -71,16 +94,39 @@ class FlashSR:
             dtype=backend.dtype,
             device=backend.label,
             mlx_version=backend.mlx_version,
+            warnings=opened.warnings,
         )
-        model = cls(config, networks, backend, identity)
-        model.batch_windows = batch_size.fitting(model.batch_windows, identity, model._window_bytes)
+        model = cls(opened.config, networks, backend, identity)
+        if backend.dtype != "float32":
+            model._in_float32 = functools.cache(functools.partial(_float32, opened, digest))
+        model._row_bytes = row_bytes(opened.config, networks.dtype.size)
+        model.batch_windows = batch_size.fitting(model.batch_windows, identity, model._row_bytes)
+        if backend.warms_up:
+            say(f"a first pass of {model.batch_windows} windows, for which kernels are loaded")
+            model.warm_up(say)
         return model
+
+    def warm_up(self, say: Callable[[str], None] = log.info) -> None:
+        """Make a pass of nothing, so that what the first one takes longer, and may take too much memory, is no file's.
+
+        Passes are halved until they fit. Raises ModelMemory if none does.
+        """
+        while True:
+            try:
+                with contextlib.suppress(NonFiniteOutput):  # which is a window's own
+                    self.upsample_window(np.zeros(self.frame_samples, np.float32))
+                return
+            except ModelMemory:
+                if not self.shrink():
+                    raise
+                say(f"out of memory: passes of {self.batch_windows}")
 
     def shrink(self) -> bool:
         """After a ModelMemory: halve the passes, for this process and the next ones. False if they are of one row."""
         if self.batch_windows == 1:
             return False
         self.batch_windows //= 2
+        self._refit = True
         batch_size.remember(self.batch_windows, self.identity)
         return True
 
@@ -97,35 +143,66 @@ class FlashSR:
     def noise(self, seed: int, window_index: int) -> np.ndarray:
         """The noise of a window, float32 (frame_samples / 3840, 32, 16): the same on every machine."""
         _check_seed(seed)
-        if not _is_int(window_index) or not 0 <= window_index < 2**63:
+        if not arrays.is_int(window_index) or not 0 <= window_index < 2**63:
             raise UsageError(f"window_index = {window_index!r} is no index")
         return _noise(self.config.noise_shape, int(seed), int(window_index)).copy()
 
     def upsample(
-        self, x: np.ndarray, sample_rate: int, *, timestep: int = 999, seed: int = 0, overlap: float = 0.5
+        self,
+        x: np.ndarray,
+        sample_rate: float,
+        *,
+        timestep: int = 999,
+        seed: int = 0,
+        overlap: float = 0.5,
+        lowpass: Literal["off", "auto"] | float = "off",
+        keep_band: bool = False,
+        channels: Literal["all", "mono"] = "all",
     ) -> np.ndarray:
-        """Restore sound of any length and rate.
+        """Restore sound of any length and rate, as `batchsr work` would with the same options.
 
-        x: (samples,) or (samples, channels), within +-1 as a rule. sample_rate: Hz, 1000 to 768000. timestep: 0 to 999.
-        overlap: seconds that windows share, at most half a window. Returns float32 at 48 kHz with as many axes as x and
-        ceil(samples * 48000 / sample_rate) samples. Raises InputError subclasses on what cannot be restored and
-        UsageError on a wrong option.
+        x: (samples,) or (samples, channels), channels last; floats within +-1 as a rule, or integers of 16 or 32 bits,
+        whose full scale is 1. sample_rate: whole Hz, 1000 to 768000. timestep: 0 to 999. overlap: seconds that windows
+        share, at most half a window. lowpass: before the model, "off", "auto" (at the cutoff that is found) or Hz.
+        keep_band: below its cutoff the result is the recording itself. channels: "mono" restores their mean.
+
+        Returns float32 at 48 kHz with as many axes as x and ceil(samples * 48000 / sample_rate) samples; "mono" has one
+        channel. Raises InputError subclasses on what cannot be restored, ConfigError and UsageError on a wrong option.
+
+            >>> model = FlashSR.from_pretrained("tiny")  # doctest: +SKIP
+            >>> model.upsample(np.zeros((8000, 2), np.float32), 8000, lowpass="auto").shape  # doctest: +SKIP
+            (48000, 2)
         """
-        from batchsr.audio import resample, windows
+        from batchsr.audio import channels as mixing
+        from batchsr.audio import filters, resample, treatment, windows
+        from batchsr.audio.cutoff import find_cutoff
 
-        x = _checked(x, (1, 2), "(samples,) or (samples, channels)")
-        if not _is_int(sample_rate) or not RATES_HZ[0] <= sample_rate <= RATES_HZ[1]:
-            raise InputLimits(f"sample_rate = {sample_rate!r} lies outside {RATES_HZ[0]} to {RATES_HZ[1]} Hz")
-        if not _is_number(overlap) or not 0 <= overlap <= MAX_OVERLAP_S:
+        x = arrays.checked(arrays.scaled(x), (1, 2), "(samples,) or (samples, channels)")
+        arrays.check_channels_last(x)
+        rate_hz = arrays.whole_hz(sample_rate)
+        if not arrays.is_number(overlap) or not 0 <= overlap <= MAX_OVERLAP_S:
             raise UsageError(f"overlap = {overlap!r} is not a number of seconds from 0 to {MAX_OVERLAP_S:g}")
+        Settings(lowpass=lowpass, keep_band=keep_band, channels=channels)  # raises ConfigError
         restore = self.windows(timestep, seed)
-        sound = resample.resample(x.reshape(len(x), -1).astype(np.float32), int(sample_rate))
-        plan = windows.Plan.of(len(sound), self.frame_samples, overlap)
-        cut = list(windows.cut(plan, [sound]))
-        results = restore(np.concatenate([rows for _, rows in cut]), [index for index, rows in cut for _ in rows])
-        done = {index: part for (index, _), part in zip(cut, np.split(results, len(cut)), strict=True)}
-        y = np.concatenate(list(windows.assemble(plan, done.__getitem__)))
-        return y.reshape(len(y), *x.shape[1:])
+        given = x.reshape(len(x), -1).astype(np.float32)
+        decided = treatment.decide(lowpass, keep_band, rate_hz, lambda: find_cutoff([given], rate_hz))
+        if channels == "mono":
+            given = next(iter(mixing.mix_down([given])))
+        sound = resample.resample(given, rate_hz)
+        heard = sound
+        if decided.lowpass_hz is not None:
+            heard = np.concatenate(list(filters.condition([sound], len(sound), decided.lowpass_hz)))
+        if decided.bypass:
+            y = sound
+        else:
+            plan = windows.Plan.of(len(sound), self.frame_samples, overlap)
+            cut = list(windows.cut(plan, [heard]))
+            results = restore(np.concatenate([rows for _, rows in cut]), [index for index, rows in cut for _ in rows])
+            done = {index: part for (index, _), part in zip(cut, np.split(results, len(cut)), strict=True)}
+            y = np.concatenate(list(windows.assemble(plan, done.__getitem__)))
+        if decided.crossover is not None:
+            y = np.concatenate(list(filters.keep_band([sound], [y], decided.crossover)))
+        return y.reshape(len(y), *((y.shape[1],) if x.ndim == 2 else ()))
 
     def windows(self, timestep: int = 999, seed: int = 0) -> Callable[[np.ndarray, Sequence[int]], np.ndarray]:
         """A function (rows (B, frame_samples), each row's window index) -> restored rows, for a runner of files.
@@ -135,11 +212,7 @@ class FlashSR:
         _check_timestep(timestep)
         _check_seed(seed)
 
-        def restore(rows: np.ndarray, indices: Sequence[int]) -> np.ndarray:
-            noise = np.stack([_noise(self.config.noise_shape, seed, int(index)) for index in indices])
-            return self.upsample_window(rows, noise, timestep)
-
-        return restore
+        return _Windows(self, timestep, seed)
 
     def upsample_window(
         self, x: np.ndarray, noise: np.ndarray | None = None, timestep: int = 999, seed: int = 0
@@ -150,7 +223,7 @@ class FlashSR:
         not depend on the other rows. Raises as `upsample` does, NonFiniteOutput when the networks overflow, and
         ModelMemory when a pass does not fit (`shrink` makes it smaller).
         """
-        x = _checked(x, (1, 2), "(batch, frame_samples)")
+        x = arrays.checked(x, (1, 2), "(batch, frame_samples)")
         _check_timestep(timestep)
         _check_seed(seed)
         rows = np.ascontiguousarray(np.atleast_2d(x), np.float32)
@@ -158,9 +231,12 @@ class FlashSR:
             raise UsageError(f"a window has {self.frame_samples} samples, not {rows.shape[1]}")
         given = self._noises(noise, len(rows), seed)
         y = np.empty((len(rows), self.frame_samples), np.float32)
+        again: list[int] = []
         for start in range(0, len(rows), self.batch_windows):
             part = slice(start, start + self.batch_windows)
-            y[part] = self._restore(rows[part], given[part], timestep)
+            y[part], overflowed = self._restore(rows[part], given[part], timestep)
+            again += [start + row for row in overflowed]
+        self.computed_again = tuple(again)
         return y.reshape(x.shape)
 
     def _noises(self, noise: np.ndarray | None, rows: int, seed: int) -> np.ndarray:
@@ -175,18 +251,31 @@ class FlashSR:
             raise UsageError("noise holds NaN or infinity")
         return np.broadcast_to(noise, (rows, *shape))
 
-    def _window_bytes(self) -> int:
-        """Memory that a pass of one row takes beside the weights, measured."""
-        batch_windows, self.batch_windows = self.batch_windows, 1
-        try:
-            with batch_size.peak_bytes() as peak:
-                self.upsample_window(np.zeros(self.frame_samples, np.float32))
-        finally:
-            self.batch_windows = batch_windows
-        return peak[0]
+    def _restore(self, rows: np.ndarray, noise: np.ndarray, timestep: int) -> tuple[np.ndarray, list[int]]:
+        """Restore rows (1..batch_windows, T) -> (same, T) float32, and which of them took float32.
 
-    def _restore(self, rows: np.ndarray, noise: np.ndarray, timestep: int) -> np.ndarray:
-        """One pass: rows (1..batch_windows, T) and their noise -> (same, T) float32.
+        What overflows in half precision is computed again in float32, each row by itself: so its bytes depend on
+        nothing but the window, whoever shared the pass in which it overflowed.
+        """
+        out = self._pass(self._networks, rows, noise, timestep, self.batch_windows)
+        if np.isfinite([out.min(), out.max()]).all():
+            return out, []
+        overflowed = np.flatnonzero(~np.isfinite(out).all(axis=1)).tolist()
+        if self._in_float32 is not None:
+            with batch_size.memory_errors():
+                networks = self._in_float32()
+            for row in overflowed:
+                one = slice(row, row + 1)
+                out[one] = self._pass(networks, rows[one], noise[one], timestep, 1)
+        if not np.isfinite(out[overflowed]).all():
+            raise NonFiniteOutput(
+                f"the model {self.identity.variant} gave NaN or infinity, in float32 too",
+                remedy="the weights are at fault: look at them with `batchsr models check`",
+            )
+        return out, overflowed
+
+    def _pass(self, networks: Networks, rows: np.ndarray, noise: np.ndarray, timestep: int, size: int) -> np.ndarray:
+        """One pass of `size` rows: rows (1..size, T) and their noise -> (same, T) float32.
 
         Short batches are filled up with the last row, so that every pass has the same shapes, and with them the
         same kernels and the same rounding: a row's bytes must not depend on the company it keeps.
@@ -194,27 +283,54 @@ class FlashSR:
         import mlx.core as mx
 
         count = len(rows)
-        filled = np.minimum(np.arange(self.batch_windows), count - 1)
+        filled = np.minimum(np.arange(size), count - 1)
         noise = noise[filled]
-        if count < self.batch_windows:
+        if count < size:
             rows = rows[filled]
         # In float64: the mean of a constant must be that constant, or its rounding error, divided by a scale of
         # nothing, would reach the networks as a signal.
         mean = rows.mean(axis=1, dtype=np.float64, keepdims=True).astype(np.float32)
         scale = np.maximum(rows.max(axis=1, keepdims=True) - mean, mean - rows.min(axis=1, keepdims=True)) + EPS
-        weights = np.array([[w] * self.batch_windows for w in step_weights(timestep)], np.float32)
-        t = np.full(self.batch_windows, timestep, np.float32)
+        weights = np.array([[w] * size for w in step_weights(timestep)], np.float32)
+        t = np.full(size, timestep, np.float32)
+        if self._refit:  # here, since whoever called `shrink` may still hold the error and with it the pass's arrays
+            batch_size.refit(self.batch_windows, self._row_bytes)
+            self._refit = False
         with batch_size.memory_errors():
             level, middle = mx.array(2 * scale), mx.array(mean)
             norm = (mx.array(rows) - middle) / level
-            restored = self._networks(norm, mx.array(noise), mx.array(t), mx.array(weights))
-            out = np.array((restored * level + middle)[:count])
-        if not np.isfinite([out.min(), out.max()]).all():
-            raise NonFiniteOutput(
-                f"the model {self.identity.variant} gave NaN or infinity in {self.identity.dtype}",
-                remedy="try --dtype float32; if it stays, the weights are at fault",
-            )
-        return out
+            restored = networks(norm, mx.array(noise), mx.array(t), mx.array(weights))
+            return np.array((restored * level + middle)[:count])
+
+
+class _Windows:
+    """See `FlashSR.windows`. `computed_again`: which rows of the last call overflowed and took float32."""
+
+    def __init__(self, model: FlashSR, timestep: int, seed: int) -> None:
+        self._model = model
+        self._timestep = timestep
+        self._seed = seed
+        self.computed_again: tuple[int, ...] = ()
+
+    def __call__(self, rows: np.ndarray, indices: Sequence[int]) -> np.ndarray:
+        shape = self._model.config.noise_shape
+        noise = np.stack([_noise(shape, self._seed, int(index)) for index in indices])
+        restored = self._model.upsample_window(rows, noise, self._timestep)
+        self.computed_again = self._model.computed_again
+        return restored
+
+
+def _float32(opened: Opened, sha256: str) -> Networks:
+    """The networks of an opened bundle once more, in float32. Raises BundleError if it is no longer the same."""
+    import mlx.core as mx
+
+    from batchsr.models.flashsr import bundle
+
+    path = opened.folder / bundle.WEIGHTS_NAME
+    if checksums.sha256(path) != sha256:
+        raise BundleError(f"{path} has changed while it was in use", remedy="start again")
+    with backends.loading():
+        return bundle.networks_of(opened, mx.float32)
 
 
 @functools.lru_cache(maxsize=64)
@@ -226,33 +342,11 @@ def _noise(shape: tuple[int, ...], seed: int, window_index: int) -> np.ndarray:
     return noise
 
 
-def _is_int(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-
-
 def _check_timestep(timestep: int) -> None:
-    if not _is_int(timestep) or not 0 <= timestep < STEPS:
+    if not arrays.is_int(timestep) or not 0 <= timestep < STEPS:
         raise UsageError(f"timestep = {timestep!r} is not a whole number from 0 to {STEPS - 1}")
 
 
 def _check_seed(seed: int) -> None:
-    if not _is_int(seed) or not 0 <= seed < 2**63:
+    if not arrays.is_int(seed) or not 0 <= seed < 2**63:
         raise UsageError(f"seed = {seed!r} is not a whole number from 0 to 2**63 - 1")
-
-
-def _checked(x: np.ndarray, ndims: tuple[int, ...], expected: str) -> np.ndarray:
-    """x as a float array that can be restored."""
-    x = np.asarray(x)
-    if x.ndim not in ndims:
-        raise InputFormat(f"the sound has {x.ndim} axes instead of {expected}")
-    if x.dtype.kind != "f":
-        raise InputFormat(f"the sound is of type {x.dtype} instead of float", remedy="scale integers to +-1 first")
-    if x.size == 0:
-        raise InputEmpty("the sound holds no sample")
-    if not max(-x.min(), x.max()) <= MAX_LEVEL:  # nor if it is NaN
-        raise InputNotFinite("the sound holds NaN, infinity, or samples too large to compute with")
-    return x

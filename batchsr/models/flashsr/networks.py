@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import mlx.core as mx
 from mlx import nn
 from mlx.utils import tree_flatten
 
+from batchsr.models.compute.layers import step
 from batchsr.models.flashsr.config import ModelConfig
 from batchsr.models.flashsr.mel import LogMel
 from batchsr.models.flashsr.unet import Unet
 from batchsr.models.flashsr.vae import Vae
 from batchsr.models.flashsr.vocoder import Vocoder
+
+ARRAYS = 12
+"""Arrays of the largest size that a row takes at once."""
 
 
 class Networks(nn.Module):
@@ -23,6 +29,8 @@ class Networks(nn.Module):
         self.voc = Vocoder(config.vocoder, config.mel.n_mels)
         self.mel = LogMel(config.mel)
         self._dtype = mx.float32
+        # MLX's generator is a chain of keys, one for each parameter, that would grow with every network made.
+        mx.eval(mx.random.state)
 
     @property
     def dtype(self) -> mx.Dtype:
@@ -39,7 +47,7 @@ class Networks(nn.Module):
         """Evaluation mode, and whatever layers order or compute ahead; the weights must not change afterwards."""
         self.eval()
         for layer in self.modules():
-            if hasattr(layer, "lay_out"):
+            if hasattr(layer, "prepack"):
                 layer.prepack()
 
     def log_mel(self, norm: mx.array) -> mx.array:
@@ -52,18 +60,38 @@ class Networks(nn.Module):
         norm (B, T): samples within +-0.5, float32. noise (B, T / 3840, 32, 16), float32. t (B,): timesteps.
         weights (2, B): sqrt(a[t]) and sqrt(1 - a[t]). Returns (B, T) float32 in (-1, 1).
         """
-        cond = _begun(self.vae.encode(self.log_mel(norm).astype(self.dtype)))
-        v = self.ldm(noise.astype(self.dtype), cond, t)
+        *_, (_, samples) = self.stages(norm, noise, t, weights)
+        return samples
+
+    def stages(self, norm: mx.array, noise: mx.array, t: mx.array, weights: mx.array) -> Iterator[tuple[str, mx.array]]:
+        """The same, stage by stage: `mel`, `encode`, `unet`, `decode` and `vocoder`, each with its result."""
+        mel = self.log_mel(norm)
+        yield "mel", mel
+        cond = step(self, self.vae.encode(mel.astype(self.dtype)), mel)
+        yield "encode", cond
+        v = step(self, self.ldm(noise.astype(self.dtype), cond, t), mel)
+        yield "unet", v
         signal, rest = weights[:, :, None, None, None]
-        z = (signal * noise - rest * v).astype(self.dtype)
-        mel = _begun(self.vae.decode(_begun(z)))
-        return self.voc(mel, norm)
+        mel = self.vae.decode((signal * noise - rest * v).astype(self.dtype))
+        yield "decode", step(self, mel, v)
+        yield "vocoder", self.voc(mel, norm)
 
 
-def _begun(x: mx.array) -> mx.array:
-    """x, which a GPU computes from now on, while Python goes on with what comes after it."""
-    mx.async_eval(x)
-    return x
+def row_bytes(config: ModelConfig, value_bytes: int) -> int:
+    """Return the memory that a row of a pass takes beside the weights, in values of so many bytes; never too little.
+
+    The largest array of a row, and others of its size that are alive with it or wait to be freed: on an H100 never
+    more than 11.6 of them (docs/measurements.md, "Memory of a pass").
+    """
+    frames = config.audio.frame_samples // config.mel.hop
+    widest = config.vae.ch * max(config.vae.ch_mult[:2])  # at the finest resolution, on its way up
+    largest = [value_bytes * frames * config.mel.n_mels * widest]
+    length = frames
+    for level, rate in enumerate(config.vocoder.upsample_rates, 1):
+        length *= rate
+        last = level == len(config.vocoder.upsample_rates)
+        largest.append((4 if last else value_bytes) * length * config.vocoder.channels(level))
+    return ARRAYS * max(largest)
 
 
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

@@ -11,7 +11,7 @@ import math
 import mlx.core as mx
 from mlx import nn
 
-from batchsr.models.compute.layers import Attention, Conv2d, GroupNorm, Linear, upsample_nearest
+from batchsr.models.compute.layers import Attention, Conv2d, GroupNorm, Linear, gelu, silu, upsample_nearest
 from batchsr.models.flashsr.config import UnetConfig
 
 MAX_PERIOD = 10_000
@@ -41,6 +41,13 @@ class ResBlock(nn.Module):
         return conv.plus(norm(h, shift if bias is None else shift + bias), skip)
 
 
+class SiLU(nn.Module):
+    """x times its own sigmoid."""
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return silu(x)
+
+
 class SelfAttention(nn.Module):
     def __init__(self, channels: int, head_channels: int) -> None:
         super().__init__()
@@ -63,7 +70,7 @@ class GEGLU(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         value, gate = mx.split(self.proj(x), 2, axis=-1)
-        return value * nn.gelu(gate)
+        return value * gelu(gate)
 
 
 class FeedForward(nn.Module):
@@ -134,7 +141,7 @@ class Unet(nn.Module):
         embedding = 4 * base
         last = len(config.channel_mult) - 1
         self.frequencies = base // 2
-        self.time_embed = [Linear(base, embedding), nn.SiLU(), Linear(embedding, embedding)]
+        self.time_embed = [Linear(base, embedding), SiLU(), Linear(embedding, embedding)]
 
         self.input_blocks: list[list[nn.Module]] = [[Conv2d(config.in_channels, base, 3, padding=1)]]
         channels, skips = base, [base]
@@ -177,7 +184,7 @@ class Unet(nn.Module):
         ]
 
     def __call__(self, noise: mx.array, cond: mx.array, t: mx.array) -> mx.array:
-        emb = nn.silu(_chain(self.time_embed, self._timestep_embedding(t).astype(noise.dtype)))
+        emb = silu(_chain(self.time_embed, self._timestep_embedding(t).astype(noise.dtype)))
         x = mx.concatenate([noise, cond], axis=-1)
         skips = []
         for block in self.input_blocks:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import mlx.core as mx
 from mlx import nn
 
-from batchsr.models.compute.layers import Attention, Conv2d, GroupNorm, upsample_nearest
+from batchsr.models.compute.layers import Attention, Conv2d, GroupNorm, step, upsample_nearest
 from batchsr.models.flashsr.config import VaeConfig
 
 EPS = 1e-6
@@ -83,18 +83,27 @@ class Upsample(nn.Module):
 class Level(nn.Module):
     """Residual blocks of one resolution, then, except at the last, a change of resolution."""
 
-    def __init__(self, channels: int, out: int, blocks: int) -> None:
+    def __init__(self, channels: int, out: int, blocks: int, *, decodes: bool = False) -> None:
         super().__init__()
+        self.decodes = decodes
         self.block = [ResnetBlock(channels if i == 0 else out, out) for i in range(blocks)]
 
     def __call__(self, x: mx.array) -> mx.array:
         for block in self.block:
-            x = block(x)
+            x = self._reached(block(x), x)
         if "downsample" in self:
-            x = self.downsample(x)
+            x = self._reached(self.downsample(x), x)
         if "upsample" in self:
-            x = self.upsample(x)
+            x = self._reached(self.upsample(x), x)
         return x
+
+    def _reached(self, x: mx.array, given: mx.array) -> mx.array:
+        """x, before whose preparation the device has `given`, if the level is of the decoder.
+
+        The encoder is prepared in one go: its arrays take less than the decoder's next step, and while it computes the
+        UNet's many launches are prepared.
+        """
+        return step(self, x, given) if self.decodes else x
 
 
 class Encoder(nn.Module):
@@ -130,7 +139,7 @@ class Decoder(nn.Module):
         self.mid = Mid(channels)
         levels = []
         for i, width in reversed(list(enumerate(widths))):
-            level = Level(channels, width, config.num_res_blocks + 1)
+            level = Level(channels, width, config.num_res_blocks + 1, decodes=True)
             if i > 0:
                 level.upsample = Upsample(width)
             levels.append(level)
@@ -140,7 +149,7 @@ class Decoder(nn.Module):
         self.conv_out = Conv2d(channels, config.out_ch, 3, padding=1)
 
     def __call__(self, z: mx.array) -> mx.array:
-        x = self.mid(self.conv_in(z))
+        x = step(self, self.mid(self.conv_in(z)), z)
         for level in reversed(self.up):
             x = level(x)
         return self.conv_out(self.norm_out(x))

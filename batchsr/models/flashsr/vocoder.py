@@ -7,13 +7,11 @@ Source: jakeoneijk/FlashSR_Inference, commit 2292814.
 
 from __future__ import annotations
 
-import functools
-
 import mlx.core as mx
 from mlx import nn
 
 from batchsr.models.compute.activation import Activation
-from batchsr.models.compute.layers import Conv1d, ConvTranspose1d
+from batchsr.models.compute.layers import Conv1d, ConvTranspose1d, leaky_relu, step
 from batchsr.models.flashsr.config import VocoderConfig
 
 LEAK = 0.1
@@ -31,7 +29,7 @@ class AmpBlock(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         for i, (first, second) in enumerate(zip(self.convs1, self.convs2, strict=True)):
             h, bias = first.deferred(self.activations[2 * i](x))
-            x = second.plus(self.activations[2 * i + 1](h, bias), x)
+            x = step(self, second.plus(self.activations[2 * i + 1](h, bias), x), x)
         return x
 
 
@@ -52,7 +50,7 @@ class AudioBlock(nn.Module):
         pyramid = [x]
         # The last of `downsamples` is in every bundle and of no use: nothing is added before the first upsampling.
         for (layer,) in self.downsamples[:-1]:
-            x = nn.leaky_relu(layer(x.astype(layer.weight.dtype)), LEAK)
+            x = leaky_relu(layer(x.astype(layer.weight.dtype)), LEAK)
             pyramid.append(x)
         return pyramid
 
@@ -91,7 +89,10 @@ class Vocoder(nn.Module):
         a_level = len(self.resblocks) // len(self.ups)
         x = self.conv_pre(mel)
         for level, (up,) in enumerate(self.ups):
-            x = up(x.astype(up.weight.dtype)) + pyramid.pop()
-            blocks = self.resblocks[level * a_level : (level + 1) * a_level]
-            x = functools.reduce(mx.add, [block(x) for block in blocks]) * (1.0 / a_level)
+            x = step(self, up(x.astype(up.weight.dtype)) + pyramid.pop(), x)
+            first, *others = self.resblocks[level * a_level : (level + 1) * a_level]
+            total = first(x)
+            for block in others:
+                total = step(self, total + block(x), total)
+            x = total * (1.0 / a_level)
         return mx.tanh(self.conv_post(self.activation_post(x)))[..., 0]

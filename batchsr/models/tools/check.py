@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from batchsr.errors import BundleError
-from batchsr.models import hub
+from batchsr.models import checksums, hub
 from batchsr.models.compute import backend
 
 TEST_LEVEL = 0.1
@@ -32,7 +32,8 @@ def check(variant: str | Path) -> dict[str, Any]:
     start = time.perf_counter()
     model = FlashSR.from_pretrained(variant)
     loaded_s = time.perf_counter() - start
-    _check_hash(location.folder, model.identity.weights_sha256)
+    digest = checksums.sha256(location.folder / hub.FILES[1], anew=True)
+    _check_hash(location, digest)
     shapes = tensor_shapes(model.config)
     counts = bundle.parameter_count(shapes)
     t = np.arange(model.frame_samples) / model.sample_rate
@@ -52,7 +53,8 @@ def check(variant: str | Path) -> dict[str, Any]:
         "revision": model.identity.revision,
         "format": model.config.format,
         "bytes": sizes,
-        "sha256": model.identity.weights_sha256,
+        "sha256": digest,
+        "source": location.source,
         "tensors": len(shapes),
         "parameters": {**counts, "all": sum(counts.values())},
         "window_samples": model.frame_samples,
@@ -61,15 +63,33 @@ def check(variant: str | Path) -> dict[str, Any]:
         "loaded_s": round(loaded_s, 2),
         "test_window_s": round(window_s, 2),
         "test_window_peak": round(peak, 4),
+        "warnings": list(model.identity.warnings),
         "ok": True,
     }
 
 
-def _check_hash(folder: Path, sha256: str) -> None:
+def warnings_of(folder: Path) -> list[str]:
+    """Return what a bundle's config and header say that this program has no use for, or why they cannot be read.
+
+    No weight is read. MLX must be prepared (batchsr.models.compute.backend).
+    """
+    from batchsr.models.flashsr import bundle
+
+    try:
+        return list(bundle.open_bundle(folder).warnings)
+    except BundleError as e:
+        return [str(e)]
+
+
+def _check_hash(location: hub.Location, sha256: str) -> None:
     """The hub's cache names large files by their SHA-256; anything else there was damaged on the way or on the disk."""
-    blob = (folder / hub.FILES[1]).resolve().name
-    if re.fullmatch(r"[0-9a-f]{64}", blob) and blob != sha256:
+    path = location.folder / hub.FILES[1]
+    blob = path.resolve().name
+    published = hub.published_checksums(location).get(path.name, blob)
+    if re.fullmatch(r"[0-9a-f]{64}", published) and published != sha256:
         raise BundleError(
-            f"{folder / hub.FILES[1]} is not what the hub served: its SHA-256 is {sha256}",
-            remedy="delete it and run `batchsr models pull` again",
+            f"{path} is not what the hub served: its SHA-256 is {sha256}",
+            remedy=f"fetch it again: `batchsr models pull {location.variant} --again`"
+            if location.variant in hub.REPOSITORIES
+            else "copy it again",
         )

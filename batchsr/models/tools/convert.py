@@ -1,4 +1,4 @@
-"""Turn the authors' three PyTorch files into the tensors of a bundle, as numpy arrays: torch only reads the files.
+"""Turn the authors' three PyTorch files into the tensors of a bundle, as numpy arrays; PyTorch is not needed.
 
     student_ldm.pth   the UNet under `model.`, beside the diffusion's buffers, which are dropped     -> ldm.
     sr_vocoder.pth    weight norm as weight_g and weight_v, which are multiplied out                 -> voc.

@@ -4,5 +4,5 @@ store.py    the connection: pragmas, transactions, backups, errors
 schema.py   tables and migrations; the state machine as triggers
 enqueue.py  taking in        claims.py  the owner's writes, fenced      reaper.py   taking from the dead
 owners.py   the locks        control.py pausing                          manage.py   retry, cancel, tidying
-queries.py  looking          clock.py   two clocks                       api.py      `Queue`, all of it together
+queries.py  looking          versions.py older to newer                   api.py      `SqliteQueue`, all of it together
 """

@@ -1,4 +1,4 @@
-"""The queue as the rest of the program sees it. Nothing outside this package knows SQL."""
+"""The queue as the rest of the program sees it (batchsr.queue.interface). Nothing outside this package knows SQL."""
 
 from __future__ import annotations
 
@@ -8,14 +8,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from batchsr.queue.clock import Clock
+from batchsr.queue.interface import Pulse, Worker
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State
-from batchsr.queue.sqlite import claims, control, enqueue, manage, owners, queries, reaper, versions
-from batchsr.queue.sqlite.clock import Clock
-from batchsr.queue.sqlite.control import Pause, PauseKind
+from batchsr.queue.sqlite import (
+    claims,
+    control,
+    damage,
+    enqueue,
+    manage,
+    owners,
+    places,
+    queries,
+    reaper,
+    reports,
+    versions,
+)
 from batchsr.queue.sqlite.store import Store
+from batchsr.queue.trouble import Pause, PauseKind, Place, Trouble
 
 
-class Queue:
+class SqliteQueue:
     """A queue of jobs in one SQLite file on a local disk, shared by any number of processes.
 
     Beside `queue.db` stand `queue.db.workers/` (a lock file for each living worker) and `queue.db.scratch/`
@@ -28,9 +41,15 @@ class Queue:
     @classmethod
     def open(cls, path: Path, *, clock: Clock | None = None) -> Self:
         """Open the queue, making or migrating the database as needed. Raises QueueVersion if it is too new."""
-        store = Store.connect(path, clock or Clock())
+        clock = clock or Clock()
+        damage.refuse_what_is_no_database(path)
+        if not path.exists():
+            versions.create(path, clock)
+        store = Store.connect(path, clock)
         try:
             versions.migrate(store)
+            if store.is_folded():
+                damage.note_generation(path, damage.raw_generation(path))
         except BaseException:
             store.close()
             raise
@@ -54,6 +73,8 @@ class Queue:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if damage.is_garbage(self.path, error):
+            raise damage.described(self.path, "rows are unreadable") from error
 
     def close(self) -> None:
         """Close the database. Workers that joined through this object should have left."""
@@ -68,6 +89,15 @@ class Queue:
     def clock(self) -> Clock:
         """The clocks that the queue goes by."""
         return self._store.clock
+
+    def again(self) -> SqliteQueue:
+        """The same queue through another connection, for another thread; close it."""
+        return SqliteQueue.open(self.path, clock=self.clock)
+
+    @property
+    def probe_folder(self) -> Path:
+        """The folder on whose disk the queue itself depends."""
+        return self.path.parent
 
     @property
     def scratch_folder(self) -> Path:
@@ -87,7 +117,7 @@ class Queue:
 
     def preview(self, jobs: Iterable[NewJob]) -> Iterator[Enqueued]:
         """What `enqueue` would say, without writing anything."""
-        with contextlib.closing(Queue(Store.in_memory(self._store, self.clock))) as copy:
+        with contextlib.closing(SqliteQueue(Store.in_memory(self._store, self.clock))) as copy:
             yield from copy.enqueue(jobs)
 
     def is_output(self, path: str) -> bool:
@@ -96,7 +126,7 @@ class Queue:
 
     # Working
 
-    def join(self) -> Worker:
+    def join(self) -> SqliteWorker:
         """Become a worker: take an owner's lock, then write a row."""
         lock = owners.OwnerLock.take(self.workers_folder)
         try:
@@ -104,15 +134,22 @@ class Queue:
         except BaseException:
             lock.release()
             raise
-        return Worker(self, lock)
+        return SqliteWorker(self, lock)
 
-    def reap(self) -> list[Job]:
-        """Take the jobs of dead workers: done if the output has its name, else queued again or quarantined."""
-        return reaper.reap(self._store, self.workers_folder)
+    def reap(self, complete: Callable[[Job], None] = lambda job: None) -> list[Job]:
+        """Take the jobs of dead workers: done if the output has its name, else queued again or quarantined.
+
+        `complete` is called before a job is done; where it raises ResourceError the job is queued again instead.
+        """
+        return reaper.reap(self._store, self.workers_folder, complete)
 
     def peek(self, variant: str) -> Job | None:
         """The job that a claim would give, were the queue not paused."""
         return claims.peek(self._store, variant)
+
+    def take_last_try(self, variant: str) -> Job | None:
+        """Queue a quarantined job once more, if one was not tried again since; None if there is none."""
+        return claims.take_last_try(self._store, variant)
 
     def next_due_s(self, variant: str) -> float | None:
         """Seconds until the first backoff of a job for this variant is over; None if none waits."""
@@ -138,9 +175,12 @@ class Queue:
         """The output is whole and about to get its name. Raises ClaimLost: then it must not get it."""
         claims.committing(self._store, job, result)
 
-    def finish(self, job: Job, result: Result | None = None, reason: str = "") -> Job:
-        """The output stands under its name, durably. Raises ClaimLost."""
-        return claims.finish(self._store, job, result, reason)
+    def finish(self, job: Job, result: Result | None = None, reason: str = "", *, keep_report: bool = True) -> Job:
+        """The output stands under its name, durably. Raises ClaimLost.
+
+        Without `keep_report` its report is forgotten, since the sidecar has it.
+        """
+        return claims.finish(self._store, job, result, reason, keep_report=keep_report)
 
     def fail(
         self, job: Job, code: str, message: str, wait_s: Callable[[int], float | None] = lambda failures: None
@@ -155,6 +195,26 @@ class Queue:
     def give_back(self, job: Job, reason: str, kind: PauseKind = "resource", probes: Sequence[str] = ()) -> Job:
         """`release`, and pause the queue until `probes` (paths) can be used again. Raises ClaimLost."""
         return claims.give_back(self._store, job, reason, kind, probes)
+
+    def hold(self, job: Job, trouble: Trouble) -> Job:
+        """`release`, but held for a place in trouble until that works again. Raises ClaimLost."""
+        return places.hold(self._store, job, trouble)
+
+    def hold_queued(self, job: Job, trouble: Trouble, *, alike: bool = False) -> int:
+        """Hold a queued job; `alike` all that have its folder on the side of the trouble. Returns how many."""
+        return places.hold_queued(self._store, job, trouble, alike=alike)
+
+    def places(self, variant: str | None = None, *, counted: bool = True) -> list[Place]:
+        """The places that jobs (for a variant) are held for. Not `counted`, `jobs` is 1 where there are any."""
+        return places.places(self._store, variant, counted=counted)
+
+    def held_job(self, place: Place) -> Job | None:
+        """The least demanding job that is held for a place."""
+        return places.held_job(self._store, place)
+
+    def free(self, place: Place | None = None) -> int:
+        """Let jobs be claimed again that are held for a place, or for any. Returns how many."""
+        return places.free(self._store, place)
 
     # Directing
 
@@ -203,6 +263,10 @@ class Queue:
         """The jobs that workers own now."""
         return queries.in_hand(self._store)
 
+    def batches(self) -> list[str]:
+        """The names of the batches that have jobs, sorted; "" for jobs without one."""
+        return queries.batches(self._store)
+
     def counts(self, batch: str | None = None) -> dict[str, int]:
         """How many jobs are in each state; every state is there."""
         return {state: int(total["jobs"]) for state, total in self.totals(batch).items()}
@@ -211,18 +275,53 @@ class Queue:
         """For each state `jobs`, `audio_s` and `wall_s`."""
         return queries.totals(self._store, batch)
 
+    def totals_of_run(self) -> dict[str, dict[str, float]]:
+        """`totals` of the jobs that are left, and of those that ended since the oldest of them was enqueued.
+
+        So a batch's total stays the batch's when its work is stopped and taken up again.
+        """
+        return queries.totals_of_run(self._store)
+
     def status(self) -> dict[str, Any]:
         """The queue at a glance, JSON-able.
 
         `jobs` and `audio_s` by state, `workers` (a line for each job in a worker's hands, one for a worker without;
-        `idle_s` since the worker's last window and `hung`), `paused`, `paused_kind`, `paused_reason`, `paused_since`,
-        `database`.
+        `idle_s` since the worker's last window and `hung`), `held` (queued jobs that wait for a place in trouble) and
+        `places` (`path`, `needed_for`, `code`, `reason`, `remedy`, `since`, `jobs`), `paused`, `paused_kind`,
+        `paused_reason`, `paused_since`, `database`.
         """
         return queries.status(self._store)
+
+    def report_of(self, job_id: int) -> dict[str, Any] | None:
+        """The report that is kept of a finished job; None where its sidecar has it."""
+        return reports.report_of(self._store, job_id)
+
+    def rows(
+        self,
+        columns: Sequence[str],
+        *,
+        states: Iterable[State | str] = (),
+        batch: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Of each job these columns of `Job.to_dict` alone, read in pages: for tables of any length."""
+        return queries.rows(self._store, columns, states=states, batch=batch, limit=limit)
+
+    def pulse(self) -> Pulse:
+        """Whether workers get on, as cheaply as can be: for who asks again and again."""
+        return queries.pulse(self._store)
 
     def files_ended(self, since: float, pid: int | None = None) -> int:
         """How many files were brought to an end, done or failed, by workers (of one process) that began since then."""
         return queries.files_ended(self._store, since, pid)
+
+    def note_hung(self, worker: str) -> None:
+        """Note that a worker is ended because it makes no windows: its death blames no file as a crash does."""
+        claims.note_hung(self._store, worker)
+
+    def queued_for(self) -> dict[str, int]:
+        """How many jobs are queued or waiting for each variant that they name; "" are those that any worker takes."""
+        return queries.queued_for(self._store)
 
     def events(self, job_id: int) -> list[dict[str, Any]]:
         """Every change of state of a job, oldest first."""
@@ -233,6 +332,10 @@ class Queue:
         return queries.attempts(self._store, job_id)
 
     # Keeping
+
+    def output_folders(self) -> set[str]:
+        """The folders in which outputs of jobs that were ever claimed stand."""
+        return queries.output_folders(self._store)
 
     def check(self) -> list[str]:
         """What is wrong with the database, one sentence each; empty when it is sound."""
@@ -247,18 +350,22 @@ class Queue:
         return self._store.writing()
 
     def prune_events(self, older_than_s: float) -> int:
-        """Forget old changes of state of jobs that are over. Returns how many."""
+        """Forget changes of state and attempts of jobs that have been over for so long. Returns how many."""
         return manage.prune_events(self._store, older_than_s)
+
+    def vacuum(self) -> int:
+        """Give what the database no longer needs back to the disk. Returns how many bytes."""
+        return manage.vacuum(self._store)
 
     def prune_locks(self) -> int:
         """Remove what dead workers left in `workers_folder`. Returns how many files."""
         return manage.prune_locks(self._store, self.workers_folder)
 
 
-class Worker:
+class SqliteWorker:
     """A living worker of a queue. It owns what it claims for as long as this process lives."""
 
-    def __init__(self, queue: Queue, lock: owners.OwnerLock) -> None:
+    def __init__(self, queue: SqliteQueue, lock: owners.OwnerLock) -> None:
         self._queue = queue
         self._lock = lock
 

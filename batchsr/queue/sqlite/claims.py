@@ -8,7 +8,6 @@ instead of an effect. A claim itself is one UPDATE ... RETURNING in a BEGIN IMME
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -17,13 +16,18 @@ from typing import TYPE_CHECKING, Any, Final
 from batchsr import faults
 from batchsr.errors import ClaimLost
 from batchsr.queue.job import Backend, Job, Result, State, loaded_path, stored_text
+from batchsr.queue.sqlite import reports
 from batchsr.queue.sqlite.control import pause_in
 from batchsr.queue.sqlite.store import Store
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-COLUMNS: Final = ", ".join(field.name for field in dataclasses.fields(Job))
+_ELSEWHERE: Final = {
+    "remarks_json": "remarks AS remarks_json",
+    "report": "CASE WHEN state <> 'done' THEN (SELECT data FROM reports WHERE job = jobs.id) END AS report",
+}
+COLUMNS: Final = ", ".join(_ELSEWHERE.get(field.name, field.name) for field in dataclasses.fields(Job))
 FENCE: Final = "id = :id AND claim_seq = :claim_seq"
 """Who may write; every statement of an owner says it."""
 
@@ -46,6 +50,7 @@ def to_job(row: dict[str, Any]) -> Job:
             "output": loaded_path(row["output"]),
             "overwrite": bool(row["overwrite"]),
             "inode": None if inode is None else inode % 2**64,
+            "report": None if row["report"] is None else reports.unpacked(row["report"]),
         }
     )
 
@@ -69,6 +74,12 @@ def register(store: Store, worker: str) -> None:
                 "started_steady": values["steady"],
             }
         )
+
+
+def note_hung(store: Store, worker: str) -> None:
+    """See Queue.note_hung."""
+    with store.writing() as db:
+        db.execute("UPDATE workers SET ending = 'hung' WHERE id = ? AND ended_at IS NULL", (worker,))
 
 
 def sign_off(store: Store, worker: str, ending: str) -> None:
@@ -103,7 +114,7 @@ def claim(store: Store, worker: str, backend: Backend) -> Job | None:
                 started_at = coalesce(started_at, :now), finished_at = NULL, error_code = NULL, error = NULL,
                 changed_at = :now, reason = 'claimed'
             WHERE id = (
-                SELECT id FROM jobs INDEXED BY jobs_ready WHERE state = 'queued'
+                SELECT id FROM jobs INDEXED BY jobs_ready WHERE state = 'queued' AND held IS NULL
                 AND (variant IS NULL OR variant = :variant) ORDER BY priority DESC, id LIMIT 1
             )
             RETURNING {COLUMNS}"""
@@ -150,12 +161,29 @@ def _end_backoffs(db: Database, values: dict[str, Any]) -> None:
 def peek(store: Store, variant: str) -> Job | None:
     """The job that `claim` would give next, backoffs that are over included; pauses do not matter here."""
     first = "AND (variant IS NULL OR variant = :variant) ORDER BY priority DESC, id LIMIT 1"
+    ready = f"INDEXED BY jobs_ready WHERE state = 'queued' AND held IS NULL {first}"
     rows = store.rows(  # apart, so that each goes by its own index
-        f"SELECT * FROM (SELECT {COLUMNS} FROM jobs INDEXED BY jobs_ready WHERE state = 'queued' {first}) "
+        f"SELECT * FROM (SELECT {COLUMNS} FROM jobs {ready}) "
         f"UNION ALL SELECT * FROM (SELECT {COLUMNS} FROM jobs INDEXED BY jobs_waiting WHERE {DUE} {first}) "
         "ORDER BY priority DESC, id LIMIT 1",
         clock_values(store) | {"variant": variant},
     )
+    return to_job(rows[0]) if rows else None
+
+
+def take_last_try(store: Store, variant: str) -> Job | None:
+    """A quarantined job that was not tried again since, queued for that now; None if there is none."""
+    values = {"variant": variant, "now": store.clock.wall()}
+    which = "state = 'quarantined' AND last_try = 0 AND (variant IS NULL OR variant = :variant)"
+    if not store.rows(f"SELECT 1 FROM jobs WHERE {which} LIMIT 1", values):  # without a lock, as nearly always
+        return None
+    sql = (
+        "UPDATE jobs SET state = 'queued', last_try = 1, outages = 0, finished_at = NULL, error_code = NULL, "
+        "error = NULL, changed_at = :now, reason = 'one last try, alone' "
+        f"WHERE id = (SELECT id FROM jobs WHERE {which} ORDER BY priority DESC, id LIMIT 1) RETURNING {COLUMNS}"
+    )
+    with store.writing() as db:
+        rows = list(db.query(sql, values))
     return to_job(rows[0]) if rows else None
 
 
@@ -188,6 +216,8 @@ def progress(store: Store, job: Job, windows_done: int, windows_total: int) -> N
             job,
             "windows_done = :done, windows_total = :total, "
             "crashes = CASE WHEN :done > windows_done THEN 0 ELSE crashes END, "
+            "outages = CASE WHEN :done > windows_done THEN 0 ELSE outages END, "
+            "last_try = CASE WHEN :done > windows_done THEN 0 ELSE last_try END, "
             "failures = CASE WHEN :done > windows_done THEN 0 ELSE failures END",
             ("running",),
             values,
@@ -204,40 +234,42 @@ def progress(store: Store, job: Job, windows_done: int, windows_total: int) -> N
 def committing(store: Store, job: Job, result: Result) -> None:
     """The output is whole and about to get its name: note what it is, so that a crash from here on loses nothing."""
     values = _owner(store, job) | {name: getattr(result, name) for name in _RESULT}
-    values["report"] = None if result.report is None else json.dumps(result.report)
-    known = [name for name, value in values.items() if name in _RESULT and value is not None]
+    known = [name for name, value in values.items() if name in _RESULT and name != "wall_s" and value is not None]
     faults.point("committing.before")
     with store.writing() as db:
         sets = ", ".join(f"{name} = :{name}" for name in known)
         _update(db, job, f"state = 'committing', changed_at = :now, reason = '', {sets}", ("running",), values)
-        _count_time(db, values)
+        _count_time(db, values, told_s=result.wall_s)
+        reports.note(db, job.id, result.report)
     faults.point("committing.after")
 
 
-_RESULT: Final = frozenset(field.name for field in dataclasses.fields(Result))
+_RESULT: Final = frozenset(field.name for field in dataclasses.fields(Result) if field.name != "report")
 
 
-def finish(store: Store, job: Job, result: Result | None, reason: str = "") -> Job:
+def finish(store: Store, job: Job, result: Result | None, reason: str = "", *, keep_report: bool = True) -> Job:
     """The output stands under its name, safe from a power cut. Raises ClaimLost."""
     values = _owner(store, job) | {"reason": reason}
     sets = ""
     if result is not None:
         values |= {name: getattr(result, name) for name in _RESULT}
-        values["report"] = None if result.report is None else json.dumps(result.report)
         sets = "".join(f", {name} = coalesce(:{name}, {name})" for name in sorted(_RESULT))
     faults.point("done.before")
-    with store.writing() as db:
-        _count_time(db, values)
+    with store.writing() as db:  # no time is counted: what the sidecar says was told when the output was whole
         done = _update(
             db,
             job,
             "state = 'done', worker = NULL, finished_at = :now, changed_at = :now, reason = :reason, "
-            f"failures = 0, crashes = 0, error_code = NULL, error = NULL, "
+            f"failures = 0, crashes = 0, outages = 0, last_try = 0, error_code = NULL, error = NULL, "
             f"windows_done = coalesce(windows_total, windows_done){sets}",
             ("committing",),
             values,
         )
         _end_attempt(db, values, "done")
+        if result is not None:
+            reports.note(db, job.id, result.report)
+        if not keep_report:
+            reports.forget(db, job.id)
     faults.point("done.after")
     return done
 
@@ -269,18 +301,18 @@ def fail(
 def release(store: Store, job: Job, outcome: str, reason: str) -> Job:
     """Back to queued at once, the attempt given back: the file was not at fault. Raises ClaimLost."""
     with store.writing() as db:
-        return _release_in(store, db, job, outcome, reason)
+        return release_in(store, db, job, outcome, reason)
 
 
 def give_back(store: Store, job: Job, reason: str, kind: str, probes: Sequence[str]) -> Job:
     """`release`, and the queue paused with the reason in the same transaction. `probes` are paths to try again."""
     with store.writing() as db:
-        given = _release_in(store, db, job, kind, reason)
+        given = release_in(store, db, job, kind, reason)
         pause_in(store, db, kind, reason, probes)
     return given
 
 
-def _release_in(store: Store, db: Database, job: Job, outcome: str, reason: str) -> Job:
+def release_in(store: Store, db: Database, job: Job, outcome: str, reason: str) -> Job:
     values = _owner(store, job) | {"reason": stored_text(reason)}
     _count_time(db, values)
     released = _update(
@@ -314,23 +346,34 @@ def _current(db: Database, job: Job) -> dict[str, Any]:
     return dict(db.table("jobs").get(job.id))
 
 
-def _count_time(db: Database, values: dict[str, Any]) -> None:
-    """Add the time since the last sign of life to the attempt and to the job.
+def _count_time(db: Database, values: dict[str, Any], told_s: float | None = None) -> None:
+    """Add the time since the last sign of life to the attempt and to the job; or what the worker tells, in all.
 
     Where the worker has several jobs in hand they share the time evenly, so that their times add up to the worker's.
     """
+    names = {name: values[name] for name in ("id", "claim_seq", "now", "steady")}
+    rows = list(
+        db.query(
+            """SELECT jobs.wall_s, max(0, :steady - seen_steady) / (
+                SELECT max(1, count(*)) FROM jobs AS others WHERE others.worker = attempts.worker
+            ) AS spent_s FROM attempts JOIN jobs ON jobs.id = attempts.job
+            WHERE attempts.job = :id AND attempts.claim_seq = :claim_seq AND ended_at IS NULL""",
+            {name: names[name] for name in ("id", "claim_seq", "steady")},
+        )
+    )
+    if not rows:
+        return
+    names["spent_s"] = rows[0]["spent_s"]
+    if told_s is not None:  # the figure in the sidecar: the shares to the microsecond, where ours are as of the signs
+        names["spent_s"] = told_s - rows[0]["wall_s"]
     db.execute(
-        """UPDATE attempts SET
-            wall_s = wall_s + max(0, :steady - seen_steady) / (
-                SELECT max(1, count(*)) FROM jobs WHERE jobs.worker = attempts.worker
-            ),
-            seen_at = :now, seen_steady = :steady
-        WHERE job = :id AND claim_seq = :claim_seq AND ended_at IS NULL""",
-        {name: values[name] for name in ("id", "claim_seq", "now", "steady")},
+        "UPDATE attempts SET wall_s = max(0, wall_s + :spent_s), seen_at = :now, seen_steady = :steady "
+        "WHERE job = :id AND claim_seq = :claim_seq",
+        names,
     )
     db.execute(
-        f"UPDATE jobs SET wall_s = (SELECT sum(wall_s) FROM attempts WHERE job = :id) WHERE {FENCE}",
-        {name: values[name] for name in ("id", "claim_seq")},
+        f"UPDATE jobs SET wall_s = max(0, wall_s + :spent_s) WHERE {FENCE}",
+        {name: names[name] for name in ("id", "claim_seq", "spent_s")},
     )
 
 

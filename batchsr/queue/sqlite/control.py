@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from batchsr.queue.job import stored_text
 from batchsr.queue.sqlite.store import Store
+from batchsr.queue.trouble import Pause
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
-
-PauseKind = Literal["user", "resource", "source"]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Pause:
-    """Why nothing is claimed. `user` ends by `resume` alone; workers take back the others when `probes` work again."""
-
-    kind: str
-    reason: str
-    since: float
-    probes: tuple[str, ...]
 
 
 def current(store: Store) -> Pause | None:

@@ -25,6 +25,7 @@ from batchsr.queue.job import (
     stored_path,
     stored_text,
 )
+from batchsr.queue.sqlite.folders import folder_id
 from batchsr.queue.sqlite.store import Store
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class _Intake:
         self._now = store.clock.wall()
         self._next_id = 1 + (next(db.query("SELECT max(id) AS id FROM jobs"))["id"] or 0)
         self._rows: list[dict[str, Any]] = []
+        self._folders: dict[str, int] = {}
         self._by_dedupe: dict[str, _Known] = {}
         self._by_output: dict[str, _Known] = {}
         self._by_source: dict[str, list[_Known]] = {}
@@ -200,7 +202,9 @@ class _Intake:
                 "identity": identity,
                 "dedupe_key": known.dedupe_key,
                 "source": stored_path(job.source),
+                "source_folder": self._folder(job.source),
                 "output": stored_path(output),
+                "output_folder": self._folder(output),
                 "settings": job.settings,
                 "wanted_variant": job.variant,
                 "variant": job.variant,
@@ -222,6 +226,12 @@ class _Intake:
             }
         )
         return known
+
+    def _folder(self, path: str) -> int:
+        folder = os.path.dirname(path)
+        if folder not in self._folders:
+            self._folders[folder] = folder_id(self._db, stored_path(folder))
+        return self._folders[folder]
 
     def _flush(self) -> None:
         if self._rows:

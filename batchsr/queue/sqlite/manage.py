@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from batchsr.queue.job import State, folded_key, loaded_path, stored_path
 from batchsr.queue.sqlite import owners
 from batchsr.queue.sqlite.enqueue import free_output
 from batchsr.queue.sqlite.store import Store
+
+_PRUNED_AT_ONCE: Final = 2000
 
 
 def retry(store: Store, ids: Iterable[int] | None, *, redo: bool) -> list[int]:
@@ -34,7 +37,8 @@ def retry(store: Store, ids: Iterable[int] | None, *, redo: bool) -> list[int]:
             output = loaded_path(row["output"])
             output = (row["state"] == State.CANCELLED and free_output(db, row["id"], output)) or output
             db.execute(
-                "UPDATE jobs SET state = 'queued', output = ?, output_key = ?, failures = 0, crashes = 0, "
+                "UPDATE jobs SET state = 'queued', output = ?, output_key = ?, failures = 0, crashes = 0, outages = 0, "
+                "last_try = 0, wall_s = iif(state = 'done', 0.0, wall_s), "
                 "finished_at = NULL, error_code = NULL, error = NULL, output_sha256 = NULL, output_bytes = NULL, "
                 "changed_at = ?, reason = 'retry' WHERE id = ?",
                 (stored_path(output), folded_key(output), store.clock.wall(), row["id"]),
@@ -67,14 +71,39 @@ def cancel(store: Store, ids: Iterable[int]) -> list[int]:
 
 
 def prune_events(store: Store, older_than_s: float) -> int:
-    """Forget changes of state that are older than this, of jobs that are over. Returns how many."""
-    with store.writing() as db:
-        rows = db.query(
-            "DELETE FROM events WHERE at < ? AND job IN (SELECT id FROM jobs WHERE finished_at IS NOT NULL) "
-            "RETURNING id",
-            (store.clock.wall() - older_than_s,),
+    """Forget the changes of state and the attempts of jobs that have been over for so long, and workers that nothing
+    speaks of any more. Returns how many changes and attempts; some thousand jobs a transaction, so that none waits."""
+    gone, last = 0, -1
+    before = store.clock.wall() - older_than_s
+    while True:
+        jobs = store.rows(
+            "SELECT id FROM jobs NOT INDEXED WHERE id > ? AND finished_at < ? AND worker IS NULL ORDER BY id LIMIT ?",
+            (last, before, _PRUNED_AT_ONCE),
         )
-        return len(list(rows))
+        if not jobs:
+            break
+        ids = json.dumps([job["id"] for job in jobs])
+        last = jobs[-1]["id"]
+        which = "job IN (SELECT value FROM json_each(?))"
+        if any(store.rows(f"SELECT 1 FROM {table} WHERE {which} LIMIT 1", (ids,)) for table in ("events", "attempts")):
+            with store.writing() as db:
+                over = f"{which} AND job IN (SELECT id FROM jobs WHERE finished_at < ? AND worker IS NULL)"
+                for table in ("events", "attempts"):
+                    gone += db.conn.execute(f"DELETE FROM {table} WHERE {over}", (ids, before)).rowcount
+    with store.writing() as db:
+        db.execute(
+            "DELETE FROM workers WHERE ended_at < ? AND id NOT IN (SELECT worker FROM attempts) "
+            "AND id NOT IN (SELECT worker FROM jobs WHERE worker IS NOT NULL)",
+            (before,),
+        )
+    return gone
+
+
+def vacuum(store: Store) -> int:
+    """Give the database's free pages back to the disk. Returns how many bytes it became smaller."""
+    before_bytes = store.path.stat().st_size
+    store.vacuum()
+    return max(0, before_bytes - store.path.stat().st_size)
 
 
 def prune_locks(store: Store, folder: Path) -> int:

@@ -34,7 +34,7 @@ class OwnerLock:
             while True:
                 worker = f"{os.getpid()}-{secrets.token_hex(4)}"
                 path = lock_path(folder, worker)
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
                 if _lock(fd) and _still_there(fd, path):
                     return cls(worker, path, fd)
                 os.close(fd)  # a clean-up took it for a dead worker's in between
@@ -62,7 +62,7 @@ def lock_of_dead(folder: Path, worker: str) -> Iterator[bool]:
     path = lock_path(folder, worker)
     with storage.resource_errors(path, "look at the lock file"):
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             fd = -1
     try:

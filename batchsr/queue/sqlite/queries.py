@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from batchsr import storage
-from batchsr.queue.job import Job, State, folded_key, iso, loaded_path, stored_text
-from batchsr.queue.sqlite import control
+from batchsr.errors import QueueDamaged
+from batchsr.queue.interface import Pulse
+from batchsr.queue.job import LIVE, Job, State, folded_key, iso, loaded_path, stored_text
+from batchsr.queue.sqlite import control, damage, places
 from batchsr.queue.sqlite.claims import COLUMNS, to_job
-from batchsr.queue.sqlite.control import Pause
 from batchsr.queue.sqlite.enqueue import same_file_as_output
 from batchsr.queue.sqlite.store import Store
+from batchsr.queue.trouble import Pause
 
 _PAGE: Final = 500
 HUNG_AFTER_S: Final = 600.0
@@ -61,6 +64,54 @@ def jobs(
         values["last"] = page[-1].id
 
 
+_MADE_OF: Final[Mapping[str, tuple[str, ...]]] = {"rtf": ("wall_s", "audio_s"), "retry_at": ("run_at",)}
+_TIMES: Final = frozenset(("created_at", "started_at", "finished_at"))
+
+
+def rows(
+    store: Store,
+    columns: Sequence[str],
+    *,
+    states: Iterable[State | str] = (),
+    batch: str | None = None,
+    limit: int | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Of each job these columns of `Job.to_dict` alone, in the order they came in."""
+    needed = dict.fromkeys(("id", *(part for name in columns for part in _MADE_OF.get(name, (name,)))))
+    conditions, values = ["id > :last"], dict[str, Any](last=-1)
+    if wanted := [str(State(state)) for state in states]:
+        conditions.append("state IN (SELECT value FROM json_each(:states))")
+        values["states"] = json.dumps(wanted)
+    if batch is not None:
+        conditions.append("batch = :batch")
+        values["batch"] = stored_text(batch)
+    sql = f"SELECT {', '.join(needed)} FROM jobs NOT INDEXED WHERE {' AND '.join(conditions)} ORDER BY id LIMIT "
+    left = limit if limit is not None else 2**62
+    while left > 0:
+        page = store.rows(f"{sql}{min(left, _PAGE)}", values)
+        for row in page:
+            values["last"] = row["id"]
+            yield {name: _shown(name, row) for name in columns}
+        if len(page) < _PAGE:
+            return
+        left -= len(page)
+
+
+def _shown(name: str, row: Mapping[str, Any]) -> Any:
+    """A column's value as `Job.to_dict` has it."""
+    if name in ("source", "output"):
+        return loaded_path(row[name])
+    if name in _TIMES:
+        return iso(row[name])
+    if name == "rtf":
+        return row["wall_s"] / row["audio_s"] if row["audio_s"] else None
+    if name == "retry_at":
+        return iso(row["run_at"])
+    if name == "remarks":
+        return json.loads(row[name] or "[]")
+    return bool(row[name]) if name == "overwrite" else (row[name] is not None) if name == "held" else row[name]
+
+
 def get(store: Store, job_id: int) -> Job | None:
     """One job, or None."""
     return next(jobs(store, ids=[job_id]), None)
@@ -71,14 +122,32 @@ def in_hand(store: Store) -> list[Job]:
     return [to_job(row) for row in store.rows(f"SELECT {COLUMNS} FROM jobs WHERE worker IS NOT NULL")]
 
 
+def batches(store: Store) -> list[str]:
+    """The names of the batches that have jobs, sorted; "" for jobs without one."""
+    return [str(row["batch"]) for row in store.rows("SELECT DISTINCT batch FROM jobs ORDER BY batch")]
+
+
 def totals(store: Store, batch: str | None = None) -> dict[str, dict[str, float]]:
     """For each state, how many jobs, seconds of audio and seconds spent."""
+    if batch is None:
+        return _totals(store, "", {})
+    return _totals(store, "WHERE batch = :batch ", {"batch": stored_text(batch)})
+
+
+def totals_of_run(store: Store) -> dict[str, dict[str, float]]:
+    """`totals` of the jobs that are left, and of those that ended since the oldest of them was enqueued."""
+    left = ", ".join(f"'{state}'" for state in LIVE)
+    oldest = f"(SELECT min(created_at) FROM jobs WHERE state IN ({left}))"
+    return _totals(store, f"WHERE state IN ({left}) OR changed_at >= {oldest} ", {})
+
+
+def _totals(store: Store, condition: str, values: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {str(state): {"jobs": 0, "audio_s": 0.0, "wall_s": 0.0} for state in State}
     rows = store.rows(
         "SELECT state, count(*) AS jobs, coalesce(sum(audio_s), 0.0) AS audio_s, sum(wall_s) AS wall_s FROM jobs "
-        + ("" if batch is None else "WHERE batch = :batch ")
+        + condition
         + "GROUP BY state",
-        {} if batch is None else {"batch": stored_text(batch)},
+        values,
     )
     for row in rows:
         found[row.pop("state")] = row
@@ -97,6 +166,7 @@ def status(store: Store) -> dict[str, Any]:
             "WHERE w.ended_at IS NULL ORDER BY w.started_at, w.id, a.started_steady"
         )
         hung_after_s = _hung_after_s(store)
+        held = places.places(store)
     idle_s: dict[str, float] = {}  # of a worker, since the latest window of any of its jobs
     for row in alive:
         if row["job"] is not None and row["boot"] == store.clock.boot:
@@ -117,11 +187,33 @@ def status(store: Store) -> dict[str, Any]:
         "jobs": {state: int(total["jobs"]) for state, total in found.items()},
         "audio_s": {state: total["audio_s"] for state, total in found.items()},
         "workers": workers,
+        "held": sum(place.jobs for place in held),
+        "places": [
+            {
+                "path": place.trouble.path,
+                "needed_for": place.trouble.side,
+                "code": place.trouble.code,
+                "reason": place.trouble.reason,
+                "remedy": place.trouble.remedy,
+                "since": iso(place.since),
+                "jobs": place.jobs,
+            }
+            for place in held
+        ],
+        "unserved": _unserved(queued_for(store), workers),
         "paused": pause is not None,
         "paused_kind": pause.kind if pause else None,
         "paused_reason": pause.reason if pause else None,
         "paused_since": iso(pause.since) if pause else None,
     }
+
+
+def _unserved(queued: Mapping[str, int], workers: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """The jobs that none of the workers here will take, by the variant that they name."""
+    here = {worker["variant"] for worker in workers}
+    if None in here:  # one has claimed nothing yet, and may take anything
+        return {}
+    return {variant: jobs for variant, jobs in queued.items() if variant and workers and variant not in here}
 
 
 def _full_disk(store: Store) -> Pause | None:
@@ -142,6 +234,41 @@ def _hung_after_s(store: Store) -> float:
     if not rows:
         return HUNG_AFTER_S
     return max(HUNG_AFTER_S, HUNG_AFTER_MEDIANS * statistics.median([float(row["window_s"]) for row in rows]))
+
+
+def queued_for(store: Store) -> dict[str, int]:
+    """How many jobs are queued or waiting for each variant that they name; "" are those that any worker takes."""
+    rows = store.rows(
+        "SELECT coalesce(variant, '') AS variant, count(*) AS jobs FROM ("
+        "SELECT variant FROM jobs INDEXED BY jobs_ready WHERE state = 'queued' AND held IS NULL UNION ALL "
+        "SELECT variant FROM jobs INDEXED BY jobs_held WHERE held IS NOT NULL UNION ALL "
+        "SELECT variant FROM jobs INDEXED BY jobs_waiting WHERE state = 'waiting') "
+        "GROUP BY 1 ORDER BY 1"
+    )
+    return {row["variant"]: row["jobs"] for row in rows}
+
+
+def pulse(store: Store) -> Pulse:
+    """Whether workers get on; by indexes alone, whatever the number of jobs."""
+    with store.reading():
+        owned = store.rows(
+            "SELECT w.id, w.pid, w.boot, j.windows_done, a.seen_steady FROM jobs j INDEXED BY jobs_owned "
+            "JOIN workers w ON w.id = j.worker JOIN attempts a ON a.job = j.id AND a.claim_seq = j.claim_seq "
+            "WHERE j.worker IS NOT NULL"
+        )
+        (latest,) = store.rows(
+            "SELECT max(id) AS done FROM events WHERE new = 'done' AND id > (SELECT max(id) FROM events) - 500"
+        )
+        hung_after_s = _hung_after_s(store) if owned else HUNG_AFTER_S
+    idle_s: dict[tuple[int, str], float] = {}
+    for row in owned:
+        if row["boot"] == store.clock.boot:
+            one, one_s = (row["pid"], row["id"]), store.clock.steady() - row["seen_steady"]
+            idle_s[one] = min(one_s, idle_s.get(one, one_s))
+    return Pulse(
+        (latest["done"] or 0, sum(row["windows_done"] for row in owned)),
+        {pid: worker for (pid, worker), seconds in idle_s.items() if seconds > hung_after_s},
+    )
 
 
 def files_ended(store: Store, since: float, pid: int | None) -> int:
@@ -179,6 +306,18 @@ def is_output(store: Store, path: str) -> bool:
     return same_file_as_output((loaded_path(row["output"]) for row in rows), path)
 
 
+def output_folders(store: Store) -> set[str]:
+    """The folders in which outputs of jobs that were ever claimed stand; read in pages, two columns of each row."""
+    found: set[str] = set()
+    last = -1
+    while page := store.rows(
+        f"SELECT id, output FROM jobs WHERE id > ? AND claim_seq > 0 ORDER BY id LIMIT {20 * _PAGE}", (last,)
+    ):
+        found.update(os.path.dirname(loaded_path(row["output"])) for row in page)
+        last = page[-1]["id"]
+    return found
+
+
 CHECKS: Final[Sequence[tuple[str, str]]] = (
     (
         "has an owner that is over",
@@ -191,12 +330,18 @@ CHECKS: Final[Sequence[tuple[str, str]]] = (
     (
         "has claims that do not rise one by one",
         "SELECT j.id FROM jobs j LEFT JOIN attempts a ON a.job = j.id GROUP BY j.id "
-        "HAVING count(a.job) <> j.claim_seq OR coalesce(max(a.claim_seq), 0) <> j.claim_seq",
+        "HAVING max(a.claim_seq) <> j.claim_seq OR count(a.job) <> max(a.claim_seq) - min(a.claim_seq) + 1 "
+        "UNION SELECT e.job FROM events e LEFT JOIN attempts a ON a.job = e.job AND a.claim_seq = e.claim_seq "
+        "WHERE e.new = 'running' AND a.job IS NULL",
     ),
     (
         "has an attempt open though nobody owns it, or none though somebody does",
         "SELECT j.id FROM jobs j LEFT JOIN attempts a ON a.job = j.id AND a.ended_at IS NULL GROUP BY j.id "
         "HAVING count(a.job) <> (j.worker IS NOT NULL)",
+    ),
+    (
+        "is held though it is not queued",
+        "SELECT id FROM jobs WHERE held IS NOT NULL AND state <> 'queued'",
     ),
     (
         "is in another state than its last event says",
@@ -215,8 +360,14 @@ CHECKS: Final[Sequence[tuple[str, str]]] = (
 def check(store: Store) -> list[str]:
     """What is wrong with the database, one sentence each; empty when it is sound."""
     with store.reading():
-        said = [str(row["integrity_check"]) for row in store.rows("PRAGMA integrity_check")]
+        try:
+            said = [str(row["integrity_check"]) for row in store.rows("PRAGMA integrity_check")]
+        except QueueDamaged as e:
+            return [str(e)]
         wrong = [line for line in said if line != "ok"]
+        if wrong:  # the rest goes by indexes, which may be what is wrong
+            error = damage.described(store.path, f"{len(wrong)} faults found")
+            return [*wrong, str(error)]
         wrong += [f"foreign key: {row['table']} {row['rowid']}" for row in store.rows("PRAGMA foreign_key_check")]
         for what, sql in CHECKS:
             wrong += [f"job {row['id']} {what}" for row in store.rows(sql)]

@@ -6,11 +6,14 @@ triggers that refuse an impossible change of state and write down every possible
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 from sqlite_utils import Database, Migrations
 
 from batchsr.queue.job import State
+from batchsr.queue.sqlite.folders import folder_id
+from batchsr.queue.sqlite.reports import packed, remarks_of
 
 migrations: Final = Migrations("batchsr")
 
@@ -183,3 +186,88 @@ def create_tables(db: Database) -> None:
         strict=True,
     )
     db.table("control").insert({"id": 1, "paused": 0})
+
+
+_PLACES: Final = (
+    "CREATE TABLE folders (id INTEGER PRIMARY KEY, path ANY NOT NULL UNIQUE) STRICT",
+    """CREATE TABLE places (
+    id INTEGER PRIMARY KEY,
+    path ANY NOT NULL,
+    side TEXT NOT NULL CHECK (side IN ('source', 'output', 'scratch')),
+    code TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    remedy TEXT NOT NULL,
+    whole_system INTEGER NOT NULL CHECK (whole_system IN (0, 1)),
+    since REAL NOT NULL,
+    UNIQUE (path, side)
+) STRICT""",
+    "ALTER TABLE jobs ADD COLUMN held INTEGER REFERENCES places(id)",  # set while queued alone
+    "ALTER TABLE jobs ADD COLUMN source_folder INTEGER REFERENCES folders(id)",
+    "ALTER TABLE jobs ADD COLUMN output_folder INTEGER REFERENCES folders(id)",
+    "ALTER TABLE jobs ADD COLUMN outages INTEGER NOT NULL DEFAULT 0",  # deaths that were not the file's alone
+    "ALTER TABLE jobs ADD COLUMN last_try INTEGER NOT NULL DEFAULT 0",  # 1 once it was tried again after quarantine
+    "ALTER TABLE control ADD COLUMN generation TEXT",
+    "DROP INDEX jobs_ready",
+    "CREATE INDEX jobs_ready ON jobs (priority DESC, id, variant) WHERE state = 'queued' AND held IS NULL",
+    "CREATE INDEX jobs_ready_source ON jobs (source_folder) WHERE state = 'queued' AND held IS NULL",
+    "CREATE INDEX jobs_ready_output ON jobs (output_folder) WHERE state = 'queued' AND held IS NULL",
+    "CREATE INDEX jobs_held ON jobs (held, variant) WHERE held IS NOT NULL",
+    "CREATE INDEX workers_alive ON workers (id) WHERE ended_at IS NULL",
+    """CREATE TRIGGER jobs_let_go AFTER UPDATE OF state ON jobs WHEN new.state <> 'queued' AND new.held IS NOT NULL
+    BEGIN UPDATE jobs SET held = NULL WHERE id = new.id; END""",
+    """CREATE TRIGGER places_over AFTER UPDATE OF held ON jobs WHEN old.held IS NOT NULL AND new.held IS NOT old.held
+    BEGIN
+        DELETE FROM places WHERE id = old.held AND NOT EXISTS (SELECT 1 FROM jobs WHERE held = old.held);
+    END""",
+)
+"""Places in trouble. That a hold ends with its last job, and with its job's turn, is the database's own doing."""
+
+
+@migrations()
+def add_places(db: Database) -> None:
+    """Version 2: places, folders, deaths that are nobody's fault, which database this is."""
+    for statement in _PLACES:
+        db.execute(statement)
+    fill_folders(db)
+    db.execute("UPDATE control SET generation = lower(hex(randomblob(16)))")
+
+
+def fill_folders(db: Database) -> None:
+    """Note the folders of jobs that have none noted."""
+    ids: dict[str | bytes, int] = {}
+
+    def folder_of(path: str | bytes) -> int:
+        folder = os.path.dirname(path)
+        if folder not in ids:
+            ids[folder] = folder_id(db, folder)
+        return ids[folder]
+
+    rows = db.conn.execute("SELECT id, source, output FROM jobs WHERE source_folder IS NULL").fetchall()
+    db.conn.executemany(
+        "UPDATE jobs SET source_folder = ?, output_folder = ? WHERE id = ?",
+        ((folder_of(source), folder_of(output), number) for number, source, output in rows),
+    )
+
+
+_REPORTS: Final = (
+    "CREATE TABLE reports (job INTEGER PRIMARY KEY REFERENCES jobs(id), data BLOB NOT NULL) STRICT",
+    "ALTER TABLE jobs ADD COLUMN remarks TEXT",  # of the report's source, since they are shown; JSON
+)
+
+
+@migrations()
+def move_reports(db: Database) -> None:
+    """Version 3: reports of finished jobs, compressed, in a table of their own."""
+    for statement in _REPORTS:
+        db.execute(statement)
+    last = 0
+    while rows := db.conn.execute(
+        "SELECT id, report FROM jobs WHERE id > ? AND report IS NOT NULL ORDER BY id LIMIT 500",
+        (last,),
+    ).fetchall():
+        last = rows[-1][0]
+        db.conn.executemany("INSERT INTO reports VALUES (?, ?)", [(number, packed(text)) for number, text in rows])
+        db.conn.executemany(
+            "UPDATE jobs SET report = NULL, remarks = ? WHERE id = ?",
+            [(remarks_of(text), number) for number, text in rows],
+        )

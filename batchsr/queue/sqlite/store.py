@@ -12,13 +12,16 @@ import os
 import sys
 import threading
 import time
+import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from batchsr import storage
-from batchsr.errors import BatchsrError, QueueBusy, QueueError, ResourceError
-from batchsr.queue.sqlite.clock import Clock
+from batchsr.errors import BatchsrError, QueueBusy, QueueDamaged, QueueError, ResourceError
+from batchsr.queue.clock import Clock
+from batchsr.queue.sqlite import damage
+from batchsr.temporary import Temporary
 
 if TYPE_CHECKING:
     import sqlite3
@@ -59,6 +62,8 @@ class Store:
         self.clock = clock
         self._connection = connection
         self._lock = threading.RLock()
+        self._file: tuple[int, int] | None = None
+        """Which file it is, if it has a name by which others find it."""
 
     @classmethod
     def connect(
@@ -72,6 +77,7 @@ class Store:
         """Open or create the file. `library` is the SQLite version to believe in. Raises the QueueError family."""
         storage.make_folder(path.parent)
         with errors_of(path):
+            damage.refuse_what_is_no_database(path)
             connection = sqlite3.connect(str(path), timeout=timeout_s, isolation_level=None, check_same_thread=False)
             store = cls(path, connection, clock)
             try:
@@ -79,7 +85,18 @@ class Store:
             except BaseException:
                 connection.close()
                 raise
+            store._file = damage.identity(path)
             return store
+
+    @classmethod
+    def private(cls, path: Path, clock: Clock) -> Store:
+        """Open a file that nobody else knows: no locks, and nothing beside it whenever we are killed."""
+        uri = f"file:{urllib.parse.quote(os.fsencode(path))}?vfs=unix-none"
+        with errors_of(path):
+            connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA journal_mode = MEMORY")
+            return cls(path, connection, clock)
 
     @classmethod
     def in_memory(cls, original: Store | None, clock: Clock) -> Store:
@@ -130,6 +147,24 @@ class Store:
         statement = f"PRAGMA journal_mode = {wanted}" if wanted else "PRAGMA journal_mode"
         return str(self._connection.execute(statement).fetchone()[0])
 
+    def is_folded(self) -> bool:
+        """Whether all that was written stands in the database itself, not in its write-ahead log."""
+        log = damage.beside(self.path, "-wal")
+        return not log.exists() or log.stat().st_size == 0
+
+    def vacuum(self) -> None:
+        """Write the database anew, without its free pages, and fold the log into it. Raises QueueBusy."""
+        with self._lock, errors_of(self.path):
+            damage.refuse_replaced(self.path, self._file)
+            self._connection.execute("VACUUM")
+        self.fold_log()
+
+    def fold_log(self) -> bool:
+        """Fold all of the write-ahead log into the database, if nobody reads from it now. Returns whether it is."""
+        with self._lock, errors_of(self.path):
+            row = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return row is not None and row[0] == 0
+
     def close(self) -> None:
         """Close the connection; the last one to leave folds the WAL into the database."""
         with self._lock, errors_of(self.path):
@@ -139,6 +174,7 @@ class Store:
     def writing(self) -> Iterator[Database]:
         """A write transaction: all of the block or nothing. Raises QueueBusy after a minute of waiting."""
         with self._lock, errors_of(self.path):
+            damage.refuse_replaced(self.path, self._file)
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self.db
@@ -163,26 +199,28 @@ class Store:
     def rows(self, sql: str, parameters: Parameters = ()) -> list[dict[str, Any]]:
         """Every row of one SELECT."""
         with self._lock, errors_of(self.path):
+            damage.refuse_replaced(self.path, self._file)
             cursor = self._connection.execute(sql, parameters)
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor]
 
     def backup(self, target: Path) -> None:
         """Copy the database as of one moment to `target`, whole or not at all. Raises ResourceError."""
-        temporary = target.with_name(f"{storage.TEMPORARY_PREFIX}{target.name}-{os.getpid()}{storage.TEMPORARY_SUFFIX}")
-        with storage.resource_errors(target, "write the backup"), errors_of(target):
-            try:
-                with (
-                    contextlib.closing(sqlite3.connect(str(self.path), timeout=BUSY_TIMEOUT_S)) as source,
-                    contextlib.closing(sqlite3.connect(str(temporary))) as copy,
-                ):
-                    source.backup(copy)
-                    copy.execute("PRAGMA journal_mode = DELETE")  # one file, no -wal beside it
-                storage.fsync_path(temporary)
-                temporary.replace(target)
-                storage.fsync_path(target.parent)
-            finally:
-                temporary.unlink(missing_ok=True)
+        with Temporary.beside(target) as temporary, errors_of(target):
+            # Nobody else knows the file, and our own lock on it would be in the way of SQLite's on some systems.
+            unlocked = f"file:{urllib.parse.quote(os.fsencode(temporary.path))}?vfs=unix-none"
+            with (
+                contextlib.closing(sqlite3.connect(str(self.path), timeout=BUSY_TIMEOUT_S)) as source,
+                contextlib.closing(sqlite3.connect(unlocked, uri=True)) as copy,
+            ):
+                copy.execute("PRAGMA locking_mode = EXCLUSIVE")
+                copy.execute("PRAGMA journal_mode = MEMORY")  # nothing beside it, whenever we are killed
+                source.backup(copy)
+                with contextlib.suppress(sqlite3.OperationalError):  # of an older schema
+                    copy.execute("UPDATE control SET generation = lower(hex(randomblob(16)))")
+                    copy.commit()
+                copy.execute("PRAGMA journal_mode = DELETE")  # as it is kept: one file, no -wal
+            temporary.publish(overwrite=True)
 
 
 def _is(error: Any, *names: str) -> bool:
@@ -198,6 +236,8 @@ def errors_of(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as e:
         raise converted(e, path) from e
+    except UnicodeDecodeError as e:  # SQLite quotes a damaged schema in its message
+        raise damage.described(path, "its schema or its rows are garbage") from e
 
 
 def converted(error: Any, path: Path) -> BatchsrError:
@@ -214,7 +254,12 @@ def converted(error: Any, path: Path) -> BatchsrError:
     if _is(error, "SQLITE_CANTOPEN"):
         return QueueError(f"{path} cannot be opened", remedy="check that its folder exists and may be written")
     if _is(error, "SQLITE_NOTADB"):
-        return QueueError(f"{path} is not a database", remedy="name another one with --db")
-    if _is(error, "SQLITE_CORRUPT"):
-        return QueueError(f"{path} is damaged: {error}", remedy="see `batchsr db check`; a backup may stand beside it")
+        return QueueDamaged(
+            f"{path} is not a database, or its beginning is overwritten",
+            remedy=f"name another one with --db. {damage.REMEDY}",
+        )
+    if _is(error, "SQLITE_CORRUPT") or said.startswith(
+        (f"{path}: no such", f"{path}: malformed", f"{path}: Could not")
+    ):
+        return damage.described(path, str(error))
     return QueueError(said, remedy="see `batchsr db check`")

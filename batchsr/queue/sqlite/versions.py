@@ -7,21 +7,39 @@ opening a database that is up to date costs one read.
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
 from typing import Final
 
-from batchsr import faults
-from batchsr.errors import QueueError, QueueVersion
+from batchsr import faults, storage
+from batchsr.errors import OutputExists, QueueError, QueueVersion
+from batchsr.queue.clock import Clock
+from batchsr.queue.sqlite.damage import APPLICATION_ID
 from batchsr.queue.sqlite.store import Store
+from batchsr.temporary import Temporary
 
-APPLICATION_ID: Final = 0x42535251  # "BSRQ"
-VERSION: Final = 1
+VERSION: Final = 3
 """How many migrations there are."""
 
 
-def migrate(store: Store) -> None:
-    """Bring the database to this program's version. Raises QueueVersion if it is past that already."""
-    if _version(store) == VERSION:
+def create(path: Path, clock: Clock) -> None:
+    """Make an empty database, whole or not at all, unless another process is faster. Raises ResourceError."""
+    storage.make_folder(path.parent)
+    with Temporary.beside(path) as temporary:
+        with contextlib.closing(Store.private(temporary.path, clock)) as store:
+            migrate(store)
+        with contextlib.suppress(OutputExists):
+            temporary.publish(overwrite=False)
+
+
+def migrate(store: Store, *, backup: bool = True) -> None:
+    """Bring the database to this program's version. Raises QueueVersion if it is past that already, QueueDamaged."""
+    if (version := _version(store)) == VERSION:
+        if _number(store, "application_id") != APPLICATION_ID:
+            raise QueueError(f"{store.path} is a database of another program", remedy="name another one with --db")
         return
+    if version == 0 and store.rows("SELECT 1 FROM sqlite_schema LIMIT 1"):
+        raise QueueError(f"{store.path} is a database of another program", remedy="name another one with --db")
     from batchsr.queue.sqlite import schema  # with sqlite-utils, which takes 0.2 s
 
     with store.writing() as db:
@@ -35,7 +53,7 @@ def migrate(store: Store) -> None:
             )
         if version == 0 and db.table_names():
             raise QueueError(f"{store.path} is a database of another program", remedy="name another one with --db")
-        if version:
+        if version and backup:
             store.backup(store.path.with_name(f"{store.path.name}.backup-schema{version}-{round(store.clock.wall())}"))
         schema.migrations.apply(db)
         faults.point("migration.during")
@@ -44,4 +62,8 @@ def migrate(store: Store) -> None:
 
 
 def _version(store: Store) -> int:
-    return int(store.rows("PRAGMA user_version")[0]["user_version"])
+    return _number(store, "user_version")
+
+
+def _number(store: Store, pragma: str) -> int:
+    return int(store.rows(f"PRAGMA {pragma}")[0][pragma])

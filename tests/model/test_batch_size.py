@@ -15,6 +15,8 @@ import pytest
 from batchsr.errors import ModelMemory
 from batchsr.models import batch_size
 from batchsr.models.flashsr.model import FlashSR, ModelIdentity
+from batchsr.models.flashsr.networks import row_bytes
+from batchsr.models.tools import make
 
 GB = 10**9
 IDENTITY = ModelIdentity("int4", None, "r", "ab" * 32, "float32", "cuda", "0.32.4")
@@ -48,34 +50,40 @@ def test_a_pass_takes_no_more_than_four_fifths_of_what_is_free(
     monkeypatch: pytest.MonkeyPatch, free: int, rows: int
 ) -> None:
     device(monkeypatch, free_memory=free)
-    assert batch_size.fitting(8, IDENTITY, lambda: 2 * GB) == rows
-    assert limits[-1] == GB + min(4 * GB * rows, int(0.8 * free)), "twice what a pass takes, as far as it is there"
-
-
-def test_measuring_leaves_the_limit_as_it_was() -> None:
-    mx.set_memory_limit(12 * GB)
-    with pytest.raises(ValueError, match="the pass"), batch_size.peak_bytes():
-        raise ValueError("the pass")
-    with batch_size.peak_bytes() as peak:
-        mx.eval(mx.zeros((1_000_000,)) + 1)
-    assert peak[0] >= 4_000_000
-    assert mx.set_memory_limit(12 * GB) == 12 * GB
+    assert batch_size.fitting(8, IDENTITY, 2 * GB) == rows
+    assert limits[-1] == GB + min(2 * GB * rows, int(0.8 * free)), "what a pass takes, as far as it is there"
 
 
 def test_metal_says_what_may_be_used_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     device(monkeypatch, max_recommended_working_set_size=11 * GB)  # of which 1 GB is taken
     assert batch_size.free_bytes() == 10 * GB
-    assert batch_size.fitting(8, IDENTITY, lambda: 2 * GB) == 4
+    assert batch_size.fitting(8, IDENTITY, 2 * GB) == 4
 
 
-def test_nothing_is_measured_where_there_is_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    def never() -> int:
-        raise AssertionError("a pass for nothing")
+def test_a_pass_of_one_row_has_its_limit_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else MLX takes nearly all of a Mac's memory, or all of a card's once passes are remembered as 1."""
+    device(monkeypatch, max_recommended_working_set_size=11 * GB)
+    assert batch_size.fitting(1, IDENTITY, 2 * GB) == 1
+    assert limits[-1] == 3 * GB
+    device(monkeypatch, free_memory=80 * GB)
+    batch_size.remember(1, IDENTITY)
+    limits.clear()
+    assert batch_size.fitting(16, IDENTITY, 2 * GB) == 1
+    assert limits == [3 * GB]
 
-    device(monkeypatch, free_memory=1)
-    assert batch_size.fitting(1, IDENTITY, never) == 1
+
+def test_a_device_that_does_not_say_what_is_free_is_given_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits.clear()
     device(monkeypatch, architecture="x86_64")
-    assert batch_size.fitting(8, IDENTITY, never) == 8
+    assert batch_size.fitting(8, IDENTITY, 2 * GB) == 8
+    assert limits == []
+
+
+@pytest.mark.parametrize(("value_bytes", "gigabytes"), [(2, 0.805), (4, 1.611)])
+def test_the_published_size_needs_what_was_measured_and_not_much_more(value_bytes: int, gigabytes: float) -> None:
+    """On an H100 a row took 0.57 GB in float16 and 1.55 in float32 (docs/measurements.md)."""
+    needed = row_bytes(make.config_of_size("published"), value_bytes)
+    assert needed == pytest.approx(gigabytes * GB, rel=1e-3)
 
 
 def test_what_ran_out_of_memory_is_remembered_for_this_model_on_this_device(
@@ -83,9 +91,9 @@ def test_what_ran_out_of_memory_is_remembered_for_this_model_on_this_device(
 ) -> None:
     device(monkeypatch, free_memory=80 * GB)
     batch_size.remember(2, IDENTITY)
-    assert batch_size.fitting(8, IDENTITY, lambda: GB) == 2
+    assert batch_size.fitting(8, IDENTITY, GB) == 2
     for change in ({"dtype": "float16"}, {"device": "metal"}, {"weights_sha256": "cd" * 32}, {"mlx_version": "1"}):
-        assert batch_size.fitting(8, dataclasses.replace(IDENTITY, **change), lambda: GB) == 8
+        assert batch_size.fitting(8, dataclasses.replace(IDENTITY, **change), GB) == 8
     batch_size.remember(4, dataclasses.replace(IDENTITY, dtype="float16"))
     assert len(json.loads((cache / "passes.json").read_text())) == 2
 
@@ -95,9 +103,9 @@ def test_a_memory_that_cannot_be_read_is_none(monkeypatch: pytest.MonkeyPatch, c
     device(monkeypatch, free_memory=80 * GB)
     cache.mkdir(parents=True)
     (cache / "passes.json").write_text(text)
-    assert batch_size.fitting(8, IDENTITY, lambda: GB) == 8
+    assert batch_size.fitting(8, IDENTITY, GB) == 8
     batch_size.remember(4, IDENTITY)
-    assert batch_size.fitting(8, IDENTITY, lambda: GB) == 4
+    assert batch_size.fitting(8, IDENTITY, GB) == 4
 
 
 def test_a_memory_that_cannot_be_written_is_done_without(cache: Path) -> None:
@@ -107,7 +115,14 @@ def test_a_memory_that_cannot_be_written_is_done_without(cache: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", ["[malloc] Unable to allocate 42 bytes.", "cudaMallocAsync failed: out of memory", "Insufficient Memory"]
+    "said",
+    [
+        "[malloc] Unable to allocate 42 bytes.",
+        "cudaMallocAsync failed: out of memory",
+        "[METAL] Command buffer execution failed: Insufficient Memory (00000008)",
+        "[metal::malloc] Attempting to allocate 42 bytes which is greater than the maximum allowed buffer size of 41",
+        "[metal::malloc] Resource limit (499000) exceeded.",
+    ],
 )
 def test_a_model_out_of_memory_says_so_and_shrinks_until_a_pass_is_one_row(
     tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, said: str
@@ -123,7 +138,7 @@ def test_a_model_out_of_memory_says_so_and_shrinks_until_a_pass_is_one_row(
         model.upsample_window(np.zeros(model.frame_samples, np.float32))
     assert [model.shrink() for _ in range(3)] == [True, True, False]
     assert model.batch_windows == 1
-    assert batch_size.fitting(8, model.identity, lambda: 0) == 1
+    assert batch_size.fitting(8, model.identity, 0) == 1
 
 
 def test_other_errors_of_the_networks_stay_what_they_are(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,13 +152,31 @@ def test_other_errors_of_the_networks_stay_what_they_are(tiny_folder: Path, monk
         model.upsample_window(np.zeros(model.frame_samples, np.float32))
 
 
-def test_a_model_measures_itself_and_loads_with_the_passes_that_fit(
-    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_loads_with_the_passes_that_fit(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("batchsr.models.compute.backend.CPU_BATCH", 8)
-    measured = FlashSR.from_pretrained(tiny_folder, device="cpu")
-    needed = measured._window_bytes()
-    assert needed > measured.frame_samples * 4
-    assert measured.batch_windows == 8, "this device does not say what it has"
+    open_ended = FlashSR.from_pretrained(tiny_folder, device="cpu")
+    assert open_ended.batch_windows == 8, "this device does not say what it has"
+    needed = row_bytes(open_ended.config, 4)
+    assert needed > open_ended.frame_samples * 4
     monkeypatch.setattr(batch_size, "free_bytes", lambda: int(needed * 2.6))
     assert FlashSR.from_pretrained(tiny_folder, device="cpu").batch_windows == 2
+
+
+def test_a_first_pass_that_does_not_fit_is_halved_before_any_file_is_begun(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = FlashSR.from_pretrained(tiny_folder, device="cpu")
+    model.batch_windows = 8
+    networks, rows_seen = model._networks, []
+
+    def scarce(norm: mx.array, *rest: mx.array) -> mx.array:
+        rows_seen.append(norm.shape[0])
+        if norm.shape[0] > 2:
+            raise RuntimeError("cudaMallocAsync failed: out of memory")
+        return networks(norm, *rest)
+
+    monkeypatch.setattr(model, "_networks", scarce)
+    model.warm_up()
+    assert rows_seen == [8, 4, 2]
+    assert model.batch_windows == 2
+    assert batch_size.fitting(8, model.identity, 0) == 2, "the next process begins with it"

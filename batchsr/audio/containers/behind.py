@@ -1,0 +1,107 @@
+"""What stands behind the end that a header claims: more audio, or something else.
+
+A recorder that lost power wrote its length long before the end, and the samples go on. But behind the audio there are
+also tags, other files, texts, and zeros that filled up a block of the disk; none of that may be heard.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from batchsr.audio.containers import strangers
+
+if TYPE_CHECKING:
+    from batchsr.audio.containers.chunks import BytesAt
+
+FindChunks = Callable[[int, int], int | None]
+"""Where chunks begin that fill the stretch (start, end) to its end; None where there are none."""
+_BLOCK_BYTES: Final = 1 << 20
+_TEXT_BYTES: Final = 4096
+_STRAY_BYTES: Final = 8
+"""Less than this is no chunk, and nobody hears it."""
+_APE_HEAD_BYTES: Final = 32
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rest:
+    """What the bytes behind an end are."""
+
+    audio_end: int | None = None
+    """Where the audio ends that goes on there; None where it does not."""
+    left_out: str = ""
+    """What else it is, for a person; "" for tags and zeros, which nobody misses."""
+
+
+def judge(file: BytesAt, start: int, find_chunks: FindChunks = lambda start, end: None) -> Rest:
+    """Say what stands from `start` to the end of the file, chunks having been ruled out at `start` itself."""
+    end = without_tags(file, start)
+    start = min(_behind_tags(file, start), end)
+    if end - start < _STRAY_BYTES or is_zero(file, start, end):
+        return Rest()
+    head = file.at(start, min(_TEXT_BYTES, end - start))
+    form = strangers.format_of(head)
+    other = f"a file of the format {form.title}" if form is not None else strangers.named(head)[0]
+    if other:
+        return Rest(left_out=f"{end - start:,} bytes behind its audio ({other})")
+    return Rest(audio_end=audio_end(file, start, find_chunks))
+
+
+def audio_end(file: BytesAt, start: int, find_chunks: FindChunks = lambda start, end: None) -> int:
+    """Return where audio ends that begins at `start` and whose length is not known: before tags and chunks."""
+    end = without_tags(file, start)
+    chunks = find_chunks(start, end)
+    return end if chunks is None else chunks
+
+
+def without_tags(file: BytesAt, start: int) -> int:
+    """Return the file's end less the tags that players and editors put there: ID3v1, Lyrics3, APE."""
+    end = file.size
+    for _ in range(8):
+        before = end
+        if end - start >= 128 and file.at(end - 128, 3) == b"TAG":
+            end -= 128
+        tail = file.at(max(end - 15, start), min(15, max(end - start, 0)))
+        if tail.endswith(b"LYRICS200") and tail[:6].isdigit():
+            end = max(end - int(tail[:6]) - 15, start)
+        tail = file.at(max(end - _APE_HEAD_BYTES, start), _APE_HEAD_BYTES)
+        if tail[:8] == b"APETAGEX" and len(tail) == _APE_HEAD_BYTES:
+            length = int.from_bytes(tail[12:16], "little") + (_APE_HEAD_BYTES if tail[23] & 0x80 else 0)
+            end = end - length if length <= end - start else end
+        if end == before:
+            break
+    return end
+
+
+def _behind_tags(file: BytesAt, start: int) -> int:
+    """Where something else begins behind the tags that stand at `start`."""
+    for _ in range(8):
+        head = file.at(start, _APE_HEAD_BYTES)
+        if head[:3] == b"TAG" and b"\0" in file.at(start, 128):
+            start += 128
+        elif head[:3] == b"ID3" and len(head) >= 10 and all(c < 128 for c in head[6:10]):
+            start += 10 + (head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9])
+        elif head[:8] == b"APETAGEX" and len(head) == _APE_HEAD_BYTES:
+            start += _APE_HEAD_BYTES + int.from_bytes(head[12:16], "little")
+        else:
+            break
+    return start
+
+
+def is_zero(file: BytesAt, start: int, end: int) -> bool:
+    """Whether nothing but zeros stands there; reads up to the first byte that is none."""
+    while start < end:
+        block = file.at(start, min(_BLOCK_BYTES, end - start))
+        if not block or block.count(0) != len(block):
+            return not block
+        start += len(block)
+    return True
+
+
+def finds(text: bytes, word: bytes) -> Iterator[int]:
+    """Yield each place of `word`."""
+    position = text.find(word)
+    while position >= 0:
+        yield position
+        position = text.find(word, position + 1)

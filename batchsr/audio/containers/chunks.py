@@ -1,0 +1,375 @@
+"""The one walker of chunks: RIFF, RIFX, RF64, BW64, W64, AIFF, 8SVX and CAF are lists of chunks, laid out alike.
+
+A chunk is a name, a length and a body. What archives hold breaks that in a few ways, all of which are met here: lengths
+that were never filled in, that were written long before the end or wrapped at 4 GB, that reach beyond the file (also by
+2^63), odd bodies without the byte that pads them, other files joined behind. Nothing here raises for what a file says,
+and no file makes a walk longer than MAX_CHUNKS.
+
+Sources of the layouts: RIFF (Microsoft, 1991), RF64 (EBU Tech 3306), Wave64 (Sony/VCS), IFF 85 (Electronic Arts), CAF
+(Apple).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from batchsr.audio.containers import behind
+
+MAX_CHUNKS: Final = 10_000
+_CHAIN_CHUNKS: Final = 16
+_BLOCK_BYTES: Final = 1 << 15
+_SEARCH_BYTES: Final = 1 << 20
+_SHORT_REST_BYTES: Final = 1 << 16
+_RIFF_NAMES: Final = frozenset(
+    b"fmt |data|fact|LIST|JUNK|junk|PAD |FLLR|bext|iXML|axml|aXML|cue |smpl|inst|ID3 |id3 |chna|umid|ubxt|levl|acid"
+    b"|afsp|PEAK|DISP|strc|plst|minf|elm1|regn|ovwf|_PMX|cart|mext|qlty|slnt|wavl|r64m|MD5 |filr|bmd |link|clm |CSET"
+    b"|SyLp|Cr8r|SAUR|SNDM|IDIT|note|labl|ltxt|dlst|SGUI|UMID|Fake|fake".split(b"|")
+)
+_IFF_NAMES: Final = frozenset(
+    b"COMM|SSND|FVER|MARK|INST|MIDI|AESD|APPL|COMT|NAME|AUTH|(c) |ANNO|ID3 |PEAK|CHAN|basc|trns|cate|VHDR|BODY|ATAK"
+    b"|RLSE|SEQN|FADE|SAXL|LGWV|FLLR|JUNK".split(b"|")
+)
+_CAF_NAMES: Final = frozenset(
+    b"desc|data|info|free|pakt|kuki|chan|peak|mark|regn|strg|inst|midi|ovvw|umid|uuid|edct".split(b"|")
+)
+_W64_TAILS: Final = (bytes.fromhex("00c04f8edb8a"), bytes.fromhex("91cf11a5d628db04c10000"))
+_MOST_SEARCHES: Final = 8
+_MOST_TRIES: Final = 4_096
+_MOST_WRAPS: Final = 4_096
+
+
+class BytesAt:
+    """Random access to an open file that leaves its position alone."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self.fd, self.size = fd, size
+        self._start, self._block = 0, b""
+
+    def at(self, start: int, length: int) -> bytes:
+        """Return the bytes there are, at most `length`; none beyond the file, however far."""
+        inside = start - self._start
+        if not 0 <= inside <= len(self._block) - length:
+            if length > _BLOCK_BYTES // 2 or not 0 <= start < self.size:
+                return self._read(start, length)
+            self._start, self._block = start, self._read(start, _BLOCK_BYTES)
+            inside = 0
+        return self._block[inside : inside + max(length, 0)]
+
+    def _read(self, start: int, length: int) -> bytes:
+        parts = []
+        length = min(length, self.size - start)
+        while length > 0 and start >= 0 and (part := os.pread(self.fd, length, start)):
+            parts.append(part)
+            start, length = start + len(part), length - len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Layout:
+    """How the chunks of a family of formats are written down."""
+
+    head_bytes: int
+    length_at: int
+    length_format: str
+    """Of the length in a chunk's head, for struct."""
+    audio: bytes
+    """Name of the chunk that holds the samples."""
+    names: frozenset[bytes]
+    """Chunks that are known to occur."""
+    audio_head_bytes: int = 0
+    """What stands in that chunk before the samples."""
+    counts_head: bool = False
+    """Whether a length counts the chunk's head as well."""
+    align: int = 2
+    """Chunks begin at multiples of this, counted from the file's start."""
+    unknown: int | None = None
+    """The length that says that the writer does not know it."""
+    tails: tuple[bytes, ...] = ()
+    """What the names of chunks may end with where they have 16 bytes."""
+
+
+RIFF: Final = Layout(8, 4, "<I", b"data", _RIFF_NAMES, unknown=0xFFFFFFFF)
+RIFX: Final = dataclasses.replace(RIFF, length_format=">I")
+W64: Final = Layout(24, 16, "<Q", b"data", _RIFF_NAMES, counts_head=True, align=8, tails=_W64_TAILS)
+AIFF: Final = Layout(8, 4, ">I", b"SSND", _IFF_NAMES, audio_head_bytes=8, unknown=0xFFFFFFFF)
+SVX: Final = dataclasses.replace(AIFF, audio=b"BODY", audio_head_bytes=0)
+CAF: Final = Layout(12, 4, ">q", b"data", _CAF_NAMES, audio_head_bytes=4, align=1, unknown=-1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Chunk:
+    """One chunk."""
+
+    key: bytes
+    """The first four bytes of its name."""
+    start: int
+    """First byte of the body."""
+    claimed: int | None
+    """Length of the body as it is written down; None where it was never filled in."""
+    end: int
+    """Where the body ends in truth: never beyond the file; behind the claimed end where audio goes on there."""
+
+    @property
+    def cut(self) -> bool:
+        """Whether it claims more than is there."""
+        return self.claimed is not None and self.claimed > self.end - self.start
+
+    @property
+    def longer(self) -> bool:
+        """Whether more is there than it claims."""
+        return self.claimed is None or self.claimed < self.end - self.start
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Walk:
+    """The chunks of one file, which may be the first of several that were joined."""
+
+    chunks: Sequence[Chunk]
+    next_file: int | None = None
+    """Where another file of the kind begins."""
+    left_out: str = ""
+    """What stands behind the chunks and is neither chunk nor audio, for a person; "" where there is nothing."""
+    mended: bool = False
+    """Whether a length before the audio led nowhere, and the audio was searched for."""
+    too_many: bool = False
+    """Whether there are more chunks than anybody would write."""
+
+    def named(self, key: bytes) -> list[Chunk]:
+        """Return the chunks of this name, in order."""
+        return [chunk for chunk in self.chunks if chunk.key == key]
+
+
+def walk(file: BytesAt, layout: Layout, begin: int, start: int) -> Walk:
+    """Return the chunks of the file that begins at `begin`, whose first chunk stands at `start`."""
+    return _Walker(file, layout, begin).walk(start)
+
+
+class _Walker:
+    """One walk, with what it has learnt on its way."""
+
+    def __init__(self, file: BytesAt, layout: Layout, begin: int) -> None:
+        self.file, self.layout, self.begin = file, layout, begin
+        self.magic = file.at(begin, 4)
+        self.long_lengths: dict[bytes, int] = {}
+        """Lengths that a ds64 chunk gives, by the names of their chunks; that of the whole file as RIFF."""
+
+    def walk(self, start: int) -> Walk:
+        """Walk from the first chunk on."""
+        file, layout = self.file, self.layout
+        chunks: list[Chunk] = []
+        found_audio, searches = False, 0
+        position = start
+        while len(chunks) < MAX_CHUNKS:
+            if position > start and self.is_file(position):
+                return Walk(chunks, position, "", searches > 0)
+            chunk = self.chunk_at(position)
+            if chunk is None:
+                break
+            if chunk.key == b"ds64":
+                self.long_lengths = _long_lengths(file.at(chunk.start, min(chunk.end - chunk.start, 1 << 16)))
+            if chunk.key == layout.audio:
+                found_audio = True
+                chunk, position, left_out = self.audio_chunk(chunk)
+                chunks.append(chunk)
+                if position >= file.size or left_out:
+                    return Walk(chunks, None, left_out, searches > 0)
+                continue
+            is_name = _is_name(layout, file.at(position, layout.head_bytes))
+            if not found_audio and (chunk.cut or not is_name):
+                searches += 1
+                after = chunk.start if is_name else position
+                again = self.search(after) if searches <= _MOST_SEARCHES else None
+                if again is None:
+                    chunks.append(chunk)
+                    break
+                chunks.append(dataclasses.replace(chunk, end=again))
+                position = again
+                continue
+            chunks.append(chunk)
+            position = self.behind(chunk)
+        more = f"chunks beyond the first {MAX_CHUNKS:,}" if len(chunks) >= MAX_CHUNKS and position < file.size else ""
+        return Walk(chunks, None, more, searches > 0, bool(more))
+
+    def chunk_at(self, position: int) -> Chunk | None:
+        """The chunk whose head stands there, whatever it says; None at the end of the file."""
+        file, layout = self.file, self.layout
+        head = file.at(position, layout.head_bytes)
+        if len(head) < layout.head_bytes:
+            return None
+        key = head[:4]
+        (length,) = struct.unpack_from(layout.length_format, head, layout.length_at)
+        start = position + layout.head_bytes
+        claimed: int | None = length
+        if length == layout.unknown:
+            claimed = self.long_lengths.get(key) or (None if key == layout.audio else length)
+        elif layout.counts_head:
+            claimed = max(length - layout.head_bytes, 0)
+        if claimed is not None and claimed < 0:
+            claimed = file.size if key != layout.audio else None
+        end = file.size if claimed is None else min(start + claimed, file.size)
+        return Chunk(key, start, claimed, end)
+
+    def behind(self, chunk: Chunk) -> int:
+        """Where the next chunk begins: padded as the format wants, or not, as some writers leave it."""
+        places = self.places_behind(chunk.start, chunk.end)
+        return places[0] if len(places) == 1 else max(places, key=self.likeness)
+
+    def places_behind(self, start: int, end: int) -> list[int]:
+        """Where a chunk may begin behind a body, the likeliest first."""
+        align = self.layout.align
+        if align != 2:
+            return [-(-end // align) * align]
+        return list(dict.fromkeys((end + (end - start & 1), end, end + (end & 1))))
+
+    def likeness(self, position: int) -> int:
+        """How much like a chunk that fits it looks there: 0 not at all, 1 by its letters, 2 it is a known one."""
+        chunk = self.chunk_at(position)
+        if chunk is None or (chunk.cut and chunk.key not in self.layout.names):
+            return 0
+        if chunk.key in self.layout.names:
+            return 2
+        return int(_is_name(self.layout, self.file.at(position, self.layout.head_bytes)))
+
+    def audio_chunk(self, chunk: Chunk) -> tuple[Chunk, int, str]:
+        """The chunk of audio with its true end, where the walk goes on, and what else stands behind it."""
+        file, layout = self.file, self.layout
+        if chunk.cut:
+            return chunk, file.size, ""
+        if chunk.claimed is None:
+            end = behind.audio_end(file, chunk.start + layout.audio_head_bytes, self.chunks_before)
+            return dataclasses.replace(chunk, end=end), end, ""
+        for end in self.possible_ends(chunk):
+            for at in sorted(self.places_behind(chunk.start, end), key=self.likeness, reverse=True):
+                if file.size - at < layout.head_bytes:
+                    return dataclasses.replace(chunk, end=min(end, file.size)), file.size, ""
+                if self.is_chain(at):
+                    return dataclasses.replace(chunk, end=end), at, ""
+        head = file.at(chunk.end, layout.head_bytes)
+        if layout is CAF and head[:4].isalpha() and file.size - chunk.end <= _SHORT_REST_BYTES:
+            return chunk, file.size, f"a chunk {head[:4].decode()} behind its audio, with a length that leads nowhere,"
+        rest = behind.judge(file, chunk.end, self.chunks_before)
+        if rest.audio_end is not None:
+            return dataclasses.replace(chunk, end=rest.audio_end), rest.audio_end, ""
+        return chunk, file.size, rest.left_out
+
+    def possible_ends(self, chunk: Chunk) -> Iterable[int]:
+        """Where the audio may end by its length; one of 32 bits may have lost multiples of 4 GB."""
+        if self.layout.length_format not in ("<I", ">I"):
+            return (chunk.end,)
+        return itertools.islice(range(chunk.end, self.file.size + 1, 1 << 32), _MOST_WRAPS)
+
+    def is_chain(self, position: int) -> bool:
+        """Whether chunks stand there, and not samples."""
+        file, layout = self.file, self.layout
+        known = False
+        for count in range(_CHAIN_CHUNKS):
+            if count and file.size - position < layout.head_bytes:
+                return True
+            if self.is_file(position):
+                return True
+            chunk = self.chunk_at(position)
+            if chunk is None or not _is_name(layout, file.at(position, layout.head_bytes)):
+                return known or (count > 0 and behind.judge(file, position).audio_end is None)
+            known = known or chunk.key in layout.names
+            if known and not chunk.cut:
+                return True
+            if chunk.claimed is None or chunk.cut:
+                # Cut off, or with a length that leads nowhere: letters may be samples, unless something is to come.
+                return known or self.announced_end() >= position + layout.head_bytes
+            position = self.behind(chunk)
+        return True
+
+    def announced_end(self) -> int:
+        """Where the file is to end by the length at its beginning; 0 where that says nothing."""
+        layout, begin = self.layout, self.begin
+        if layout is CAF:
+            return 0
+        if layout.counts_head:
+            return begin + int.from_bytes(self.file.at(begin + 16, 8), "little")
+        (length,) = struct.unpack(layout.length_format, self.file.at(begin + 4, 4).ljust(4, b"\0"))
+        if length == layout.unknown:
+            length = self.long_lengths.get(b"RIFF", -begin - 8)
+        return begin + 8 + int(length)
+
+    def chunks_before(self, start: int, end: int) -> int | None:
+        """Where known chunks begin that fill what is before `end`, from behind `start`; None if there are none."""
+        first = max(start, end - _SEARCH_BYTES // 4)
+        tail = self.file.at(first, end - first)
+        layout = self.layout
+        places = sorted(at for name in layout.names for at in behind.finds(tail, name))
+        for at in places[:_MOST_TRIES]:
+            if _fills(memoryview(tail)[at:], layout, first + at):
+                return first + at
+        return None
+
+    def is_file(self, position: int) -> bool:
+        """Whether another file of the same kind begins there."""
+        head = self.file.at(position, 12)
+        kin = {self.magic, *((b"RIFF", b"RF64", b"BW64") if self.magic[:2] != b"FO" else ())}
+        if len(head) < 12 or head[:4] not in kin:
+            return False
+        if self.magic == b"caff":
+            return head[4:6] == b"\0\1"
+        return head[8:12] in (b"WAVE", b"AIFF", b"AIFC", b"8SVX", b"16SV") or self.magic == b"riff"
+
+    def search(self, position: int) -> int | None:
+        """Where chunks go on that a wrong length had jumped over: at the format's or the audio's, if they fit."""
+        layout = self.layout
+        head = self.file.at(position, _SEARCH_BYTES)
+        keys = [layout.audio, *((b"fmt ", b"desc") if layout.audio == b"data" else (b"COMM", b"VHDR"))]
+        places = sorted(at for key in keys for at in behind.finds(head, key))
+        for at in places[:_MOST_TRIES]:
+            chunk = self.chunk_at(position + at)
+            if not at or chunk is None or chunk.cut:
+                continue
+            if not layout.tails or any(head[at : at + 16].endswith(tail) for tail in layout.tails):
+                return position + at
+        return None
+
+
+def _long_lengths(body: bytes) -> dict[bytes, int]:
+    """What a ds64 chunk says: lengths that did not fit into 32 bits."""
+    lengths: dict[bytes, int] = {}
+    if len(body) >= 16:
+        lengths[b"RIFF"], lengths[b"data"] = struct.unpack_from("<QQ", body)
+    if len(body) >= 28:
+        (count,) = struct.unpack_from("<I", body, 24)
+        for at in range(28, min(28 + 12 * count, len(body) - 11), 12):
+            key, length = struct.unpack_from("<4sQ", body, at)
+            lengths.setdefault(key, length)
+    return lengths
+
+
+def _fills(tail: memoryview, layout: Layout, place: int) -> bool:
+    """Whether chunks follow each other from the start of `tail` to its end, give or take a pad byte."""
+    position = 0
+    for _ in range(_CHAIN_CHUNKS):
+        head = bytes(tail[position : position + layout.head_bytes])
+        if len(head) < layout.head_bytes:
+            return position > 0 and len(head) <= 1
+        if not _is_name(layout, head):
+            return False
+        (length,) = struct.unpack_from(layout.length_format, head, layout.length_at)
+        length -= layout.head_bytes if layout.counts_head else 0
+        end = position + layout.head_bytes + length
+        if length < 0 or end > len(tail):
+            return False
+        padded = end + (length & 1) if layout.align == 2 else -(-(place + end) // layout.align) * layout.align - place
+        position = end if bytes(tail[end : end + 4]) in layout.names and padded != end else padded
+        if position >= len(tail):
+            return True
+    return True
+
+
+def _is_name(layout: Layout, head: bytes) -> bool:
+    """Whether a chunk's head begins with a name."""
+    if len(head) < layout.head_bytes:
+        return False
+    if layout.tails and head[:4] not in layout.names:
+        return any(head[:16].endswith(tail) for tail in layout.tails)
+    return head[:4] in layout.names or all(32 <= c < 127 for c in head[:4])

@@ -1,0 +1,76 @@
+"""What a walk over a file's header, chunks, pages or frames finds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Literal
+
+from batchsr.audio.decoders.interface import Part, Piece
+from batchsr.audio.decoders.raw import Samples
+from batchsr.audio.decoders.virtual_file import Range
+from batchsr.audio.remarks import Remark
+
+Trouble = Literal["cut", "unpatched", "mid_sample", "no_data", "no_frames", "unsupported", "mangled"]
+"""cut: the header promises more than is there. unpatched: a length that the writer never filled in. mid_sample: the
+audio is no whole number of frames. no_data: no chunk of audio. no_frames: a chunk of audio that is rightly empty.
+unsupported: a codec, or a way to store one, that nobody here decodes. mangled: what is there is no recording any more,
+and nothing is to be made of it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Header:
+    """What could be read without decoding. None or 0 where the container does not say."""
+
+    container: str
+    trouble: Trouble | None = None
+    detail: str = ""
+    rate_hz: int | None = None
+    channels: int | None = None
+    codec_tag: int | None = None
+    data_start: int = 0
+    data_bytes: int = 0
+    pieces: tuple[Piece, ...] = ()
+    """How the audio is to be read where libsndfile would not read the file as it is; () where it does."""
+    remarks: tuple[Remark, ...] = ()
+    """What is odd, and does not keep the file from being restored."""
+    frames: int | None = None
+    """How many there are; None where only decoding tells. Where libsndfile finds another number, `own` is right."""
+    own: tuple[Piece, ...] = ()
+    """The audio as the walk found it, for files that libsndfile should read as they are but reads wrongly."""
+    rest: tuple[Piece, ...] = ()
+    """What is there of a file that is cut short, for `--accept-truncated`."""
+    still_growing: bool = False
+    """Whether the file looks as one does that is being written: its header says less than is there."""
+    exact_rate: Fraction | None = None
+    """The sample rate where it is no whole number of hertz."""
+    remedy: str = ""
+    """What to do about the trouble, with {name} for the file; "" for the usual."""
+
+
+LONGER = "input.longer_than_header"
+PARTS = "input.several_parts"
+MENDED = "input.header_mended"
+LEFT_OUT = "input.bytes_left_out"
+CUT = "input.cut_short"
+
+
+def raw_part(samples: Samples, ranges: Sequence[Range], frames: int | None = None) -> Part:
+    """Return samples without a header as a part: of each range whole frames."""
+    whole = [Range(one.start, one.length - one.length % samples.frame_bytes) for one in ranges]
+    return Part(tuple(whole), frames=frames, opener=samples)
+
+
+def longer(claimed: int | None, there: int, unit: str = "bytes") -> Remark:
+    """Return the remark for a header that says less than the file holds; `claimed` None or 0: it says nothing."""
+    if not claimed:
+        said = "the header's length was never filled in"
+    else:
+        said = f"the header says {claimed:,} {unit} of audio, {there:,} are there"
+    return Remark(LONGER, f"{said}, as a recorder leaves it that lost power: all of it was read")
+
+
+def left_out(what: str) -> Remark:
+    """Return the remark for what stands behind the audio and is none."""
+    return Remark(LEFT_OUT, f"{what} were left out" if what[:1].isdigit() else f"{what} was left out")

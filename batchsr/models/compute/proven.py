@@ -1,0 +1,81 @@
+"""What was proven to compute rightly on this machine, remembered in the user's cache.
+
+A proof holds for one text of our own, one MLX, device, driver, precision and setting of MLX; when one of them changes
+it is made again. Without a cache that can be written everything works as well, and is proven at each start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+import platformdirs
+
+from batchsr import storage
+from batchsr.errors import OutputError, ResourceError
+from batchsr.models.compute import device
+from batchsr.temporary import write_atomic
+
+_MOST: Final = 64
+"""Sets of circumstances that are remembered; the oldest go."""
+_DECIDES: Final = "MLX_"
+"""Variables that begin like this decide how MLX computes."""
+_DECIDE_NOTHING: Final = ("MLX_PTX_CACHE_DIR",)
+
+
+def remembered(what: str, circumstances: str) -> float | None:
+    """Return the figure that `remember` was given, or None."""
+    figure = _read().get(circumstances, {}).get(what)
+    return float(figure) if isinstance(figure, int | float) else None
+
+
+def remember(what: str, circumstances: str, figure: float) -> None:
+    """Keep a proof's figure for this and the next processes."""
+    known = _read()
+    mine = known.pop(circumstances, {})
+    known[circumstances] = mine | {what: figure}  # the newest last
+    kept = dict(list(known.items())[-_MOST:])
+    with contextlib.suppress(ResourceError, OutputError, OSError):
+        storage.make_folder(_path().parent)
+        write_atomic(_path(), json.dumps(kept, indent=1).encode())
+
+
+@functools.cache
+def circumstances(kind: str, dtype: str) -> str:
+    """Return what a proof depends on, in words and as a digest of what computes; `kind` is the device's."""
+    described = device.describe(kind)
+    variables = [
+        f"{name}={value}"
+        for name, value in sorted(os.environ.items())
+        if name.startswith(_DECIDES) and name not in _DECIDE_NOTHING
+    ]
+    mlx = f"MLX {importlib.metadata.version('mlx')}"
+    return " | ".join([mlx, kind, described.name, described.driver, dtype, *variables, program_digest()])
+
+
+@functools.cache
+def program_digest() -> str:
+    """Return a digest of all that computes: the texts of this room and of the networks."""
+    models = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for path in sorted([*models.glob("compute/*.py"), *models.glob("flashsr/*.py")]):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _read() -> dict[str, dict[str, float]]:
+    try:
+        known = json.loads(_path().read_bytes())
+        return {str(key): dict(value) for key, value in known.items() if isinstance(value, dict)}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _path() -> Path:
+    return platformdirs.user_cache_path("batchsr") / "proven.json"

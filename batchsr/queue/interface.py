@@ -1,0 +1,287 @@
+"""What the program asks of a queue, in four parts; whoever keeps one implements `Queue`, all of it.
+
+    WorkQueue      a worker's part: who is at it, the next job, what became of it; it knows nothing else
+    IntakeQueue    taking jobs in, and what a person decides about them
+    Overview       looking
+    Upkeep         checking, backing up, tidying
+
+`queue/sqlite/` keeps a queue in one file for the processes of one machine. Every method may raise QueueError,
+QueueBusy or ResourceError. The contract stands in `tests/queue`, which runs against every implementation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from batchsr.queue.clock import Clock
+from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State
+from batchsr.queue.trouble import Pause, PauseKind, Place, Trouble
+
+
+class Worker(Protocol):
+    """A living worker of a queue. It owns what it claims for as long as its process lives."""
+
+    @property
+    def name(self) -> str:
+        """Unique, never used again."""
+
+    def leave(self, ending: str = "left") -> None:
+        """Sign off; what it still owns is taken by the next reaper."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pulse:
+    """Whether workers get on."""
+
+    progress: tuple[int, int]
+    """Another one when a job was done or windows were made."""
+    hung: Mapping[int, str]
+    """Workers that have made no window for far too long, by process."""
+
+
+class _Closable(Protocol):
+    def close(self) -> None:
+        """Let go of the queue. Workers that joined through this object should have left."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    @property
+    def clock(self) -> Clock:
+        """The clocks that the queue goes by."""
+
+    @property
+    def path(self) -> Path:
+        """Names the queue to people, and in messages."""
+
+
+class WorkQueue(_Closable, Protocol):
+    """What a worker asks."""
+
+    def again(self) -> WorkQueue:
+        """The same queue through another connection, for another thread; close it."""
+
+    @property
+    def scratch_folder(self) -> Path:
+        """Where this machine's scratch files stand; may not exist yet."""
+
+    @property
+    def probe_folder(self) -> Path:
+        """The folder on whose disk the queue itself depends."""
+
+    def join(self) -> Worker:
+        """Become a worker."""
+
+    def reap(self, complete: Callable[[Job], None] = lambda job: None) -> list[Job]:
+        """Take the jobs of dead workers: done if the output has its name, else queued again or quarantined.
+
+        `complete` is called before a job is done, to add what its worker did not come to; where it raises
+        ResourceError, the job is queued again instead, and the next claim has the trouble.
+        """
+
+    def peek(self, variant: str) -> Job | None:
+        """The job that a claim would give, were the queue not paused."""
+
+    def take_last_try(self, variant: str) -> Job | None:
+        """Queue a quarantined job once more, if one was not tried again since; None if there is none."""
+
+    def next_due_s(self, variant: str) -> float | None:
+        """Seconds until the first backoff of a job for this variant is over; None if none waits."""
+
+    def in_hand(self) -> list[Job]:
+        """The jobs that workers own now."""
+
+    def get(self, job_id: int) -> Job | None:
+        """One job, or None."""
+
+    def claim(self, worker: Worker, backend: Backend) -> Job | None:
+        """The next job that is open or names this variant, bound to `backend` from now on.
+
+        None if there is none or the queue is paused. Windows that another backend made do not count. Raises
+        ClaimLost if the worker itself was taken for dead: it must join anew.
+        """
+
+    def progress(self, job: Job, windows_done: int, windows_total: int) -> None:
+        """So many windows are safe in the scratch. Raises ClaimLost."""
+
+    def committing(self, job: Job, result: Result) -> None:
+        """The output is whole and about to get its name. Raises ClaimLost: then it must not get it."""
+
+    def finish(self, job: Job, result: Result | None = None, reason: str = "", *, keep_report: bool = True) -> Job:
+        """The output stands under its name, durably. Raises ClaimLost.
+
+        Without `keep_report` its report is forgotten, since the sidecar has it.
+        """
+
+    def fail(
+        self, job: Job, code: str, message: str, wait_s: Callable[[int], float | None] = lambda failures: None
+    ) -> Job:
+        """The attempt failed; `wait_s(failures in a row)` is the backoff, None gives the job up. Raises ClaimLost."""
+
+    def release(self, job: Job, reason: str = "interrupted") -> Job:
+        """Put the job back at once; the attempt does not count. Raises ClaimLost."""
+
+    def give_back(self, job: Job, reason: str, kind: PauseKind = "resource", probes: Sequence[str] = ()) -> Job:
+        """`release`, and pause the queue until `probes` (paths) can be used again. Raises ClaimLost."""
+
+    def hold(self, job: Job, trouble: Trouble) -> Job:
+        """`release`, but held for a place in trouble until that works again. Raises ClaimLost."""
+
+    def hold_queued(self, job: Job, trouble: Trouble, *, alike: bool = False) -> int:
+        """Hold a queued job; `alike` all that have its folder on the side of the trouble. Returns how many."""
+
+    def places(self, variant: str | None = None, *, counted: bool = True) -> list[Place]:
+        """The places that jobs (for a variant) are held for. Not `counted`, `jobs` is 1 where there are any."""
+
+    def held_job(self, place: Place) -> Job | None:
+        """The least demanding job that is held for a place."""
+
+    def free(self, place: Place | None = None) -> int:
+        """Let jobs be claimed again that are held for a place, or for any. Returns how many."""
+
+    def pause(self, reason: str = "", kind: PauseKind = "user", probes: Sequence[str] = ()) -> None:
+        """Let nothing be claimed until the queue is resumed. Jobs in hand are finished."""
+
+    def resume(self, only: Pause | None = None) -> bool:
+        """End the pause, or `only` this one. Returns whether there was one."""
+
+    def paused(self) -> Pause | None:
+        """The pause, if there is one."""
+
+
+class IntakeQueue(Protocol):
+    """Taking jobs in, and what a person decides about them."""
+
+    def enqueue(self, jobs: Iterable[NewJob]) -> Iterator[Enqueued]:
+        """Take in jobs, some hundreds a transaction, and say for each, in order, what happened. Lazy: consume it."""
+
+    def preview(self, jobs: Iterable[NewJob]) -> Iterator[Enqueued]:
+        """What `enqueue` would say, without writing anything."""
+
+    def is_output(self, path: str) -> bool:
+        """Whether a job writes, or wrote, this very file."""
+
+    def retry(self, ids: Iterable[int] | None = None, *, redo: bool = False) -> list[int]:
+        """Queue failed and quarantined jobs again, or those named: then also cancelled and, to redo, done ones."""
+
+    def cancel(self, ids: Iterable[int]) -> list[int]:
+        """Cancel jobs that are queued, waiting or running, and return which. A running one stops at its next window."""
+
+
+class Overview(Protocol):
+    """Looking at the queue: nothing here writes."""
+
+    def jobs(
+        self,
+        *,
+        states: Iterable[State | str] = (),
+        batch: str | None = None,
+        ids: Iterable[int] | None = None,
+        source: str | None = None,
+        newest_first: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[Job]:
+        """Jobs in the order they came in, read in pages. `source` is a part of the source's path."""
+
+    def batches(self) -> list[str]:
+        """The names of the batches that have jobs, sorted; "" for jobs without one."""
+
+    def counts(self, batch: str | None = None) -> dict[str, int]:
+        """How many jobs are in each state; every state is there."""
+
+    def totals(self, batch: str | None = None) -> dict[str, dict[str, float]]:
+        """For each state `jobs`, `audio_s` and `wall_s`."""
+
+    def totals_of_run(self) -> dict[str, dict[str, float]]:
+        """`totals` of the jobs that are left, and of those that ended since the oldest of them was enqueued.
+
+        So a batch's total stays the batch's when its work is stopped and taken up again.
+        """
+
+    def status(self) -> dict[str, Any]:
+        """The queue at a glance, JSON-able.
+
+        `jobs` and `audio_s` by state, `workers` (a line for each job in a worker's hands, one for a worker without;
+        `idle_s` since the worker's last window and `hung`), `held` (queued jobs that wait for a place in trouble) and
+        `places` (`path`, `needed_for`, `code`, `reason`, `remedy`, `since`, `jobs`), `paused`, `paused_kind`,
+        `paused_reason`, `paused_since`, `database`.
+        """
+
+    def report_of(self, job_id: int) -> dict[str, Any] | None:
+        """The report that is kept of a finished job; None where its sidecar has it."""
+
+    def rows(
+        self,
+        columns: Sequence[str],
+        *,
+        states: Iterable[State | str] = (),
+        batch: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Of each job these columns of `Job.to_dict` alone, read in pages: for tables of any length."""
+
+    def pulse(self) -> Pulse:
+        """Whether workers get on, as cheaply as can be: for who asks again and again."""
+
+    def files_ended(self, since: float, pid: int | None = None) -> int:
+        """How many files were brought to an end, done or failed, by workers (of one process) that began since then."""
+
+    def note_hung(self, worker: str) -> None:
+        """Note that a worker is ended because it makes no windows: its death blames no file as a crash does."""
+
+    def bound_variants(self) -> list[str]:
+        """The variants that jobs still to be done name or are bound to, most urgent first."""
+
+    def queued_for(self) -> dict[str, int]:
+        """How many jobs are queued or waiting for each variant that they name; "" are those that any worker takes."""
+
+    def events(self, job_id: int) -> list[dict[str, Any]]:
+        """Every change of state of a job, oldest first."""
+
+    def attempts(self, job_id: int) -> list[dict[str, Any]]:
+        """Every claim of a job, oldest first: who, how many windows and seconds, how it ended."""
+
+
+class Upkeep(Protocol):
+    """Checking, backing up, tidying."""
+
+    @property
+    def workers_folder(self) -> Path:
+        """Where lock files stand; may not exist yet."""
+
+    def output_folders(self) -> set[str]:
+        """The folders in which outputs of jobs that were ever claimed stand."""
+
+    def check(self) -> list[str]:
+        """What is wrong with the queue, one sentence each; empty when it is sound."""
+
+    def backup(self, target: Path) -> None:
+        """Copy the queue as of one moment, whole or not at all, while others go on working."""
+
+    def keep_still(self) -> contextlib.AbstractContextManager[object]:
+        """For the block no job changes hands: nothing is claimed, retried or finished. Keep it short."""
+
+    def prune_events(self, older_than_s: float) -> int:
+        """Forget changes of state and attempts of jobs that have been over for so long. Returns how many."""
+
+    def vacuum(self) -> int:
+        """Give what the database no longer needs back to the disk. Returns how many bytes."""
+
+    def prune_locks(self) -> int:
+        """Remove what dead workers left in `workers_folder`. Returns how many files."""
+
+
+class Queue(WorkQueue, IntakeQueue, Overview, Upkeep, Protocol):
+    """All of it, as the command line has it."""

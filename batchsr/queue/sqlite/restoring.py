@@ -1,0 +1,134 @@
+"""Putting a backup in the place of a database, whatever state that one is in."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import urllib.parse
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from batchsr import storage
+from batchsr.errors import QueueBusy, QueueDamaged, QueueError, QueueVersion
+from batchsr.queue.clock import Clock
+from batchsr.queue.sqlite import damage, owners, versions
+from batchsr.queue.sqlite.store import Store, errors_of
+from batchsr.temporary import Temporary
+
+if TYPE_CHECKING:
+    import sqlite3
+else:
+    try:
+        import pysqlite3 as sqlite3
+    except ImportError:
+        import sqlite3
+
+_BESIDE: Final = ("-wal", "-shm", "-journal")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restoration of the database did."""
+
+    jobs: int
+    kept: Path | None
+    """Where the database of before, and what stood beside it, is now."""
+    taken_back: int
+    """Jobs that were in hand when the backup was made, and are queued again."""
+
+
+def restore(path: Path, backup: Path, workers_folder: Path, clock: Clock) -> Restored:
+    """Put `backup` in the place of the database at `path`; that one is kept beside it.
+
+    Refuses while workers live. A log that belongs to neither is put aside with the old database. Raises QueueBusy,
+    QueueDamaged if the backup is not sound, QueueVersion, QueueError, ResourceError.
+    """
+    _refuse_living(path, workers_folder)
+    with Temporary.beside(path) as temporary:
+        _copy(backup, temporary.path, own=damage.identity(path) == damage.identity(backup))
+        taken_back, jobs = _renewed(temporary.path, backup, clock)
+        _refuse_living(path, workers_folder)
+        with storage.resource_errors(path, "put the backup in the place of"):
+            kept = _put_aside(path, clock)
+            temporary.publish(overwrite=True)
+    damage.note_generation(path, damage.raw_generation(path))
+    return Restored(jobs, kept, taken_back)
+
+
+def _refuse_living(path: Path, folder: Path) -> None:
+    for lock in sorted(folder.glob("*.lock")):
+        with owners.lock_of_dead(folder, lock.stem) as dead:
+            if not dead:
+                raise QueueBusy(
+                    f"a worker (process {lock.stem.partition('-')[0]}) is at work with {path}",
+                    remedy="stop the workers first: Ctrl-C, or `kill` with its number",
+                )
+
+
+def _copy(backup: Path, target: Path, *, own: bool) -> None:
+    """Copy a database as SQLite sees it; our own by itself, since the log beside it may be another's."""
+    if not backup.is_file():
+        raise QueueError(f"{backup} is not there, or no file", remedy="name a file that `batchsr db backup` made")
+    uri = f"file:{urllib.parse.quote(os.fsencode(os.path.abspath(backup)))}?mode=ro" + ("&immutable=1" if own else "")
+    unlocked = f"file:{urllib.parse.quote(os.fsencode(target))}?vfs=unix-none"
+    try:
+        with (
+            contextlib.closing(sqlite3.connect(uri, uri=True)) as source,
+            contextlib.closing(sqlite3.connect(unlocked, uri=True)) as copy,
+        ):
+            copy.execute("PRAGMA journal_mode = MEMORY")
+            source.backup(copy)
+            problems = [row[0] for row in copy.execute("PRAGMA integrity_check(3)") if row[0] != "ok"]
+    except sqlite3.Error as e:
+        raise QueueDamaged(f"{backup} cannot be restored: {e}", remedy="name another backup") from e
+    if problems:
+        raise QueueDamaged(f"{backup} is damaged itself: {problems[0]}", remedy="name another backup")
+
+
+def _renewed(copy: Path, backup: Path, clock: Clock) -> tuple[int, int]:
+    """Bring the copy to this version, as a generation of its own, with nothing in anybody's hands."""
+    store = Store.private(copy, clock)
+    with contextlib.closing(store), errors_of(backup):
+        try:
+            versions.migrate(store, backup=False)
+        except QueueVersion as e:
+            raise QueueVersion(e.message.replace(str(copy), str(backup)), remedy=e.remedy) from e
+        except QueueError as e:
+            raise QueueError(e.message.replace(str(copy), str(backup)), remedy="name another backup") from e
+        with store.writing() as db:
+            now = clock.wall()
+            db.execute(
+                "UPDATE attempts SET ended_at = seen_at, outcome = 'interrupt', error = 'a backup was restored' "
+                "WHERE ended_at IS NULL"
+            )
+            rows = list(
+                db.query(
+                    "UPDATE jobs SET state = 'queued', worker = NULL, attempts = max(0, attempts - 1), "
+                    "changed_at = ?, reason = 'a backup was restored' WHERE worker IS NOT NULL RETURNING id",
+                    (now,),
+                )
+            )
+            db.execute(
+                "UPDATE workers SET ended_at = ?, ending = 'a backup was restored' WHERE ended_at IS NULL", (now,)
+            )
+            db.execute("UPDATE control SET generation = lower(hex(randomblob(16)))")
+        return len(rows), int(store.rows("SELECT count(*) AS jobs FROM jobs")[0]["jobs"])
+
+
+def _put_aside(path: Path, clock: Clock) -> Path | None:
+    """Keep the old database under another name, with what stands beside it. Returns the name."""
+    stem = f"{path.name}.before-restore-{round(clock.wall())}"
+    kept = path.with_name(stem)
+    number = 1
+    while os.path.lexists(kept):
+        number += 1
+        kept = path.with_name(f"{stem}-{number}")
+    there = os.path.lexists(path)
+    if there:
+        os.link(path, kept)  # the name itself is taken over only when the new one is whole
+    for suffix in _BESIDE:
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(damage.beside(path, suffix), damage.beside(kept, suffix))
+    storage.fsync_path(path.parent)
+    return kept if there else None

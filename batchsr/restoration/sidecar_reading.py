@@ -1,0 +1,130 @@
+"""Read sidecars that stand on the disk: input, which anybody may have written, not truth.
+
+What decides about an output is checked against a schema here, types, lengths and signs included; what is more in the
+document is kept as it is, but no larger and no deeper than our own ever are. Nothing here blocks or follows a link.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from batchsr import storage
+from batchsr.errors import SidecarForeign
+
+PREFIX: Final = "batchsr.sidecar/"
+SCHEMA: Final = PREFIX + "1"
+MOST_BYTES: Final = 4 << 20
+"""Ours are a few kB; the texts of a recording with everything in it came to 200."""
+MOST_LEVELS: Final = 16
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+
+
+class _Source(msgspec.Struct):
+    sha256: Digest
+    size_bytes: Count
+    sample_rate_hz: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+    channels: Annotated[int, msgspec.Meta(ge=1, le=2**16)]
+    frames: Count
+    duration_s: Seconds
+
+
+class Output(msgspec.Struct):
+    """What a sidecar says of the output that it stands beside."""
+
+    sha256: Digest
+    size_bytes: Count
+    clipped_samples: Count
+
+
+class _Model(msgspec.Struct):
+    weights_sha256: str
+    dtype: str
+    device: str
+
+
+class _Windows(msgspec.Struct):
+    total: Count
+    resumed: Count
+
+
+class _Document(msgspec.Struct):
+    schema: str
+    settings_sha256: Digest
+    source: _Source
+    output: Output
+    model: _Model
+    windows: _Windows
+    wall_s: Seconds
+    rtf: Seconds
+
+
+class _Head(msgspec.Struct):
+    schema: str
+
+
+class Record(msgspec.Struct):
+    """A sidecar that can be believed as far as its form goes: its hashes are still to be compared."""
+
+    said: _Document
+    document: dict[str, Any]
+    """All of it, as it is on the disk."""
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a sidecar of ours, sound or not, stands under this name: a new one may replace it."""
+    try:
+        return msgspec.json.decode(storage.read_small(path, MOST_BYTES), type=_Head).schema.startswith(PREFIX)
+    except (OSError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return False
+
+
+def read(path: Path) -> Record | None:
+    """The sidecar under this name; None if nothing is there. Raises SidecarForeign with the reason for doubt."""
+    try:
+        return parse(path, storage.read_small(path, MOST_BYTES))
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        raise _foreign(path, "it is a symbolic link" if os.path.islink(path) else e.strerror or str(e)) from e
+
+
+def parse(path: Path, data: bytes) -> Record:
+    """The same for bytes that were read; `path` is for the message."""
+    try:
+        said = msgspec.json.decode(data, type=_Document)
+        document: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
+    except RecursionError as e:
+        raise _foreign(path, "it is nested too deeply") from e
+    except (msgspec.MsgspecError, UnicodeDecodeError) as e:
+        raise _foreign(path, str(e)[:300]) from e
+    if said.schema != SCHEMA:
+        raise _foreign(path, f"its schema is {said.schema[:60]!r}, not {SCHEMA}")
+    if _is_deep(document):
+        raise _foreign(path, f"it is nested more than {MOST_LEVELS} levels deep")
+    return Record(said, document)
+
+
+def _foreign(path: Path, why: str) -> SidecarForeign:
+    return SidecarForeign(f"{path} is no sidecar that can be believed: {why}", remedy="move it away")
+
+
+def _is_deep(document: object) -> bool:
+    level: list[object] = [document]
+    for _ in range(MOST_LEVELS):
+        inner: list[object] = []
+        for one in level:
+            if isinstance(one, dict):
+                inner.extend(value for value in one.values() if isinstance(value, dict | list))
+            elif isinstance(one, list):
+                inner.extend(value for value in one if isinstance(value, dict | list))
+        if not inner:
+            return False
+        level = inner
+    return True

@@ -1,0 +1,221 @@
+"""What libsndfile does not read is read by ffmpeg, where it is there, and refused with the remedy where it is not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.signal
+import soundfile
+
+from batchsr.audio.decoders import ffmpeg
+from batchsr.audio.files import Source, probe
+from batchsr.audio.probe import SourceInfo
+from batchsr.errors import InputError, InputFormat, InputTruncated
+
+PROGRAM = ffmpeg.program()
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no ffmpeg")
+# Extension, what the encoder is told, what it may differ in: samples more or less, and how alike it sounds.
+CASES = [
+    ("m4a", ["-c:a", "aac"], 0, 0.9),
+    ("mp4", ["-c:a", "aac"], 0, 0.9),
+    ("mov", ["-c:a", "pcm_s16le"], 0, 0.9999),
+    ("m4a", ["-c:a", "alac"], 0, 0.9999),
+    ("aac", ["-c:a", "aac"], 3072, 0.9),
+    ("wma", [], 4096, 0.9),
+    ("webm", ["-c:a", "libopus"], 0, 0.9),
+    ("mka", ["-c:a", "flac"], 0, 0.9999),
+    ("mkv", ["-c:a", "pcm_s16le"], 0, 0.9999),
+    ("ac3", [], 3072, 0.9),
+    ("tta", [], 0, 0.9999),
+    ("wv", [], 0, 0.9999),
+    ("flv", ["-c:a", "libmp3lame"], 3500, 0.9),
+    ("avi", ["-c:a", "libmp3lame"], 3500, 0.9),
+    ("ts", ["-c:a", "mp2"], 3500, 0.9),
+    ("spx", ["-c:a", "libspeex"], 2000, 0.5),
+]
+
+
+def sound(seconds: float, rate_hz: int = 48_000, channels: int = 2, seed: int = 0) -> np.ndarray:
+    x = np.random.default_rng(seed).standard_normal((round(seconds * rate_hz), channels))
+    return (0.2 * scipy.signal.lfilter(scipy.signal.firwin(101, 0.2), 1, x, axis=0)).astype(np.float32)
+
+
+@pytest.fixture
+def encode(tmp_path: Path) -> Callable[..., Path]:
+    def encode(extension: str, options: list[str], x: np.ndarray, rate_hz: int = 48_000) -> Path:
+        soundfile.write(tmp_path / "in.wav", x, rate_hz, "PCM_16")
+        path = tmp_path / f"x.{extension}"
+        command = [str(PROGRAM), "-v", "error", "-y", "-i", tmp_path / "in.wav", *options, path]
+        if subprocess.run(command, capture_output=True).returncode:
+            pytest.skip(f"this ffmpeg does not write {extension} {options}")
+        return path
+
+    return encode
+
+
+def read(path: Path) -> tuple[np.ndarray, SourceInfo]:
+    with Source.open(path) as source:
+        blocks = np.concatenate(list(source.blocks(5000)))
+        assert len(blocks) == source.info.frames
+        return blocks, source.info
+
+
+@pytest.mark.parametrize(("extension", "options", "samples", "alike"), CASES)
+def test_a_foreign_format_is_read_whole(
+    encode: Callable[..., Path], extension: str, options: list[str], samples: int, alike: float
+) -> None:
+    x = sound(2.0, 32_000 if extension == "spx" else 48_000, 1 if extension == "spx" else 2)
+    got, info = read(encode(extension, options, x, 32_000 if extension == "spx" else 48_000))
+    assert info.channels == x.shape[1]
+    assert abs(len(got) - len(x)) <= samples
+    assert info.decoder.startswith("ffmpeg ")
+    assert info.remarks == ()
+    cut = x[8000:40_000, 0]
+    matches = scipy.signal.correlate(got[:, 0], cut, "valid", "fft")
+    at = int(np.argmax(matches))
+    assert abs(at - 8000) <= max(samples, 0)
+    assert np.corrcoef(got[at : at + len(cut), 0], cut)[0, 1] > alike
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("samples", [1000, 1024, 30_001])
+def test_the_first_and_last_samples_of_an_m4a_are_the_right_ones(
+    encode: Callable[..., Path], rate_hz: int, samples: int
+) -> None:
+    x = sound(1, samples, 1)
+    got, info = read(encode("m4a", ["-c:a", "aac"], x, rate_hz))
+    assert info.sample_rate == rate_hz
+    assert abs(len(got) - samples) <= -(-rate_hz // 1000)
+
+
+def test_the_bytes_decide_and_not_the_name(encode: Callable[..., Path]) -> None:
+    path = encode("m4a", ["-c:a", "alac"], sound(0.5))
+    for name in ("x.wav", "x.mp3", "x", "x.dat", "x.flac"):
+        other = path.with_name(name)
+        other.write_bytes(path.read_bytes())
+        assert probe(other).frames == 24_000
+    wav = path.with_name("in.wav")
+    other = path.with_name("y.m4a")
+    other.write_bytes(wav.read_bytes())
+    assert probe(other).decoder.startswith("libsndfile ")
+
+
+@pytest.mark.parametrize("extension", ["m4a", "mka", "tta", "wv", "mov", "webm", "wma"])
+def test_a_cut_is_noticed_and_what_is_there_is_read_on_request(encode: Callable[..., Path], extension: str) -> None:
+    options = {"mka": ["-c:a", "flac"], "webm": ["-c:a", "libopus"]}.get(extension, [])
+    fast = ["-movflags", "+faststart"] if extension in ("m4a", "mov") else []
+    path = encode(extension, [*options, *fast], sound(4.0))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputTruncated, match="cut short"):
+        probe(path)
+    rest = probe(path, accept_truncated=True)
+    assert 0.2 * 4 < rest.duration_s < 0.8 * 4
+    assert "input.cut_short" in [remark.code for remark in rest.remarks]
+
+
+def test_an_m4a_without_its_index_is_no_cut_file_unless_it_is_one(encode: Callable[..., Path]) -> None:
+    path = encode("m4a", [], sound(2.0))
+    whole = path.read_bytes()
+    at = whole.find(b"moov") - 4
+    path.write_bytes(whole[:at])
+    with pytest.raises(InputFormat, match="moov"):
+        probe(path)
+    path.write_bytes(whole[: at - 100])
+    with pytest.raises(InputTruncated):
+        probe(path)
+
+
+def test_without_ffmpeg_the_sentence_says_what_to_install(
+    encode: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = encode("m4a", [], sound(0.5))
+    monkeypatch.setenv(ffmpeg.WISH, "off")
+    with pytest.raises(InputFormat, match=r"MPEG-4.*install ffmpeg.*batchsr\[ffmpeg\]"):
+        probe(path)
+    path.with_name("x.aac").write_bytes(b"\xff\xf1" + bytes(3000))
+    with pytest.raises(InputFormat, match="install ffmpeg"):
+        probe(path.with_name("x.aac"))
+
+
+def test_a_list_of_other_files_is_not_followed(encode: Callable[..., Path]) -> None:
+    secret = encode("m4a", ["-c:a", "alac"], sound(0.5))
+    lists = {
+        "x.ffconcat": f"ffconcat version 1.0\nfile '{secret}'\n",
+        "x.m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{secret}\n#EXT-X-ENDLIST\n",
+        "x.m4a": f"#EXTM3U\n#EXTINF:9,\n{secret}\n",
+        "x.mka": f"ffconcat version 1.0\nfile '{secret}'\n",
+        "x.wma": f"[playlist]\nFile1={secret}\n",
+        "x.aac": f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile://{secret}\n#EXT-X-ENDLIST\n",
+    }
+    for name, text in lists.items():
+        path = secret.with_name("list " + name)
+        path.write_text(text)
+        with pytest.raises(InputFormat):
+            probe(path)
+
+
+def test_two_audio_tracks_are_said(encode: Callable[..., Path]) -> None:
+    path = encode("mka", ["-map", "0:a", "-map", "0:a", "-c:a", "flac"], sound(0.5))
+    assert [remark.code for remark in probe(path).remarks] == ["input.more_tracks"]
+
+
+def test_no_child_and_no_descriptor_is_left_behind(encode: Callable[..., Path]) -> None:
+    path = encode("m4a", [], sound(20.0))
+    for _ in range(2):
+        before = len(os.listdir("/dev/fd"))
+        with Source.open(path) as source:
+            blocks = source.blocks(100)
+            next(blocks)
+        blocks.close()
+        read(path)
+        assert len(os.listdir("/dev/fd")) == before
+        with pytest.raises(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+
+
+def test_several_files_at_once_are_read_like_one(encode: Callable[..., Path]) -> None:
+    path = encode("m4a", [], sound(5.0))
+    expected, _ = read(path)
+    results: list[bool] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(np.array_equal(read(path)[0], expected))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [True] * 4
+
+
+def test_hostile_files_cost_little(encode: Callable[..., Path], capfd: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    for extension, options in (
+        ("m4a", []),
+        ("mka", ["-c:a", "flac"]),
+        ("wma", []),
+        ("aac", []),
+        ("tta", []),
+        ("wv", []),
+    ):
+        whole = encode(extension, options, sound(1.0)).read_bytes()
+        for number in range(6):
+            damaged = bytearray(whole)
+            places = rng.integers(0, len(whole) if number % 2 else 400, 40)
+            for at in places:
+                damaged[at] = rng.integers(256)
+            path = encode(extension, options, sound(0.1)).with_name(f"damaged.{extension}")
+            path.write_bytes(damaged)
+            started = time.monotonic()
+            with contextlib.suppress(InputError):
+                read(path)
+            assert time.monotonic() - started < 5
+    assert capfd.readouterr().err == ""

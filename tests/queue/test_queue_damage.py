@@ -1,0 +1,279 @@
+"""A database that is damaged, gone or another one: a sentence and a way on, no traceback, and no false "sound"."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import rig
+from program import Program
+
+from batchsr.errors import BatchsrError, QueueBusy, QueueDamaged, QueueError, QueueReplaced
+from batchsr.queue import Queue, State
+from batchsr.queue.opening import open_queue, restore_backup
+
+
+def filled(path: Path, jobs: int = 300) -> Path:
+    with open_queue(path) as queue:
+        list(queue.enqueue(rig.new_job(f"{number:04}") for number in range(jobs)))
+        with queue.join() as worker:
+            for _ in range(20):
+                job = queue.claim(worker, rig.BACKEND)
+                queue.fail(job, "input.format", "not audio")
+    return path
+
+
+def truncated(share: float) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        os.truncate(path, int(path.stat().st_size * share))
+
+    return damage
+
+
+def garbage(seed: int, pages: int) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        rng = random.Random(seed)
+        with path.open("r+b") as file:
+            for _ in range(pages):
+                file.seek(4096 * rng.randrange(1, path.stat().st_size // 4096))
+                file.write(rng.randbytes(4096))
+
+    return damage
+
+
+def bits(seed: int) -> Callable[[Path], None]:
+    """Single bytes changed all over the rows."""
+
+    def damage(path: Path) -> None:
+        rng = random.Random(seed)
+        with path.open("r+b") as file:
+            for _ in range(4000):
+                file.seek(rng.randrange(4096, path.stat().st_size))
+                file.write(rng.randbytes(1))
+
+    return damage
+
+
+def beginning(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(b"\0" * 4096)
+
+
+DAMAGES = {
+    "empty": truncated(0),
+    "one byte": lambda path: path.write_bytes(b"S"),
+    "half": truncated(0.5),
+    "a page short": truncated(0.97),
+    "all zero": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "beginning": beginning,
+    "text": lambda path: path.write_text("not a database\n" * 500),
+    **{f"garbage {seed}": garbage(seed, 3 + 10 * seed) for seed in range(4)},
+    **{f"bits {seed}": bits(seed) for seed in range(4)},
+}
+
+
+def look_everywhere(queue: Queue) -> None:
+    """Everything that a command may ask of a queue."""
+    queue.status()
+    for job in queue.jobs():
+        job.to_dict()
+        queue.events(job.id)
+        queue.attempts(job.id)
+    queue.queued_for()
+    queue.bound_variants()
+    queue.peek("fast")
+    with queue.join() as worker:
+        for _ in range(5):
+            if (job := queue.claim(worker, rig.BACKEND)) is not None:
+                queue.release(job)
+    queue.reap()
+    list(queue.enqueue([rig.new_job("one more")]))
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_a_damaged_database_is_a_sentence_with_a_way_on(tmp_path: Path, what: str) -> None:
+    path = filled(tmp_path / "queue.db")
+    DAMAGES[what](path)
+    said: BatchsrError | None = None
+    problems: list[str] = []
+    try:
+        with open_queue(path) as queue:
+            look_everywhere(queue)
+            problems = queue.check()
+    except QueueError as e:
+        said = e
+    if said is not None:
+        assert said.exit_code == 74
+        assert str(path) in str(said)
+        assert said.remedy
+    else:
+        assert problems, "what is damaged is not called sound"
+        assert "can still be read" in problems[-1] or "nothing of it can be read" in problems[-1]
+
+
+def test_what_can_still_be_read_is_said(tmp_path: Path) -> None:
+    path = filled(tmp_path / "queue.db")
+    with sqlite3.connect(path) as db:
+        (page,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'jobs_batch'").fetchone()
+    with path.open("r+b") as file:
+        file.seek(4096 * (page - 1))
+        file.write(b"\xff" * 4096)
+    with open_queue(path) as queue:
+        problems = queue.check()
+    assert "300 of its jobs can still be read (20 failed, 280 queued)" in problems[-1]
+    assert "db restore" in problems[-1]
+    assert "sidecars" in problems[-1]
+
+
+@pytest.mark.parametrize("command", [["db", "check"], ["status"], ["list"], ["work"], ["enqueue", "x.wav"], ["gc"]])
+def test_every_command_ends_with_74_on_an_empty_database(program: Program, command: list[str]) -> None:
+    program.db.touch()
+    (program.folder / "x.wav").touch()
+    said = program.run(*command, code=74).stderr
+    assert "is empty: what it held is lost" in said
+    assert "db restore" in said
+
+
+def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE jobs (id)")
+        db.execute("PRAGMA user_version = 2")
+    before = path.read_bytes()
+    with pytest.raises(QueueError, match="another program"):
+        open_queue(path)
+    assert path.read_bytes() == before
+
+
+def test_a_log_without_its_database_is_not_laid_under_a_new_one(tmp_path: Path) -> None:
+    path = _crashed(tmp_path / "queue.db")
+    path.unlink()
+    with pytest.raises(QueueDamaged, match="is not there, but what was written to it last still is"):
+        open_queue(path)
+    assert not path.exists()
+
+
+def _crashed(path: Path) -> Path:
+    """A database whose last user was killed, so that its log is left over."""
+    filled(path)
+
+    def child() -> None:
+        queue = open_queue(path)
+        list(queue.enqueue(rig.new_job(f"late {number}") for number in range(50)))
+        os._exit(0)
+
+    rig.wait(rig.fork(child))
+    assert path.with_name("queue.db-wal").stat().st_size > 0
+    return path
+
+
+def test_a_backup_copied_over_a_leftover_log_is_noticed_and_restored(tmp_path: Path) -> None:
+    path, backup = tmp_path / "queue.db", tmp_path / "backup.db"
+    filled(path)
+    with open_queue(path) as queue:
+        queue.backup(backup)
+    _crashed_again(path)
+    shutil.copyfile(backup, path)
+    with pytest.raises(QueueDamaged, match=r"is not the database that .*-wal belongs to"):
+        open_queue(path)
+    restored = restore_backup(path, path)
+    assert restored.jobs == 300
+    with open_queue(path) as queue:
+        assert queue.check() == []
+        assert queue.counts()["queued"] == 280
+
+
+def _crashed_again(path: Path) -> None:
+    def child() -> None:
+        queue = open_queue(path)
+        list(queue.enqueue(rig.new_job(f"late {number}") for number in range(50)))
+        os._exit(0)
+
+    rig.wait(rig.fork(child))
+
+
+def test_a_crash_alone_is_no_damage(tmp_path: Path) -> None:
+    path = _crashed(tmp_path / "queue.db")
+    with open_queue(path) as queue:
+        assert queue.counts()["queued"] == 330
+        assert queue.check() == []
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_database_that_is_taken_from_under_a_worker_ends_it(tmp_path: Path, how: str) -> None:
+    path, other = tmp_path / "queue.db", filled(tmp_path / "other.db")
+    sources = [rig.record(tmp_path / "in" / f"{n}.wav", 0.3, seed=n) for n in range(3)]
+    rig.enqueue(path, sources, tmp_path / "out")
+    told = rig.Told()
+
+    def take(job: object, done: int, total: int) -> None:
+        if path.exists() and done:
+            path.unlink() if how == "removed" else os.replace(other, path)
+
+    told.on_windows = take
+    with pytest.raises(QueueReplaced, match="removed" if how == "removed" else "another file") as raised:
+        rig.work(path, listener=told)
+    assert raised.value.exit_code == 74
+
+
+def test_a_restored_backup_refuses_living_workers_and_keeps_what_was(tmp_path: Path) -> None:
+    path, backup = filled(tmp_path / "queue.db"), tmp_path / "backup.db"
+    with open_queue(path) as queue:
+        with queue.join() as worker:
+            job = queue.claim(worker, rig.BACKEND)
+            queue.backup(backup)
+            with pytest.raises(QueueBusy, match="is at work with"):
+                restore_backup(path, backup)
+            queue.release(job)
+        list(queue.enqueue([rig.new_job("after the backup")]))
+    restored = restore_backup(path, backup)
+    assert (restored.jobs, restored.taken_back) == (300, 1)
+    with open_queue(path) as queue:
+        job = queue.get(job.id)
+        assert job.state is State.QUEUED
+        assert (job.attempts, job.crashes) == (0, 0), "a backup is no crash"
+        assert queue.check() == []
+    with open_queue(restored.kept) as queue:
+        assert len(list(queue.jobs())) == 301
+
+
+@pytest.mark.parametrize("what", ["damaged", "missing", "of another program", "folder"])
+def test_a_backup_that_is_none_changes_nothing(tmp_path: Path, what: str) -> None:
+    path, backup = filled(tmp_path / "queue.db"), tmp_path / "backup.db"
+    if what == "damaged":
+        garbage(1, 40)(filled(backup))
+    if what == "of another program":
+        with sqlite3.connect(backup) as db:
+            db.execute("CREATE TABLE other (id)")
+    if what == "folder":
+        backup.mkdir()
+    before = path.read_bytes()
+    with pytest.raises(BatchsrError):
+        restore_backup(path, backup)
+    assert path.read_bytes() == before
+    assert not list(tmp_path.glob("*before-restore*"))
+    assert not list(tmp_path.glob(".batchsr-*"))
+
+
+def test_restoring_says_what_will_be_adopted_and_work_makes_none_of_it_again(program: Program) -> None:
+    from program import FAST_MODEL
+
+    folder, backup = program.folder, program.folder / "backup.db"
+    sources = [rig.record(folder / "in" / f"{n}.wav", 0.3, seed=n) for n in range(2)]
+    program.run("enqueue", *sources, "--out", folder / "out")
+    program.run("db", "backup", backup)
+    program.run("work", "--variant", "fast", "--min-free", "0", environment=FAST_MODEL)
+    outputs = {path: path.stat().st_ino for path in (folder / "out").glob("*.wav")}
+    program.db.write_bytes(b"broken" * 1000)
+    assert "not a database" in program.run("status", code=74).stderr
+    said = program.run("db", "restore", backup).stdout
+    assert "2 outputs were finished since" in said
+    assert all(str(path) in said for path in outputs)
+    program.run("work", "--variant", "fast", "--min-free", "0", environment=FAST_MODEL)
+    assert {path: path.stat().st_ino for path in (folder / "out").glob("*.wav")} == outputs
+    assert program.status()["jobs"]["done"] == 2

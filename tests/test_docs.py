@@ -1,0 +1,154 @@
+"""README and docs tell the truth: commands exist and run, named tests and scripts are there, links lead somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import soundfile
+from program import FAST_MODEL
+
+from batchsr.cli import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.md"))
+
+
+def commands() -> Iterator[list[str]]:
+    """The `batchsr` commands in the pages' blocks, as words, each once."""
+    seen = set()
+    for page in PAGES:
+        for line in page.read_text().splitlines():
+            match = re.match(r"    (?:\$ )?(batchsr .*)", line)
+            if match and match[1] not in seen:
+                seen.add(match[1])
+                yield shlex.split(match[1].split("|")[0], comments=True)
+
+
+WATCH_OPTIONS = {name for param in cli.get_command(click.Context(cli), "watch").params for name in param.opts}
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_every_command_shown_exists_with_its_options(words: list[str]) -> None:
+    command: click.Command = cli
+    options: set[str] = set()
+    for word in words[1:]:
+        context = click.Context(command)
+        options |= {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
+        if isinstance(command, click.Group) and (inner := command.get_command(context, word)) is not None:
+            command = inner
+        elif word.startswith("-"):
+            known = options | (WATCH_OPTIONS if command.name == "print" else set())  # a service runs `watch`
+            assert word in known, f"{command.name} has no {word}"
+    assert not isinstance(command, click.Group), words
+
+
+def test_every_command_is_in_the_reference_and_has_help() -> None:
+    reference = (ROOT / "docs" / "reference.md").read_text()
+    context = click.Context(cli)
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert command.help
+        assert re.search(rf"`[^`|]*\b{name}\b[^`|]*`", reference), f"reference.md does not name {name}"
+
+
+def test_every_test_that_a_page_calls_a_proof_is_there() -> None:
+    named = {name for page in PAGES for name in re.findall(r"`(test_\w+)`", page.read_text())}
+    assert len(named) > 25
+    written = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name in sorted(named) if f"def {name}(" not in written] == []
+
+
+def test_every_script_is_in_the_docs_and_the_other_way_round() -> None:
+    page = (ROOT / "docs" / "development.md").read_text()
+    rows = re.findall(r"^\| (`[^|]*`) \|", page.split("`scripts/` has one command")[1].split("\n## ")[0], re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`([\w.]+)`", row)}
+    assert named == {path.name for path in (ROOT / "scripts").iterdir() if path.is_file()}
+
+
+def test_the_first_command_restores_a_real_recording() -> None:
+    environment = {**os.environ, "BATCHSR_VENV": sys.prefix}
+    demo = subprocess.run(
+        [sys.executable, "scripts/demo.py"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert demo.returncode == 0, demo.stderr
+    assert "done: 1 files" in demo.stdout
+    assert "$ batchsr work --variant tiny" in demo.stdout
+
+
+def test_readme_is_read_in_one_sitting() -> None:
+    assert len(README.splitlines()) <= 200
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]*)(?:#[^)]*)?\)", page.read_text()):
+        assert not target or (page.parent / target).exists(), f"{page.name} links to {target}"
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
+        headings = re.findall(r"^#+ (.*)$", (page.parent / target if target else page).read_text(), re.MULTILINE)
+        anchors = {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+        assert anchor in anchors, f"{page.name} links to {target}#{anchor}"
+
+
+RECORDINGS = {
+    "phone-archive": ("jobs/recordings/phone/2004-01-05/call-1.wav", "jobs/recordings/phone/test-calls/beep.wav"),
+    "oral-history": tuple(f"jobs/recordings/interviews/tape-{name}.wav" for name in ("01a", "01b", "12a")),
+    "radio": ("in/monday-10.wav",),
+    "label": ("jobs/recordings/singles/side-a.wav", "jobs/recordings/music/side-b.wav"),
+}
+"""What lies in the archive of each worked example."""
+
+
+@pytest.mark.parametrize("page", EXAMPLES, ids=lambda page: page.stem)
+def test_the_commands_of_every_worked_example_run_in_its_order(page: Path, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "jobs", tmp_path / "jobs")
+    for name in RECORDINGS[page.stem]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(len(name)).uniform(-0.1, 0.1, 4_000)
+        soundfile.write(tmp_path / name, noise, 8_000)
+    lines = re.findall(r"^    \$ (.*)$", page.read_text(), re.MULTILINE)
+    assert lines
+    # The tests have no weights of the published model, no night to wait for, and nobody to press Ctrl-C.
+    script = "\n".join(lines).replace("int4", "fast").replace("--only-between 19:00-07:00", "--for 2m")
+    script = re.sub(r"(batchsr watch .*)", r"\1 --once --settle 0", script)
+    program = 'batchsr() { "$PYTHON" -m batchsr "$@"; }\nset -e\n' + script
+    environment = {
+        **os.environ,
+        **FAST_MODEL,
+        "PYTHON": sys.executable,
+        "HOME": str(tmp_path),
+        "BATCHSR_DB": str(tmp_path / "queue.db"),
+    }
+    done = subprocess.run(
+        ["bash", "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    sidecars = {path.with_suffix("") for path in tmp_path.rglob("*.json")}
+    sidecars = {path.with_suffix("") for path in tmp_path.rglob("*.json")}
+    restored = [path for path in sidecars if path.suffix in (".wav", ".flac") and path.exists()]
+    assert len(restored) >= len(RECORDINGS[page.stem]) - (page.stem == "phone-archive"), restored
+
+
+def test_the_site_is_made_without_a_broken_link() -> None:
+    if importlib.util.find_spec("zensical") is None:
+        pytest.skip("the generator of the site is not installed (group docs)")
+    environment = {**os.environ, "BATCHSR_VENV": sys.prefix}
+    made = subprocess.run(
+        ["bash", "scripts/docs"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    pages = {path.relative_to(ROOT / "build" / "site").as_posix() for path in (ROOT / "build" / "site").rglob("*.html")}
+    assert {"index.html", "measurements.html", "examples/label.html"} <= pages

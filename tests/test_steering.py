@@ -1,0 +1,102 @@
+"""Jobs are named in the same words by every command; what is not there is told, with a fitting exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from program import FAST_MODEL, Program
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    one = Program(tmp_path)
+    one.environment |= FAST_MODEL
+    return one
+
+
+@pytest.fixture
+def files(program: Program) -> Callable[..., list[Path]]:
+    def make(*names: str) -> list[Path]:
+        paths = [program.folder / name for name in names]
+        for number, path in enumerate(paths):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, np.random.default_rng(number).uniform(-0.1, 0.1, 800 * (1 + number)), 8_000)
+        return paths
+
+    return make
+
+
+@pytest.fixture
+def queued(program: Program, files: Callable[..., list[Path]]) -> Program:
+    """Jobs 1 and 2 of batch `calls`, 3 and 4 without; 5 is no audio."""
+    a, b, c, d = files("calls/a.wav", "calls/b.wav", "reels/c.wav", "reels/d.wav")
+    (program.folder / "reels" / "e.wav").write_text("no sound")
+    program.run("enqueue", a, b, "--batch", "calls")
+    program.run("enqueue", c, d, program.folder / "reels" / "e.wav")
+    return program
+
+
+def ids(program: Program, *words: str) -> list[int]:
+    return [int(line.split()[0][1:]) for line in program.run("list", *words).stdout.splitlines()]
+
+
+def test_a_selection_means_the_same_to_list_cancel_and_retry(queued: Program) -> None:
+    assert ids(queued, "2-4") == [2, 3, 4]
+    assert ids(queued, "--batch", "calls") == [1, 2]
+    assert ids(queued, "--path", "*/reels/*") == [3, 4, 5]
+    assert ids(queued, "--path", "reels/c") == [3]
+    assert ids(queued, "--path", "reels", "-n", "2") == [3, 4]
+    queued.run("cancel", "--batch", "calls")
+    assert ids(queued, "--state", "cancelled") == [1, 2]
+    queued.run("work", "--variant", "fast", code=3)
+    assert ids(queued, "--error", "input.*") == [5]
+    assert ids(queued, "--error", "output.*") == []
+    assert ids(queued, "--failures-first")[0] == 5
+    assert ids(queued, "--sort", "path") == [1, 2, 3, 4, 5]
+    assert ids(queued, "--sort", "length")[:4] == [4, 3, 2, 1]
+    assert "retried 1: #5" in queued.run("retry", "--error", "input.format").stdout
+    assert "retried 2: #1 #2" in queued.run("retry", "1", "2").stdout
+
+
+def test_a_job_that_is_not_there_is_named_and_the_others_are_done(queued: Program) -> None:
+    assert "99" in queued.run("retry", "99", code=2).stderr
+    result = queued.run("cancel", "1", "99", code=2)
+    assert "#1" in result.stdout
+    assert "there is no job 99" in result.stderr
+    assert ids(queued, "--state", "cancelled") == [1]
+    assert "there is no job 7" in queued.run("show", "7", code=2).stderr
+    assert "'x'" in queued.run("list", "x", code=2).stderr
+    assert "9-3" in queued.run("list", "9-3", code=2).stderr
+
+
+def test_nothing_is_cancelled_where_nothing_is_named(queued: Program) -> None:
+    assert "name jobs" in queued.run("cancel", code=2).stderr
+    assert ids(queued, "--state", "cancelled") == []
+
+
+@pytest.mark.parametrize("command", ["status", "list", "cancel", "retry"])
+def test_a_batch_that_is_not_there_is_named_with_those_that_are(queued: Program, command: str) -> None:
+    result = queued.run(command, "--batch", "clals", code=2)
+    assert "'clals'" in result.stderr
+    assert "'calls'" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "list", "work", "report", "verify", "retry", "pause", "gc"])
+def test_a_misspelled_database_is_told_and_none_is_made(program: Program, command: str) -> None:
+    missing = program.folder / "qeue.db"
+    result = program.run("--db", missing, command, code=2)
+    assert "qeue.db" in result.stderr
+    assert list(program.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("enqeue", "enqueue"), ("wrok", "work"), ("stauts", "status")])
+def test_a_misspelled_command_is_answered_with_the_nearest(program: Program, typed: str, meant: str) -> None:
+    assert f"'{meant}'" in program.run(typed, "a.wav", code=2).stderr
+
+
+def test_a_misspelled_option_is_answered_with_the_nearest(program: Program) -> None:
+    assert "--recursive" in program.run("enqueue", "--recursiv", ".", code=2).stderr
