@@ -40,7 +40,7 @@ class Degradation:
 
 
 def draw(rng: np.random.Generator) -> Degradation:
-    """A degradation at random: half of them plain (Chebyshev-I, order 8, 0.9 of Nyquist), the others as archives are."""
+    """A degradation at random: most are plain (Chebyshev-I, order 8, 0.9 of Nyquist), the others as archives are."""
     rate_hz = int(rng.choice(RATES_HZ, p=RATE_WEIGHTS))
     hiss = float(rng.uniform(-70, -35)) if rng.random() < 0.1 else None
     plain = Degradation(rate_hz, "cheby1", 8, 0.9, "none", hiss_db=hiss)

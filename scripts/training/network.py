@@ -68,9 +68,10 @@ def conv2d(at: Scope, x: jax.Array, stride: int = 1, padding: tuple[int, int] = 
     if weight.shape[1] == 1:
         return x @ weight[:, 0, 0].T + at["bias"]
     pads = (padding, padding)
-    return lax.conv_general_dilated(x, weight, (stride, stride), pads, dimension_numbers=("NHWC", "OHWI", "NHWC")) + at[
-        "bias"
-    ]
+    return (
+        lax.conv_general_dilated(x, weight, (stride, stride), pads, dimension_numbers=("NHWC", "OHWI", "NHWC"))
+        + at["bias"]
+    )
 
 
 def group_norm(at: Scope, x: jax.Array, eps: float, *, silu: bool = False, groups: int = 32) -> jax.Array:
@@ -105,7 +106,7 @@ def twice(x: jax.Array) -> jax.Array:
 
 def columns(x: jax.Array, k: int, dilation: int) -> jax.Array:
     """x (B, T, C) -> (B * T, k * C): beside each sample the ones that the taps of a centred convolution see."""
-    B, T, C = x.shape
+    B, T, _ = x.shape
     reach = dilation * (k - 1) // 2
     padded = jnp.pad(x, [(0, 0), (reach, reach), (0, 0)])
     return jnp.concatenate([padded[:, j * dilation : j * dilation + T] for j in range(k)], axis=-1).reshape(B * T, -1)
@@ -295,7 +296,9 @@ def _unet_layers(at: Scope, x: jax.Array, emb: jax.Array, head_channels: int) ->
     return x
 
 
-def unet(weights: Mapping[str, jax.Array], config: Config, noise: jax.Array, cond: jax.Array, t: jax.Array) -> jax.Array:
+def unet(
+    weights: Mapping[str, jax.Array], config: Config, noise: jax.Array, cond: jax.Array, t: jax.Array
+) -> jax.Array:
     """(noise, condition, each (B, F / 8, M / 8, Z) scaled, t (B,)) -> v of the same shape."""
     at = Scope(weights) / "ldm"
     heads, half = config["ldm"]["num_head_channels"], config["ldm"]["model_channels"] // 2

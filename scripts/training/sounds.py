@@ -112,7 +112,10 @@ ENDS = (".ogg", ".oga", ".wav", ".flac")
 
 
 def bandwidth_hz(samples: NDArray[np.float32], rate_hz: int) -> float:
-    """Highest frequency that the loudest twentieth of the frames reaches, 75 dB below their peak; means of 1 kHz."""
+    """Highest frequency that the loudest twentieth of the frames reaches, 75 dB below their peak; means of 1 kHz.
+
+    What is no louder than the rounding to 16 bit does not count: else every quiet or noisy file were full-band.
+    """
     n_fft = 2048
     if len(samples) < n_fft:
         return 0.0
@@ -121,8 +124,10 @@ def bandwidth_hz(samples: NDArray[np.float32], rate_hz: int) -> float:
     power = np.abs(np.fft.rfft(frames * np.hanning(n_fft), axis=1)) ** 2
     loud = np.percentile(10 * np.log10(power + 1e-9), 95, axis=0)
     bins = 1000 * n_fft // rate_hz
-    around = np.convolve(loud, np.ones(bins) / bins, "same")
-    return float(np.flatnonzero(around > loud.max() - 75).max(initial=0) * rate_hz / n_fft)
+    around = np.convolve(loud, np.ones(bins), "same") / np.convolve(np.ones_like(loud), np.ones(bins), "same")
+    rounding = 10 * np.log10((1 / 32768) ** 2 / 12 * np.square(np.hanning(n_fft)).sum())
+    above = np.flatnonzero(around > max(loud.max() - 75, rounding + 9))  # its loudest twentieth is 5 dB above its mean
+    return float(above.max(initial=0) * rate_hz / n_fft)
 
 
 def kind_of(path: Path) -> str:

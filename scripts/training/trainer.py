@@ -128,7 +128,10 @@ class Trainer:
         return State(weights, mean, arrays(self.named_judges, self.arrays["judges"]), self.step_count)
 
     def step(self, batch: sounds.Batch, rate: float, true_mels: float) -> dict[str, jax.Array]:
-        """One update; gives the losses, not yet computed. `true_mels`: share of rows whose vocoder gets the true mel."""
+        """One update; gives the losses, not yet computed. `true_mels`: share of rows whose vocoder gets the true mel.
+
+        What it draws depends on seed and step alone.
+        """
         rng = np.random.default_rng([self.seed, self.step_count, 1])
         B, T = batch.low.shape
         frames, bands = T // self.config["mel"]["hop"], self.config["mel"]["n_mels"]
@@ -161,7 +164,9 @@ class Trainer:
         # The mel side and the vocoder don't share a limit: a wild step of the one must not slow down the other.
         parts = jnp.split(slope, [self.vocoder_from])
         norms = [jnp.linalg.norm(part) for part in parts]
-        slope = jnp.concatenate([p * jnp.minimum(1.0, MAX_NORM / (n + 1e-6)) for p, n in zip(parts, norms, strict=True)])
+        slope = jnp.concatenate(
+            [p * jnp.minimum(1.0, MAX_NORM / (n + 1e-6)) for p, n in zip(parts, norms, strict=True)]
+        )
         # A step with a gradient that isn't finite leaves everything but the optimiser's means as it is.
         slope = jnp.where(jnp.isfinite(sum(norms)), slope, 0.0)
         judge_slope = jnp.where(jnp.isfinite(jnp.linalg.norm(judge_slope)), judge_slope, 0.0)
