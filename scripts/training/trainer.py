@@ -1,6 +1,6 @@
 """Networks, optimisers and one step of training, compiled as one program; and the state that outlives a run.
 
-A state is one safetensors file of 41 MB for `tiny`: the weights, their running mean, both as float16, and the
+A state is one safetensors file of 41 MB for `tiny`: in float16 the weights, their running mean, and the
 discriminators, under the prefixes WEIGHTS, MEAN and JUDGES; `step` stands in its metadata. The optimisers' means are
 not in it: they are rebuilt in the first RISE steps, in which the rate rises. (Their memory is 5 and 100 steps long.)
 """
@@ -71,7 +71,11 @@ class State:
     def write(self, file: Path) -> None:
         """Keep it, in float16, under a new name first."""
         parts = {WEIGHTS: self.weights, MEAN: self.mean, JUDGES: self.judges}
-        arrays = {prefix + name: half(x) for prefix, items in parts.items() for name, x in items.items()}
+        arrays = {
+            prefix + name: x if is_fixed(name) else half(x)
+            for prefix, items in parts.items()
+            for name, x in items.items()
+        }
         new = file.with_name(f"{file.stem}-new{file.suffix}")
         save_file(arrays, new, {"step": str(self.step)})
         new.replace(file)
@@ -150,16 +154,16 @@ class Trainer:
             "keep": min(MEAN_MEMORY, (1 + self.step_count) / (20 + self.step_count)),
         }  # fmt: skip
         numbers = {name: np.float32(x) for name, x in numbers.items()}
-        self.arrays, found = self._update(self.arrays, batch.low, batch.high, batch.scale, drawn, numbers)
+        self.arrays, found = self._update(self.arrays, self.fixed, batch.low, batch.high, batch.scale, drawn, numbers)
         self.step_count += 1
         return found
 
     def _updated(
-        self, arrays: dict[str, jax.Array], low: Any, high: Any, scale: Any, drawn: Any, numbers: Any
+        self, arrays: dict[str, jax.Array], fixed: Any, low: Any, high: Any, scale: Any, drawn: Any, numbers: Any
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         gradients = jax.grad(self._losses, argnums=(0, 1), has_aux=True)
         (slope, judge_slope), found = gradients(
-            arrays["weights"], arrays["judges"], low, high, scale, drawn, numbers["heed"]
+            arrays["weights"], arrays["judges"], fixed, low, high, scale, drawn, numbers["heed"]
         )
         # The mel side and the vocoder don't share a limit: a wild step of the one must not slow down the other.
         parts = jnp.split(slope, [self.vocoder_from])
@@ -182,10 +186,18 @@ class Trainer:
         return new, found | {"norm_mel": norms[0], "norm_vocoder": norms[1]}
 
     def _losses(
-        self, vector: jax.Array, judge_vector: jax.Array, low: Any, high: Any, scale: Any, drawn: Any, heed: Any
+        self,
+        vector: jax.Array,
+        judge_vector: jax.Array,
+        fixed: Any,
+        low: Any,
+        high: Any,
+        scale: Any,
+        drawn: Any,
+        heed: Any,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """(weighted sum, each) of the losses."""
-        weights = self.named(vector) | self.fixed
+        weights = self.named(vector) | fixed
         # The vocoder is the slowest to train, and needs less context than the mel side: it gets the middle half.
         hop, frames = self.config["mel"]["hop"], low.shape[1] // self.config["mel"]["hop"]
         part = slice(frames // 4, frames // 4 + frames // 2)

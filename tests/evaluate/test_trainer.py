@@ -30,13 +30,19 @@ def noise(shape: tuple[int, ...], seed: int = 0, level: float = 0.1) -> np.ndarr
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with config.json of a small model, `bundle` of random weights for it, and `data`."""
+    """A folder with `bundle`, a small model's random weights, `short` of a still smaller one, and `data`."""
+    from batchsr.models.flashsr.config import ModelConfig
     from batchsr.models.tools import make
 
     folder = tmp_path_factory.mktemp("source")
     config = make.config_of_size("tiny", format="float32", frame_samples=CROP)
-    (folder / "config.json").write_text(json.dumps(config.to_mapping()))
     make.write_random(folder / "bundle", config, "training")
+    # A vocoder of three short levels for what has to be compiled: that takes most of the tests' time.
+    levels = {"upsample_rates": [10, 6, 8], "upsample_kernel_sizes": [20, 12, 16], "resblock_dilation_sizes": [[1]]}
+    mapping = config.to_mapping()
+    mapping["vocoder"] = {**mapping["vocoder"], **levels}
+    (folder / "config.json").write_text(json.dumps(mapping))
+    make.write_random(folder / "short", ModelConfig.from_mapping(mapping), "training")
     (folder / "data/sonic-pi-samples").mkdir(parents=True)
     sf.write(folder / "data/sonic-pi-samples/noise.wav", noise((6 * 48_000,)), 48_000)
     return folder
@@ -164,6 +170,13 @@ def test_a_state_is_read_as_it_was_written_but_for_half_precision(tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["state.safetensors"]
 
 
+def test_a_state_keeps_the_constants_of_the_architecture_exactly(tmp_path: Path) -> None:
+    weights = {"voc.filter": noise((1, 1, 12)), "voc.a.filter": noise((2,), 1)}
+    trainer.State.of(weights).write(tmp_path / "state.safetensors")
+    again = trainer.State.read(tmp_path / "state.safetensors")
+    assert np.array_equal(again.weights["voc.a.filter"], weights["voc.a.filter"])
+
+
 def test_the_state_of_the_shipped_size_is_small_enough_to_carry() -> None:
     from batchsr.models.flashsr.config import ModelConfig
     from batchsr.models.flashsr.networks import tensor_shapes
@@ -189,7 +202,7 @@ def run(source: Path) -> Run:
             "--out",
             str(source / out),
         ]
-        command += ["--config", str(source / "config.json"), "--from", str(begin or source / "bundle"), *more]
+        command += ["--config", str(source / "config.json"), "--from", str(begin or source / "short"), *more]
         command += ["--batch", "2", "--crop", str(CROP), "--processes", "0", "--steps", str(steps)]
         environment = {
             **os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(source / "compiled"),
@@ -215,9 +228,9 @@ def test_a_training_goes_on_in_pieces_and_ends_as_a_bundle_that_restores(source:
     figures = [json.loads(line) for line in (second / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in figures] == [4, 5, 6], "the batches go on, too"
     assert np.isfinite([line["total"] for line in figures]).all()
-    moved = [np.abs(between.weights[name] - begun.weights[name]).max() for name in begun.weights]
-    fixed = [name.endswith(".filter") for name in begun.weights]
-    assert [step == 0 for step in moved] == fixed, "everything is trained but the activation's filters"
+    for name, x in begun.weights.items():
+        if x.ndim > 1:  # a bias's first steps, while the rate rises, can be too short for half precision
+            assert np.array_equal(between.weights[name], x) == trainer.is_fixed(name), name
 
     assert not mix_weights.main([
         str(second / "weights.safetensors"), str(source / "made"), "--config", str(source / "config.json"),
