@@ -26,6 +26,12 @@ NAME_BYTES: Final = 255
 """The longest name of most file systems."""
 _READ_BYTES: Final = 1 << 20
 
+_EPERM_REMEDY: Final = "allow writing there" + (
+    " (System Settings, Privacy and Security, Full Disk Access)" if sys.platform == "darwin" else ""
+)
+# What F_FULLFSYNC says where a file system has no such thing.
+_NO_FULLFSYNC: Final = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY, errno.ENODEV)
+
 # What means "this machine cannot go on", as against "this file is bad".
 _RESOURCE_REMEDIES: Final = {
     errno.ENOSPC: "free some space, then `batchsr resume`",
@@ -33,7 +39,7 @@ _RESOURCE_REMEDIES: Final = {
     errno.EIO: "check the disk",
     errno.EROFS: "remount the file system writable",
     errno.EACCES: "allow writing there",
-    errno.EPERM: "allow writing there",
+    errno.EPERM: _EPERM_REMEDY,
     errno.ENOTDIR: "a file stands where a folder should be",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.ENFILE: "raise the system's limit on open files",
@@ -81,9 +87,12 @@ def output_errors(path: Path, doing: str) -> Iterator[None]:
 def fsync(fd: int) -> None:
     """Flush a file descriptor to the medium itself (macOS needs F_FULLFSYNC for that)."""
     if sys.platform == "darwin":
-        with contextlib.suppress(OSError):  # not every file system has it; plain fsync is the rest
+        try:
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
             return
+        except OSError as e:
+            if e.errno not in _NO_FULLFSYNC:  # plain fsync is the rest, but no answer to a disk that fails
+                raise
     os.fsync(fd)
 
 

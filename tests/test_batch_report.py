@@ -1,4 +1,4 @@
-"""Reports of any length: written as they come, HTML in pages."""
+"""Reports of any length: written as they come."""
 
 from __future__ import annotations
 
@@ -22,25 +22,14 @@ def rows(count: int) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_json_is_one_array(tmp_path: Path, count: int) -> None:
-    batch.write(tmp_path / "r.json", rows(count), "json", COLUMNS, {"done": count})
+    batch.write(tmp_path / "r.json", rows(count), "json", COLUMNS)
     assert json.loads((tmp_path / "r.json").read_text()) == list(rows(count))
 
 
 def test_csv_has_a_head_and_a_line_for_each_file(tmp_path: Path) -> None:
-    batch.write(tmp_path / "r.csv", rows(3), "csv", COLUMNS, {"done": 3})
+    batch.write(tmp_path / "r.csv", rows(3), "csv", COLUMNS)
     with (tmp_path / "r.csv").open() as file:
         assert [row["source"] for row in csv.DictReader(file)] == ["/a/0.wav", "/a/1.wav", "/a/2.wav"]
-
-
-def test_a_long_page_becomes_several_that_lead_to_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "PAGE_ROWS", 10)
-    written = batch.write(tmp_path / "r.html", rows(25), "html", COLUMNS, {"done": 25})
-    assert [path.name for path in written] == ["r.html", "r-2.html", "r-3.html"]
-    texts = [path.read_text() for path in written]
-    assert [text.count("<tr class=") for text in texts] == [10, 10, 5]
-    assert all("25 done" in text for text in texts)
-    assert '<a href="r-3.html">3</a>' in texts[0]
-    assert '<a href="r.html">1</a>' in texts[2]
 
 
 def test_rows_are_not_kept(tmp_path: Path) -> None:
@@ -52,6 +41,6 @@ def test_rows_are_not_kept(tmp_path: Path) -> None:
             given += 1
             yield row
 
-    pieces = batch.table(counted(), "csv", COLUMNS, {})
+    pieces = batch.table(counted(), "csv", COLUMNS)
     next(pieces)
     assert given < 20_000, "the first block is there before the last row was read"

@@ -70,18 +70,13 @@ def test_counts_have_their_words() -> None:
     assert listed({f".{n:02}": 1 for n in range(20)}, 2) == "1 .00, 1 .01 and 18 of other kinds"
 
 
-@pytest.mark.parametrize("form", ["csv", "html"])
-def test_a_table_has_one_row_for_each_file_whatever_its_name(form: str) -> None:
+def test_a_table_has_one_row_for_each_file_whatever_its_name() -> None:
     names = [os.fsdecode(name) for name in HOSTILE]
     rows = [{"state": "done", "source": name} for name in names]
-    text = "".join(batch.table(rows, form, ("state", "source"), {"done": len(names)}))
+    text = "".join(batch.table(rows, "csv", ("state", "source")))
     assert not (ACTS - {"\n"}) & set(text)
-    if form == "csv":
-        assert len(text.splitlines()) == len(names) + 1
-        assert [row["source"] for row in csv.DictReader(io.StringIO(text))] == [printable(name) for name in names]
-    else:
-        assert text.count("<tr class=") == len(names)
-        assert "<script" not in text
+    assert len(text.splitlines()) == len(names) + 1
+    assert [row["source"] for row in csv.DictReader(io.StringIO(text))] == [printable(name) for name in names]
 
 
 def test_hostile_names_go_through_the_whole_program_and_programs_get_them_whole(program: Program) -> None:

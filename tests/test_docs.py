@@ -85,7 +85,7 @@ def test_the_first_command_restores_a_real_recording() -> None:
         [sys.executable, "scripts/demo.py"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
     )
     assert demo.returncode == 0, demo.stderr
-    assert "done: 1 files" in demo.stdout
+    assert "done: 1 file, " in demo.stdout
     assert "$ batchsr work --variant tiny" in demo.stdout
 
 

@@ -85,10 +85,17 @@ def test_a_batch_that_is_not_there_is_named_with_those_that_are(queued: Program,
     assert "'calls'" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["status", "list", "work", "report", "verify", "retry", "pause", "gc"])
+@pytest.mark.parametrize("command", ["status", "list", "report", "verify", "retry", "pause", "gc"])
 def test_a_misspelled_database_is_told_and_none_is_made(program: Program, command: str) -> None:
     missing = program.folder / "qeue.db"
     result = program.run("--db", missing, command, code=2)
+    assert "qeue.db" in result.stderr
+    assert list(program.folder.iterdir()) == []
+
+
+def test_work_without_a_queue_says_so_and_makes_none(program: Program) -> None:
+    result = program.run("--db", program.folder / "qeue.db", "work")
+    assert "nothing is queued" in result.stderr
     assert "qeue.db" in result.stderr
     assert list(program.folder.iterdir()) == []
 

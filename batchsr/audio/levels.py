@@ -31,7 +31,7 @@ _LOUD_PEAK: Final = 2.0
 _IMPLAUSIBLE_SHARE: Final = 0.5
 _SILENT_DB: Final = 90.0
 _CANCELLED_SHARE: Final = 0.1
-"""Of the power that the mean of channels has which know nothing of each other: 10 dB below it is no coincidence."""
+"""Share of the power that the mean of unrelated channels has: 10 dB below it is no coincidence."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -55,7 +55,12 @@ _INFO_ID: Final = MappingProxyType({name: key for key, name in _INFO.items()})
 # What libsndfile writes into each container. It would add its own name to `software`.
 _ALL_TAGS: Final = ("title", "artist", "album", "date", "genre", "comment", "copyright", "license", "tracknumber")
 _TAGS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {"flac": _ALL_TAGS, "ogg": _ALL_TAGS, "caf": _ALL_TAGS, "aiff": ("title", "artist", "comment"), "w64": ()}
+    {
+        **dict.fromkeys(("flac", "ogg", "opus", "caf"), _ALL_TAGS),
+        "mp3": ("title", "artist", "album", "date", "genre", "comment"),
+        "aiff": ("title", "artist", "comment"),
+        "w64": (),
+    }
 )
 _TINYTAG: Final = MappingProxyType({"year": "date", "track": "tracknumber"})
 # About the file that is left behind, not about the recording.

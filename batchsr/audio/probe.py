@@ -314,7 +314,8 @@ def _check_limits(name: str, rate_hz: int | None, channels: int | None) -> None:
         raise InputLimits(message, remedy="if its header is wrong: ffmpeg -i IN -af asetrate=8000 OUT.wav")
     if channels is not None and not 1 <= channels <= CHANNELS_LIMIT:
         message = f"{name} says it has {channels:,} channels; 1 to {CHANNELS_LIMIT} are accepted"
-        raise InputLimits(message, remedy="split it into files of fewer channels")
+        remedy = "split it into files of fewer channels" if channels else "copy it again: its header is damaged"
+        raise InputLimits(message, remedy=remedy)
 
 
 def _check_length(name: str, header: headers.Header, frames: int) -> None:

@@ -99,6 +99,22 @@ class Source:
         self._close_decoder()
         self.check_unchanged()
 
+    def stretch(self, first_frame: int, frames: int) -> Block:
+        """Read a part, float32 (n, C): what there is of `frames` frames from `first_frame` on.
+
+        For looking and listening: seams of seeking are a matter of the decoder. Raises InputFormat, InputUnreadable.
+        """
+        self._close_decoder()
+        try:
+            decoder = self._decoder = probe.open_decoder(self._fd, self._header)
+            if first_frame:
+                decoder.seek(first_frame)
+            return decoder.read(max(0, min(frames, self.info.frames - first_frame)))
+        except DecodeError as e:
+            raise self._broken(first_frame, e) from e
+        finally:
+            self._close_decoder()
+
     def check_unchanged(self) -> None:
         """Raise InputChanged or InputMissing unless the name still leads to the file that was opened, unwritten."""
         name = shown(self.info.path)

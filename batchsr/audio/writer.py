@@ -28,7 +28,8 @@ from batchsr.storage import output_errors
 
 _BITS: Final = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _AIFF_LIMIT_BYTES: Final = 2**32 - 2**16
-_VORBIS_BLOCK_FRAMES: Final = 2_048
+_LOSSY: Final = ("ogg", "opus", "mp3")
+_LOSSY_BLOCK_FRAMES: Final = 2_048
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Writer:
         self.samples = 0
         """Samples of one channel written so far."""
         self.clipped_samples = 0
-        """Samples, over all channels, that were over full scale and were clamped; none in float and Vorbis."""
+        """Samples, over all channels, that were over full scale and were clamped; none in float and lossy formats."""
         self.peak = 0.0
         """Largest absolute value before clamping; full scale is 1."""
         self._bits = _BITS.get(subtype, 0)
@@ -133,8 +134,8 @@ class Writer:
                 self._encode(whole << np.int32(32 - self._bits))
         elif self._encoder is None:
             self._disk.write(block.astype("<f4").tobytes())
-        elif self.format == "ogg":
-            self._encode_vorbis(block)
+        elif self.format in _LOSSY:
+            self._encode_lossy(block)
         else:
             self._encode(block)
         self.samples += len(block)
@@ -150,11 +151,11 @@ class Writer:
                     self._disk.seek(position)
                     self._disk.write(patch)
             elif self._encoder is not None:
-                if self.format == "ogg":
-                    self._encode_vorbis(np.zeros((0, self.channels), np.float32), last=True)
+                if self.format in _LOSSY:
+                    self._encode_lossy(np.zeros((0, self.channels), np.float32), last=True)
                 self._encoder.close()
                 self._disk.check()
-                if self.format == "ogg":
+                if self.format in ("ogg", "opus"):
                     ogg.number_stream(self._disk)
                 elif self.format == "aiff":
                     _blank_peak_time(self._disk)
@@ -172,16 +173,18 @@ class Writer:
         self._disk.close()
 
     def _open_encoder(self, tags: Mapping[str, str]) -> soundfile.SoundFile:
-        # Fixed, so that a new default of the library does not change our files: FLAC level 5, Vorbis quality 8.
-        level = {"flac": 0.625, "ogg": 0.2}.get(self.format)
+        # Fixed, so that a new default of the library does not change our files: FLAC level 5, Vorbis quality 8, Opus at
+        # 94 kbit/s a channel, MP3 of variable rate near V2.
+        level = {"flac": 0.625, "ogg": 0.2, "opus": 0.65, "mp3": 0.2}.get(self.format)
         encoder = soundfile.SoundFile(
             self._disk,
             "w",
             SAMPLE_RATE_HZ,
             self.channels,
-            format=self.format.upper(),
+            format="OGG" if self.format == "opus" else self.format.upper(),
             subtype=self.subtype,
             compression_level=level,
+            bitrate_mode="VARIABLE" if self.format == "mp3" else None,
         )
         for name, text in tags.items():
             setattr(encoder, name, text)
@@ -195,14 +198,14 @@ class Writer:
             self._disk.check()
             raise
 
-    def _encode_vorbis(self, block: Block, *, last: bool = False) -> None:
-        """Feed libvorbis equal portions: others would make other bytes, and long ones overflow its stack."""
-        if (order := ogg.WAV_ORDER.get(self.channels)) is not None:
+    def _encode_lossy(self, block: Block, *, last: bool = False) -> None:
+        """Feed the encoder equal portions: others would make other bytes, and long ones overflow libvorbis' stack."""
+        if self.format != "mp3" and (order := ogg.WAV_ORDER.get(self.channels)) is not None:
             block = block[:, np.argsort(order)]
         held = np.concatenate([self._held, block])
-        whole = len(held) if last else len(held) // _VORBIS_BLOCK_FRAMES * _VORBIS_BLOCK_FRAMES
-        for start in range(0, whole, _VORBIS_BLOCK_FRAMES):
-            self._encode(held[start : min(start + _VORBIS_BLOCK_FRAMES, whole)])
+        whole = len(held) if last else len(held) // _LOSSY_BLOCK_FRAMES * _LOSSY_BLOCK_FRAMES
+        for start in range(0, whole, _LOSSY_BLOCK_FRAMES):
+            self._encode(held[start : min(start + _LOSSY_BLOCK_FRAMES, whole)])
         self._held = held[whole:]
 
     def _check_size(self, samples: int) -> None:

@@ -92,7 +92,9 @@ def enqueue_command(
     with preview_of(app.db) if dry_run else app.queue(make=True) as queue:
         for found, request in work:
             files.check_format(request.settings.format, request.settings.subtype, 1)
-            for taken in gather.enqueue(queue, tally.found(found), request, dry_run=dry_run, lost=tally.refuse):
+            for taken in gather.enqueue(
+                queue, tally.found(found), request, dry_run=dry_run, lost=tally.refuse, check_outputs=True
+            ):
                 tally.taken(taken)
     for line in tally.told():
         app.note(line)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from batchsr.settings.profile import FORMATS, SUBTYPES, Settings
+from batchsr.settings.profile import COPIES, FORMATS, SUBTYPES, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,6 +47,12 @@ def restoration_options(function: F) -> F:
         click.option("--channels", type=click.Choice(["all", "mono"]), help="Every channel, or their mean."),
         click.option("--sidecar/--no-sidecar", default=None, help="Write OUTPUT.json beside the output."),
         click.option(
+            "--also",
+            multiple=True,
+            type=click.Choice(COPIES),
+            help="Write a copy for access beside it; more than once.",
+        ),
+        click.option(
             "--accept-truncated/--no-accept-truncated",
             default=None,
             help="Restore what is there of files that are cut short.",
@@ -62,6 +68,7 @@ def restoration_options(function: F) -> F:
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         kwargs["format"] = kwargs.pop("format_")
+        kwargs["also"] = ",".join(form for form in COPIES if form in kwargs["also"]) or None
         given = {name: kwargs.pop(name) for name in names}
         kwargs["given"] = {name: value for name, value in given.items() if value is not None}
         return function(*args, **kwargs)

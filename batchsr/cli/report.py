@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ import click
 from rich.console import Console
 
 from batchsr.cli.app import App, json_option, pass_app
-from batchsr.display import counted
+from batchsr.display import counted, printable
+from batchsr.errors import BatchsrError
+from batchsr.queue import Queue, State
 from batchsr.report import batch as batch_report
 from batchsr.report.live import plain_table
 from batchsr.report.progress import clock
-from batchsr.storage import printable
+from batchsr.temporary import whole_file
 
 _REPORT_COLUMNS = (
     *(
@@ -47,30 +49,74 @@ _LONG_ROWS = 1000
 @click.option("--batch", help="Only this batch.")
 @click.option("--as", "form", type=click.Choice(["table", "json", "csv", "html"]), help="[default: table]")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file instead of stdout.")
+@click.option("--review", type=click.IntRange(0, 100), default=6, show_default=True, help="Of a page: files to hear.")
 @json_option
 @pass_app
-def report_command(app: App, batch: str | None, form: str | None, output: Path | None) -> None:
-    """A table of what was done to each file, with its real-time factor."""
+def report_command(app: App, batch: str | None, form: str | None, output: Path | None, review: int) -> None:
+    """What was done to each file: a table, CSV or JSON for programs, or a page to see and hear it (`-o report.html`).
+
+    The page works offline. It searches and sorts all files; `--review` of them, those with the worst figures and
+    some by chance, can be seen and heard before and after.
+    """
     suffixes = {".csv": "csv", ".html": "html", ".json": "json"}
     form = form or ("json" if app.json else suffixes.get(output.suffix if output else "", "table"))
     with app.queue() as queue:
         totals = queue.totals(batch)
-        counts = {state: int(total["jobs"]) for state, total in totals.items()}
         if form == "table":
             _print_table(app, queue.rows(_TABLE_SOURCES, batch=batch))
+        elif form == "html":
+            _write_page(app, queue, batch, output, review, totals)
+            return
         else:
             rows = queue.rows(_REPORT_COLUMNS, batch=batch)
             if output is not None:
-                for path in batch_report.write(output, rows, form, _REPORT_COLUMNS, counts)[1:]:
-                    app.note(f"and {path}")
+                batch_report.write(output, rows, form, _REPORT_COLUMNS)
             else:
-                for block in batch_report.table(rows, form, _REPORT_COLUMNS, counts):
+                for block in batch_report.table(rows, form, _REPORT_COLUMNS):
                     click.echo(block, nl=False)
             return
     for state, total in totals.items():
         if total["jobs"]:
             times = f"{clock(total['audio_s'])} of audio, {clock(total['wall_s'])} of work"
             app.say(f"{state}: {counted(int(total['jobs']), 'file')}, {times}")
+
+
+def _write_page(
+    app: App,
+    queue: Queue,
+    batch: str | None,
+    output: Path | None,
+    review: int,
+    totals: Mapping[str, Mapping[str, float]],
+) -> None:
+    """Write the page to a file, or to stdout."""
+    from batchsr.report.page import build, choosing, heard
+
+    files: list[dict[str, Any]] = []
+    notes: list[str] = []
+    jobs = queue.jobs(states=[State.DONE], batch=batch)
+    for choice in choosing.choose(jobs, review, lambda job: heard.report_of(Path(job.output), job)):
+        job = choice.job
+        try:
+            report = heard.report_of(Path(job.output), job)
+            one = heard.heard(job.source, Path(job.source), Path(job.output), report, why=choice.why, number=job.id)
+        except BatchsrError as e:
+            notes.append(f"#{job.id} cannot be heard: {e}")
+        else:
+            files.append(one)
+    facts: dict[str, Any] = {
+        "totals": totals,
+        "title": f"batchsr report: {batch}" if batch else "batchsr report",
+        "heard": files,
+        "notes": notes,
+    }
+    rows = queue.rows(build.COLUMNS, batch=batch)
+    if output is None:
+        build.write_page(sys.stdout.buffer, rows, **facts)
+        return
+    with whole_file(output) as file:
+        build.write_page(file, rows, **facts)
+    app.note(f"{output}: {counted(len(files), 'file')} to hear")
 
 
 def _print_table(app: App, rows: Iterator[dict[str, Any]]) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,18 +18,27 @@ from rich.console import Console
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import compute_options, restoration_options
 from batchsr.cli.variant import KINDS, VariantType
+from batchsr.errors import UsageError
 from batchsr.report.live import Screen
 from batchsr.settings import profile as profiles
-from batchsr.settings.profile import DEFAULT_VARIANT, FORMATS, OUTPUT_SUFFIX, Settings
+from batchsr.settings.outputs import with_format_of
+from batchsr.settings.profile import DEFAULT_VARIANT, OUTPUT_SUFFIX, Settings
 from batchsr.signals import Stop
 from batchsr.storage import fitted_name, printable
 
+STANDARD: Final = Path("-")
+_COPIED_BYTES: Final = 1 << 20
 FINISHING: Final = "finishing the windows in hand, then stopping (once more: at once)"
 
 
 @click.command("upsample")
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: SOURCE's stem + _upsampled.wav]")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Its extension chooses the format; - is standard output.  [default: SOURCE's stem + _upsampled.wav]",
+)
 @click.option("--variant", type=VariantType(), help=f"{KINDS}.  [default: the profile's, else int4]")
 @click.option("--profile", help="How to restore: default, speech, music, archive, or a file.")
 @compute_options
@@ -45,12 +57,67 @@ def upsample_command(
     overwrite: bool,
     given: dict[str, Any],
 ) -> None:
-    """Restore SOURCE to 48 kHz: one file, at once, without the queue.
+    """Restore SOURCE to 48 kHz: one file, at once, without the queue. SOURCE - is standard input.
 
     After Ctrl-C, or any other end, the same command goes on where it was.
     """
-    if output is not None and "format" not in given and output.suffix[1:].lower() in FORMATS:
-        given["format"] = output.suffix[1:].lower()
+    with contextlib.ExitStack() as held:
+        if STANDARD in (source, output):
+            output = _checked(app, output, given)
+            folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="batchsr-")))
+            if output == STANDARD:
+                given["sidecar"] = False
+                form = profiles.effective(profile=profile, given=given).settings.format
+                output, piped = folder / f"stdout.{form}", True
+            else:
+                piped = False
+            if source == STANDARD:
+                source = folder / "stdin"
+                with source.open("xb") as file:
+                    shutil.copyfileobj(sys.stdin.buffer, file, _COPIED_BYTES)
+            held.callback(_forget, source, output)
+        else:
+            piped = False
+        _upsample(app, source, output, variant, profile, dtype, device, overwrite, given, piped=piped)
+
+
+def _checked(app: App, output: Path | None, given: Mapping[str, Any]) -> Path:
+    """The output, where it or the source is a pipe. Raises UsageError for what cannot be meant."""
+    if output is None:
+        raise UsageError("standard input has no name to make an output's from", remedy="name the output with -o")
+    if output == STANDARD:
+        if app.json:
+            raise UsageError("--json and -o - both want standard output", remedy="leave out one of them")
+        if sys.stdout.isatty():
+            raise UsageError("standard output is a terminal, and the output is no text", remedy="add | or > to it")
+        if given.get("also"):
+            raise UsageError("a copy for access needs a name to stand beside", remedy="leave out --also, or name -o")
+    return output
+
+
+def _forget(source: Path, output: Path) -> None:
+    """Remove what is kept to go on from: nobody can name a pipe's file again."""
+    from batchsr.restoration import single
+
+    for path in (kept := single.checkpoints_of(source, output), kept.with_suffix(".lock")):
+        path.unlink(missing_ok=True)
+
+
+def _upsample(
+    app: App,
+    source: Path,
+    output: Path | None,
+    variant: str | None,
+    profile: str | None,
+    dtype: str | None,
+    device: str | None,
+    overwrite: bool,
+    given: dict[str, Any],
+    *,
+    piped: bool,
+) -> None:
+    if output is not None:
+        given = with_format_of(output, given)
     effective = profiles.effective(profile=profile, given=given)
     settings = effective.settings
     if output is None:
@@ -94,6 +161,11 @@ def upsample_command(
     }
     for remark in document["remarks"]:
         app.note(f"{source.name}: {remark['message']} [{remark['code']}]")
+    if piped:
+        with output.open("rb") as made:
+            shutil.copyfileobj(made, sys.stdout.buffer, _COPIED_BYTES)
+        sys.stdout.buffer.flush()
+        return
     times = f"duration {done.audio_s:.2f} s, wall time {done.wall_s:.2f} s"
     app.answer(document, (printable(str(output)), f"{times}, RTF {rtf:.3f} ({1 / rtf:.2f} x real time)"))
 

@@ -18,7 +18,7 @@ from batchsr.cli.child_command import PROGRAM, as_words, parsed
 from batchsr.cli.keep_awake import staying_awake
 from batchsr.cli.options import compute_options
 from batchsr.cli.variant import KINDS, VariantType, variant_name
-from batchsr.display import counted
+from batchsr.display import counted, shown
 from batchsr.errors import UsageError
 from batchsr.queue import Queue, State
 from batchsr.report.live import Screen
@@ -101,6 +101,9 @@ def work_command(
     )
     wait_for_places_s = 0.0 if wait_for_places.strip() == "0" else schedule.duration_s(wait_for_places)
     workers, environments = _workers(procs, device, share_gpu=share_gpu)
+    if not stay and not app.db.exists():
+        app.note(f"nothing is queued: there is no queue at {shown(app.db)} yet (`batchsr enqueue PATH...` makes one)")
+        return
     console = Console(stderr=True, no_color=not app.color, highlight=False)
     with app.queue(make=stay) as queue, Screen(console, plain=not app.color, quiet=app.verbosity < 0) as screen:
         if workers > 1:

@@ -48,7 +48,7 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int | None:
-        """Of the process, while there is one."""
+        """Return the number of the process, while there is one."""
         return self._process.pid if self._process is not None else None
 
     def tick(self) -> int | None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import sys
 import threading
 import time
+import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal, Protocol
@@ -175,6 +177,7 @@ class _Handler(FileSystemEventHandler):
 
     def __init__(self) -> None:
         self.woken = threading.Event()
+        self._same = same_name if sys.platform == "darwin" else str.__eq__
         self.spelled: dict[str, str] = {}
         """Watched folders as the kernel names them, and as whoever watches does."""
         self._lock = threading.Lock()
@@ -209,10 +212,24 @@ class _Handler(FileSystemEventHandler):
         self.woken.set()
 
     def _as_spelled(self, path: str) -> str:
-        best = max(
-            (real for real in self.spelled if path == real or path.startswith(real + os.sep)), key=len, default=""
-        )
-        return self.spelled[best] + path[len(best) :] if best else path
+        parts = path.split(os.sep)
+        for real in sorted(self.spelled, key=len, reverse=True):
+            mine = real.split(os.sep)
+            if len(mine) <= len(parts) and all(map(self._same, mine, parts)):
+                return os.sep.join([self.spelled[real], *parts[len(mine) :]])
+        return path
+
+
+def same_name(one: str, other: str) -> bool:
+    """Whether two names are one on a Mac's disks, which keep letter case and accents as written and ignore them.
+
+    FSEvents tells a name as the disk has it, `realpath` as it was typed.
+    """
+    return one == other or _folded(one) == _folded(other)
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def must_poll(folder: str, mode: PollMode) -> bool:

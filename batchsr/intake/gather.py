@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import glob
 import os
 from collections import deque
@@ -158,11 +159,14 @@ def enqueue(
     *,
     dry_run: bool = False,
     lost: Callable[[Refused], None] = lambda refused: None,
+    check_outputs: bool = False,
 ) -> Iterator[Intake]:
     """Probe and enqueue, in bulk, telling for each path what happened. With `dry_run` nothing is written.
 
-    `lost` is told of what is no longer there, or cannot be looked at.
+    `lost` is told of what is no longer there, or cannot be looked at; with `check_outputs` also of what would have its
+    output in a folder that cannot be written, such as beside the files of a read-only archive.
     """
+    closed = functools.cache(_closed_folder)
     pending: deque[NewJob] = deque()  # the queue takes jobs in bulk and answers in order
 
     def remember() -> Iterator[NewJob]:
@@ -171,6 +175,9 @@ def enqueue(
                 job = to_job(one, request)
             except OSError as e:
                 lost(_gone(one.path, e))
+                continue
+            if check_outputs and (why := closed(os.path.dirname(job.output))):
+                lost(Refused(one.path, "output.closed", f"{shown(one.path)}: its output's {why}", is_named=False))
                 continue
             pending.append(job)
             yield job
@@ -192,6 +199,21 @@ def _expand(arguments: Iterable[str], left: LeftOut) -> Iterator[str | Refused]:
                 yield _not_there(path, e)
         else:
             yield path
+
+
+def _closed_folder(folder: str) -> str:
+    """Why nothing can be written there now, or in the nearest folder above that exists, in words; "" if it can."""
+    while not os.path.isdir(folder) and (above := os.path.dirname(folder)) != folder:
+        folder = above
+    try:
+        read_only = bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    except OSError:
+        return ""  # the restoration says it
+    effective = os.access in os.supports_effective_ids
+    if not read_only and os.access(folder, os.W_OK | os.X_OK, effective_ids=effective):
+        return ""
+    why = "is read-only" if read_only else "may not be written by this user"
+    return f"folder {shown(folder)} {why}: choose another one with --out"
 
 
 def _gone(path: str, e: OSError) -> Refused:

@@ -21,6 +21,14 @@ STOP_TIMEOUT_S: Final = 600
 RESTART_S: Final = 30
 SYSTEMD_AWAKE: Final = "systemd-inhibit --what=idle:sleep --who=batchsr --why=restoring --mode=block"
 LAUNCHD_AWAKE: Final = "caffeinate -i"
+_LAUNCHD_COMMENT: Final = """\
+<!-- Written by `batchsr service print launchd`.
+     For yourself:
+         batchsr service print launchd DIR... > ~/Library/LaunchAgents/{label}.plist
+         launchctl bootstrap gui/$(id -u) ~/Library/LaunchAgents/{label}.plist
+     macOS keeps what launchd starts out of Desktop, Documents, Downloads and other volumes ("Operation not permitted")
+     until the program, here Python, is allowed in: System Settings, Privacy and Security, Full Disk Access. -->
+"""
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -125,12 +133,13 @@ def launchd(command: Sequence[str], *, label: str = "org.batchsr.watch", log: Pa
         "ThrottleInterval": RESTART_S,
         "ExitTimeOut": STOP_TIMEOUT_S,
         "Nice": nice,
-        "LowPriorityIO": True,
-        "ProcessType": "Background",
+        "ProcessType": "Standard",  # Background would mean the efficiency cores and throttled disks
         "StandardOutPath": str(log),
         "StandardErrorPath": str(log),
     }
-    return plistlib.dumps(document, sort_keys=False).decode()
+    text = plistlib.dumps(document, sort_keys=False).decode()
+    head, mark, rest = text.partition("<plist ")
+    return f"{head}{_LAUNCHD_COMMENT.format(label=label)}{mark}{rest}"
 
 
 def _systemd_word(word: str, *, variables: bool = True) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from batchsr.models.identity import ModelIdentity
 
 SHARE: Final = 0.8
-"""Of the free memory, so that kernels' own workspaces and other programs find some."""
+"""Share of the free memory that passes may take: kernels' own workspaces and other programs need some."""
 _SAYINGS: Final = (
     "unable to allocate",
     "out of memory",

@@ -23,7 +23,7 @@ SHA256: Final = re.compile(r"[0-9a-f]{64}")
 GIT: Final = re.compile(r"[0-9a-f]{40}")
 _MOST_REMEMBERED: Final = 100
 _MOST_BYTES: Final = 1 << 20
-"""Of a file of ours that comes back: more is not ours."""
+"""Most bytes of a file of ours that is read back: a longer one is not ours."""
 
 
 def sha256(path: Path, *, anew: bool = False) -> str:

@@ -96,7 +96,8 @@ def pull(variant: str, progress: bool = False, *, again: bool = False) -> Locati
         return _packaged(variant)
     if variant not in REPOSITORIES:
         known = ", ".join(variants())
-        raise ModelUnavailable(f"there is no model {variant!r} on the hub", remedy=f"known: {known}")
+        other = "AudioSR is another model, which needs many steps; " if "audiosr" in variant.lower() else ""
+        raise ModelUnavailable(f"there is no model {variant!r} on the hub", remedy=f"{other}known: {known}")
     try:
         return _fetched(variant, progress=progress, again=again)
     except HubError as e:

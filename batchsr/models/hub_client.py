@@ -52,7 +52,7 @@ class Published:
     """SHA-256 of a large file, git's hash of a small one, hexadecimal."""
     size_bytes: int
     url: str
-    """Where its bytes are."""
+    """Where the hub sends one on to its bytes: each time to an address that is good for an hour."""
 
 
 def cache_folder(repository: str) -> Path:
@@ -86,7 +86,9 @@ def published(repository: str, name: str, revision: str = "main") -> Published:
         raise HubError(
             f"{host(url)} gives no checksum or no size of {name}", "check HF_ENDPOINT: it may be no complete mirror"
         )
-    return Published(name, found.commit_hash, etag, found.size, found.location)
+    return Published(
+        name, found.commit_hash, etag, found.size, hf_hub_url(repository, name, revision=found.commit_hash)
+    )
 
 
 def download(file: Published, blob: Path, *, progress: bool = False) -> None:

@@ -12,7 +12,7 @@ class ModelIdentity:
     variant: str
     """As asked for: int4, int8, tiny or a folder."""
     repository: str | None
-    """Of the hub, or None for a folder."""
+    """Name of the hub's repository, or None for a folder."""
     revision: str
     """Commit of the hub, or sha256:... of the weights."""
     weights_sha256: str

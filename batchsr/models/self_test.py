@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 REFERENCE_NAME: Final = "self_test.npz"
 """Beside the weights of `tiny`."""
 TIMESTEP: Final = 999
-TOLERANCES: Final = {"float32": (1e-4, 1e-3), "float16": (3e-3, 3e-2), "bfloat16": (2.5e-2, 1.5e-1)}
+TOLERANCES: Final = {"float32": (1e-4, 1e-3), "float16": (3e-3, 1.5e-2), "bfloat16": (2.5e-2, 1.5e-1)}
 """Relative distance to the reference, of the whole of a stage and of its worst piece. Measured:
 docs/measurements.md, "Self-test"."""
 PIECE_VALUES: Final = 64
 """Neighbouring values of a piece: 1.3 ms of sound."""
 _QUIET: Final = 0.1
-"""Of the root mean square of the whole: pieces below count as if they were as loud."""
+"""Share of the root mean square of the whole: quieter pieces count as if they had it."""
 _WHAT: Final = "a window of tiny"
 
 

@@ -230,7 +230,7 @@ class Overview(Protocol):
         batch: str | None = None,
         limit: int | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """Of each job these columns of `Job.to_dict` alone, read in pages: for tables of any length."""
+        """Read these columns of `Job.to_dict` alone, in pages: for tables of any length."""
 
     def pulse(self) -> Pulse:
         """Whether workers get on, as cheaply as can be: for who asks again and again."""

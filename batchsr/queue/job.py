@@ -68,7 +68,7 @@ class NewJob:
     device: int | None = None
     """st_dev of the source: another one later means that the share is not mounted."""
     frames: int | None = None
-    """Of the source; None, like the next three, when its header could not be read."""
+    """Samples of one channel; None, like the next three, when the source's header could not be read."""
     sample_rate: int | None = None
     channels: int | None = None
     audio_s: float | None = None

@@ -25,7 +25,7 @@ class Finished:
     wall_s: float | None = None
     note: str = ""
     code: str = ""
-    """Of the error that it failed with."""
+    """Code of the error that it failed with."""
 
     @property
     def rtf(self) -> float | None:

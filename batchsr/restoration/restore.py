@@ -25,9 +25,10 @@ from batchsr.audio.filters import keep_band
 from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
 from batchsr.errors import InputChanged, OutputIsSource, OutputTooLarge
-from batchsr.restoration import pipeline, publishing, stages
+from batchsr.restoration import copies, pipeline, publishing, stages
 from batchsr.restoration import sidecar as sidecars
 from batchsr.restoration.batcher import Batcher
+from batchsr.restoration.copies import Copies
 from batchsr.restoration.recording import Measurements, Recording
 from batchsr.restoration.scratch import HEADER, Scratch
 from batchsr.restoration.task import Restored, Task
@@ -64,13 +65,22 @@ def restore(
     with contextlib.ExitStack() as held:
         scratch = held.enter_context(case.scratch(model))
         output = held.enter_context(Temporary.beside(task.output))
-        made = _make(case, model, scratch, output, on_windows)
-        restored = _on_record(case, made, output, lambda: on_windows(case.plan.count, case.plan.count), spent_s)
+        more = held.enter_context(
+            Copies(task, case.recording.channels, case.plan.total_samples, case.described, case.info.rate)
+        )
+        made = _make(case, model, scratch, output, more, on_windows)
+        restored = _on_record(case, made, output, more, lambda: on_windows(case.plan.count, case.plan.count), spent_s)
         record = None
         if task.settings.sidecar:
             record = held.enter_context(publishing.record_beside(task.output, restored.report))
         before_publish(restored)
-        publishing.publish(output, record, overwrite=task.overwrite)
+        more.publish()
+        try:
+            publishing.publish(output, record, overwrite=task.overwrite)
+        except BaseException:
+            if not output.is_published():
+                more.take_back()
+            raise
     return restored
 
 
@@ -127,10 +137,11 @@ def _prepare(task: Task, model: Batcher) -> _Case:
     settings = task.settings
     recording = Recording(task.source, info, settings)
     plan = windows.Plan.of(info.output_samples, model.frame_samples, settings.overlap)
+    copies.check(task, recording.channels)
     _check_size(task, recording, plan)
     storage.make_output_folder(task.output.parent)
     if task.tag.rpartition("-")[2] != "1":  # a first claim has nothing to find, and a folder may hold 100,000 files
-        for path in (task.output, sidecars.sidecar_path(task.output)):
+        for path in (task.output, sidecars.sidecar_path(task.output), *(path for _, path in copies.paths(task))):
             temporary.remove_temporaries(path)
     described = metadata.read(task.source)
     carried = metadata.carry_over(
@@ -194,7 +205,12 @@ def _scratch_key(case: _Case, model: Batcher) -> bytes:
 
 
 def _make(
-    case: _Case, model: Batcher, scratch: Scratch, output: Temporary, on_windows: Callable[[int, int], None]
+    case: _Case,
+    model: Batcher,
+    scratch: Scratch,
+    output: Temporary,
+    more: Copies,
+    on_windows: Callable[[int, int], None],
 ) -> _Made:
     """Compute what windows are missing, and write the output from them as they come."""
     total = case.plan.count
@@ -203,7 +219,7 @@ def _make(
     gate = pipeline.Gate(scratch)
     ear = Measurements(case.recording, case.plan)
     with ThreadPoolExecutor(1, thread_name_prefix="join") as joiner:
-        joining = joiner.submit(_join, case, gate, output, ear)
+        joining = joiner.submit(_join, case, gate, output, more, ear)
 
         def on_more(done: int) -> None:
             if joining.done():
@@ -248,7 +264,7 @@ def _fill(
         )
 
 
-def _join(case: _Case, gate: pipeline.Gate, output: Temporary, ear: Measurements) -> files.Writer:
+def _join(case: _Case, gate: pipeline.Gate, output: Temporary, more: Copies, ear: Measurements) -> files.Writer:
     """Write the windows as they come, cross-faded, to the temporary; for the band that is kept the recording itself
     is read once more."""
     settings, treatment = case.task.settings, case.treatment
@@ -273,7 +289,9 @@ def _join(case: _Case, gate: pipeline.Gate, output: Temporary, ear: Measurements
             ear.hear_output(block)
             with storage.output_errors(case.task.output, "write"):
                 writer.write(block)
+            more.write(block)
             faults.point("assemble.during")
+        more.finish()
     return writer
 
 
@@ -289,7 +307,12 @@ def _wait(joining: Future[files.Writer], alive: Callable[[], None]) -> files.Wri
 
 
 def _on_record(
-    case: _Case, made: _Made, output: Temporary, alive: Callable[[], None], spent_s: Callable[[], float]
+    case: _Case,
+    made: _Made,
+    output: Temporary,
+    more: Copies,
+    alive: Callable[[], None],
+    spent_s: Callable[[], float],
 ) -> Restored:
     """Hash what was read and what was written, and write down all there is to know."""
     restored = Restored(
@@ -318,6 +341,8 @@ def _on_record(
         stages.entries(case.recording.stages(case.treatment)),
     )
     document["metadata"] = case.metadata()
+    if case.task.settings.also:
+        document["copies"] = more.on_record(alive)
     return dataclasses.replace(restored, report=document)
 
 

@@ -146,7 +146,7 @@ class Scratch:
 
 
 def fingerprint(samples: NDArray[np.float32]) -> bytes:
-    """Of the samples of one window (channels, frame_samples), as the model is given them."""
+    """Hash the samples of one window (channels, frame_samples), as the model is given them."""
     return hashlib.blake2b(np.ascontiguousarray(samples).data.cast("B"), digest_size=FINGERPRINT_BYTES).digest()
 
 

@@ -17,8 +17,8 @@ from batchsr.errors import SidecarForeign
 
 PREFIX: Final = "batchsr.sidecar/"
 SCHEMA: Final = PREFIX + "1"
-MOST_BYTES: Final = 4 << 20
-"""Ours are a few kB; the texts of a recording with everything in it came to 200."""
+MOST_BYTES: Final = 13 << 20
+"""Ours are a few kB. The most is a recording's million characters of texts, each 12 bytes as ASCII with escapes."""
 MOST_LEVELS: Final = 16
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]

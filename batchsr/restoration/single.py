@@ -25,6 +25,7 @@ from batchsr.restoration.batcher import Batcher, run_beside_main
 from batchsr.restoration.restore import discard_scratch, restore
 from batchsr.restoration.task import Restored, Task
 from batchsr.settings import profile as profiles
+from batchsr.settings.outputs import with_format_of
 from batchsr.settings.profile import DEFAULT_VARIANT, OUTPUT_SUFFIX, Settings
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def restore_file(
 ) -> Restored:
     """Restore one file to 48 kHz, and go on where an earlier call was stopped.
 
-    source, output: paths; without an output it stands beside the source as `<stem>_upsampled.<format>`. variant: a name
+    source, output: paths; without an output it stands beside the source as `<stem>_upsampled.<format>`, and an output's
+    extension chooses its format. variant: a name
     or a bundle's folder, loaded by this call unless `model` (a loaded FlashSR) is given. profile and settings: the
     options of a restoration, as on the command line (`timestep`, `seed`, `overlap`, `lowpass`, `keep_band`, `format`,
     `subtype`, `channels`, `sidecar`...). progress(done, total) is called as windows are finished; what it raises stops
@@ -60,6 +62,8 @@ def restore_file(
         >>> done.report["output"]["sample_rate_hz"]  # doctest: +SKIP
         48000
     """
+    if output is not None:
+        settings = with_format_of(Path(output), settings)
     effective = profiles.effective(profile=profile, given=settings)
     source = Path(source)
     if output is None:

@@ -29,10 +29,12 @@ Lowpass = Literal["off", "auto"] | float
 InputScale = Literal["off", "auto"] | float
 FORMATS: Final = tuple(formats.WRITTEN)
 SUBTYPES: Final = tuple(dict.fromkeys(subtype for subtypes in formats.SUBTYPES.values() for subtype in subtypes))
+COPIES: Final = ("opus", "mp3", "flac")
+"""What an output may have a copy in."""
 MAX_OVERLAP_S = 2.5
 DEFAULT_VARIANT: Final = "int4"
 OUTPUT_SUFFIX: Final = "_upsampled"
-"""Of an output's stem, where nothing else is asked for."""
+"""What an output's stem ends with, where nothing else is asked for."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class Settings:
     """Write `<output>.json`."""
     accept_truncated: bool = False
     """Restore what is there of a file that is cut short, instead of refusing it."""
+    also: str = ""
+    """Formats of copies for access beside the output, some of COPIES joined by commas."""
     input_scale: InputScale = "off"
     """Sample value that is full scale in float files: "off" (1), "auto" (found for whole numbers) or a number."""
 
@@ -83,6 +87,13 @@ class Settings:
         check(self.channels in ("all", "mono"), "channels", "all or mono")
         check(isinstance(self.sidecar, bool), "sidecar", "true or false")
         check(isinstance(self.accept_truncated, bool), "accept_truncated", "true or false")
+        copies = self.also.split(",") if isinstance(self.also, str) and self.also else []
+        check(
+            isinstance(self.also, str) and len(set(copies)) == len(copies) and set(copies) <= set(COPIES),
+            "also",
+            "some of " + ", ".join(COPIES) + ", each once, joined by commas",
+        )
+        check(self.format not in copies, "also", f"another format than the output's, {self.format}")
         check(
             self.input_scale in ("off", "auto")
             or (_is_number(self.input_scale) and 1e-6 <= float(self.input_scale) <= 1e12),
@@ -121,7 +132,7 @@ class Settings:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
-_LATER: Final[Mapping[str, object]] = MappingProxyType({"accept_truncated": False, "input_scale": "off"})
+_LATER: Final[Mapping[str, object]] = MappingProxyType({"accept_truncated": False, "also": "", "input_scale": "off"})
 DEFAULT: Final = "default"
 COMMAND_LINE: Final = "command line"
 _SHIPPED: Final = (
@@ -152,7 +163,7 @@ class Effective:
     profile: str
     """Name or path of the profile."""
     profile_sha256: str
-    """Of the profile's file as it was read."""
+    """Hash of the profile's file as it was read."""
 
 
 def effective(
@@ -172,16 +183,21 @@ def effective(
     layers.append(Layer(COMMAND_LINE, dict(given or {})))
 
     values: dict[str, Any] = dataclasses.asdict(Settings())
+    ranks = dict.fromkeys(values, -1)
     origins = dict.fromkeys((*values, "variant"), "built in")
     variant: str | None = None
-    for layer in layers:
+    for rank, layer in enumerate(layers):
         for key, value in layer.values.items():
             origins[key] = layer.origin
             if key == "variant":
                 variant = value
             else:
-                values[key] = value
+                values[key], ranks[key] = value, rank
         _settings(layer.origin, values)
+    if values["subtype"] not in formats.SUBTYPES[values["format"]] and ranks["subtype"] < ranks["format"]:
+        # Whoever asks for a format asks for what it takes: a subtype from further down was meant for another one.
+        values["subtype"] = formats.WRITTEN[values["format"]].natural
+        origins["subtype"] = origins["format"]
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Effective(_settings(COMMAND_LINE, values), variant, origins, name, digest)
 

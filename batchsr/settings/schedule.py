@@ -60,6 +60,21 @@ def duration_s(text: str) -> float:
     return value
 
 
+def place_s(text: str) -> float:
+    """Read a place in a recording, "90", "1:30" or "1:02:03.5", as seconds. Raises ConfigError."""
+    parts = text.strip().split(":")
+    try:
+        values = [float(part) for part in parts]
+    except ValueError:
+        values = []
+    if not values or len(values) > 3 or not all(0 <= value < math.inf for value in values):
+        raise ConfigError(f"{text!r} is no place in a recording", remedy="write it like 90 or 1:30")
+    seconds = 0.0
+    for value in values:
+        seconds = 60 * seconds + value
+    return seconds
+
+
 def gate(
     *,
     only_between: Span | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -10,8 +11,11 @@ from pathlib import Path
 from typing import Final, Literal
 
 from batchsr import storage
+from batchsr.errors import SidecarForeign
 from batchsr.queue import Job, Queue, State
-from batchsr.restoration import publishing
+from batchsr.restoration import publishing, sidecar_reading
+from batchsr.restoration.sidecar import sidecar_path
+from batchsr.settings.profile import Settings
 from batchsr.temporary import dead_in
 
 KEEP_EVENTS_S: Final = 90 * 86400.0
@@ -41,7 +45,8 @@ class Garbage:
 def verify(queue: Queue, ids: Iterable[int] | None = None) -> Iterator[Verdict]:
     """Hash the outputs of jobs that are done, all or those named, and compare with the rows."""
     for job in queue.jobs(states=[State.DONE], ids=ids):
-        yield _verdict(job)
+        verdict = _verdict(job)
+        yield _verdict_on_copies(queue, job) if verdict.verdict == "ok" else verdict
 
 
 def _verdict(job: Job) -> Verdict:
@@ -57,6 +62,30 @@ def _verdict(job: Job) -> Verdict:
         return Verdict(job, "missing", f"cannot be read: {e.strerror}")
     if found != job.output_sha256:
         return Verdict(job, "changed", f"SHA-256 is {found}, not {job.output_sha256}")
+    return Verdict(job, "ok")
+
+
+def _verdict_on_copies(queue: Queue, job: Job) -> Verdict:
+    """The same for the copies for access that the report or the sidecar names."""
+    if not Settings.from_json(job.settings).also:
+        return Verdict(job, "ok")
+    document = queue.report_of(job.id)
+    if document is None:
+        with contextlib.suppress(SidecarForeign, OSError):
+            record = sidecar_reading.read(sidecar_path(Path(job.output)))
+            document = None if record is None else record.document
+    if document is None:
+        return Verdict(job, "missing", "its sidecar, which names its copies, is not there")
+    for copy in document.get("copies", []):
+        path = Path(copy["path"])
+        try:
+            found = storage.sha256(path)
+        except FileNotFoundError:
+            return Verdict(job, "missing", f"its copy {path} is not there")
+        except OSError as e:
+            return Verdict(job, "missing", f"its copy {path} cannot be read: {e.strerror}")
+        if found != copy["sha256"]:
+            return Verdict(job, "changed", f"its copy {path} has SHA-256 {found}, not {copy['sha256']}")
     return Verdict(job, "ok")
 
 
@@ -83,9 +112,11 @@ def collect_garbage(queue: Queue, *, dry_run: bool = False, events_older_s: floa
         if not dry_run:
             publishing.mend_folder(Path(folder))
         for temporary in dead_in(Path(folder)):
-            removed.append(temporary.path)
-            freed_bytes += temporary.size_bytes()
+            size_bytes = temporary.size_bytes()
             temporary.close() if dry_run else temporary.discard()
+            if dry_run or not os.path.lexists(temporary.path):  # in another user's folder it may have to stay
+                removed.append(temporary.path)
+                freed_bytes += size_bytes
     if dry_run:
         return Garbage(removed, freed_bytes, 0)
     queue.prune_locks()

@@ -29,7 +29,7 @@ class Degradation:
     filter: str
     order: int
     edge: float
-    """Of the low-pass, as a part of the rate's Nyquist frequency."""
+    """Cutoff of the low-pass, as a part of the rate's Nyquist frequency."""
     codec: str
     noise_db: float | None = None
     """Level of white noise at the low rate, relative to the sound; None is none."""

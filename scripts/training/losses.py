@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 
 FLOOR = 1e-8
-"""Of the power in a spectrum of 2048 samples, as in the quality measure; scaled to the other lengths."""
+"""Constant added to the power of a spectrum of 2048 samples, as in the quality measure; scaled to other lengths."""
 RESOLUTIONS = (256, 512, 1024, 2048, 4096)
 BANDS = {2048: 128, 512: 48}
 """Resolutions whose levels are compared in mel bands as well, and how many."""

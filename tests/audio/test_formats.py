@@ -51,8 +51,8 @@ def test_the_natural_subtype_of_a_format_can_be_written_under_each_of_its_extens
     with Writer(path, 1, form, written.natural) as writer:
         writer.write(np.full((100, 1), 0.1, np.float32))
     assert probe(path).subtype == written.natural
-    found = formats.by_magic(path.read_bytes()[:32])
-    assert found is row
+    if form not in ("mp3", "opus"):  # MPEG audio begins like much else, and Opus like all Ogg
+        assert formats.by_magic(path.read_bytes()[:32]) is row
 
 
 def test_no_file_is_written_under_an_extension_that_nobody_writes() -> None:

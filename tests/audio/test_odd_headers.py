@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from batchsr.audio.files import Source, fits_header, probe
 from batchsr.audio.probe import SourceInfo
-from batchsr.errors import InputEmpty, InputFormat, InputTruncated
+from batchsr.errors import InputEmpty, InputFormat, InputLimits, InputTruncated
 from tests.audio import odd_files as odd
 
 SOUND = odd.sound()
@@ -48,6 +48,10 @@ WHOLE: dict[str, bytes] = {
     + b"Title\0".ljust(20, b"q")
     + b"APETAGEX"
     + struct.pack("<4I8x", 2000, 32 + 20, 1, 1 << 31),
+    "wav, its length counts a pad byte that is not there": odd.wav(SOUND, data_claims=8001),
+    "wav, 12 bits in 16": odd.riff(odd.chunk(b"fmt ", odd.fmt(bits=12)), odd.chunk(b"data", SOUND.tobytes())),
+    "wav, length of RIFF 0": odd.wav(SOUND, claimed=0),
+    "wav, length of RIFF -1": odd.wav(SOUND, LIST, claimed=0xFFFFFFFF),
     "wav, two fmt alike": odd.riff(*2 * (odd.chunk(b"fmt ", odd.fmt()),), odd.chunk(b"data", SOUND.tobytes())),
     "wav, odd chunk without pad before the audio": odd.riff(
         odd.chunk(b"fmt ", odd.fmt()), odd.chunk(b"inst", b"1234567", pad=False), odd.chunk(b"data", SOUND.tobytes())
@@ -227,6 +231,12 @@ MENDED: dict[str, bytes] = {
     "mono with stereo's block align and byte rate": odd.riff(
         odd.chunk(b"fmt ", odd.fmt(align=4, byte_rate=32_000)), odd.chunk(b"data", SOUND.tobytes())
     ),
+    "extensible without its tail": odd.riff(
+        odd.chunk(b"fmt ", odd.fmt(tag=0xFFFE, extra=bytes(2))), odd.chunk(b"data", SOUND.tobytes())
+    ),
+    "aiff, COMM says more and chunks follow": odd.aiff(
+        SOUND.astype(">i2").tobytes(), odd.chunk(b"ANNO", b"note", order=">"), frames=9000
+    ),
     "a WAV in a WAV": odd.riff(odd.chunk(b"fmt ", odd.fmt(rate_hz=44_100)), odd.chunk(b"data", odd.wav(SOUND))),
     "w64, endless chunk before": odd.w64(SOUND, before=odd.w64_chunk(b"junk", bytes(32), claimed=2**64 - 16)),
     "w64, chunk of 2^63 before": odd.w64(SOUND, before=odd.w64_chunk(b"junk", bytes(32), claimed=2**63)),
@@ -259,6 +269,15 @@ PARTS: dict[str, bytes] = {
     ),
     "files joined": odd.wav(SOUND[:1000]) + odd.wav(SOUND[1000:2500]) + odd.wav(SOUND[2500:]),
     "files joined, with chunks behind each": odd.wav(SOUND[:1000], LIST) + odd.wav(SOUND[1000:], BEXT),
+    "caf files joined": odd.caf(SOUND[:1000]) + odd.caf(SOUND[1000:]),
+    "w64 files joined": odd.w64(SOUND[:1000]) + odd.w64(SOUND[1000:]),
+    "two SSND": odd.aiff(
+        SOUND[:1000].astype(">i2").tobytes(),
+        odd.chunk(b"SSND", bytes(8) + SOUND[1000:].astype(">i2").tobytes(), order=">"),
+        frames=4000,
+    ),
+    "voc files joined": odd.voc((9, struct.pack("<IBBHI", 8000, 16, 1, 4, 0) + SOUND[:1000].tobytes()))
+    + odd.voc((9, struct.pack("<IBBHI", 8000, 16, 1, 4, 0) + SOUND[1000:].tobytes())),
     "aiff files joined": odd.aiff(SOUND[:1000].astype(">i2").tobytes(), frames=1000)
     + odd.aiff(SOUND[1000:].astype(">i2").tobytes(), frames=3000),
 }
@@ -289,6 +308,10 @@ def test_joined_files_of_two_rates_are_each_at_their_own_pitch(tmp_path: Path) -
         (b"<html><body>not found</body></html>\n" * 20, "web page"),
         (b"logged by station 4, 12 dB\r\n" * 20, "text"),
         (b"%PDF-1.4 " + bytes(range(1, 256)) * 8, "PDF"),
+        (b"ID3\3\0\0\0\0\0\x10" + bytes(16) + b"\xff\xfb\x90\x44" + bytes(range(1, 256)) * 8, "MPEG"),
+        (odd.au(SOUND, claimed=8000), "Sun"),
+        (odd.caf(SOUND), "Core Audio"),
+        (odd.aiff(SOUND.tobytes(), frames=4000), "AIFF"),
         (b"OggS\0\2" + bytes(range(1, 256)) * 8, "Ogg"),
         (b"\0\0\0\x20ftypM4A " + bytes(range(1, 256)) * 8, "MPEG-4"),
     ],
@@ -467,14 +490,31 @@ def test_a_codec_that_nobody_decodes_is_named(tmp_path: Path, tag: int, name: st
         probe(odd.write(tmp_path, "x.wav", data))
 
 
-@pytest.mark.parametrize("name", ["wav", "w64", "caf"])
+@pytest.mark.parametrize(
+    ("tag", "bits", "words"), [(1, 64, "whole numbers of 64"), (3, 16, "floats of 16"), (3, 24, "floats of 24")]
+)
+def test_an_encoding_that_nobody_decodes_is_named(tmp_path: Path, tag: int, bits: int, words: str) -> None:
+    data = odd.riff(odd.chunk(b"fmt ", odd.fmt(1, bits, tag=tag)), odd.chunk(b"data", SOUND.tobytes()))
+    with pytest.raises(InputFormat, match=words):
+        probe(odd.write(tmp_path, "x.wav", data))
+
+
+def test_a_header_of_no_channels_is_not_told_to_be_split(tmp_path: Path) -> None:
+    data = odd.riff(odd.chunk(b"fmt ", odd.fmt(0)), odd.chunk(b"data", SOUND.tobytes()))
+    with pytest.raises(InputLimits, match="0 channels") as caught:
+        probe(odd.write(tmp_path, "x.wav", data))
+    assert "split" not in caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["wav", "aiff", "w64", "caf"])
 def test_a_file_that_says_nothing_of_its_encoding_is_refused_by_the_missing_chunk(tmp_path: Path, name: str) -> None:
     data = {
         "wav": odd.riff(odd.chunk(b"data", SOUND.tobytes())),
+        "aiff": odd.aiff(SOUND.tobytes(), frames=4000).replace(b"COMM", b"ANNO"),
         "w64": odd.w64(SOUND).replace(b"fmt " + odd.W64_TAIL, b"zzzz" + odd.W64_TAIL),
         "caf": odd.caf(SOUND).replace(b"desc", b"free"),
     }[name]
-    with pytest.raises(InputFormat, match=r"fmt chunk|desc chunk"):
+    with pytest.raises(InputFormat, match=r"no (fmt|desc|COMM) chunk"):
         probe(odd.write(tmp_path, "x", data))
 
 
@@ -506,3 +546,28 @@ def test_a_rate_of_16_bit_samples_that_look_like_letters_is_still_audio(tmp_path
             claimed=1036,
         )
         assert probe(odd.write(tmp_path, "x.wav", bytes_)).frames == 2000
+
+
+def test_files_joined_of_8svx_are_not_all_silently_the_first(tmp_path: Path) -> None:
+    data = odd.svx(VOICE[:, 0].tobytes(), once=2000) * 2
+    info, samples = heard(odd.write(tmp_path, "x.8svx", data))
+    assert np.array_equal(samples[:, 0] // 256, VOICE[:, 0])
+    assert codes(info) == ["input.bytes_left_out"]
+
+
+@pytest.mark.parametrize("tag", [0x11, 0x31])
+def test_a_block_codec_is_read_behind_its_claimed_end_and_where_it_is_cut(tmp_path: Path, tag: int) -> None:
+    whole = adpcm(tag, 8)
+    start = whole.index(b"data") + 8
+    block, samples = (256, 505) if tag == 0x11 else (65, 320)
+    short = whole[: start - 4] + struct.pack("<I", 3 * block) + whole[start:]
+    short = short[:4] + struct.pack("<I", start - 8 + 3 * block) + short[8:]
+    filled = short[:start] + bytes(range(1, 9)) * block + short[start + 8 * block :]
+    info, heard_samples = heard(odd.write(tmp_path, "x.wav", filled))
+    assert info.frames == len(heard_samples) == 8 * samples
+    assert codes(info) == ["input.longer_than_header"]
+    path = odd.write(tmp_path, "y.wav", whole[: start + 5 * block])
+    with pytest.raises(InputTruncated):
+        probe(path)
+    info, _ = heard(path, accept_truncated=True)
+    assert info.frames == 5 * samples

@@ -15,6 +15,7 @@ import soundfile
 from batchsr.audio.containers import riff
 from batchsr.audio.dither import quantise, triangular
 from batchsr.audio.files import SUBTYPES, Embedded, Source, Writer, check_format, fits_header, probe
+from batchsr.audio.formats import WRITTEN
 from batchsr.errors import ConfigError, OutputError, ResourceError
 
 COMBINATIONS = [(form, subtype) for form, subtypes in SUBTYPES.items() for subtype in subtypes]
@@ -36,16 +37,18 @@ def write(path: Path, signal: np.ndarray, form: str, subtype: str, parts: int = 
 @pytest.mark.parametrize("channels", [1, 2, 6])
 @pytest.mark.parametrize(("form", "subtype"), COMBINATIONS)
 def test_every_format_reads_back(tmp_path: Path, form: str, subtype: str, channels: int) -> None:
+    if channels > WRITTEN[form].channels:
+        pytest.skip(f"{form} takes no {channels} channels")
     signal = noise(10_001, channels)
     path = tmp_path / ".odd-name.part"
     write(path, signal, form, subtype, parts=3)
     info = probe(path)
-    assert info.format.replace("WAVEX", "WAV") == form.upper()
+    assert info.format.replace("WAVEX", "WAV") == form.upper().replace("OPUS", "OGG")
     assert (info.subtype, info.frames, info.sample_rate, info.channels) == (subtype, 10_001, 48_000, channels)
     assert fits_header(path)
     back = soundfile.read(path, dtype="float64", always_2d=True)[0]
-    if subtype == "VORBIS":
-        assert np.abs(back).std() == pytest.approx(np.abs(signal).std(), rel=0.1)
+    if subtype in ("VORBIS", "OPUS", "MPEG_LAYER_III"):
+        assert np.abs(back).std() == pytest.approx(np.abs(signal).std(), rel=0.3)
     else:
         assert np.abs(back - signal).max() <= 1.5 * STEP[subtype]
 
@@ -234,7 +237,7 @@ def test_an_exception_inside_gives_the_file_up(tmp_path: Path) -> None:
     assert len(os.listdir("/dev/fd")) == before
 
 
-@pytest.mark.parametrize("form", ["flac", "ogg", "aiff", "caf"])
+@pytest.mark.parametrize("form", ["flac", "ogg", "aiff", "caf", "opus", "mp3"])
 def test_texts_are_written(tmp_path: Path, form: str) -> None:
     subtype = SUBTYPES[form][0]
     with Writer(tmp_path / "x", 1, form, subtype, embedded=Embedded(tags={"title": "Tape 3"})) as writer:
@@ -243,11 +246,12 @@ def test_texts_are_written(tmp_path: Path, form: str) -> None:
         assert file.title == "Tape 3"
 
 
+@pytest.mark.parametrize("form", ["ogg", "opus"])
 @pytest.mark.parametrize("channels", [3, 5, 6, 7, 8])
-def test_surround_goes_into_ogg_and_comes_back_in_place(tmp_path: Path, channels: int) -> None:
+def test_surround_goes_into_ogg_and_comes_back_in_place(tmp_path: Path, channels: int, form: str) -> None:
     tone = 0.5 * np.sin(2 * np.pi * 60 * np.arange(48_000, dtype=np.float32) / 48_000)[:, None]
     signal = tone * (2.0 ** -np.arange(channels, dtype=np.float32))
-    write(tmp_path / "x.ogg", signal, "ogg", "VORBIS")
+    write(tmp_path / "x.ogg", signal, form, WRITTEN[form].natural)
     with Source.open(tmp_path / "x.ogg") as source:
         levels = 20 * np.log10(np.concatenate(list(source.blocks()))[5000:-5000].std(axis=0))
     assert np.diff(levels) == pytest.approx(-6.02, abs=2.5)

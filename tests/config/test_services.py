@@ -120,6 +120,17 @@ def test_the_launchd_agent_is_a_property_list_that_promises_the_same() -> None:
         services.launchd(["/usr/bin/batchsr"], label="a b", log=Path("/tmp/x"))
 
 
+def test_the_launchd_agent_runs_at_full_speed_and_says_what_macos_must_be_told() -> None:
+    text = services.launchd(["/usr/bin/batchsr", ODD], log=Path("/tmp/batchsr.log"))
+    document = plistlib.loads(text.encode())
+    assert document["ProcessType"] == "Standard", "Background means the efficiency cores and throttled disks"
+    assert "LowPriorityIO" not in document
+    assert "Full Disk Access" in text
+    comment = text[text.index("<!--") + 4 : text.index("-->")]
+    assert "--" not in comment, "XML has no such comments"
+    assert "launchctl bootstrap" in comment
+
+
 @pytest.mark.parametrize(("code", "seen"), [(0, 0), (EXIT_USAGE, 0), (143, 0), (69, 69), (1, 1), (75, 75)])
 def test_the_launchd_agent_hides_from_launchd_what_a_restart_cannot_mend(code: int, seen: int) -> None:
     command = [sys.executable, "-c", f"import sys; sys.exit({code} if {ODD!r} in sys.argv else 99)", ODD]

@@ -243,10 +243,10 @@ def test_a_kill_in_a_migration_leaves_the_version_before_it(
             assert queue.counts()["queued"] == int(existing)
             assert "colour" not in queue._store.db.table("jobs").columns_dict
             assert queue.check() == []
-        assert len(list(db.parent.glob("*.backup-schema1-*"))) == int(existing)
+        assert len(list(db.parent.glob(f"*.backup-schema{versions.VERSION}-*"))) == int(existing)
         assert rig.wait(rig.fork(upgrade)) == 0
         if existing:
-            monkeypatch.setattr(versions, "VERSION", 2)
+            monkeypatch.setattr(versions, "VERSION", versions.VERSION + 1)
             with open_queue(db) as queue:
                 assert "colour" in queue._store.db.table("jobs").columns_dict
             monkeypatch.undo()

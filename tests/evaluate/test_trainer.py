@@ -22,6 +22,8 @@ from scripts.training import losses, network, trainer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CROP = 15_360
+UNUSED = "voc.audio_block.downsamples.2.0.weight"
+"""In every bundle, and of no use."""
 
 
 def noise(shape: tuple[int, ...], seed: int = 0, level: float = 0.1) -> np.ndarray:
@@ -214,11 +216,16 @@ def run(source: Path) -> Run:
     return train
 
 
+@pytest.fixture(scope="module")
+def first(run: Run) -> Path:
+    """What a first run of three steps, at one rate, has left."""
+    return run("one", "--decay", "0", steps=3)
+
+
 @pytest.mark.slow
-def test_a_training_goes_on_in_pieces_and_ends_as_a_bundle_that_restores(source: Path, run: Run) -> None:
+def test_a_training_goes_on_in_pieces_and_ends_as_a_bundle_that_restores(source: Path, run: Run, first: Path) -> None:
     from batchsr import FlashSR
 
-    first = run("one", "--decay", "0", steps=3)
     begun = trainer.State.read(first / "state.safetensors")
     assert begun.step == 3
     assert begun.judges, "discriminators go on as well"
@@ -230,7 +237,8 @@ def test_a_training_goes_on_in_pieces_and_ends_as_a_bundle_that_restores(source:
     assert np.isfinite([line["total"] for line in figures]).all()
     for name, x in begun.weights.items():
         if x.ndim > 1:  # a bias's first steps, while the rate rises, can be too short for half precision
-            assert np.array_equal(between.weights[name], x) == trainer.is_fixed(name), name
+            stays = trainer.is_fixed(name) or name == UNUSED
+            assert np.array_equal(between.weights[name], x) == stays, name
 
     assert not mix_weights.main([
         str(second / "weights.safetensors"), str(source / "made"), "--config", str(source / "config.json"),
@@ -241,7 +249,6 @@ def test_a_training_goes_on_in_pieces_and_ends_as_a_bundle_that_restores(source:
 
 
 @pytest.mark.slow
-def test_a_training_can_begin_with_weights_alone_and_without_heed_of_the_discriminators(run: Run) -> None:
-    first = run("three")
+def test_a_training_can_begin_with_weights_alone_and_without_heed_of_the_discriminators(run: Run, first: Path) -> None:
     later = run("four", "--heed", "0", begin=first / "weights.safetensors")
     assert trainer.State.read(later / "state.safetensors").step <= 2

@@ -191,9 +191,18 @@ def test_every_source_of_the_shared_clips_is_kept_out(shared: Path) -> None:
     assert [source for source in sources if not sounds.is_judge(Path(source))] == []
 
 
-def test_the_bandwidth_of_noise_below_six_kilohertz_is_six_kilohertz() -> None:
-    noise = np.random.default_rng(0).standard_normal(96_000)
-    assert sounds.bandwidth_hz(measure.kept(noise, 6_000).astype(np.float32), 48_000) == pytest.approx(6_000, abs=700)
+@pytest.mark.parametrize("level", [0.3, 0.01, 0.0005])
+@pytest.mark.parametrize("quantised", [False, True])
+def test_the_bandwidth_of_noise_below_six_kilohertz_is_six_kilohertz(level: float, quantised: bool) -> None:
+    noise = level * measure.kept(np.random.default_rng(0).standard_normal(96_000), 6_000)
+    if quantised:
+        noise = np.round(noise * 32_768) / 32_768
+    assert sounds.bandwidth_hz(noise.astype(np.float32), 48_000) == pytest.approx(6_000, abs=700)
+
+
+def test_a_quiet_recording_of_the_whole_band_has_it() -> None:
+    noise = 0.001 * np.random.default_rng(0).standard_normal(96_000)
+    assert sounds.bandwidth_hz(noise.astype(np.float32), 44_100) > 21_000
 
 
 def test_a_part_of_an_ogg_file_has_its_sound_from_a_third_on_and_the_size_that_was_asked_for(tmp_path: Path) -> None:

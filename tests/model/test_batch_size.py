@@ -180,3 +180,34 @@ def test_a_first_pass_that_does_not_fit_is_halved_before_any_file_is_begun(
     assert rows_seen == [8, 4, 2]
     assert model.batch_windows == 2
     assert batch_size.fitting(8, model.identity, 0) == 2, "the next process begins with it"
+
+
+@pytest.mark.parametrize(
+    ("size", "odd", "used", "spare"), [(4, [3], 3, 1), (4, [], 4, 0), (4, [1, 3], 1, 0), (2, [1], 1, 1)]
+)
+def test_rows_that_a_device_computes_otherwise_are_not_used(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, size: int, odd: list[int], used: int, spare: int
+) -> None:
+    """Whatever the reason: a window's bytes must not depend on its place in a pass."""
+    model = FlashSR.from_pretrained(tiny_folder, device="cpu")
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, (5, model.frame_samples)).astype(np.float32)
+    noise = np.stack([model.noise(0, 3)] * 5)
+    model.batch_windows = size
+    networks = model._networks
+
+    def partial(norm: mx.array, *rest: mx.array) -> mx.array:
+        out = np.array(networks(norm, *rest))
+        if len(out) == size:
+            out[odd, -3:] *= 1.001
+        return mx.array(out)
+
+    monkeypatch.setattr(model, "_networks", partial)
+    model.warm_up()
+    assert (model.batch_windows, model._spare_rows) == (used, spare)
+    restored = model.upsample_window(sound, noise)
+    for row in range(5):
+        assert model.upsample_window(sound[row], noise[row : row + 1]).tobytes() == restored[row].tobytes()
+    if spare:
+        while model.shrink():
+            assert model.batch_windows + model._spare_rows in (1, 2)
+        assert (model.batch_windows, model._spare_rows) == (1, 0)

@@ -23,6 +23,7 @@ CASES = 200
 """Of each of both files."""
 MOST_BYTES = 200 << 20
 MOST_S = 5.0
+"""Of the processor, since other tests run beside this one."""
 VALUES: list[Any] = [
     None,
     True,
@@ -154,13 +155,13 @@ def test_a_damaged_bundle_loads_or_is_refused_in_a_sentence(
         folder = tmp_path / "bundle"
         shutil.copytree(plain, folder)
         damage(random.Random(number), folder)
-        start = time.monotonic()
+        start = time.process_time()
         try:
             bundle.load(folder)
             loaded += 1
         except BundleError as e:
             told.append(e)
-        assert time.monotonic() - start < MOST_S, number
+        assert time.process_time() - start < MOST_S, number
         shutil.rmtree(folder)
     assert loaded > 0
     assert len(told) > CASES // 2

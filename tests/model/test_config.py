@@ -81,6 +81,7 @@ def test_what_is_written_is_read_back() -> None:
         ("audio.frame_samples", 30720, lambda c: c.noise_shape == (8, 32, 16)),
         ("mel.fmin", 20.0, lambda c: c.mel.fmin == 20),
         ("name", "anything", lambda c: True),
+        ("mel.fmax", None, lambda c: c.mel.fmax == 24_000),
     ],
 )
 def test_a_bundle_may_name_other_sizes(path: str, value: object, read: Any) -> None:
@@ -286,3 +287,9 @@ def test_anything_but_an_object_is_refused(values: object) -> None:
 def test_a_section_named_twice_is_refused() -> None:
     with pytest.raises(BundleError, match="vocoder"):
         ModelConfig.from_mapping({"vocoder": {}, "voc": {}})
+
+
+@pytest.mark.parametrize("nothing", [None, {}])
+def test_a_bundle_that_is_not_quantised_may_say_so(nothing: object) -> None:
+    config = ModelConfig.from_mapping({"format": "float16", "quantization": nothing, "quantized_shapes": nothing})
+    assert config == ModelConfig(format="float16")

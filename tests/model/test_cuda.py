@@ -99,15 +99,6 @@ def test_a_convolution_by_products_is_one(
     assert mx.linalg.norm(out - expected).item() <= 1e-6 * mx.linalg.norm(expected).item()
 
 
-def test_large_rows_are_multiplied_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, w = normal(3, 17, 12, 5), normal(4, 3, 3, 5, seed=1)
-    together = cuda.products(x, w, 1, (1, 1))
-    monkeypatch.setattr(cuda, "MAX_VALUES_BESIDE", 100)
-    apart = cuda.products(x, w, 1, (1, 1))
-    assert apart.shape == together.shape
-    assert mx.linalg.norm((apart - together).reshape(-1)).item() <= 1e-6 * mx.linalg.norm(together.reshape(-1)).item()
-
-
 def wrong(*arguments: object) -> mx.array:
     return cuda.add(*arguments) * 1.1  # type: ignore[arg-type]
 

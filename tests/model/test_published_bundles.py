@@ -49,6 +49,7 @@ EXTRA: dict[str, Extra] = {
         "mel.basis.scales": ("F16", [64, 16], bytes(2 * 64 * 16)),
         "mel.basis.biases": ("F16", [64, 16], bytes(2 * 64 * 16)),
     },
+    "scales of a tensor that has none": {"ldm.out.2.bias.scales": ("F16", [1], bytes(2))},
     "types that the networks never have": {
         "step": ("I64", [], bytes(8)),
         "odd": ("F4", [4], bytes(2)),
@@ -268,7 +269,7 @@ def test_what_is_no_file_is_refused_at_once(copied: Path, kind: str, name: str) 
     start = time.monotonic()
     with pytest.raises(BundleError, match=name) as caught:
         bundle.open_bundle(copied)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 10
     assert caught.value.remedy
 
 

@@ -105,7 +105,7 @@ class Evil:
 
 
 def refused(path: Path, *words: str, limit_s: float = 5) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(BundleError) as caught:
         torch_files.state_dict(path)
     message = str(caught.value)
@@ -114,7 +114,7 @@ def refused(path: Path, *words: str, limit_s: float = 5) -> None:
     assert len(message) < 2000
     assert message.isprintable()
     assert caught.value.remedy
-    assert time.monotonic() - start < limit_s
+    assert time.process_time() - start < limit_s
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])

@@ -54,8 +54,9 @@ def made_by_version_1(path: Path) -> list[str]:
             }
             db.table("jobs").insert(row)
         db.execute(
-            "INSERT INTO attempts VALUES (2, 1, '1-dead', 'fast', 'r1', 1, 1, 'boot', 0, 0, 1, 1, 0, NULL, NULL, NULL, NULL)"
-        )  # noqa: E501
+            "INSERT INTO attempts VALUES (2, 1, '1-dead', 'fast', 'r1', 1, 1, 'boot', 0, 0, 1, 1, 0, "
+            "NULL, NULL, NULL, NULL)"
+        )
     opened.close()
     return keys
 

@@ -193,6 +193,18 @@ def test_what_is_more_in_a_sidecar_than_we_know_does_not_matter(finished: tuple[
     assert record.document == document
 
 
+def test_the_longest_texts_that_a_recording_may_carry_make_no_sidecar_unbelievable(
+    finished: tuple[Path, Path, bytes],
+) -> None:
+    document = json.loads(finished[2])
+    document["metadata"]["texts"] = {"comment": "\U0001f399" * 1_000_000}
+    finished[1].write_text(json.dumps(document, indent=2) + "\n")
+    assert sidecar_reading.is_ours(finished[1])
+    record = sidecar_reading.read(finished[1])
+    assert record is not None
+    assert record.document == document
+
+
 def test_no_sidecar_is_no_trouble(tmp_path: Path) -> None:
     assert sidecar_reading.read(tmp_path / "a.wav.json") is None
     with pytest.raises(SidecarForeign):

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
+from batchsr.audio import formats
 from batchsr.audio.containers import strangers
 
 if TYPE_CHECKING:
@@ -36,12 +37,15 @@ class Rest:
 
 def judge(file: BytesAt, start: int, find_chunks: FindChunks = lambda start, end: None) -> Rest:
     """Say what stands from `start` to the end of the file, chunks having been ruled out at `start` itself."""
+    begin = start
     end = without_tags(file, start)
     start = min(_behind_tags(file, start), end)
     if end - start < _STRAY_BYTES or is_zero(file, start, end):
         return Rest()
     head = file.at(start, min(_TEXT_BYTES, end - start))
     form = strangers.format_of(head)
+    if form is None and start != begin and head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xE0 == 0xE0:
+        form = formats.BY_EXTENSION[".mp3"]
     other = f"a file of the format {form.title}" if form is not None else strangers.named(head)[0]
     if other:
         return Rest(left_out=f"{end - start:,} bytes behind its audio ({other})")

@@ -13,7 +13,7 @@ from typing import Final
 from batchsr.audio.containers import behind
 from batchsr.audio.containers import chunks as walker
 from batchsr.audio.containers.chunks import BytesAt, Walk
-from batchsr.audio.containers.found import Header, left_out, longer, raw_part
+from batchsr.audio.containers.found import MOST_FILES, PARTS, Header, joined, left_out, longer, raw_part
 from batchsr.audio.decoders.raw import Samples
 from batchsr.audio.decoders.virtual_file import Range
 from batchsr.audio.remarks import Remark
@@ -33,14 +33,23 @@ _STREAMED: Final = 0xFFFFFFFF
 _LARGEST_SPHERE_HEADER: Final = 1 << 20
 
 
-def walk(file: BytesAt) -> Walk:
-    """Return the chunks of a CAF file."""
-    return walker.walk(file, walker.CAF, 0, 8)
+def walk(file: BytesAt, begin: int = 0) -> Walk:
+    """Return the chunks of the CAF file that begins at `begin`."""
+    return walker.walk(file, walker.CAF, begin, begin + 8)
 
 
 def inspect(file: BytesAt, container: str) -> Header:
-    """Read the chunks of an open CAF file."""
-    found = walk(file)
+    """Read the chunks of an open CAF file, and of those that were joined behind it."""
+    found: list[Header] = []
+    begin: int | None = 0
+    while begin is not None and len(found) <= MOST_FILES:
+        chunks = walk(file, begin)
+        found.append(_caf(file, container, chunks))
+        begin = chunks.next_file
+    return joined(found)
+
+
+def _caf(file: BytesAt, container: str, found: Walk) -> Header:
     desc = next((file.at(c.start, 32) for c in found.named(b"desc")), b"")
     data = found.named(b"data")
     if not data:
@@ -52,31 +61,34 @@ def inspect(file: BytesAt, container: str) -> Header:
     rate, codec, flags, packet_bytes, _, channels, bits = struct.unpack(">d4sIIIII", desc)
     rate = rate if 0 < rate < 2**31 else 0.0
     exact = Fraction(rate) if rate != int(rate) else None
-    chunk = data[0]
-    start = min(chunk.start + 4, chunk.end)
-    there = chunk.end - start
-    header = Header(container, None, "", round(rate), channels, None, start, there, exact_rate=exact)
+    # The chunk begins with an edit count.
+    ranges = [Range(min(c.start + 4, c.end), max(c.end - c.start - 4, 0)) for c in data]
+    there = sum(one.length for one in ranges)
+    header = Header(container, None, "", round(rate), channels, None, ranges[0].start, there, exact_rate=exact)
     samples = _caf_samples(container, codec, flags, round(rate), channels, bits, packet_bytes)
-    pieces = (raw_part(samples, [Range(start, there)]),) if samples is not None and there else ()
-    if chunk.cut:
-        detail = f"its header promises {(chunk.claimed or 0) - 4:,} bytes of audio, {there:,} are there"
+    pieces = (raw_part(samples, ranges),) if samples is not None and there else ()
+    if data[-1].cut:
+        detail = f"its header promises {(data[-1].claimed or 0) - 4:,} bytes of audio, {there:,} are there"
         return dataclasses.replace(header, trouble="cut", detail=detail, rest=pieces)
     if not there:
         return dataclasses.replace(header, trouble="no_frames")
     remarks = [left_out(found.left_out)] if found.left_out else []
+    if len(data) > 1:
+        remarks.append(Remark(PARTS, f"its audio stands in {len(data)} chunks, of which all that could be were read"))
     if samples is None:
         return dataclasses.replace(header, remarks=tuple(remarks))
     frame_bytes = samples.frame_bytes
-    is_longer = chunk.claimed is not None and chunk.longer
+    is_longer = any(chunk.claimed is not None and chunk.longer for chunk in data)
     if is_longer:
-        remarks.append(longer((chunk.claimed or 0) - 4, there))
-    elif there % frame_bytes and chunk.claimed is not None:
+        remarks.append(longer(max(sum(chunk.claimed or 0 for chunk in data) - 4 * len(data), 0), there))
+    elif there % frame_bytes and data[-1].claimed is not None:
         detail = f"its {there:,} bytes of audio end in the middle of a frame of {frame_bytes} bytes"
         return dataclasses.replace(header, trouble="mid_sample", detail=detail, rest=pieces)
-    header = dataclasses.replace(
-        header, frames=there // frame_bytes, remarks=tuple(remarks), still_growing=is_longer, own=pieces
-    )
-    return dataclasses.replace(header, pieces=pieces) if is_longer or found.mended else header
+    frames = sum(one.length // frame_bytes for one in ranges)
+    header = dataclasses.replace(header, frames=frames, remarks=tuple(remarks), still_growing=is_longer, own=pieces)
+    if is_longer or found.mended or len(data) > 1:
+        return dataclasses.replace(header, pieces=pieces)
+    return header
 
 
 def _caf_samples(

@@ -76,7 +76,7 @@ class Layout:
     head_bytes: int
     length_at: int
     length_format: str
-    """Of the length in a chunk's head, for struct."""
+    """Format of the length in a chunk's head, as `struct` writes it."""
     audio: bytes
     """Name of the chunk that holds the samples."""
     names: frozenset[bytes]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Literal
+from typing import Final, Literal
 
 from batchsr.audio.decoders.interface import Part, Piece
 from batchsr.audio.decoders.raw import Samples
@@ -49,11 +49,41 @@ class Header:
     """What to do about the trouble, with {name} for the file; "" for the usual."""
 
 
+MOST_FILES: Final = 1_000
+"""How many files are taken for joined; more are made to cost much."""
 LONGER = "input.longer_than_header"
 PARTS = "input.several_parts"
 MENDED = "input.header_mended"
 LEFT_OUT = "input.bytes_left_out"
 CUT = "input.cut_short"
+
+
+def joined(found: Sequence[Header]) -> Header:
+    """Return what files joined one behind the other are together; a single one is itself."""
+    first, last = found[0], found[-1]
+    if len(found) == 1 or first.trouble not in (None, "cut"):
+        return first
+    if len(found) > MOST_FILES:
+        detail = f"it is more than {MOST_FILES:,} files joined one behind the other"
+        return Header(first.container, "mangled", detail)
+    pieces = tuple(piece for one in found for piece in one.pieces or one.own or one.rest)
+    silent = sum(not (one.pieces or one.own or one.rest) for one in found)
+    remarks = [Remark(PARTS, f"it is {len(found):,} files joined one behind the other: all were read")]
+    if silent:
+        remarks = [
+            left_out(f"{silent:,} of the {len(found):,} files that are joined in it, which hold nothing that is read,")
+        ]
+    return dataclasses.replace(
+        first,
+        trouble="cut" if last.trouble == "cut" else None,
+        detail=last.detail,
+        frames=None,
+        own=(),
+        rest=pieces,
+        pieces=pieces,
+        remarks=(*remarks, *(remark for one in found[:20] for remark in one.remarks)),
+        still_growing=any(one.still_growing for one in found),
+    )
 
 
 def raw_part(samples: Samples, ranges: Sequence[Range], frames: int | None = None) -> Part:

@@ -8,13 +8,24 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final
 
 from batchsr.audio.containers import chunks as walker
 from batchsr.audio.containers.chunks import BytesAt, Chunk, Walk
-from batchsr.audio.containers.found import PARTS, Header, left_out, longer, raw_part
-from batchsr.audio.decoders.interface import Part, Piece
+from batchsr.audio.containers.found import (
+    MENDED,
+    MOST_FILES,
+    PARTS,
+    Header,
+    Trouble,
+    joined,
+    left_out,
+    longer,
+    raw_part,
+)
+from batchsr.audio.decoders.interface import Part
 from batchsr.audio.decoders.raw import Deltas, Planar, Samples
 from batchsr.audio.decoders.virtual_file import Range
 from batchsr.audio.remarks import Remark
@@ -53,8 +64,8 @@ _NAMES: Final = {
     b".mp3": "MPEG Layer III",
     b"SDX2": "SDX2",
 }
-_MOST_FILES: Final = 1_000
 _STEREO: Final = 6
+_STRAY_BYTES: Final = 16
 
 
 def walk(file: BytesAt, begin: int = 0) -> Walk:
@@ -72,29 +83,11 @@ def inspect(file: BytesAt, container: str) -> Header:
         return Header("")
     headers: list[Header] = []
     begin: int | None = 0
-    while begin is not None and len(headers) < _MOST_FILES:
+    while begin is not None and len(headers) <= MOST_FILES:
         found = walk(file, begin)
         headers.append(_aiff(file, container, found, begin))
         begin = found.next_file
-    if begin is not None:
-        return Header(container, "mangled", f"it is more than {_MOST_FILES:,} files joined one behind the other")
-    first = headers[0]
-    if len(headers) == 1 or first.trouble not in (None, "cut"):
-        return first
-    pieces = tuple(piece for one in headers for piece in one.pieces or one.own or one.rest)
-    remark = Remark(PARTS, f"it is {len(headers):,} files joined one behind the other: all were read")
-    last = headers[-1]
-    return dataclasses.replace(
-        first,
-        trouble=last.trouble if last.trouble == "cut" else None,
-        detail=last.detail,
-        frames=None,
-        own=(),
-        rest=pieces,
-        pieces=pieces,
-        remarks=(remark, *(r for one in headers[:20] for r in one.remarks)),
-        still_growing=any(one.still_growing for one in headers),
-    )
+    return joined(headers)
 
 
 def extended_rate(raw: bytes) -> Fraction:
@@ -108,77 +101,104 @@ def extended_rate(raw: bytes) -> Fraction:
     return Fraction(mantissa << shift) if shift >= 0 else Fraction(mantissa, 1 << -shift)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Common:
+    """A COMM chunk."""
+
+    channels: int
+    frames: int
+    bits: int
+    rate: Fraction
+    codec: bytes
+
+    def samples(self, container: str) -> Samples | None:
+        """Return what its samples are; None for codecs of blocks."""
+        if self.codec not in _PLAIN or not 1 <= self.channels <= 1024:
+            return None
+        size, subtype, endian = _PLAIN[self.codec]
+        if not size:
+            size = min(max(-(-self.bits // 8), 1), 4)
+            subtype = ("PCM_S8", "PCM_16", "PCM_24", "PCM_32")[size - 1]
+        return Samples(container, subtype, endian, max(round(self.rate), 1), self.channels, size)
+
+
 def _aiff(file: BytesAt, container: str, found: Walk, begin: int) -> Header:
-    comm = next((file.at(c.start, min(c.end - c.start, 64)) for c in found.named(b"COMM")), b"")
+    body = next((file.at(c.start, min(c.end - c.start, 64)) for c in found.named(b"COMM")), b"")
     sound = found.named(b"SSND")
-    if len(comm) < 18:
-        return (
-            _without_sound(file, container, found, begin)
-            if not sound or not comm
-            else Header(container, "cut", "its COMM chunk is cut")
-        )
-    channels, frames_said, bits = struct.unpack_from(">HIH", comm)
-    rate = extended_rate(comm[8:18])
-    codec = comm[18:22] if file.at(begin + 8, 4) == b"AIFC" and len(comm) >= 22 else b"NONE"
+    if sound and not body:
+        return Header(container, "no_data", "it has no COMM chunk: nothing says its rate or encoding")
+    if len(body) < 18:
+        detail = "its COMM chunk is cut"
+        return Header(container, "cut", detail) if body else _without_sound(file, container, found, begin)
+    is_aifc = file.at(begin + 8, 4) == b"AIFC" and len(body) >= 22
+    channels, frames, bits = struct.unpack_from(">HIH", body)
+    common = _Common(channels, frames, bits, extended_rate(body[8:18]), body[18:22] if is_aifc else b"NONE")
     if not sound:
-        return Header(container, "no_frames") if not frames_said else _without_sound(file, container, found, begin)
-    chunk = sound[0]
-    offset, block = struct.unpack(">II", file.at(chunk.start, 8).ljust(8, b"\0"))
-    start = (
-        min(chunk.start + 8 + offset, chunk.end)
-        if offset < chunk.end - chunk.start
-        else min(chunk.start + 8, chunk.end)
-    )
-    exact = rate if rate.denominator != 1 else None
-    remarks = [left_out(found.left_out)] if found.left_out else []
+        return Header(container, "no_frames") if not frames else _without_sound(file, container, found, begin)
+    ranges = [_samples_of(file, chunk) for chunk in sound]
+    exact = common.rate if common.rate.denominator != 1 else None
+    there = sum(one.length for one in ranges)
     header = Header(
-        container, None, "", round(rate), channels or None, None, start, chunk.end - start, exact_rate=exact
+        container, None, "", round(common.rate), channels or None, None, ranges[0].start, there, exact_rate=exact
     )
-    plain = _PLAIN.get(codec)
-    if plain is None:
-        name = _NAMES.get(codec)
-        if name is not None:
-            detail = f"its codec ({name}, {codec.decode('latin-1').strip()}) is not one that is decoded here"
-            return dataclasses.replace(header, trouble="unsupported", detail=detail)
-        if chunk.cut:
-            return _cut(header, chunk, start)
-        return dataclasses.replace(header, remarks=tuple(remarks))  # libsndfile has the word
-    size, subtype, endian = plain
-    if not size:
-        size = min(max(-(-bits // 8), 1), 4)
-        subtype = ("PCM_S8", "PCM_16", "PCM_24", "PCM_32")[size - 1]
-    if not 1 <= channels <= 1024:
-        return header
-    samples = Samples(container, subtype, endian, max(round(rate), 1), channels, size)
-    there = (chunk.end - start) // samples.frame_bytes
-    pieces: tuple[Piece, ...] = (raw_part(samples, [Range(start, chunk.end - start)]),)
-    if chunk.cut or (chunk.end >= file.size and frames_said > there and not chunk.longer):
-        said = max((chunk.claimed or 0) - (start - chunk.start), frames_said * samples.frame_bytes)
-        header = dataclasses.replace(header, data_bytes=said, rest=pieces if there else ())
-        return _cut(header, chunk, start)
+    if common.codec in _NAMES:
+        name = f"{_NAMES[common.codec]}, {common.codec.decode('latin-1').strip()}"
+        detail = f"its codec ({name}) is not one that is decoded here"
+        return dataclasses.replace(header, trouble="unsupported", detail=detail)
+    remarks = [left_out(found.left_out)] if found.left_out else []
+    header = dataclasses.replace(header, remarks=tuple(remarks))
+    samples = common.samples(container)
+    if samples is None:  # libsndfile has the word
+        return _cut(header, sound[-1], 0) if sound[-1].cut else header
+    return _plain(header, file, found, common, samples, ranges)
+
+
+def _samples_of(file: BytesAt, chunk: Chunk) -> Range:
+    """Where the samples of an SSND chunk stand: behind its offset, if that lies in it."""
+    first = min(chunk.start + 8, chunk.end)
+    offset = int.from_bytes(file.at(chunk.start, 4), "big")
+    start = first + offset if offset <= chunk.end - first else first
+    return Range(start, chunk.end - start)
+
+
+def _plain(
+    header: Header, file: BytesAt, found: Walk, common: _Common, samples: Samples, ranges: Sequence[Range]
+) -> Header:
+    """Judge samples of fixed size: COMM and SSND both say how many there are."""
+    sound = found.named(b"SSND")
+    first, last = sound[0], sound[-1]
+    size = samples.frame_bytes
+    there = sum(one.length // size for one in ranges)
+    part = raw_part(samples, ranges)
+    said, claimed = common.frames, sum(chunk.claimed or 0 for chunk in sound)
+    whole_file = last.end >= file.size and not any(chunk.longer for chunk in sound)
+    if last.cut or (whole_file and said > there):
+        header = dataclasses.replace(header, rest=(part,) if there else ())
+        return _cut(header, last, max(said * size, claimed - 8 * len(sound)))
     if not there:
-        return dataclasses.replace(
-            header, trouble="no_frames" if not frames_said else "unpatched", detail="its audio is missing"
-        )
-    is_longer = chunk.longer or (
-        frames_said < there and not block and (there - frames_said) * samples.frame_bytes >= 16
-    )
-    if not is_longer:
-        there = min(there, frames_said) if block or frames_said + 16 > there else there
-    elif chunk.longer:
-        remarks.append(longer(frames_said, there, "samples"))
-    else:
-        remarks.append(longer(frames_said, there, "samples"))
+        trouble: Trouble = "no_frames" if not said else "unpatched"
+        return dataclasses.replace(header, trouble=trouble, detail="its audio is missing")
+    remarks = list(header.remarks)
+    blocks = int.from_bytes(file.at(first.start + 4, 4), "big")
+    is_longer = any(chunk.longer for chunk in sound) or (not blocks and (there - said) * size >= _STRAY_BYTES)
+    if is_longer:
+        remarks.append(longer(said, there, "samples"))
+    elif said > there:
+        remarks.append(Remark(MENDED, f"its COMM chunk says {said:,} samples, its audio holds {there:,}"))
+    elif len(sound) == 1:
+        there = said or there  # what fills up a block is no sound
+    if len(sound) > 1:
+        remarks.append(Remark(PARTS, f"its audio stands in {len(sound)} chunks, which were joined"))
+    part = dataclasses.replace(part, frames=there)
     header = dataclasses.replace(header, frames=there, remarks=tuple(remarks), still_growing=is_longer)
-    part = Part(pieces[0].segments, frames=there, opener=samples) if isinstance(pieces[0], Part) else pieces[0]
-    if is_longer or found.mended or offset:
+    if is_longer or found.mended or len(sound) > 1 or ranges[0].start != first.start + 8:
         return dataclasses.replace(header, pieces=(part,))
     return dataclasses.replace(header, own=(part,))
 
 
-def _cut(header: Header, chunk: Chunk, start: int) -> Header:
-    promised = max(header.data_bytes, (chunk.claimed or 0) - (start - chunk.start))
-    detail = f"its header promises {promised:,} bytes of audio, {max(chunk.end - start, 0):,} are there"
+def _cut(header: Header, chunk: Chunk, promised: int) -> Header:
+    promised = max(promised, (chunk.claimed or 0) - 8)
+    detail = f"its header promises {promised:,} bytes of audio, {header.data_bytes:,} are there"
     return dataclasses.replace(header, trouble="cut", detail=detail)
 
 
@@ -226,8 +246,8 @@ def _voice(file: BytesAt, found: Walk, sample_bytes: int) -> Header:
     is_longer = chunk.longer
     if is_longer:
         remarks.append(longer(chunk.claimed, there))
-    if found.left_out:
-        remarks.append(left_out(found.left_out))
+    if found.left_out or found.next_file is not None:
+        remarks.append(left_out(found.left_out or f"another file joined behind, at byte {found.next_file:,},"))
     header = dataclasses.replace(header, remarks=tuple(remarks), still_growing=is_longer)
     parts = _voice_parts(chunk.start, there, channels, rate_hz, sample_bytes, compression)
     if channels == 1 and not compression and not remarks and not found.mended:

@@ -42,7 +42,7 @@ class Frame:
     rate_hz: int
     channels: int
     length_bytes: int
-    """Of the whole frame; 0 in free format, where only the next frame tells."""
+    """Length of the whole frame; 0 in free format, where only the next frame tells."""
     padding_bytes: int = 0
     """How many of them fill up to the bit rate: in free format frames differ by these alone."""
 

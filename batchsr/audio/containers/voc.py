@@ -26,6 +26,7 @@ _PACKED: Final = {
     3: "Creative ADPCM, 2 bit",
     0x200: "Creative ADPCM",
 }
+_MAGIC: Final = b"Creative Voice File\x1a"
 _MOST_BLOCKS: Final = 250_000
 _MOST_PIECES: Final = 1_000
 _LONGEST_SILENCE_S: Final = 3_600
@@ -38,12 +39,18 @@ def inspect(file: BytesAt, container: str) -> Header:
     extended: tuple[int, int, int] | None = None
     remarks: list[Remark] = []
     blocks = cut = loops = 0
+    files = 1
     silence_s, too_silent, last_hz = 0.0, False, 0
     start = there = promised = 0
     for _ in range(_MOST_BLOCKS):
         head = file.at(position, 4)
         if not head or head[0] == _END:  # the block that ends the file has no length, and may be missing
-            break
+            behind_end = file.at(position + 1, 22)
+            if not behind_end.startswith(_MAGIC):
+                break
+            files += 1
+            position += 1 + int.from_bytes(behind_end[20:22], "little")
+            continue
         length = int.from_bytes(head[1:], "little")
         body, position = position + 4, position + 4 + length
         if len(head) < 4 or position > file.size:
@@ -112,6 +119,8 @@ def inspect(file: BytesAt, container: str) -> Header:
         remarks.append(left_out(f"silence between its blocks beyond {_LONGEST_SILENCE_S // 3600} hour"))
     if loops:
         remarks.append(left_out(f"{loops} marks that tell a player to repeat a part"))
+    if files > 1:
+        remarks.append(Remark(PARTS, f"it is {files:,} files joined one behind the other: all were read"))
     rates = sorted({one[0].sample_rate for one in sounds})
     if len(rates) > 1:
         remarks.append(

@@ -15,7 +15,7 @@ from typing import Final
 from batchsr.audio.containers import chunks as walker
 from batchsr.audio.containers.chunks import BytesAt, Chunk, Layout, Walk
 from batchsr.audio.containers.found import MENDED, PARTS, Header, left_out, longer, raw_part
-from batchsr.audio.containers.wave_format import ALAW, FLOAT, GSM, IMA_ADPCM, MS_ADPCM, PCM, ULAW, Format
+from batchsr.audio.containers.wave_format import ALAW, EXTENSIBLE, FLOAT, GSM, IMA_ADPCM, MS_ADPCM, PCM, ULAW, Format
 from batchsr.audio.decoders.interface import Part, Piece
 from batchsr.audio.decoders.raw import Samples
 from batchsr.audio.decoders.virtual_file import Range
@@ -87,6 +87,15 @@ class _Stretch:
     def there(self) -> int:
         return sum(one.length for one in self.ranges)
 
+    @property
+    def only_pad_missing(self) -> bool:
+        """Whether every frame is there, and only the byte that pads them is not."""
+        samples = self.format.samples(self.container)
+        size = samples.frame_bytes if samples is not None else 2
+        return (
+            self.claimed is not None and self.claimed - self.there == 1 and self.claimed // size == self.there // size
+        )
+
 
 def _stretch(file: BytesAt, container: str, found: Walk, begin: int, depth: int = 0) -> _Stretch | Header:
     big_endian = container == "RIFX"
@@ -151,6 +160,12 @@ def _choose_format(found: Walk, formats: list[Format], data: Chunk) -> tuple[For
     if not before:
         remarks.append(Remark(MENDED, "its fmt chunk stands behind its audio"))
     size = form.sample_bytes
+    if form.extensible and form.tag == EXTENSIBLE:
+        form = dataclasses.replace(form, tag=PCM)
+        size = form.sample_bytes
+        remarks.append(
+            Remark(MENDED, "its fmt chunk does not say which encoding it is: it was taken for whole numbers")
+        )
     aligned = not size or form.block_bytes == size * form.channels
     if not aligned:
         taken = size * form.channels
@@ -158,7 +173,7 @@ def _choose_format(found: Walk, formats: list[Format], data: Chunk) -> tuple[For
             f"its header says {form.block_bytes} bytes a frame, {form.channels} channels of its encoding take {taken}"
         )
         remarks.append(Remark(MENDED, message))
-    return form, remarks, aligned and len(formats) == 1 and bool(before)
+    return form, remarks, aligned and len(formats) == 1 and bool(before) and form in formats
 
 
 def _inner(file: BytesAt, container: str, data: Chunk, form: Format, begin: int, depth: int) -> _Stretch | None:
@@ -227,11 +242,16 @@ def _header(container: str, stretches: list[_Stretch], remarks: list[Remark]) ->
     header = dataclasses.replace(header, remarks=tuple(remarks), still_growing=is_longer)
     if form.tag not in (PCM, FLOAT, ALAW, ULAW) and form.tag not in _BLOCKS:
         return header  # libsndfile, or another decoder, has the word
+    if form.tag in (PCM, FLOAT) and samples is None and 1 <= form.channels <= 1024:
+        kind = "whole numbers" if form.tag == PCM else "floats"
+        detail = f"its encoding ({kind} of {form.bits} bits) is not one that is decoded here"
+        remedy = "save it as 24-bit whole numbers or 32-bit floats in the program that made it"
+        return dataclasses.replace(header, trouble="unsupported", detail=detail, remedy=remedy)
     if not header.data_bytes and not any(one.cut for one in stretches):
         return dataclasses.replace(header, trouble="no_frames")
     plain = len(stretches) == 1 and first.plain
     last = stretches[-1]
-    if last.cut:
+    if last.cut and not last.only_pad_missing:
         promised = last.claimed or 0
         detail = f"its header promises {promised:,} bytes of audio, {last.there:,} are there"
         return dataclasses.replace(header, trouble="cut", detail=detail, rest=pieces)
@@ -260,9 +280,8 @@ def _with_fact(header: Header, one: _Stretch) -> Header:
         return header
     capacity = one.there // block_bytes * block
     if not one.fact:
-        # A pad byte that the length counts is no block of its own.
-        padded = one.there % 2 == 0 and one.there % block_bytes == 1
-        return dataclasses.replace(header, pieces=(Part(frames=capacity),)) if padded and capacity else header
+        whole = _whole_blocks(one)
+        return dataclasses.replace(header, pieces=(Part(frames=whole),)) if whole else header
     if one.fact > capacity + block:
         message = f"its fact chunk says {one.fact:,} samples, its blocks hold {capacity:,}: all of them were read"
         return dataclasses.replace(header, remarks=(*header.remarks, Remark("input.longer_fact", message)))
@@ -272,6 +291,15 @@ def _with_fact(header: Header, one: _Stretch) -> Header:
         message = f"its fact chunk says {one.fact:,} samples, its blocks hold {capacity:,}: all of them were read"
         return dataclasses.replace(header, remarks=(*header.remarks, Remark("input.longer_than_header", message)))
     return header
+
+
+def _whole_blocks(one: _Stretch) -> int | None:
+    """Samples of GSM 6.10 whose blocks are whole: libsndfile takes the byte that pads an odd number of them for one.
+
+    None for other codecs, and where the last block is cut.
+    """
+    blocks, rest = divmod(one.there, _GSM_BLOCK_BYTES)
+    return blocks * one.format.frame_samples if one.format.tag == GSM and blocks and rest <= 1 else None
 
 
 def _pieces(stretches: list[_Stretch]) -> list[Piece]:
@@ -303,4 +331,4 @@ def _under_a_header(one: _Stretch) -> Part:
     head = b"fmt " + length(len(form.body)) + body
     head = b"WAVE" + head + b"data" + length(total)
     head = (b"RIFX" if form.big_endian else b"RIFF") + length(len(head) + total) + head
-    return Part((head, *one.ranges))
+    return Part((head, *one.ranges), frames=_whole_blocks(one))

@@ -160,7 +160,7 @@ def judged(
 
 
 TOLERANCES = {mx.float32: 1e-4, mx.float16: 3e-3, mx.bfloat16: 3e-2}
-"""Of norms, about ten times what rounding makes of it."""
+"""Largest relative distance of norms, about ten times what rounding makes of it."""
 
 
 def largest_distance(path: Path, dtype: mx.Dtype = mx.float32, gradients: bool = True) -> float:

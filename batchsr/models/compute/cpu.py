@@ -27,11 +27,11 @@ TILE_VALUES = 1 << 17
 ACTIVATION_VALUES = 1 << 12
 """The same where five arrays are in use at once."""
 MIN_ROWS = 512
-"""Of a tile of a convolution: fewer would not pay for the preparation of the weights that each product makes."""
+"""Fewest rows of a convolution's tile: fewer do not pay for the weights that each product prepares."""
 MIN_COLUMNS = 48
-"""Of a matrix product, roughly: with fewer it would be slow."""
+"""Fewest columns of a matrix product, roughly: with fewer it is slow."""
 PARTS = 4
-"""Of a result, for each core: a core that is busy elsewhere takes fewer."""
+"""Parts of a result for each core: a core that is busy elsewhere takes fewer."""
 
 
 def conv2d(

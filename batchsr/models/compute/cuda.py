@@ -23,12 +23,12 @@ from batchsr.models.compute import kernel_test, nvrtc, proven
 from batchsr.models.compute.cuda_kernels import SOURCES
 
 GROUPS = 32
-"""Of the group norm; eight threads add up each."""
+"""Groups of the group norm; eight threads add up each."""
 VECTOR = 8
 """Neighbouring channels of one load or store; channels must be a multiple of it."""
 THREADS = 256
 MAX_CHANNELS = THREADS * VECTOR
-"""Of the group norm, whose blocks hold a whole position."""
+"""Most channels of the group norm, whose blocks hold a whole position."""
 SLAB_ELEMENTS, MAX_SLABS = 1 << 15, 128
 """Elements of a row that a block of the norm sums up, and the most blocks a row."""
 CONV_THREADS = 128
@@ -36,10 +36,8 @@ CONV_PRODUCTS = {(48, 2): 4, (96, 2): 2, (48, 4): 2}
 """Channels of a convolution and bytes of a value -> 16-row products a warp; the tile must fit 48 KiB."""
 MAX_REACH = 50
 """Most rows that a convolution may read beyond its tile, (taps - 1) * dilation."""
-MAX_VALUES_BESIDE = 1 << 23
-"""What `products` may lay beside x for all rows together, in values: 32 MB a row."""
 TOLERANCES = {mx.float32: 1e-5, mx.float16: 3e-3, mx.bfloat16: 3e-2}
-"""Of norms, between a kernel and float32; rounding makes a tenth of it."""
+"""Largest relative distance of norms between a kernel and float32; rounding makes a tenth of it."""
 
 
 class Kernels(NamedTuple):
@@ -202,17 +200,8 @@ def products(x: mx.array, weight: mx.array, stride: int, padding: tuple[int, int
     """The convolution of x (B, H, W, C) with weight (out, kh, kw, C) as a matrix product for each row of its kernel.
 
     For float32: without TF32 cuDNN is half as fast, and takes workspaces of gigabytes, with which MLX 0.32 aborts when
-    they reach two. `padding` is of H and W, `dilation` of H alone. Takes kw times the memory of x, or of one of its
-    rows where that is much: then each is computed while the next is prepared.
+    they reach two. `padding` is of H and W, `dilation` of H alone. Takes kw times the memory of x.
     """
-    if len(x) > 1 and x.size // len(x) * weight.shape[2] > MAX_VALUES_BESIDE:
-        done: list[mx.array] = []
-        for row in range(len(x)):
-            y = products(x[row : row + 1], weight, stride, padding, dilation)
-            mx.async_eval(y)
-            mx.eval(done[-1:])
-            done.append(y)
-        return mx.concatenate(done)
     out, kh, kw, C = weight.shape
     padded = mx.pad(x, [(0, 0), *((p, p) for p in padding), (0, 0)])
     B, H, W, _ = padded.shape

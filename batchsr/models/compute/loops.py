@@ -169,7 +169,7 @@ def _exp(x: Any) -> Any:
 
 @compiled
 def moments(x: np.ndarray, mean: np.ndarray, squares: np.ndarray, rows: int, first: int, last: int) -> None:
-    """Of each piece of `rows` rows of x (N, C): the mean and the sum of squares about it; mean, squares (pieces, C)."""
+    """Find mean and sum of squares about it for each piece of `rows` rows of x (N, C); mean, squares (pieces, C)."""
     C = x.shape[1]
     for piece in range(first, last):
         part = x[piece * rows : (piece + 1) * rows]

@@ -53,7 +53,7 @@ class Opened:
     folder: Path
     config: ModelConfig
     shapes: Mapping[str, tuple[int, ...]]
-    """Of every tensor of the networks."""
+    """Shape of every tensor of the networks, by name."""
     header: Mapping[str, Tensor]
     warnings: tuple[str, ...]
     """What was taken calmly, a sentence for each kind."""
@@ -215,8 +215,8 @@ def check_tensors(
             raise BundleError(
                 f"{path}: tensor {name!r} is of type {tensor.dtype} instead of {' or '.join(dtypes)}", remedy=_REMEDY
             )
-    beside = [name for name in header if name not in wanted]
-    return [name for name in beside if not (name.endswith((".scales", ".biases")) and name[:-7] in header)]
+    beside = {name: None for name in header if name not in wanted}  # in the order of the file
+    return [name for name in beside if not (name.endswith((".scales", ".biases")) and name[:-7] in beside)]
 
 
 def quantisable(shape: tuple[int, ...], group_size: int = GROUP_SIZE) -> bool:

@@ -51,9 +51,9 @@ class VaeConfig:
     z_channels: int = 16
     embed_dim: int = 16
     dropout: float = 0.1
-    """Of the training; no effect here."""
+    """Used in training; no effect here."""
     resolution: int = 256
-    """Of the training; no effect here."""
+    """Used in training; no effect here."""
     mel_bins: int = 256
     scale_factor_z: float = 0.3342
 
@@ -216,7 +216,7 @@ _READERS: dict[str, reading.Reader] = {
     "vae": reading.section(VaeConfig),
     "ldm": reading.section(UnetConfig, {"transformer_depth": 1, "use_spatial_transformer": True, "dims": 2}),
     "vocoder": reading.section(VocoderConfig, {"resblock": "1", "activation": "snakebeta", "snake_logscale": True}),
-    "mel": reading.section(MelConfig),
+    "mel": reading.section(MelConfig, readers={"fmax": reading.top_hz}),
     "audio": reading.section(AudioConfig),
     "quantization": reading.optional(
         reading.section(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from batchsr.models.flashsr.config import ModelConfig
 
 TIMESTEPS = 1000
-"""Of the training's schedule (batchsr.models.flashsr.schedule)."""
+"""Steps of the schedule that the model was trained with (batchsr.models.flashsr.schedule)."""
 _NAMES_ITSELF = {
     "model",
     "name",

@@ -131,8 +131,13 @@ def section(
 
 
 def optional(reader: Reader) -> Reader:
-    """Return the reader of what may be null as well."""
-    return lambda key, value, notes: None if value is None else reader(key, value, notes)
+    """Return the reader of what may be null, or an empty object, as well."""
+    return lambda key, value, notes: None if value is None or value == {} else reader(key, value, notes)
+
+
+def top_hz(key: str, value: object, notes: Notes) -> float:
+    """Read the upper end of a mel spectrogram; null is half the sample rate, as in BigVGAN's configs."""
+    return 24_000.0 if value is None else _number(key, value, notes)
 
 
 def words(key: str, value: object, notes: Notes) -> str:

@@ -6,7 +6,6 @@ Everything random about it is the noise, a function of (seed, window index) alon
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 from collections.abc import Callable, Sequence
@@ -46,7 +45,9 @@ class FlashSR:
         self.config = config
         self.identity = identity
         self.batch_windows = backend.batch_windows
-        """Rows of one pass through the networks."""
+        """Windows of one pass through the networks."""
+        self._spare_rows = 0
+        """Rows at a pass's end that are computed and not used (`warm_up`)."""
         self.computed_again: tuple[int, ...] = ()
         """Rows of the last call that overflowed in half precision, and were computed again in float32."""
         self._networks = networks
@@ -107,27 +108,47 @@ class FlashSR:
         return model
 
     def warm_up(self, say: Callable[[str], None] = log.info) -> None:
-        """Make a pass of nothing, so that what the first one takes longer, and may take too much memory, is no file's.
+        """Make a pass of one window in all rows, so that what a first pass takes longer, and too much, is no file's.
 
-        Passes are halved until they fit. Raises ModelMemory if none does.
+        Passes are halved until they fit. Rows at the end that differ from the others, in whatever bit, are not used
+        from then on: a window's bytes must not depend on its place. Raises ModelMemory if no pass fits.
         """
+        from batchsr.models import self_test
+
+        sound, noise = self_test.window(self.frame_samples, self.config.noise_shape)
         while True:
+            size = self.batch_windows + self._spare_rows
             try:
-                with contextlib.suppress(NonFiniteOutput):  # which is a window's own
-                    self.upsample_window(np.zeros(self.frame_samples, np.float32))
-                return
+                given = np.stack([sound] * size), np.stack([noise] * size)
+                out = self._pass(self._networks, *given, self_test.TIMESTEP, size)
+                break
             except ModelMemory:
                 if not self.shrink():
                     raise
                 say(f"out of memory: passes of {self.batch_windows}")
+        odd = [row for row in range(size) if out[row].tobytes() != out[0].tobytes()]
+        if not odd:
+            return
+        self._spare_rows = 1 if odd == [size - 1] else 0
+        self.batch_windows = size - 1 if self._spare_rows else 1
+        log.warning(
+            "%s computes the rows %s of %d otherwise than the first: passes of %d are used",
+            self.identity.device,
+            ", ".join(map(str, odd)),
+            size,
+            self.batch_windows,
+        )
 
     def shrink(self) -> bool:
         """After a ModelMemory: halve the passes, for this process and the next ones. False if they are of one row."""
-        if self.batch_windows == 1:
+        rows = self.batch_windows + self._spare_rows
+        if rows == 1:
             return False
-        self.batch_windows //= 2
+        rows //= 2
+        self._spare_rows = min(self._spare_rows, rows - 1)
+        self.batch_windows = rows - self._spare_rows
         self._refit = True
-        batch_size.remember(self.batch_windows, self.identity)
+        batch_size.remember(rows, self.identity)
         return True
 
     @property
@@ -137,7 +158,7 @@ class FlashSR:
 
     @property
     def sample_rate(self) -> int:
-        """Of windows and results: 48000 Hz."""
+        """Return the rate of windows and results: 48000 Hz."""
         return self.config.audio.sample_rate
 
     def noise(self, seed: int, window_index: int) -> np.ndarray:
@@ -257,7 +278,7 @@ class FlashSR:
         What overflows in half precision is computed again in float32, each row by itself: so its bytes depend on
         nothing but the window, whoever shared the pass in which it overflowed.
         """
-        out = self._pass(self._networks, rows, noise, timestep, self.batch_windows)
+        out = self._pass(self._networks, rows, noise, timestep, self.batch_windows + self._spare_rows)
         if np.isfinite([out.min(), out.max()]).all():
             return out, []
         overflowed = np.flatnonzero(~np.isfinite(out).all(axis=1)).tolist()

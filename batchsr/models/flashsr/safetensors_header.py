@@ -29,7 +29,7 @@ _BITS = (
     | dict.fromkeys(("U8", "I8", "BOOL", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E5M2FNUZ", "F8_E4M3FNUZ"), 8)
     | {"F6_E2M3": 6, "F6_E3M2": 6, "F4": 4}
 )
-"""Of an item of each type that the format knows."""
+"""Bits of an item of each type that the format knows."""
 _CUT_SHORT = "fetch it again (`batchsr models pull VARIANT --again`), or copy it again"
 
 

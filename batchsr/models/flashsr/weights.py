@@ -32,7 +32,7 @@ from batchsr.models.flashsr.safetensors_header import Tensor
 _LARGEST = 3e38
 """What a quantised weight may be in float32."""
 _PART_VALUES = 1 << 19
-"""Of a tensor that a thread does at a time."""
+"""Values of a tensor that a thread does at a time."""
 _AHEAD = 3
 """Tensors that are read and allocated before they are unpacked, beside one for each core."""
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from batchsr.models.flashsr import bundle
 from batchsr.models.flashsr.config import ModelConfig
 from batchsr.models.flashsr.networks import tensor_shapes
+from batchsr.temporary import write_atomic
 
 NAME = "MODEL_CARD.md"
 NETWORKS = {"vae": "VAE", "ldm": "UNet", "voc": "vocoder"}
@@ -47,21 +49,19 @@ Of the weights, and what the sources ask for.
 def write(folder: Path, config: ModelConfig, origin: str) -> None:
     """Put a card into a bundle's folder, unless it has one. `origin`: how the bundle was made, in a sentence."""
     card = folder / NAME
-    if card.exists():
+    if os.path.lexists(card):
         return
     counts = bundle.parameter_count(tensor_shapes(config))
     parts = ", ".join(f"{NETWORKS[part]} {count / 1e6:.1f} M" for part, count in counts.items())
-    card.write_text(
-        TEMPLATE.format(
-            name=folder.resolve().name,
-            origin=origin,
-            parameters=f"{sum(counts.values()) / 1e6:.1f} M: {parts}",
-            form=config.format,
-            megabytes=(folder / bundle.WEIGHTS_NAME).stat().st_size / 1e6,
-            sha256=bundle.weights_sha256(folder),
-            samples=config.audio.frame_samples,
-            seconds=config.audio.frame_samples / config.audio.sample_rate,
-            noise=config.noise_shape,
-        ),
-        encoding="utf-8",
+    text = TEMPLATE.format(
+        name=folder.resolve().name,
+        origin=origin,
+        parameters=f"{sum(counts.values()) / 1e6:.1f} M: {parts}",
+        form=config.format,
+        megabytes=(folder / bundle.WEIGHTS_NAME).stat().st_size / 1e6,
+        sha256=bundle.weights_sha256(folder),
+        samples=config.audio.frame_samples,
+        seconds=config.audio.frame_samples / config.audio.sample_rate,
+        noise=config.noise_shape,
     )
+    write_atomic(card, text.encode())

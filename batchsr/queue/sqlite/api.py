@@ -304,7 +304,7 @@ class SqliteQueue:
         batch: str | None = None,
         limit: int | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """Of each job these columns of `Job.to_dict` alone, read in pages: for tables of any length."""
+        """Read these columns of `Job.to_dict` alone, in pages: for tables of any length."""
         return queries.rows(self._store, columns, states=states, batch=batch, limit=limit)
 
     def pulse(self) -> Pulse:

@@ -76,7 +76,7 @@ def rows(
     batch: str | None = None,
     limit: int | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Of each job these columns of `Job.to_dict` alone, in the order they came in."""
+    """Read these columns of `Job.to_dict` alone, in the order the jobs came in."""
     needed = dict.fromkeys(("id", *(part for name in columns for part in _MADE_OF.get(name, (name,)))))
     conditions, values = ["id > :last"], dict[str, Any](last=-1)
     if wanted := [str(State(state)) for state in states]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import platform
 import sys
 import threading
 import time
@@ -34,6 +35,11 @@ else:
         import sqlite3
 
 BUSY_TIMEOUT_S: Final = 60.0
+_NEWER_SQLITE: Final = (  # pysqlite3 has wheels for Linux on x86-64 alone
+    "install pysqlite3"
+    if sys.platform == "linux" and platform.machine() == "x86_64"
+    else "use a Python whose SQLite is 3.51.3 or newer (Homebrew's, or python.org's)"
+)
 Parameters = Sequence[Any] | Mapping[str, Any]
 
 
@@ -139,7 +145,7 @@ class Store:
             if time.monotonic() > deadline:
                 raise QueueBusy(
                     f"{self.path} is open in another program, and this SQLite may not share it in WAL mode",
-                    remedy="install pysqlite3, or stop the other program",
+                    remedy=f"{_NEWER_SQLITE}, or stop the other program",
                 )
             time.sleep(0.01)
 

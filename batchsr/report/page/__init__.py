@@ -1,0 +1,7 @@
+"""The report as a page: one file that works offline, on a phone, and with a hundred thousand rows.
+
+build.py     the file: rows as they stream by, the files to hear, style and script
+heard.py     one file to hear: pictures, clips, its sidecar in words
+choosing.py  which files to hear: the worst figures, and a sample
+page.html, page.css, page.js   what is shown, and how
+"""
