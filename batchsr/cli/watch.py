@@ -221,7 +221,7 @@ class _Watch:
                     break
             if worker is not None and code is None:
                 worker.wait()
-            hot_folder.tick([])  # what the worker finished last is moved now, not at the next start
+            hot_folder.finish()  # what the worker finished last is moved now, not at the next start
             return 128 + stop.signal if stop.signal is not None else code or 0
 
     def once(self, hot_folder: Any, worker: WorkerProcess | None) -> int:
@@ -229,6 +229,7 @@ class _Watch:
         for ripe in self.watcher.once():
             hot_folder.tick(ripe)
         if worker is None:
+            hot_folder.finish()
             return 0
         from batchsr.signals import Stop
 
@@ -238,7 +239,7 @@ class _Watch:
                 code = worker.tick()
                 stop.wait(0.2)
             code = worker.wait() if code is None else code
-            hot_folder.tick([])
+            hot_folder.finish()
             return 128 + stop.signal if stop.signal is not None else code
 
 

@@ -93,6 +93,12 @@ class HotFolder:
                 self._complaints[str(e)] = now_s + _SAY_AGAIN_S
                 self._say(f"{e}; it is tried again")
 
+    def finish(self) -> None:
+        """Move what is over, now: the last look of a run is not put off as those within it are."""
+        self._look_again_s = 0.0
+        self._counts = ()
+        self.tick([])
+
     def _enqueue(self) -> None:
         # What cannot be looked at now (gone, or on a share that drops) is found again by a later scan.
         by_path = {one.path: one for one in self._backlog if look(one.path) is not None}
