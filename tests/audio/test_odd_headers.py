@@ -548,6 +548,29 @@ def test_a_rate_of_16_bit_samples_that_look_like_letters_is_still_audio(tmp_path
         assert probe(odd.write(tmp_path, "x.wav", bytes_)).frames == 2000
 
 
+def test_letters_behind_a_claimed_end_are_samples_of_8_bits_also_where_the_file_says_its_right_length(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(30):
+        data = (128 + 40 * np.sin(np.cumsum(rng.uniform(0.1, 0.3, 2000)))).astype(np.uint8)
+        data[1000:1008] = rng.integers(65, 91, 8)
+        fmt = odd.chunk(b"fmt ", odd.fmt(bits=8))
+        path = odd.write(tmp_path, "x.wav", odd.riff(fmt, odd.chunk(b"data", data.tobytes(), claimed=1000)))
+        info, samples = heard(path)
+        assert info.frames == len(samples) == 2000
+        assert codes(info) == ["input.longer_than_header"]
+
+
+def test_quiet_samples_of_8_bits_behind_a_claimed_end_are_no_text(tmp_path: Path) -> None:
+    quiet = np.random.default_rng(6).integers(121, 126, 9000).astype(np.uint8)
+    fmt = odd.chunk(b"fmt ", odd.fmt(bits=8))
+    path = odd.write(tmp_path, "x.wav", odd.riff(fmt, odd.chunk(b"data", quiet.tobytes(), claimed=2000)))
+    info, samples = heard(path)
+    assert info.frames == len(samples) == 9000
+    assert codes(info) == ["input.longer_than_header"]
+
+
 def test_files_joined_of_8svx_are_not_all_silently_the_first(tmp_path: Path) -> None:
     data = odd.svx(VOICE[:, 0].tobytes(), once=2000) * 2
     info, samples = heard(odd.write(tmp_path, "x.8svx", data))

@@ -20,6 +20,7 @@ FindChunks = Callable[[int, int], int | None]
 """Where chunks begin that fill the stretch (start, end) to its end; None where there are none."""
 _BLOCK_BYTES: Final = 1 << 20
 _TEXT_BYTES: Final = 4096
+_QUIET_BYTES: Final = 256
 _STRAY_BYTES: Final = 8
 """Less than this is no chunk, and nobody hears it."""
 _APE_HEAD_BYTES: Final = 32
@@ -47,9 +48,14 @@ def judge(file: BytesAt, start: int, find_chunks: FindChunks = lambda start, end
     if form is None and start != begin and head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xE0 == 0xE0:
         form = formats.BY_EXTENSION[".mp3"]
     other = f"a file of the format {form.title}" if form is not None else strangers.named(head)[0]
-    if other:
+    if other and (form is not None or not _is_silence_of_8_bits(head)):
         return Rest(left_out=f"{end - start:,} bytes behind its audio ({other})")
     return Rest(audio_end=audio_end(file, start, find_chunks))
+
+
+def _is_silence_of_8_bits(head: bytes) -> bool:
+    """Whether it is no text, though all are letters: quiet samples of 8 bits stand just below 128, without blanks."""
+    return len(head) >= _QUIET_BYTES and not any(blank in head for blank in (b" ", b"\t", b"\n", b"\r"))
 
 
 def audio_end(file: BytesAt, start: int, find_chunks: FindChunks = lambda start, end: None) -> int:

@@ -279,10 +279,19 @@ class _Walker:
             if known and not chunk.cut:
                 return True
             if chunk.claimed is None or chunk.cut:
-                # Cut off, or with a length that leads nowhere: letters may be samples, unless something is to come.
-                return known or self.announced_end() >= position + layout.head_bytes
+                # Letters may be samples of 8 bits: a chunk that was cut off ends where the file was to end.
+                return known or self.is_last_announced(chunk, position)
             position = self.behind(chunk)
         return True
+
+    def is_last_announced(self, chunk: Chunk, position: int) -> bool:
+        """Whether a chunk that is not all there would end where the file was to end; endless ones only in W64."""
+        layout, end = self.layout, self.announced_end()
+        if end < position + layout.head_bytes or chunk.claimed is None:
+            return False
+        if layout.tails:
+            return True  # names of 16 bytes are no samples
+        return 0 <= end - (chunk.start + chunk.claimed) <= 1
 
     def announced_end(self) -> int:
         """Where the file is to end by the length at its beginning; 0 where that says nothing."""
