@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from batchsr import storage
 from batchsr.errors import ResourceError
 from batchsr.models import checksums
 from batchsr.models.hub_trouble import HubError, errors, host, of_status, token, told
@@ -113,7 +114,7 @@ def download(file: Published, blob: Path, *, progress: bool = False) -> None:
                 )
             with _bar(file, progress) as tell:
                 _fetch(file, fd, tell)
-            os.fsync(fd)
+            storage.fsync(fd)
             if os.fstat(fd).st_size != file.size_bytes or not checksums.matches(part, file.etag, anew=True):
                 part.unlink()
                 raise HubError(

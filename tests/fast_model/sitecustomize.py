@@ -4,25 +4,19 @@ So the whole program runs, in processes of its own, with a model that takes micr
 slower: seconds for each group of windows.
 """
 
+import os
 import sys
-import types
 from pathlib import Path
 
-from batchsr.models import hub
+from batchsr.models import registry
+from batchsr.models.interface import WindowModel
 
 
-class FlashSR:
-    @staticmethod
-    def from_pretrained(variant: str, **_: object) -> object:
-        import os
+def fast() -> WindowModel:
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    import rig
 
-        sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-        import rig
-
-        return rig.FastModel(pace_s=float(os.environ.get("BATCHSR_PACE_S", "0")))
+    return rig.FastModel(pace_s=float(os.environ.get("BATCHSR_PACE_S", "0")))
 
 
-_module = types.ModuleType("batchsr.models.flashsr.model")
-_module.FlashSR = FlashSR  # type: ignore[attr-defined]
-sys.modules["batchsr.models.flashsr.model"] = _module
-hub.PACKAGED += ("fast",)
+registry.WITHOUT_WEIGHTS["fast"] = fast
