@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Write a bundle of the means of two trainings' weights, with a share for each network.
+"""Write a bundle of a training's weights, or of the means of two trainings', with a share for each network.
 
+    scripts/mix_weights.py RUN/weights.safetensors BUNDLE
     scripts/mix_weights.py RUN/weights.safetensors LATER/weights.safetensors BUNDLE --voc 0.4
 
-The second training must have begun with the first one's weights (train_tiny.py --init), or their means are noise. What
+The second training must have begun with the first one's weights (train_tiny.py --from), or their means are noise. What
 a training without discriminators gains in levels is the VAE's and the UNet's; its vocoder buzzes. So `tiny` took all of
 the former and a part of the latter.
 """
@@ -24,8 +25,7 @@ NETWORKS = ("vae", "ldm", "voc")
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("first", type=Path, help="weights.safetensors of a training")
-    parser.add_argument("second", type=Path, help="weights.safetensors of one that went on from there")
+    parser.add_argument("weights", type=Path, nargs="+", help="weights.safetensors of a training, and of a later one")
     parser.add_argument("bundle", type=Path, help="folder to write")
     for network in NETWORKS:
         parser.add_argument(f"--{network}", type=float, default=1.0, help=f"the second's share in `{network}.*` (1)")
@@ -33,6 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, default=tiny, help="config.json of both (default: tiny's)")
     parser.add_argument("--format", default="int8", help="float32, float16, int8 (default) or int4")
     options = parser.parse_args(argv)
+    if len(options.weights) > 2:
+        parser.error("at most two trainings are mixed")
 
     from batchsr.models.compute import backend
 
@@ -43,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     from batchsr.models.flashsr.config import ModelConfig
     from batchsr.models.tools import make
 
-    first, second = (mx.load(str(file)) for file in (options.first, options.second))
+    first, second = (mx.load(str(file)) for file in (options.weights[0], options.weights[-1]))
     config = make.in_format(ModelConfig.from_mapping(json.loads(options.config.read_text())), options.format)
 
     def mixed(name: str, _: tuple[int, ...]) -> np.ndarray:

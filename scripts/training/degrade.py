@@ -31,16 +31,28 @@ class Degradation:
     edge: float
     """Cutoff of the low-pass, as a part of the rate's Nyquist frequency."""
     codec: str
-    noise_db: float | None
+    noise_db: float | None = None
     """Level of white noise at the low rate, relative to the sound; None is none."""
+    hiss_db: float | None = None
+    """Level of white noise in the original, relative to the sound, which a restoration leaves there; None is none."""
+    lowest_hz: float = 0.0
+    """What lies below is lost as well."""
 
 
 def draw(rng: np.random.Generator) -> Degradation:
-    """A degradation at random: half of them plain (Chebyshev-I, order 8, 0.9 of Nyquist), no codec, no noise."""
+    """A degradation at random: most are plain (Chebyshev-I, order 8, 0.9 of Nyquist), the others as archives are."""
     rate_hz = int(rng.choice(RATES_HZ, p=RATE_WEIGHTS))
-    if rng.random() < 0.55:
-        plain = Degradation(rate_hz, "cheby1", 8, 0.9, "none", None)
+    hiss = float(rng.uniform(-70, -35)) if rng.random() < 0.1 else None
+    plain = Degradation(rate_hz, "cheby1", 8, 0.9, "none", hiss_db=hiss)
+    what = rng.random()
+    if what < 0.6:
         return plain if rng.random() < 0.9 else dataclasses.replace(plain, noise_db=float(rng.uniform(-70, -45)))
+    if what < 0.65:
+        return _telephone(plain, rng)
+    if what < 0.69:
+        return _tape(plain, rng)
+    if what < 0.72:  # a codec that cuts somewhere below the rate's own limit
+        return dataclasses.replace(plain, rate_hz=44_100, filter="soxr", codec="mp3")
     kind = str(rng.choice(["cheby1", "butter", "ellip", "bessel", "soxr"], p=[0.35, 0.2, 0.1, 0.05, 0.3]))
     codec = "none"
     if rng.random() < 0.35:
@@ -49,15 +61,41 @@ def draw(rng: np.random.Generator) -> Degradation:
         if codec == "opus" and rate_hz not in (8_000, 12_000, 16_000, 24_000):
             codec = "mp3"
     noise = float(rng.uniform(-60, -25)) if rng.random() < 0.15 else None
-    return Degradation(rate_hz, kind, int(rng.integers(4, 13)), float(rng.uniform(0.6, 0.98)), codec, noise)
+    return Degradation(rate_hz, kind, int(rng.integers(4, 13)), float(rng.uniform(0.6, 0.98)), codec, noise, hiss)
+
+
+def _telephone(plain: Degradation, rng: np.random.Generator) -> Degradation:
+    """Up to 3.4 kHz, often from 300 Hz on, through a telephone's codec or none."""
+    codec = str(rng.choice(["none", "ulaw", "gsm"]))
+    lowest_hz = 300.0 if rng.random() < 0.5 else 0.0
+    edge = float(rng.uniform(0.82, 0.88))
+    return dataclasses.replace(plain, rate_hz=8_000, filter="ellip", edge=edge, codec=codec, lowest_hz=lowest_hz)
+
+
+def _tape(plain: Degradation, rng: np.random.Generator) -> Degradation:
+    """A band that fades from 4 to 9 kHz on and never quite ends, under hiss."""
+    how = dataclasses.replace(plain, rate_hz=44_100, filter="butter", order=int(rng.integers(2, 4)))
+    return dataclasses.replace(how, edge=float(rng.uniform(0.18, 0.4)), noise_db=float(rng.uniform(-65, -40)))
+
+
+def recorded(clip: NDArray[np.float32], how: Degradation, rng: np.random.Generator) -> NDArray[np.float32]:
+    """The original itself, with its hiss."""
+    return clip if how.hiss_db is None else _noisy(clip, how.hiss_db, rng)
+
+
+def _noisy(sound: NDArray[np.float32], level_db: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    level = float(np.sqrt(np.mean(sound**2))) * 10 ** (level_db / 20)
+    return np.asarray(sound + level * rng.standard_normal(len(sound)), np.float32)
 
 
 def apply(clip: NDArray[np.float32], how: Degradation, rng: np.random.Generator) -> NDArray[np.float32]:
     """`clip` (n,) at 48 kHz after that degradation, (n,) at 48 kHz."""
     low = _lowpass(clip, how)
+    if how.lowest_hz:
+        low = signal.sosfiltfilt(signal.butter(2, how.lowest_hz, "high", fs=how.rate_hz, output="sos"), low)
+        low = np.asarray(low, np.float32)
     if how.noise_db is not None:
-        level = float(np.sqrt(np.mean(low**2))) * 10 ** (how.noise_db / 20)
-        low = low + level * rng.standard_normal(len(low)).astype(np.float32)
+        low = _noisy(low, how.noise_db, rng)
     if how.codec != "none":
         low = _aligned(_coded(low, how, rng), low)
     up = soxr.resample(low, how.rate_hz, SAMPLE_RATE_HZ, quality="VHQ")

@@ -1,20 +1,19 @@
-"""What the small model is trained with: sounds that may be used, degradations, losses, and derivatives of our own."""
+"""What the small model is trained with: sounds that may be used, how they are degraded, and how they are packed."""
 
 from __future__ import annotations
 
-import json
-import os
+import dataclasses
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile as sf
 
 from batchsr.quality import measure
-from scripts.training import degrade, sounds
+from scripts.training import degrade, pack, sounds
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -31,7 +30,7 @@ def sound(seconds: float = 1.0, seed: int = 0) -> np.ndarray:
 )
 def test_a_degraded_sound_lies_where_the_original_does(rate_hz: int, codec: str, error: float) -> None:
     x = sound()
-    how = degrade.Degradation(rate_hz, "cheby1", 8, 0.9, codec, None)
+    how = degrade.Degradation(rate_hz, "cheby1", 8, 0.9, codec)
     y = degrade.apply(x, how, np.random.default_rng(0))
     assert y.shape == x.shape
     middle = slice(4_800, -4_800)  # codecs fade in
@@ -40,10 +39,53 @@ def test_a_degraded_sound_lies_where_the_original_does(rate_hz: int, codec: str,
 
 def test_added_noise_has_the_level_that_was_asked_for() -> None:
     x = sound()
-    plain = degrade.Degradation(16_000, "soxr", 8, 0.9, "none", None)
+    plain = degrade.Degradation(16_000, "soxr", 8, 0.9, "none")
     noisy = degrade.Degradation(16_000, "soxr", 8, 0.9, "none", -20.0)
     difference = degrade.apply(x, noisy, np.random.default_rng(0)) - degrade.apply(x, plain, np.random.default_rng(0))
     assert 20 * np.log10(difference.std() / x.std()) == pytest.approx(-20, abs=0.5)
+
+
+def test_hiss_is_the_recordings_own_and_stays_in_what_is_to_be_restored() -> None:
+    x, rng = sound(), np.random.default_rng(0)
+    how = degrade.Degradation(16_000, "soxr", 8, 0.9, "none", hiss_db=-30.0)
+    recorded = degrade.recorded(x, how, rng)
+    assert 20 * np.log10((recorded - x).std() / x.std()) == pytest.approx(-30, abs=0.5)
+    given = degrade.apply(recorded, how, rng)
+    below = measure.kept(recorded - given, 7_000)
+    assert below[4_800:-4_800].std() < 0.05 * (recorded - x).std(), "the given band holds the same hiss"
+    assert degrade.recorded(x, degrade.Degradation(16_000, "soxr", 8, 0.9, "none"), rng) is x
+
+
+def spectrum_db(x: np.ndarray, low_hz: float, high_hz: float) -> float:
+    power = np.abs(np.fft.rfft(x)) ** 2
+    bins = slice(int(low_hz * len(x) / 48_000), int(high_hz * len(x) / 48_000))
+    return float(10 * np.log10(power[bins].mean() + 1e-20))
+
+
+def test_a_telephone_passes_from_300_to_3400_hertz_and_a_tape_fades_slowly() -> None:
+    x = (0.1 * np.random.default_rng(0).standard_normal(96_000)).astype(np.float32)
+    plain = degrade.Degradation(8_000, "cheby1", 8, 0.9, "none")
+    telephone = dataclasses.replace(plain, filter="ellip", edge=0.85, lowest_hz=300.0)
+    y = degrade.apply(x, telephone, np.random.default_rng(1))
+    inside = spectrum_db(y, 600, 3_000)
+    assert inside == pytest.approx(spectrum_db(x, 600, 3_000), abs=1)
+    assert max(spectrum_db(y, 20, 100), spectrum_db(y, 3_800, 20_000)) < inside - 30
+    tape = dataclasses.replace(plain, rate_hz=44_100, filter="butter", order=2, edge=0.25)
+    y = degrade.apply(x, tape, np.random.default_rng(1))
+    fall = [spectrum_db(x, f, f + 500) - spectrum_db(y, f, f + 500) for f in (1_000, 5_500, 8_000, 11_000)]
+    assert fall[0] < 1 < fall[1] < 10 < fall[2] < fall[3] < 50
+
+
+def test_every_way_of_losing_a_band_is_drawn_and_gives_sound_of_the_same_length() -> None:
+    rng, x, drawn = np.random.default_rng(0), sound(0.5), []
+    for _ in range(150):
+        drawn.append(degrade.draw(rng))
+        assert degrade.apply(degrade.recorded(x, drawn[-1], rng), drawn[-1], rng).shape == x.shape
+    assert {how.codec for how in drawn} == set(degrade.CODECS)
+    assert any(how.lowest_hz for how in drawn)
+    assert any(how.hiss_db is not None for how in drawn)
+    assert any(how.rate_hz == 44_100 and how.filter == "butter" for how in drawn)
+    assert 0.4 < np.mean([(how.filter, how.edge, how.codec) == ("cheby1", 0.9, "none") for how in drawn]) < 0.75
 
 
 def test_a_crop_is_a_function_of_seed_and_index() -> None:
@@ -56,6 +98,34 @@ def test_a_crop_is_a_function_of_seed_and_index() -> None:
     assert batch.low.shape == batch.high.shape == (2, 30_720)
     assert np.abs(batch.low).max() <= 0.5
     assert (batch.scale > 0).all()
+
+
+def test_batches_of_several_processes_come_in_order_and_are_the_same() -> None:
+    reels = {"speech": [(sound(4) * 32767).astype(np.int16)]}
+    crops = sounds.Crops(reels, 15_360, 2, 0)
+    # In a process of its own: what this one has started must not be forked.
+    program = (
+        "import sys, numpy as np; from scripts.training import sounds; reel = np.load(sys.argv[1])\n"
+        "crops = sounds.Crops({'speech': [reel]}, 15_360, 2, 0); batches = sounds.stream(crops, 5, 2)\n"
+        "np.save(sys.argv[2], np.stack([next(batches).low for _ in range(7)]))\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(f"{folder}/reel.npy", reels["speech"][0])
+        command = [sys.executable, "-c", program, f"{folder}/reel.npy", f"{folder}/low.npy"]
+        subprocess.run(command, check=True, cwd=ROOT, timeout=120)
+        low = np.load(f"{folder}/low.npy")
+    assert all(np.array_equal(low[i], crops[5 + i].low) for i in range(7))
+
+
+def test_a_tilt_changes_what_lies_above_a_frequency_and_hardly_what_lies_below() -> None:
+    x = (0.05 * np.random.default_rng(0).standard_normal(96_000)).astype(np.float32)
+    changes = []
+    for seed in range(20):
+        y = sounds.tilted(x, np.random.default_rng(seed))
+        assert abs(spectrum_db(y, 50, 300) - spectrum_db(x, 50, 300)) < 1.5
+        changes.append(spectrum_db(y, 15_000, 20_000) - spectrum_db(x, 15_000, 20_000))
+    assert min(changes) < -3 < 3 < max(changes)
+    assert max(map(abs, changes)) <= sounds.MOST_TILT_DB
 
 
 @pytest.mark.parametrize("faster", [1.0, 1.2])
@@ -88,13 +158,28 @@ def test_what_the_model_is_judged_by_is_never_trained_on(path: str) -> None:
     [
         ("d/tuxpaint-stamps-default/usr/share/tuxpaint/stamps/food/fruit/apple_desc_es.ogg", True, "es"),
         ("d/tuxpaint-stamps-default/usr/share/tuxpaint/stamps/food/fruit/apple_desc_be.ogg", False, "be"),
-        ("d/tuxpaint-stamps-default/usr/share/tuxpaint/stamps/animals/dog.ogg", False, "dog"),
+        ("d/tuxpaint-stamps-default/stamps/animals/dog.ogg", True, "d/tuxpaint-stamps-default/stamps/animals"),
         ("d/klettres-data/usr/share/klettres/it/alpha/a.ogg", False, "d/klettres-data/usr/share/klettres/it/alpha"),
         ("d/klettres-data/usr/share/klettres/en/alpha/a.ogg", True, "d/klettres-data/usr/share/klettres/en/alpha"),
     ],
 )
 def test_what_is_spoiled_or_held_out_is_not_used_and_a_voice_stays_together(path: str, used: bool, voice: str) -> None:
     assert (sounds.is_used(Path(path)), sounds.voice_of(Path(path))) == (used, voice)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("d/tuxpaint-stamps-default/stamps/dog_desc_fr.ogg", "speech"),
+        ("d/tuxpaint-stamps-default/stamps/dog.ogg", "effects"),
+        ("d/hedgewars-data/Data/Sounds/voices/Singer/Yes.ogg", "speech"),
+        ("d/hedgewars-data/Data/Music/city.ogg", "music"),
+        ("d/megaglest-data/factions/magic/music/magic.ogg", "music"),
+        ("d/hydrogen-data/drumkits/GMRockKit/Kick.flac", "percussion"),
+    ],
+)
+def test_the_kind_of_a_sound_is_told_by_its_path(path: str, kind: str) -> None:
+    assert sounds.kind_of(Path(path)) == kind
 
 
 def test_every_source_of_the_shared_clips_is_kept_out(shared: Path) -> None:
@@ -106,132 +191,52 @@ def test_every_source_of_the_shared_clips_is_kept_out(shared: Path) -> None:
     assert [source for source in sources if not sounds.is_judge(Path(source))] == []
 
 
-def test_the_bandwidth_of_noise_below_six_kilohertz_is_six_kilohertz() -> None:
-    noise = np.random.default_rng(0).standard_normal(96_000)
-    assert sounds.bandwidth_hz(measure.kept(noise, 6_000).astype(np.float32), 48_000) == pytest.approx(6_000, abs=700)
+@pytest.mark.parametrize("level", [0.3, 0.01, 0.0005])
+@pytest.mark.parametrize("quantised", [False, True])
+def test_the_bandwidth_of_noise_below_six_kilohertz_is_six_kilohertz(level: float, quantised: bool) -> None:
+    noise = level * measure.kept(np.random.default_rng(0).standard_normal(96_000), 6_000)
+    if quantised:
+        noise = np.round(noise * 32_768) / 32_768
+    assert sounds.bandwidth_hz(noise.astype(np.float32), 48_000) == pytest.approx(6_000, abs=800)
 
 
-def test_the_loss_is_nothing_for_the_original_and_its_lsd_is_the_measure() -> None:
-    mx = pytest.importorskip("mlx.core")
-    from batchsr.quality import evaluate
-    from scripts.training.losses import SpectralLoss
-
-    high, low = sound(0.64, 1), sound(0.64, 2)
-    loss, one = SpectralLoss(), mx.ones((1, 1))
-    high_row, low_row = mx.array(high)[None], mx.array(low)[None]
-    same = loss(high_row, high_row, low_row, one)
-    assert max(float(value) for value in same.values()) < 2e-3
-    other = loss(low_row, high_row, low_row, one)
-    measured = evaluate.lsd(evaluate.spectrogram(high), evaluate.spectrogram(low), 1e-8)
-    assert float(other["lsd"]) == pytest.approx(measured, rel=1e-2)
+def test_a_quiet_recording_of_the_whole_band_has_it() -> None:
+    noise = 0.001 * np.random.default_rng(0).standard_normal(96_000)
+    assert sounds.bandwidth_hz(noise.astype(np.float32), 44_100) > 21_000
 
 
-def test_a_row_of_silence_does_not_outweigh_the_others_in_the_derivative() -> None:
-    mx = pytest.importorskip("mlx.core")
-    from scripts.training.losses import balanced
-
-    weight = mx.array([[1.0], [2.0], [3.0], [1e6]]) * mx.ones((4, 10))
-    y = mx.zeros((4, 10))
-    lengths = mx.linalg.norm(mx.grad(lambda v: (balanced(v) * weight).sum())(y), axis=1)
-    assert np.allclose(np.array(lengths) / 10**0.5, [1, 2, 3, 6])
-
-
-def test_the_mel_side_is_steered_as_strongly_by_the_waveform_as_by_its_own_loss() -> None:
-    mx = pytest.importorskip("mlx.core")
-    from scripts.training.losses import gentle
-
-    mel, target = mx.zeros((2, 4, 8)), mx.ones((2, 4, 8))
-    own = mx.grad(lambda m: mx.abs(m - target).mean())(mel)
-    steep = mx.grad(lambda m: (1e6 * gentle(m) * mx.arange(8)).sum())(mel)
-    assert float(mx.linalg.norm(steep.reshape(-1))) == pytest.approx(float(mx.linalg.norm(own.reshape(-1))), rel=1e-4)
-    assert float(mx.abs(mx.grad(lambda m: (0 * gentle(m)).sum())(mel)).max()) == 0
+def test_a_part_of_an_ogg_file_has_its_sound_from_a_third_on_and_the_size_that_was_asked_for(tmp_path: Path) -> None:
+    seconds = np.arange(60 * 44_100) / 44_100
+    sweep = 0.5 * np.sin(2 * np.pi * (200 + 50 * seconds) * seconds)  # at t seconds: 200 + 100 t Hz
+    with sf.SoundFile(tmp_path / "whole.ogg", "w", 44_100, 1) as file:
+        for block in np.split(sweep, 60):  # libsndfile runs out of stack when Vorbis comes all at once
+            file.write(block)
+    data = (tmp_path / "whole.ogg").read_bytes()
+    part = pack.part_of_ogg(data, len(data) // 4)
+    (tmp_path / "part.ogg").write_bytes(part)
+    assert len(data) // 4 < len(part) < len(data) // 4 + 15_000, "headers and the last page come on top"
+    x, _ = sf.read(tmp_path / "part.ogg")
+    assert 13 < len(x) / 44_100 < 25
+    start = x[4_410 : 4_410 + 8_192]
+    frequency_hz = np.abs(np.fft.rfft(start * np.hanning(8_192))).argmax() * 44_100 / 8_192
+    assert 200 + 100 * 18 < frequency_hz < 200 + 100 * 25
+    assert pack.part_of_ogg(data, 2 * len(data)) == data
 
 
-@pytest.mark.parametrize(("inputs", "out", "k", "dilation"), [(6, 6, 11, 5), (1, 6, 7, 1), (8, 3, 3, 3)])
-def test_the_convolutions_own_derivative_agrees_with_mlx(inputs: int, out: int, k: int, dilation: int) -> None:
-    mx = pytest.importorskip("mlx.core")
-    from scripts.training import convolution
-
-    rng = np.random.default_rng(0)
-    x, weight, bias, dy = (
-        mx.array(rng.standard_normal(shape).astype(np.float32))
-        for shape in ((2, 320, inputs), (out, k, inputs), (out,), (2, 320, out))
-    )
-    padding = dilation * (k - 1) // 2
-    ours = mx.vjp(convolution.convolution(padding, dilation), [x, weight, bias], [dy])
-    plain = mx.vjp(lambda a, w, b: mx.conv1d(a, w, 1, padding, dilation) + b, [x, weight, bias], [dy])
-    for a, b in zip([*ours[0], *ours[1]], [*plain[0], *plain[1]], strict=True):
-        assert float(mx.linalg.norm((a - b).reshape(-1))) < 1e-5 * float(mx.linalg.norm(b.reshape(-1)))
-
-
-def test_parameters_as_one_vector_have_the_derivative_of_the_parameters() -> None:
-    mx = pytest.importorskip("mlx.core")
-    from mlx import nn
-    from mlx.utils import tree_flatten
-
-    from scripts.train_tiny import Flat
-
-    layer, x = nn.Linear(5, 3), mx.arange(10.0).reshape(2, 5)
-    flat = Flat(layer)
-
-    def loss(vector: Any) -> Any:
-        flat.into(layer, vector)
-        return mx.square(layer(x)).sum()
-
-    slope = dict(flat.named(mx.grad(loss)(flat.vector)))
-    flat.into(layer, flat.vector)
-    plain = dict(tree_flatten(nn.value_and_grad(layer, lambda: mx.square(layer(x)).sum())()[1]))
-    assert slope.keys() == plain.keys() == {"weight", "bias"}
-    assert all(np.allclose(slope[name], plain[name], rtol=1e-5) for name in plain)
-
-
-def test_training_on_the_cpu_takes_the_derivative_of_the_plain_activation() -> None:
-    mx = pytest.importorskip("mlx.core")
-    from batchsr.models.compute import activation
-
-    module, x = activation.Activation(4), mx.random.normal((1, 64, 4))
-    taps = mx.array(activation.kaiser_sinc().astype(np.float32))
-    ones = mx.ones((4,))
-    ours = mx.grad(lambda v: mx.square(module(v)).sum())(x)
-    plain = mx.grad(lambda v: mx.square(activation.polyphase(v, taps, taps, ones, ones)).sum())(x)
-    assert float(mx.linalg.norm((ours - plain).reshape(-1))) < 1e-5 * float(mx.linalg.norm(plain.reshape(-1)))
-
-
-def test_downsampling_as_a_matrix_product_is_the_strided_convolution() -> None:
-    mx = pytest.importorskip("mlx.core")
-    from scripts.training.convolution import strided
-
-    rng = np.random.default_rng(0)
-    x, weight, bias = (mx.array(rng.standard_normal(s).astype(np.float32)) for s in ((2, 60, 3), (5, 12, 3), (5,)))
-    assert np.allclose(strided(x, weight, bias, 6), mx.conv1d(x, weight, 6, 5) + bias, atol=1e-4)
-
-
-@pytest.mark.slow
-def test_training_resumes_where_it_left_off_and_ends_with_a_bundle_that_restores(tmp_path: Path) -> None:
-    pytest.importorskip("mlx.core")
-    from batchsr import FlashSR
-    from batchsr.models.tools import make
-
-    data, run = tmp_path / "data/sonic-pi-samples", tmp_path / "run"
-    data.mkdir(parents=True)
-    noise = 0.1 * np.random.default_rng(0).standard_normal(6 * 48_000)
-    sf.write(data / "noise.wav", noise, 48_000)
-    config = make.config_of_size("tiny", format="float32", frame_samples=15_360)
-    (tmp_path / "config.json").write_text(json.dumps(config.to_mapping()))
-    command = [sys.executable, str(ROOT / "scripts/train_tiny.py"), str(tmp_path / "data"), "--out", str(run)]
-    command += ["--config", str(tmp_path / "config.json"), "--batch", "2", "--crop", "15360", "--processes", "0"]
-    command += ["--steps", "3", "--adversarial-from", "0.3", "--format", "int8"]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-
-    subprocess.run([*command, "--stop-after", "0"], check=True, env=environment)
-    begun = json.loads((run / "meta.json").read_text())["step"]
-    subprocess.run(command, check=True, env=environment)
-    assert begun < json.loads((run / "meta.json").read_text())["step"] == 3
-    figures = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert np.isfinite([line["total"] for line in figures]).all()
-    assert "judge" in figures[-1]
-
-    model = FlashSR.from_pretrained(run / "bundle")
-    restored = model.upsample(sound(0.3)[::6], 8_000)
-    assert restored.shape == (14_400,)
-    assert np.isfinite(restored).all()
+def test_a_pack_holds_full_bands_once_within_its_megabytes_and_is_read_as_the_whole_is(tmp_path: Path) -> None:
+    voices = tmp_path / "data/hedgewars-data/Sounds/voices"
+    noise = 0.1 * np.random.default_rng(0).standard_normal((6, 2 * 44_100))
+    for i, x in enumerate(noise):
+        folder = voices / ("Long" if i < 5 else "Short")
+        folder.mkdir(parents=True, exist_ok=True)
+        sf.write(folder / f"{i}.wav", x, 44_100)
+    sf.write(voices / "Long/again.wav", noise[0], 44_100)
+    sf.write(voices / "Long/narrow.wav", measure.kept(noise[1], 8_000), 44_100)
+    pack.main([str(tmp_path / "data"), str(tmp_path / "pack"), "--speech", "0.5"])
+    packed = sorted(path.relative_to(tmp_path / "pack").as_posix() for path in (tmp_path / "pack").rglob("*.flac"))
+    by_voice = [sum(name in path for path in packed) for name in ("/Long/", "/Short/")]
+    assert 2 <= by_voice[0] <= 4, "a voice with much sound does not take what another has"
+    assert by_voice[1] == 1
+    assert not any("narrow" in path or "again" in path for path in packed)
+    assert sum(path.stat().st_size for path in (tmp_path / "pack").rglob("*.flac")) < 0.75e6
+    assert list(sounds.files_in(tmp_path / "pack")) == [tmp_path / "pack" / path for path in packed]

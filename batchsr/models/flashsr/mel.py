@@ -1,9 +1,9 @@
 """Log-mel spectrogram of a window: samples (B, T) -> (B, T / hop, n_mels), natural logarithm.
 
-Reflect-padded by (n_fft - hop) / 2, so there is one frame a hop and none is centred on the ends; magnitudes, Slaney's
-mel scale with area-normalised triangles, floor 1e-5.
+Reflect-padded by (n_fft - hop) / 2, so there is one frame a hop and none is centred on the ends; magnitudes in the
+bands of `mel_bands`, floor 1e-5.
 
-Source: HiFi-GAN's spectrogram as jakeoneijk/FlashSR_Inference (commit 2292814) calls it; Slaney's Auditory Toolbox.
+Source: HiFi-GAN's spectrogram as jakeoneijk/FlashSR_Inference (commit 2292814) calls it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from mlx import nn
 
 from batchsr.models.compute.layers import by_cpu
 from batchsr.models.flashsr.config import MelConfig
+from batchsr.models.flashsr.mel_bands import mel_bands
 
 FLOOR = 1e-5
 
@@ -48,31 +49,3 @@ class LogMel(nn.Module):
 
             return cpu.linear(magnitude, self._bands, None)
         return magnitude @ self._bands.T
-
-
-def mel_bands(config: MelConfig) -> np.ndarray:
-    """Slaney's triangles, (n_mels, n_fft / 2 + 1), float64, each of area one over frequency in Hz."""
-    bins_hz = np.linspace(0, config.sr / 2, config.n_fft // 2 + 1)
-    edges_mel = np.linspace(_hz_to_mel(config.fmin), _hz_to_mel(config.fmax), config.n_mels + 2)
-    edges_hz = _mel_to_hz(edges_mel)
-    lower, centre, upper = (edges_hz[i : i + config.n_mels, None] for i in range(3))
-    rising = (bins_hz - lower) / (centre - lower)
-    falling = (upper - bins_hz) / (upper - centre)
-    triangles = np.maximum(0, np.minimum(rising, falling))
-    return np.asarray(triangles * (2.0 / (upper - lower)))
-
-
-# Slaney's scale: linear (15 mel a kHz) up to 1 kHz, logarithmic (27 mel to a factor of 6.4) above.
-_LINEAR_HZ = 200.0 / 3
-_BREAK_HZ = 1000.0
-_BREAK_MEL = _BREAK_HZ / _LINEAR_HZ
-_LOG_STEP = np.log(6.4) / 27.0
-
-
-def _hz_to_mel(hz: float) -> float:
-    return float(hz / _LINEAR_HZ if hz < _BREAK_HZ else _BREAK_MEL + np.log(hz / _BREAK_HZ) / _LOG_STEP)
-
-
-def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
-    linear = mel * _LINEAR_HZ
-    return np.where(mel < _BREAK_MEL, linear, _BREAK_HZ * np.exp(_LOG_STEP * (mel - _BREAK_MEL)))
