@@ -17,7 +17,7 @@ from rich.console import Console
 
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import compute_options, restoration_options
-from batchsr.cli.variant import KINDS, VariantType
+from batchsr.cli.variant import KINDS, VariantType, model_option, variant_of
 from batchsr.errors import UsageError
 from batchsr.report.live import Screen
 from batchsr.settings import profile as profiles
@@ -40,6 +40,7 @@ FINISHING: Final = "finishing the windows in hand, then stopping (once more: at 
     help="Its extension chooses the format; - is standard output.  [default: SOURCE's stem + _upsampled.wav]",
 )
 @click.option("--variant", type=VariantType(), help=f"{KINDS}.  [default: the profile's, else int4]")
+@model_option
 @click.option("--profile", help="How to restore: default, speech, music, archive, or a file.")
 @compute_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
@@ -51,6 +52,7 @@ def upsample_command(
     source: Path,
     output: Path | None,
     variant: str | None,
+    model: str | None,
     profile: str | None,
     dtype: str | None,
     device: str | None,
@@ -61,6 +63,7 @@ def upsample_command(
 
     After Ctrl-C, or any other end, the same command goes on where it was.
     """
+    variant = variant_of(model, variant)
     with contextlib.ExitStack() as held:
         if STANDARD in (source, output):
             output = _checked(app, output, given)
@@ -197,11 +200,11 @@ class _File:
 
 def _load(screen: Screen, file: _File, settings: Settings, variant: str, dtype: str | None, device: str | None) -> Any:
     from batchsr.audio import files
-    from batchsr.models.flashsr.model import FlashSR
+    from batchsr.models import registry
 
     file.audio_s = files.probe(Path(file.source), accept_truncated=settings.accept_truncated).duration_s
     screen.expect(1, file.audio_s)
-    model = FlashSR.from_pretrained(variant, dtype=dtype, device=device, say=screen.phase)
+    model = registry.load(variant, dtype=dtype, device=device, say=screen.phase)
     screen.claimed(file)
     return model
 

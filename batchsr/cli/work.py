@@ -17,7 +17,7 @@ from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.child_command import PROGRAM, as_words, parsed
 from batchsr.cli.keep_awake import staying_awake
 from batchsr.cli.options import compute_options
-from batchsr.cli.variant import KINDS, VariantType, variant_name
+from batchsr.cli.variant import KINDS, VariantType, model_option, variant_name, variant_of
 from batchsr.display import counted, shown
 from batchsr.errors import UsageError
 from batchsr.queue import Queue, State
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 @click.command("work")
 @click.option("--variant", type=VariantType(), help=f"{KINDS}.  [default: that of unfinished jobs, else int4]")
+@model_option
 @compute_options
 @click.option(
     "--procs",
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
 def work_command(
     app: App,
     variant: str | None,
+    model: str | None,
     dtype: str | None,
     device: str | None,
     procs: int | None,
@@ -90,7 +92,7 @@ def work_command(
     from batchsr.worker.shift import Shift
 
     app.stays()
-    chosen = variant_name(variant)
+    chosen = variant_name(variant_of(model, variant))
     stop_after_s = schedule.duration_s(for_) if for_ is not None else None
     ends_s = time.monotonic() + stop_after_s if stop_after_s is not None else None
     gate = schedule.gate(
@@ -197,9 +199,9 @@ def _tell_left(queue: Queue, screen: Screen, variant: str | None, summary: Summa
 
 
 def _load(variant: str, dtype: str | None, device: str | None, say: Callable[[str], None]) -> Any:
-    from batchsr.models.flashsr.model import FlashSR
+    from batchsr.models import registry
 
-    return FlashSR.from_pretrained(variant, dtype=dtype, device=device, say=say)
+    return registry.load(variant, dtype=dtype, device=device, say=say)
 
 
 def _worker_command(words: list[str], ends_s: float | None, limit: int | None) -> list[str]:

@@ -18,20 +18,19 @@ import dataclasses
 import functools
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from batchsr.errors import BatchShrunk, ModelMemory
+from batchsr.models.interface import Identity as Identity
+from batchsr.models.interface import Rows as Rows
+from batchsr.models.interface import WindowFn as WindowFn
+from batchsr.models.interface import WindowModel as WindowModel
 
 T = TypeVar("T")
-Rows = NDArray[np.float32]
-"""Samples at 48 kHz, (rows, frame_samples)."""
-WindowFn = Callable[[Rows, Sequence[int]], Rows]
-"""Rows and each one's window index -> the restored rows."""
 KeepFn = Callable[[Rows], None]
 """Takes the restored rows of one window to where they are safe from the end of the process."""
 NoteFn = Callable[[], None]
@@ -39,32 +38,6 @@ NoteFn = Callable[[], None]
 _KEEPERS: Final = 4
 """A GPU waits while windows are kept. One by one, 16 took 28 ms beside busy files; by four threads at once, told to
 their files when all are kept, 16 ms (two cores)."""
-
-
-class Identity(Protocol):
-    """What made the windows; every field goes into the scratch's key and the sidecar."""
-
-    @property
-    def weights_sha256(self) -> str: ...
-    @property
-    def dtype(self) -> str: ...
-    @property
-    def device(self) -> str: ...
-
-
-class WindowModel(Protocol):
-    """What a restoration needs of a model. `batchsr.FlashSR` is one. Only one thread ever calls it."""
-
-    @property
-    def frame_samples(self) -> int: ...
-    @property
-    def batch_windows(self) -> int: ...
-    @property
-    def identity(self) -> Identity: ...
-    def windows(self, timestep: int, seed: int) -> WindowFn: ...
-    def shrink(self) -> bool:
-        """After a ModelMemory: compute in smaller passes from now on. False if they are the smallest already."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

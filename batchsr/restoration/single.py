@@ -72,9 +72,9 @@ def restore_file(
     def load() -> WindowModel:
         if model is not None:
             return model
-        from batchsr.models.flashsr.model import FlashSR
+        from batchsr.models import registry
 
-        return FlashSR.from_pretrained(variant or effective.variant or DEFAULT_VARIANT, dtype=dtype, device=device)
+        return registry.load(variant or effective.variant or DEFAULT_VARIANT, dtype=dtype, device=device)
 
     return restore_one(
         source, Path(output), effective.settings, load, overwrite=overwrite, on_windows=progress or (lambda *_: None)
