@@ -234,3 +234,58 @@ def test_hostile_files_cost_little_time(tmp_path: Path) -> None:
             with contextlib.suppress(InputError):
                 read(path)
             assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("which", [2, 4, -2])
+def test_a_page_that_stands_twice_is_heard_once(tmp_path: Path, codec: str, which: int) -> None:
+    path = tmp_path / "x.ogg"
+    pages = pages_of(ogg(path, sound(8.0), codec))
+    good, _ = read(path)
+    at = range(len(pages))[which]
+    got, info = read(path, [*pages[: at + 1], pages[at], *pages[at + 1 :]])
+    assert codes(info) == ["input.pages_repeated"]
+    assert len(got) == len(good)
+    assert np.abs(got - good).max() < 1e-4
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_pages_that_changed_places_are_put_in_order(tmp_path: Path, codec: str) -> None:
+    path = tmp_path / "x.ogg"
+    pages = pages_of(ogg(path, sound(8.0), codec))
+    good, _ = read(path)
+    got, info = read(path, [*pages[:4], pages[5], pages[4], *pages[6:]])
+    assert codes(info) == ["input.pages_disordered"]
+    assert len(got) == len(good)
+    assert np.abs(got - good).max() < 1e-4
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("lost", [1, 2])
+def test_pages_that_are_lost_before_the_first_sound_are_silence_there(tmp_path: Path, codec: str, lost: int) -> None:
+    path = tmp_path / "x.ogg"
+    pages = pages_of(ogg(path, sound(8.0), codec))
+    good, _ = read(path)
+    got, info = read(path, [*pages[:2], *pages[2 + lost :]])
+    assert codes(info) == ["input.gap"]
+    assert len(got) == len(good)
+    end = struct.unpack_from("<Q", pages[1 + lost], 6)[0] * (1 if codec == "VORBIS" else 16_000 / 48_000)
+    assert not got[: int(end) - 2048].any()
+    settled = int(end) + (2048 if codec == "VORBIS" else 4000)
+    assert np.abs(got[settled:] - good[settled:]).max() < (1e-4 if codec == "VORBIS" else 0.05)
+
+
+def test_a_broadcast_that_was_joined_late_by_the_numbers_of_its_pages_begins_with_its_sound(tmp_path: Path) -> None:
+    path = tmp_path / "x.ogg"
+    pages = pages_of(ogg(path, sound(3.0)))
+    good, _ = read(path)
+    late = []
+    for i, page in enumerate(pages):
+        if i > 1:
+            time, serial, number = struct.unpack_from("<QII", page, 6)
+            page = page[:6] + struct.pack("<QII", time + 16_000 * 600, serial, number + 900) + page[22:]
+        late.append(changed(page))
+    got, info = read(path, late)
+    assert codes(info) == ["input.gap"]
+    assert "joined late" in info.remarks[0].message
+    assert abs(len(got) - len(good)) <= 0.03 * 16_000

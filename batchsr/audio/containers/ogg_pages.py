@@ -5,7 +5,7 @@ without the missing time. So each stretch of whole pages is handed over as a par
 and the time at which it ends, which its last page says, tells how much silence belongs before it.
 
 A page's checksum is CRC-32 with the polynomial of zlib's, but with the bits the other way round; so is computed by
-zlib from mirrored bytes.
+zlib from mirrored bytes. Longer than other modules: what is lost, doubled or out of place is seen on the same walk.
 
 Sources: RFC 3533 (Ogg), RFC 7845 (Opus in Ogg), Vorbis I specification, FLAC in Ogg mapping (xiph.org).
 """
@@ -35,6 +35,7 @@ _LOOK_BYTES: Final = 1 << 16
 _LARGEST_PAGE: Final = 65_307
 _MOST_IN_VAIN_BYTES: Final = 1 << 26
 """What may be summed up for pages that are none: a hostile file is full of beginnings."""
+_LONGEST_LOST_BEGIN_S: Final = 60
 _NO_TIME: Final = 2**64 - 1
 _NAMES: Final = (
     (b"\x01vorbis", "Vorbis", 3),
@@ -59,6 +60,7 @@ class Page:
     """Samples up to the end of the last packet that ends in it; 2**64 - 1 if none does."""
     ended: int
     """Packets that end in it."""
+    checksum: int
 
     @property
     def first(self) -> bool:
@@ -89,11 +91,24 @@ class Stream:
     header_lost: bool = False
     number: int = 0
     ended: bool = False
+    begins_lost: int = 0
+    """Pages that are missing between its header and its first sound."""
+    repeated: int = 0
+    """Pages that stood there a second time, and were left out."""
+    disordered: bool = False
+    """Whether its pages do not stand in the order of their numbers."""
+    known: set[tuple[int, int]] = dataclasses.field(default_factory=set)
+    """The numbers and checksums of its pages."""
 
     def add(self, page: Page) -> None:
         """Take up the stream's next page."""
+        if (page.number, page.checksum) in self.known:
+            self.repeated += 1
+            return
+        self.known.add((page.number, page.checksum))
         missing = bool(self.headers) and page.number != self.number + 1
-        self.number = page.number
+        self.disordered |= page.number < self.number
+        before, self.number = self.number, page.number
         self.ended = page.last
         if not self.headers or self.header_packets < self.packets_before:
             self.header_lost |= missing
@@ -103,12 +118,32 @@ class Stream:
             self.runs.append([page])
         else:
             self.header_lost |= missing  # it cannot be known whether a page of the header is among the lost ones
+            self.begins_lost += max(page.number - before - 1, 0)
             self.runs[-1].append(page)
 
     @property
     def pages(self) -> list[Page]:
         """All of them, in order."""
         return [*self.headers, *(page for run in self.runs for page in run)]
+
+    @property
+    def lost_at_its_begin(self) -> bool:
+        """Whether its first pages of sound were lost, by their number and its clock; not where it was joined late."""
+        times = [page.time for page in self.runs[0] if page.time != _NO_TIME]
+        short = bool(times) and times[0] <= _LONGEST_LOST_BEGIN_S * self.rate_hz
+        return bool(self.begins_lost) and short and self.codec in ("Vorbis", "Opus")
+
+    def in_order(self) -> Stream:
+        """Return it with its pages in the order of their numbers, where that is the order of their times as well."""
+        pages = sorted(self.pages, key=lambda page: page.number)
+        times = [page.time for page in pages if page.time != _NO_TIME]
+        if len({page.number for page in pages}) < len(pages) or times != sorted(times):
+            return self
+        made = Stream(self.codec, self.rate_hz, self.packets_before, self.head, repeated=self.repeated)
+        for page in pages:
+            made.add(page)
+        made.disordered = True
+        return made
 
 
 @dataclasses.dataclass(slots=True)
@@ -160,6 +195,7 @@ def walk(fd: int, size: int, start: int = 0) -> Found:
         else:
             found.bad_pages += 1
         position += page.length
+    found.groups = [[s.in_order() if s.disordered else s for s in group] for group in found.groups]
     return found
 
 
@@ -186,6 +222,7 @@ def pieces(fd: int, size: int, found: Found) -> tuple[tuple[Piece, ...], list[Re
     if lost and not found.bad_pages:
         message = f"pages are missing in {lost:,} places: what they held is silent in the output"
         remarks.append(Remark("input.gap", message))
+    remarks += _out_of_place([s for group in groups for s in group])
     if _is_plain(fd, found, groups):
         return (), remarks
     made: list[Piece] = []
@@ -198,11 +235,29 @@ def pieces(fd: int, size: int, found: Found) -> tuple[tuple[Piece, ...], list[Re
     return tuple(made), remarks
 
 
+def _out_of_place(streams: Sequence[Stream]) -> list[Remark]:
+    """What is odd about pages that stand twice, in another order, or not behind the header."""
+    remarks = []
+    if repeated := sum(s.repeated for s in streams):
+        remarks.append(Remark("input.pages_repeated", f"{repeated:,} pages stand in it twice: each was heard once"))
+    if any(s.disordered for s in streams):
+        message = "its pages are not in the order of their numbers: they were put in order where their times agree"
+        remarks.append(Remark("input.pages_disordered", message))
+    if lost := sum(s.begins_lost for s in streams):
+        message = f"{lost:,} pages are missing before its first sound, as where a broadcast was joined late"
+        if any(s.lost_at_its_begin for s in streams):
+            message = f"{lost:,} pages are missing before its first sound: what they held is silent in the output"
+        remarks.append(Remark("input.gap", message))
+    return remarks
+
+
 def _is_plain(fd: int, found: Found, groups: Sequence[Sequence[Stream]]) -> bool:
     if len(found.groups) != 1 or len(found.groups[0]) != 1 or found.bad_pages or not groups:
         return False
     (stream,) = groups[0]
     if stream.codec == "Opus" and (not stream.ended or _late(fd, stream.runs[0])):
+        return False
+    if stream.repeated or stream.disordered or stream.lost_at_its_begin:
         return False
     return stream.codec != "FLAC" and len(stream.runs) == 1 and stream.headers[0].start == 0
 
@@ -215,18 +270,22 @@ def _parts(fd: int, stream: Stream) -> list[Piece]:
     if stream.codec == "FLAC":
         return list(_flac(stream))
     headers = _ranges(stream.headers)
-    whole = len(stream.runs) == 1
+    begins_lost = stream.lost_at_its_begin
+    whole = len(stream.runs) == 1 and not begins_lost
+    # Opus counts what is to be skipped at the beginning as well.
+    ahead = int.from_bytes(stream.head[10:12], "little") if stream.codec == "Opus" and begins_lost else 0
     made: list[Piece] = []
     for run in stream.runs:
         times = [page.time for page in run if page.time != _NO_TIME]
         if not times:
             continue
-        ends_at = None if whole else Fraction(times[-1], stream.rate_hz)
+        ends_at = None if whole else Fraction(max(times[-1] - ahead, 0), stream.rate_hz)
+        starts_at = Fraction(0) if begins_lost and run is stream.runs[0] else None
         if stream.codec == "Opus" and (_late(fd, run) or not run[-1].last):
-            head, sound = _from_zero(fd, stream, run, keep_skip=run is stream.runs[0])
-            made.append(Part((*head, *sound), ends_at=ends_at))
+            head, sound = _from_zero(fd, stream, run, keep_skip=run is stream.runs[0] and not begins_lost)
+            made.append(Part((*head, *sound), ends_at=ends_at, starts_at=starts_at))
         else:
-            made.append(Part((*headers, *_ranges(run)), ends_at=ends_at))
+            made.append(Part((*headers, *_ranges(run)), ends_at=ends_at, starts_at=starts_at))
     return made
 
 
@@ -331,7 +390,7 @@ def _page(raw: bytes, position: int) -> tuple[Page | None, str]:
     if checksum(raw[:22] + bytes(4) + raw[26:length]) != told:
         return None, "sum"
     ended = len(lacing) - lacing.count(255)
-    return Page(position, length, position + body, flags, serial, number, time, ended), ""
+    return Page(position, length, position + body, flags, serial, number, time, ended, told), ""
 
 
 def checksum(data: bytes) -> int:

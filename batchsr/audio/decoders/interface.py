@@ -98,6 +98,9 @@ class Part:
     ends_at: Fraction | None = None
     """When it ends, in seconds, by the file's own clock. What is missing between two parts that say so is silence."""
 
+    starts_at: Fraction | None = None
+    """When the recording began that it belongs to, where its own beginning is lost: what is missing is silence."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Gap:

@@ -39,6 +39,7 @@ def _timed(pieces: Iterable[tuple[Piece, Opened | Gap]]) -> Iterator[Opened | Ga
         if isinstance(opened, Gap) or isinstance(piece, Gap) or piece.ends_at is None:
             last = None
         else:
+            last = piece.starts_at if piece.starts_at is not None else last
             if last is not None:
                 missing = piece.ends_at - last - Fraction(opened.frames, opened.sample_rate)
                 if 0 < missing <= _LONGEST_GAP_S:
