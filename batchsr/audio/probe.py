@@ -239,6 +239,12 @@ def examine(
 def _for_ffmpeg(path: Path, fd: int, size: int, header: headers.Header, accept_truncated: bool) -> headers.Header:
     """The header, with ffmpeg to decode the file where that is what reads its format and it is there."""
     head = os.pread(fd, _LOOK_BYTES, 0)
+    if header.container == "CAF" and header.trouble is None and ffmpeg.program() is not None and not _opens(fd, header):
+        opener = functools.partial(ffmpeg.FfmpegDecoder, accept_truncated=accept_truncated)
+        title = formats.BY_EXTENSION[".caf"].title
+        return dataclasses.replace(
+            header, container="FOREIGN", detail=title, pieces=(Part(opener=opener),), frames=None
+        )
     if header.container or not strangers.is_for_ffmpeg(head, path.suffix) or ffmpeg.program() is None:
         return header
     file = headers.BytesAt(fd, size)
@@ -256,6 +262,17 @@ def _for_ffmpeg(path: Path, fd: int, size: int, header: headers.Header, accept_t
     form = strangers.format_of(head) or hint
     title = form.title if form is not None else "a stream of another kind"
     return dataclasses.replace(header, container="FOREIGN", detail=title, pieces=(Part(opener=opener),))
+
+
+def _opens(fd: int, header: headers.Header) -> bool:
+    """Whether libsndfile decodes the codec in a container that it knows. Raises DecodeError for a failing disk."""
+    try:
+        open_decoder(fd, header).close()
+    except DecodeError as e:
+        if e.system:
+            raise
+        return False
+    return True
 
 
 def _as_it_is(header: headers.Header) -> headers.Header:
@@ -356,6 +373,10 @@ def _stranger(path: Path, name: str, head: bytes, e: DecodeError) -> InputFormat
 def _decoder_error(name: str, header: headers.Header, e: DecodeError) -> InputTruncated | InputFormat:
     remedy = f"convert it: ffmpeg -i {name} OUT.wav"
     if header.container == "FOREIGN":
+        if e.message == ffmpeg.NO_SOUND:
+            return InputFormat(
+                f"{name} is {header.detail}, but {e.message}", remedy="find the recording that belongs to it"
+            )
         remedy = "copy it again from where it came"
         if "moov" in e.message:
             remedy += "; its index is missing, as when a recorder loses power: untrunc can make it anew"

@@ -219,3 +219,68 @@ def test_hostile_files_cost_little(encode: Callable[..., Path], capfd: pytest.Ca
                 read(path)
             assert time.monotonic() - started < 5
     assert capfd.readouterr().err == ""
+
+
+def test_sound_that_is_shorter_than_its_pictures_is_no_cut_file(encode: Callable[..., Path], tmp_path: Path) -> None:
+    x = sound(1.0)
+    encode("m4a", ["-c:a", "aac"], x)
+    for extension in ("mp4", "mkv"):
+        path = tmp_path / f"film.{extension}"
+        command = [str(PROGRAM), "-v", "error", "-i", tmp_path / "x.m4a", "-f", "lavfi", "-i", "testsrc=d=3:s=64x64"]
+        subprocess.run([*command, "-c:a", "copy", "-c:v", "mpeg4", path], check=True)
+        got, info = read(path)
+        assert abs(len(got) - len(x)) <= 2048
+        assert [remark.code for remark in info.remarks] == ["input.shorter_sound"]
+
+
+def test_pictures_without_sound_are_refused_for_that(tmp_path: Path) -> None:
+    path = tmp_path / "x.mp4"
+    command = [str(PROGRAM), "-v", "error", "-f", "lavfi", "-i", "testsrc=d=1:s=64x64", "-c:v", "mpeg4", path]
+    subprocess.run(command, check=True)
+    with pytest.raises(InputFormat, match="no audio track"):
+        probe(path)
+
+
+@pytest.mark.parametrize("codec", ["alac", "adpcm_ima_qt", "libopus"])
+def test_codecs_in_caf_that_libsndfile_does_not_decode_are_left_to_ffmpeg(
+    encode: Callable[..., Path], codec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = sound(1.0)
+    path = encode("caf", ["-c:a", codec], x)
+    got, info = read(path)
+    assert abs(len(got) - len(x)) <= 1024
+    assert info.channels == 2
+    if info.decoder.startswith("ffmpeg"):
+        monkeypatch.setenv(ffmpeg.WISH, "off")
+        with pytest.raises(InputFormat):
+            probe(path)
+
+
+@pytest.mark.parametrize(
+    ("extension", "name"), [("ac3", "x.wav"), ("eac3", "y.mp3"), ("latm", "z.wav"), ("nut", "a.ogg")]
+)
+@pytest.mark.parametrize("rate_hz", [32_000, 44_100, 48_000])
+def test_the_bytes_decide_whatever_the_name_says(
+    encode: Callable[..., Path], extension: str, name: str, rate_hz: int
+) -> None:
+    x = sound(1.0, rate_hz)
+    path = encode(extension, ["-c:a", "aac"] if extension == "latm" else [], x, rate_hz)
+    got, info = read(path.rename(path.with_name(name)))
+    assert abs(len(got) - len(x)) <= 4096
+    assert info.decoder.startswith("ffmpeg ")
+
+
+def test_a_wrong_checksum_is_never_without_a_word(encode: Callable[..., Path]) -> None:
+    path = encode("wv", [], sound(2.0))
+    content = path.read_bytes()
+    said = set()
+    for part in (5, 6, 7):
+        changed = bytearray(content)
+        changed[len(content) * part // 8] ^= 64
+        path.write_bytes(changed)
+        try:
+            said |= {remark.code for remark in probe(path).remarks}
+        except InputError:
+            said.add("refused")
+    assert said
+    assert said <= {"input.faults", "refused"}

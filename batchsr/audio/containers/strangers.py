@@ -28,7 +28,19 @@ _FILES: Final = (
     (b"\x7fELF", "a program", ""),
     (b"MZ\x90\0", "a program", ""),
 )
-_STREAMS: Final = (b"\0\0\1\xba", b"FLV\1", b"\x7f\xfe\x80\1", b"VQF1", b"TWIN", b"\x06\x0e\x2b\x34")
+_STREAMS: Final = (
+    b"\0\0\1\xba",
+    b"FLV\1",
+    b"\x7f\xfe\x80\1",
+    b"VQF1",
+    b"TWIN",
+    b"\x06\x0e\x2b\x34",
+    b"nut/multimedia container",
+    b".SoX",
+    b"XoS.",
+)
+_AC3_KBITS: Final = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
+_AC3_RATES_HZ: Final = (48_000, 44_100, 32_000)
 _TEXT_BYTES: Final = 16
 
 
@@ -61,9 +73,33 @@ def is_for_ffmpeg(head: bytes, extension: str) -> bool:
         return False  # whatever bytes it begins with, they are samples
     if head[:1] == b"\xff" and head[1:2] in (b"\xf0", b"\xf1", b"\xf8", b"\xf9"):
         return True  # AAC in ADTS frames
+    if _frames_follow(head):
+        return True
     if head.startswith(_STREAMS) or (head[:1] == b"G" == head[188:189] == head[376:377]):
         return True
     return hint is not None and hint.reader == "ffmpeg" and not named(head)[0]
+
+
+def _frames_follow(head: bytes) -> bool:
+    """Whether a frame of AC-3, E-AC-3 or AAC in LOAS stands there, and another right behind it.
+
+    Sources: ETSI TS 102 366 (syncinfo, Annex E), ISO/IEC 14496-3 (AudioSyncStream).
+    """
+    if len(head) < 8:
+        return False
+    if head[0] == 0x56 and head[1] & 0xE0 == 0xE0:
+        length = 3 + ((head[1] & 0x1F) << 8 | head[2])
+        return head[length : length + 1] == b"\x56" and (head[length + 1 : length + 2] or b"\0")[0] & 0xE0 == 0xE0
+    code, size = head[4] >> 6, head[4] & 63
+    if head[:2] != b"\x0b\x77" or head[5] >> 3 > 16:
+        return False
+    if head[5] >> 3 > 10:
+        length = 2 * ((head[2] & 7) << 8 | head[3]) + 2
+    elif code < len(_AC3_RATES_HZ) and size < 2 * len(_AC3_KBITS):
+        length = 2 * (_AC3_KBITS[size >> 1] * 96_000 // _AC3_RATES_HZ[code] + (size & 1 if code == 1 else 0))
+    else:
+        return False
+    return head[length : length + 2] == head[:2]
 
 
 def is_text(head: bytes) -> bool:

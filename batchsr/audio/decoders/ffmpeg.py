@@ -36,6 +36,7 @@ from batchsr.audio.windows import Block
 
 WISH: Final = "BATCHSR_FFMPEG"
 """The environment's word on which ffmpeg to take: a path, or "off" for none."""
+NO_SOUND: Final = "it has no audio track"
 _STALL_S: Final = 60
 _MEMORY_BYTES: Final = 2 << 30
 _PORTION_BYTES: Final = 1 << 20
@@ -52,6 +53,9 @@ _LONGEST_FILLING: Final = 8_192
 _CUT_WORDS: Final = ("partial file", "ended prematurely", "truncat", "end of file")
 _INPUT: Final = re.compile(r"Input #0, (\S+?), from")
 _AUDIO: Final = re.compile(r"Stream #0:\d+\S*: Audio: (\w+)")
+_VIDEO: Final = re.compile(r"Stream #0:\d+\S*: Video: .*")
+_SHORTER: Final = "its header promises"
+_NO_TRACK: Final = "matches no streams"
 _DURATION: Final = re.compile(r"Duration: (\d+):(\d\d):(\d\d\.\d+)")
 _MESSAGE: Final = re.compile(r"^(?:\[[^]]*\] )*\[(warning|error|fatal|panic)\] (.*)$", re.MULTILINE)
 _GUESSED: Final = "Estimating duration from bitrate"
@@ -154,6 +158,7 @@ class _Child:
     def __init__(self, path: str, fd: int) -> None:
         command = [path, "-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info", "-max_alloc", "268435456"]
         command += ["-threads", "1", "-protocol_whitelist", "file", "-format_whitelist", _FORMATS]
+        command += ["-err_detect", "crccheck"]  # otherwise what a checksum shows to be wrong is heard without a word
         command += ["-i", f"file:/dev/fd/{fd}", "-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1"]
         command += ["-threads", "1", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
         try:
@@ -266,14 +271,22 @@ def _decode_once(path: str, fd: int) -> _Facts:
     faults = [text.strip() for level, text in _MESSAGE.findall(log) if level != "warning"]
     cut = next((text for text in messages if any(word in text.lower() for word in _CUT_WORDS)), "")
     if not frames or not channels:
+        if any(_NO_TRACK in text for text in messages):
+            raise DecodeError(NO_SOUND)
         reason = _plain(cut or (faults[0] if faults else "it holds no audio that ffmpeg decodes"))
         raise DecodeError(f"ffmpeg says: {reason}", cut=bool(cut))
     claimed_s = _claimed_s(log)
     if not cut and claimed_s is not None and frames / rate_hz < claimed_s * 0.999 - _SLACK_S:
-        cut = f"its header promises {claimed_s:.2f} s, {frames / rate_hz:.2f} s could be decoded"
+        cut = f"{_SHORTER} {claimed_s:.2f} s, {frames / rate_hz:.2f} s could be decoded"
     elif not cut and status:
         cut = faults[-1] if faults else f"ffmpeg ended with {status}"
     remarks = []
+    if _SHORTER in cut and _has_picture(log):
+        # The container's length is that of the pictures, and sound may be shorter.
+        remarks.append(
+            Remark("input.shorter_sound", f"its pictures last {claimed_s:.2f} s, its sound {frames / rate_hz:.2f} s")
+        )
+        cut = ""
     if faults and not cut:
         message = f"ffmpeg found {len(faults)} faults in it, so some of its sound may be missing: {_plain(faults[0])}"
         remarks.append(Remark("input.faults", message))
@@ -286,6 +299,11 @@ def _decode_once(path: str, fd: int) -> _Facts:
     form = container[1].split(",")[0].upper() if container else "UNKNOWN"
     form = {"MOV": "MP4", "MATROSKA": "MKV"}.get(form, form)
     return _Facts(rate_hz, channels, frames, form, codecs[0].upper() if codecs else "", _plain(cut), tuple(remarks))
+
+
+def _has_picture(log: str) -> bool:
+    """Whether there is a video beside the sound, and not a cover only."""
+    return any("attached pic" not in line for line in _VIDEO.findall(log.split("Stream mapping:")[0]))
 
 
 def _claimed_s(log: str) -> float | None:
