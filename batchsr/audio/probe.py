@@ -19,7 +19,7 @@ from batchsr.audio.containers.wave_format import CODECS
 from batchsr.audio.decoders import ffmpeg
 from batchsr.audio.decoders.interface import DecodeError, Decoder, Part
 from batchsr.audio.decoders.libsndfile import LIBSNDFILE_VERSION, LibsndfileDecoder
-from batchsr.audio.decoders.opening import open_pieces
+from batchsr.audio.decoders.opening import open_pieces, opens
 from batchsr.audio.remarks import Remark, bounded
 from batchsr.audio.windows import SAMPLE_RATE_HZ
 from batchsr.display import shown as shown
@@ -239,7 +239,12 @@ def examine(
 def _for_ffmpeg(path: Path, fd: int, size: int, header: headers.Header, accept_truncated: bool) -> headers.Header:
     """The header, with ffmpeg to decode the file where that is what reads its format and it is there."""
     head = os.pread(fd, _LOOK_BYTES, 0)
-    if header.container == "CAF" and header.trouble is None and ffmpeg.program() is not None and not _opens(fd, header):
+    if (
+        header.container == "CAF"
+        and header.trouble is None
+        and ffmpeg.program() is not None
+        and not opens(fd, header.pieces)
+    ):
         opener = functools.partial(ffmpeg.FfmpegDecoder, accept_truncated=accept_truncated)
         title = formats.BY_EXTENSION[".caf"].title
         return dataclasses.replace(
@@ -262,17 +267,6 @@ def _for_ffmpeg(path: Path, fd: int, size: int, header: headers.Header, accept_t
     form = strangers.format_of(head) or hint
     title = form.title if form is not None else "a stream of another kind"
     return dataclasses.replace(header, container="FOREIGN", detail=title, pieces=(Part(opener=opener),))
-
-
-def _opens(fd: int, header: headers.Header) -> bool:
-    """Whether libsndfile decodes the codec in a container that it knows. Raises DecodeError for a failing disk."""
-    try:
-        open_decoder(fd, header).close()
-    except DecodeError as e:
-        if e.system:
-            raise
-        return False
-    return True
 
 
 def _as_it_is(header: headers.Header) -> headers.Header:

@@ -32,6 +32,17 @@ def open_pieces(fd: int, pieces: Sequence[Piece]) -> Decoder:
     return Joined(opened)
 
 
+def opens(fd: int, pieces: Sequence[Piece]) -> bool:
+    """Return whether the recording's codec is one that is decoded. Raises DecodeError for a failing disk."""
+    try:
+        open_pieces(fd, pieces).close()
+    except DecodeError as e:
+        if e.system:
+            raise
+        return False
+    return True
+
+
 def _timed(pieces: Iterable[tuple[Piece, Opened | Gap]]) -> Iterator[Opened | Gap]:
     """Put silence between parts whose times say that something is missing there."""
     last: Fraction | None = None
