@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pty
+import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,3 +112,64 @@ def test_a_misspelled_command_is_answered_with_the_nearest(program: Program, typ
 
 def test_a_misspelled_option_is_answered_with_the_nearest(program: Program) -> None:
     assert "--recursive" in program.run("enqueue", "--recursiv", ".", code=2).stderr
+
+
+def test_edit_changes_order_and_batch_of_what_waits_and_leaves_what_ended(queued: Program) -> None:
+    queued.run("cancel", "2")
+    result = queued.run("edit", "--batch", "calls", "--priority", "-3", "--to-batch", "late")
+    assert "edited 1: #1" in result.stdout
+    assert "neither queued nor waiting: 1" in result.stderr
+    assert ids(queued, "--batch", "late") == [1]
+    assert ids(queued, "--batch", "calls") == [2]
+    queued.run("edit", "4", "--priority", "7")
+    queued.run("work", "--variant", "fast", "--stop-after", "1")
+    assert ids(queued, "--state", "done") == [4]
+    assert "nothing is named" in queued.run("edit", "--priority", "1", code=2).stderr
+    assert "nothing is to be changed" in queued.run("edit", "1", code=2).stderr
+    assert "there is no job 99" in queued.run("edit", "99", "--priority", "1", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("batchsr list --batch c", ["plain,calls"]),
+        ("batchsr edit 4", ["plain,4"]),
+        ("batchsr enqueue --profile sp", ["plain,speech"]),
+        ("batchsr list --state que", ["plain,queued"]),
+    ],
+)
+def test_the_shell_completes_what_there_is(queued: Program, words: str, expected: list[str]) -> None:
+    count = str(len(words.split()) - 1)
+    asking = {"_BATCHSR_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": count}
+    assert queued.run(code=None, environment=asking).stdout.split() == expected
+
+
+def test_completion_makes_no_queue(program: Program) -> None:
+    asking = {"_BATCHSR_COMPLETE": "bash_complete", "COMP_WORDS": "batchsr list --batch c", "COMP_CWORD": "3"}
+    assert program.run(code=None, environment=asking).stdout.strip() == ""
+    assert not program.db.exists()
+
+
+def test_status_watch_shows_news_and_ends_well_by_ctrl_c(queued: Program) -> None:
+    process = queued.start("status", "--watch", "--json")
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["jobs"]["cancelled"] == 0
+    queued.run("cancel", "1")
+    while json.loads(process.stdout.readline())["jobs"]["cancelled"] != 1:
+        pass
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60)[1] == ""
+    assert process.returncode == 0
+
+
+def test_status_watch_redraws_on_a_terminal(queued: Program) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(queued.command("status", "--watch"), env=queued.environment, stdout=theirs)
+    os.close(theirs)
+    seen = b""
+    while seen.count(b"queued ") < 2:
+        seen += os.read(ours, 4096)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    os.close(ours)
+    assert seen.count(b"\x1b[2J") == 2

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import click
 
 from batchsr.audio import files
+from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import restoration_options
 from batchsr.cli.paths import UserFile, UserPath
@@ -34,11 +35,13 @@ from batchsr.settings import textfile
 @click.option("-0", "--null", is_flag=True, help="Paths in --from-file end with NUL, not with a newline.")
 @click.option("--job", "manifests", multiple=True, type=UserPath(path_type=Path), help="A manifest (jobs/*.toml).")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Leave these names or paths.")
-@click.option("--profile", help="How to restore: default, speech, music, archive, or a file.")
+@click.option(
+    "--profile", shell_complete=completing.profiles, help="How to restore: default, speech, music, archive, or a file."
+)
 @click.option("--out", type=UserPath(), help="Mirror the tree below this folder.")
 @click.option("--root", type=UserPath(), help="Where the mirrored tree begins.  [default: the common folder]")
 @click.option("--variant", type=VariantType(), help=f"{KINDS}; left open, the worker's own is taken.")
-@click.option("--batch", default="", help="Name of the batch, to filter by later.")
+@click.option("--batch", shell_complete=completing.batches, default="", help="Name of the batch, to filter by later.")
 @click.option("--priority", type=int, help="Higher goes first.  [default: 0]")
 @click.option("--overwrite", is_flag=True, help="Let outputs replace existing files.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and how much audio it is; write nothing.")

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from batchsr.cli import completing
 from batchsr.cli.app import App
 from batchsr.errors import ConfigError, UsageError
 from batchsr.queue import Job, Queue, State
@@ -80,11 +81,11 @@ class Selection:
 def selection_options(function: F) -> F:
     """The arguments and options that say which jobs are meant; the command gets them as `selection`."""
     options = [
-        click.argument("ids", nargs=-1),
+        click.argument("ids", nargs=-1, shell_complete=completing.numbers),
         click.option(
             "--state", "states", multiple=True, type=click.Choice([str(s) for s in State]), help="In a state."
         ),
-        click.option("--batch", help="Of this batch."),
+        click.option("--batch", shell_complete=completing.batches, help="Of this batch."),
         click.option("--path", metavar="GLOB", help="Whose source's path matches, or holds this text."),
         click.option("--error", metavar="CODE", help="Whose error has this code, like 'input.*'."),
     ]

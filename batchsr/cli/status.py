@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import click
 
+from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.selection import check_batch
 from batchsr.queue import State
 from batchsr.report.progress import clock
 from batchsr.storage import printable
 
+_WATCH_S: Final = 2.0
+
 
 @click.command("status")
-@click.option("--batch", help="Only this batch.")
+@click.option("--batch", shell_complete=completing.batches, help="Only this batch.")
+@click.option("--watch", is_flag=True, help="Draw it anew every two seconds, until Ctrl-C.")
 @json_option
 @pass_app
-def status_command(app: App, batch: str | None) -> None:
+def status_command(app: App, batch: str | None, watch: bool) -> None:
     """How many jobs are in which state, which workers run, and whether the queue is paused."""
+    if not watch:
+        _tell(app, batch)
+        return
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            _tell(app, batch, anew=not app.json)
+            time.sleep(_WATCH_S)
+
+
+def _tell(app: App, batch: str | None, *, anew: bool = False) -> None:
+    """Say how it stands now; `anew` on a terminal in place of what stands there."""
     with app.queue() as queue:
         check_batch(queue, batch)
-        status = queue.status()
+        status: dict[str, Any] = queue.status()
         if batch is not None:
             status["jobs"] = queue.counts(batch)
             status["batch"] = batch
+    if anew:
+        click.clear()  # nothing where there is no terminal
     app.answer(status, _lines(status))
 
 

@@ -179,6 +179,9 @@ class IntakeQueue(Protocol):
     def cancel(self, ids: Iterable[int]) -> list[int]:
         """Cancel jobs that are queued, waiting or running, and return which. A running one stops at its next window."""
 
+    def edit(self, ids: Iterable[int], *, priority: int | None = None, batch: str | None = None) -> list[int]:
+        """Give jobs that are queued or waiting another priority or batch, and return which."""
+
 
 class Overview(Protocol):
     """Looking at the queue: nothing here writes."""

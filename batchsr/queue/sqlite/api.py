@@ -238,6 +238,10 @@ class SqliteQueue:
         """Cancel jobs that are queued, waiting or running, and return which. A running one stops at its next window."""
         return manage.cancel(self._store, ids)
 
+    def edit(self, ids: Iterable[int], *, priority: int | None = None, batch: str | None = None) -> list[int]:
+        """Give jobs that are queued or waiting another priority or batch, and return which."""
+        return manage.edit(self._store, ids, priority=priority, batch=batch)
+
     # Looking
 
     def get(self, job_id: int) -> Job | None:

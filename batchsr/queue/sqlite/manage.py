@@ -1,4 +1,4 @@
-"""What a person does to jobs: retry, cancel; and tidying up."""
+"""What a person does to jobs: retry, cancel, edit; and tidying up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from batchsr.queue.job import State, folded_key, loaded_path, stored_path
+from batchsr.queue.job import State, folded_key, loaded_path, stored_path, stored_text
 from batchsr.queue.sqlite import owners
 from batchsr.queue.sqlite.enqueue import free_output
 from batchsr.queue.sqlite.store import Store
@@ -66,6 +66,24 @@ def cancel(store: Store, ids: Iterable[int]) -> list[int]:
             "UPDATE attempts SET ended_at = :now, outcome = 'cancelled' WHERE ended_at IS NULL "
             "AND job IN (SELECT id FROM jobs WHERE state = 'cancelled')",
             {"now": values["now"]},
+        )
+    return sorted(row["id"] for row in rows)
+
+
+def edit(store: Store, ids: Iterable[int], *, priority: int | None, batch: str | None) -> list[int]:
+    """Give jobs that are queued or waiting another priority or batch, and return which. None leaves what is."""
+    values = {
+        "ids": json.dumps(sorted(ids)),
+        "priority": priority,
+        "batch": None if batch is None else stored_text(batch),
+    }
+    with store.writing() as db:
+        rows = list(
+            db.query(
+                "UPDATE jobs SET priority = coalesce(:priority, priority), batch = coalesce(:batch, batch) "
+                "WHERE id IN (SELECT value FROM json_each(:ids)) AND state IN ('queued', 'waiting') RETURNING id",
+                values,
+            )
         )
     return sorted(row["id"] for row in rows)
 

@@ -1,0 +1,52 @@
+"""What the shell completes: profiles, batches and the numbers of jobs, as they are at this moment."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Final
+
+import click
+from click.shell_completion import CompletionItem
+
+from batchsr.cli.app import App
+from batchsr.errors import BatchsrError
+
+_NUMBERS: Final = 200
+
+
+def profiles(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the names of profiles that begin like this, else leave it to the shell's files."""
+    from batchsr.settings import profile
+
+    names = [CompletionItem(name) for name in profile.names() if name.startswith(incomplete)]
+    return names or [CompletionItem(incomplete, type="file")]
+
+
+def batches(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the batches of the queue that begin like this; none where there is no queue."""
+    app = _app(context)
+    with contextlib.suppress(BatchsrError):
+        if app.db.exists():
+            with app.queue() as queue:
+                return [CompletionItem(name) for name in queue.batches() if name and name.startswith(incomplete)]
+    return []
+
+
+def numbers(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the newest jobs whose number begins like this, with state and source; none where there is no queue."""
+    app = _app(context)
+    with contextlib.suppress(BatchsrError):
+        if app.db.exists():
+            with app.queue() as queue:
+                jobs = queue.jobs(newest_first=True, limit=_NUMBERS)
+                return [
+                    CompletionItem(str(job.id), help=f"{job.state} {job.source!a}")
+                    for job in jobs
+                    if str(job.id).startswith(incomplete)
+                ]
+    return []
+
+
+def _app(context: click.Context) -> App:
+    """The queue that the command line names so far: the shell completes without running the group's own function."""
+    return App(db_path=context.find_root().params.get("db"))
