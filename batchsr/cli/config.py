@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import restoration_options
 from batchsr.cli.variant import KINDS, VariantType
@@ -34,7 +35,13 @@ def list_command(app: App) -> None:
 
 
 @config_command.command("show")
-@click.option("--profile", "profile_", metavar="NAME", help="A profile's name, or the path of one.")
+@click.option(
+    "--profile",
+    "profile_",
+    shell_complete=completing.profiles,
+    metavar="NAME",
+    help="A profile's name, or the path of one.",
+)
 @click.option("--job", type=click.Path(path_type=Path), help="A manifest; what it sets counts as well.")
 @click.option("--variant", type=VariantType(), help=f"{KINDS}.")
 @restoration_options

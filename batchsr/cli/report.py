@@ -12,6 +12,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.display import counted, printable
 from batchsr.errors import BatchsrError
@@ -46,7 +47,7 @@ _LONG_ROWS = 1000
 
 
 @click.command("report")
-@click.option("--batch", help="Only this batch.")
+@click.option("--batch", shell_complete=completing.batches, help="Only this batch.")
 @click.option("--as", "form", type=click.Choice(["table", "json", "csv", "html"]), help="[default: table]")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file instead of stdout.")
 @click.option("--review", type=click.IntRange(0, 100), default=6, show_default=True, help="Of a page: files to hear.")

@@ -15,6 +15,7 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
+from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import compute_options, restoration_options
 from batchsr.cli.variant import KINDS, VariantType, model_option, variant_of
@@ -41,7 +42,9 @@ FINISHING: Final = "finishing the windows in hand, then stopping (once more: at 
 )
 @click.option("--variant", type=VariantType(), help=f"{KINDS}.  [default: the profile's, else int4]")
 @model_option
-@click.option("--profile", help="How to restore: default, speech, music, archive, or a file.")
+@click.option(
+    "--profile", shell_complete=completing.profiles, help="How to restore: default, speech, music, archive, or a file."
+)
 @compute_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @restoration_options

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import click
 
+from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.child_command import as_words, program
 from batchsr.cli.options import compute_options, restoration_options
@@ -78,10 +79,14 @@ _LOOK_AT_WORK_S: Final = 2.0  # how often it is asked whether the machine has to
 @click.option("--done-list", type=UserPath(), metavar="FILE", help="Append the paths of restored sources to this file.")
 @click.option("--failed-list", type=UserPath(), metavar="FILE", help="Append the paths of failed sources to this file.")
 @click.option(
-    "--profile", "profile_", metavar="NAME", help="How to restore: default, speech, music, archive, or a file."
+    "--profile",
+    "profile_",
+    shell_complete=completing.profiles,
+    metavar="NAME",
+    help="How to restore: default, speech, music, archive, or a file.",
 )
 @click.option("--variant", type=VariantType(), help=f"{KINDS}; left open, the worker's own is taken.")
-@click.option("--batch", default="", help="Name of the batch, to filter by later.")
+@click.option("--batch", shell_complete=completing.batches, default="", help="Name of the batch, to filter by later.")
 @click.option("--priority", type=int, default=0, help="Higher goes first.")
 @click.option("--overwrite", is_flag=True, help="Let outputs replace existing files.")
 @click.option(
