@@ -27,6 +27,7 @@ CANCEL: Final = "input.channels_cancel"
 _FULL_SCALES: Final = (2**15, 2**23, 2**31)
 _IMPLAUSIBLE_PEAK: Final = 64.0
 """+36 dBFS: past any mix that somebody could have meant."""
+_DAMAGED_SHARE: Final = 0.001
 _LOUD_PEAK: Final = 2.0
 _IMPLAUSIBLE_SHARE: Final = 0.5
 _SILENT_DB: Final = 90.0
@@ -53,6 +54,11 @@ class Peaks:
             return False
         often = self.peak > _LOUD_PEAK and self.over > _IMPLAUSIBLE_SHARE * self.sounding
         return self.whole_numbers or self.peak > _IMPLAUSIBLE_PEAK or often
+
+    @property
+    def are_damaged(self) -> bool:
+        """Whether a few samples stand far over full scale, and the others do not: no scale would mend that."""
+        return not self.whole_numbers and self.peak > _IMPLAUSIBLE_PEAK and self.over <= _DAMAGED_SHARE * self.sounding
 
     @property
     def full_scale(self) -> int:
@@ -88,6 +94,12 @@ def full_scale_of(peaks: Peaks, asked: InputScale, name: str) -> tuple[float, tu
     """
     if isinstance(asked, int | float):
         full_scale = float(asked)
+    elif peaks.are_damaged:
+        raise InputLevels(
+            f"{name} holds {peaks.over:,} samples of up to {peaks.peak:,.6g} where full scale is 1, among "
+            f"{peaks.sounding:,}: these few are damaged, and a scale would make all the others silent",
+            remedy="silence or cut them in an editor",
+        )
     elif peaks.are_integers and asked == "off":
         why = "whole numbers were written as they are" if peaks.whole_numbers else "they have another scale"
         raise InputLevels(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import fnmatch
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -32,6 +33,7 @@ from batchsr.settings import textfile
 @click.option("--from-file", type=UserFile("rb"), help="Read paths from a file, one a line ('-': stdin).")
 @click.option("-0", "--null", is_flag=True, help="Paths in --from-file end with NUL, not with a newline.")
 @click.option("--job", "manifests", multiple=True, type=UserPath(path_type=Path), help="A manifest (jobs/*.toml).")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave these names or paths.")
 @click.option("--profile", help="How to restore: default, speech, music, archive, or a file.")
 @click.option("--out", type=UserPath(), help="Mirror the tree below this folder.")
 @click.option("--root", type=UserPath(), help="Where the mirrored tree begins.  [default: the common folder]")
@@ -50,6 +52,7 @@ def enqueue_command(
     from_file: BinaryIO | None,
     null: bool,
     manifests: tuple[Path, ...],
+    exclude: tuple[str, ...],
     profile: str | None,
     out: str | None,
     root: str | None,
@@ -69,7 +72,7 @@ def enqueue_command(
     if not arguments and not manifests:
         raise UsageError("nothing to enqueue", remedy="name files, folders with -r, globs, --from-file or --job")
     variant = variant_name(variant)
-    tally = _Tally(app, dry_run)
+    tally = _Tally(app, dry_run, exclude)
     work: list[tuple[Iterable[gather.Found | walk.Refused], gather.Request]] = []
     for path in manifests:
         collection = manifest.load(path)
@@ -104,8 +107,10 @@ def enqueue_command(
 class _Tally:
     """Tells what becomes of each path, and counts."""
 
-    def __init__(self, app: App, dry_run: bool) -> None:
+    def __init__(self, app: App, dry_run: bool, exclude: tuple[str, ...]) -> None:
         self.app = app
+        self.exclude = exclude
+        self.excluded = 0
         self.dry_run = dry_run
         self.left = walk.LeftOut()
         self.refused: list[walk.Refused] = []
@@ -116,10 +121,19 @@ class _Tally:
     def found(self, paths: Iterable[gather.Found | walk.Refused]) -> Iterator[gather.Found]:
         """Those that can become jobs."""
         for one in paths:
-            if isinstance(one, gather.Found):
+            if self._is_excluded(one):
+                self.excluded += 1
+            elif isinstance(one, gather.Found):
                 yield one
             else:
                 self.refuse(one)
+
+    def _is_excluded(self, one: gather.Found | walk.Refused) -> bool:
+        """By its name, its path below the root, or its whole path."""
+        names = [os.path.basename(one.path), one.path]
+        if isinstance(one, gather.Found):
+            names.append(os.path.relpath(one.path, one.root))
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.exclude for name in names)
 
     def refuse(self, one: walk.Refused) -> None:
         """One that cannot become a job."""
@@ -140,6 +154,8 @@ class _Tally:
         doubtful = f"; {self.doubtful} will fail as it looks" if self.doubtful else ""
         refused = f"; {len(self.refused)} refused" if self.refused else ""
         yield f"{'would be: ' if self.dry_run else ''}{counts}; {clock(self.audio_s)} of audio{doubtful}{refused}"
+        if self.excluded:
+            yield f"excluded: {self.excluded}"
         if told := self.left.told():
             yield f"left out: {told}"
 

@@ -17,6 +17,8 @@ from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.child_command import PROGRAM, as_words, parsed
 from batchsr.cli.keep_awake import staying_awake
 from batchsr.cli.options import compute_options
+from batchsr.cli.telling import OPTIONS as TELLING
+from batchsr.cli.telling import telling_options
 from batchsr.cli.variant import KINDS, VariantType, model_option, variant_name, variant_of
 from batchsr.display import counted, shown
 from batchsr.errors import UsageError
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
 @click.option("--no-keep-awake", is_flag=True, help="Let the machine fall asleep meanwhile.")
 @json_option
 @pass_app
+@telling_options
 def work_command(
     app: App,
     variant: str | None,
@@ -140,6 +143,7 @@ def work_command(
 
 _OF_ALL_WORKERS = ("--procs", "--stop-after", "--for")
 """Options that the supervisor apportions."""
+_NOT_A_WORKERS = (*_OF_ALL_WORKERS, *TELLING)
 _LEFT = (State.QUEUED, State.WAITING, State.RUNNING, State.COMMITTING)
 
 
@@ -207,7 +211,7 @@ def _load(variant: str, dtype: str | None, device: str | None, say: Callable[[st
 def _worker_command(words: list[str], ends_s: float | None, limit: int | None) -> list[str]:
     """The command line of one worker under a supervisor: this one's, with one process and what is left to do."""
     kept = [
-        word for given in parsed(words, _OF_ALL_WORKERS) if given.option not in _OF_ALL_WORKERS for word in given.words
+        word for given in parsed(words, _NOT_A_WORKERS) if given.option not in _NOT_A_WORKERS for word in given.words
     ]
     left = f"{max(0.0, ends_s - time.monotonic()):.3f}s" if ends_s is not None else None
     return [*PROGRAM, *kept, *as_words({"procs": 1, "stop_after": limit, "for_": left})]

@@ -67,6 +67,16 @@ def test_fractions_far_over_full_scale_are_refused_as_well(tmp_path: Path) -> No
         restored(floats(tmp_path, np.sign(SPEECH) * 3.7 + SPEECH))
 
 
+@pytest.mark.parametrize("asked", ["off", "auto"])
+def test_a_few_damaged_samples_do_not_scale_all_others_to_silence(tmp_path: Path, asked: str) -> None:
+    samples = SPEECH.copy()
+    samples[[4000, 4001, 6000], 0] = (32_767.0, -30_000.5, 1e9)
+    with pytest.raises(InputLevels, match="3 samples") as caught:
+        restored(floats(tmp_path, samples), input_scale=asked)
+    assert "input-scale" not in caught.value.remedy
+    assert restored(floats(tmp_path, samples), input_scale=1e9)[0].max() == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize("peak", [0.3, 1.0])
 def test_a_float_file_within_full_scale_passes_without_a_word(tmp_path: Path, peak: float) -> None:
     samples, remarks = restored(floats(tmp_path, SPEECH / 0.3 * peak))

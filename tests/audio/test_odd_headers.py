@@ -562,6 +562,30 @@ def test_letters_behind_a_claimed_end_are_samples_of_8_bits_also_where_the_file_
         assert codes(info) == ["input.longer_than_header"]
 
 
+@pytest.mark.parametrize("length", [0x7FFFFFFF, 0x80000000, 0x7FFFF000])
+def test_a_length_that_was_never_filled_in_is_no_cut_file(tmp_path: Path, length: int) -> None:
+    fmt = odd.chunk(b"fmt ", odd.fmt())
+    path = odd.write(tmp_path, "x.wav", odd.riff(fmt, odd.chunk(b"data", SOUND.tobytes(), claimed=length)))
+    info, samples = heard(path)
+    assert info.frames == len(samples) == len(SOUND)
+    assert codes(info) == ["input.longer_than_header"]
+
+
+def test_a_long_length_that_was_never_filled_in_is_no_cut_file(tmp_path: Path) -> None:
+    data = odd.rf64(SOUND, ds64=struct.pack("<QQQI", *(2**64 - 1,) * 3, 0))
+    info, samples = heard(odd.write(tmp_path, "x.wav", data))
+    assert info.frames == len(samples) == len(SOUND)
+    assert codes(info) == ["input.longer_than_header"]
+
+
+@pytest.mark.parametrize("fill", [b"\0", b"\xff"])
+def test_what_fills_up_a_disks_block_is_not_heard(tmp_path: Path, fill: bytes) -> None:
+    fmt = odd.chunk(b"fmt ", odd.fmt())
+    info, _ = heard(odd.write(tmp_path, "x.wav", odd.riff(fmt, odd.chunk(b"data", SOUND.tobytes())) + fill * 4096))
+    assert info.frames == len(SOUND)
+    assert codes(info) == []
+
+
 def test_quiet_samples_of_8_bits_behind_a_claimed_end_are_no_text(tmp_path: Path) -> None:
     quiet = np.random.default_rng(6).integers(121, 126, 9000).astype(np.uint8)
     fmt = odd.chunk(b"fmt ", odd.fmt(bits=8))

@@ -100,10 +100,13 @@ def _behind_tags(file: BytesAt, start: int) -> int:
 
 
 def is_zero(file: BytesAt, start: int, end: int) -> bool:
-    """Whether nothing but zeros stands there; reads up to the first byte that is none."""
+    """Whether nothing but zeros stands there, or nothing but the ones of erased flash; reads up to another byte."""
+    fill = file.at(start, 1)
+    if fill not in (b"\0", b"\xff"):
+        return start >= end
     while start < end:
         block = file.at(start, min(_BLOCK_BYTES, end - start))
-        if not block or block.count(0) != len(block):
+        if not block or block.count(fill) != len(block):
             return not block
         start += len(block)
     return True

@@ -40,6 +40,8 @@ _CAF_NAMES: Final = frozenset(
 _W64_TAILS: Final = (bytes.fromhex("00c04f8edb8a"), bytes.fromhex("91cf11a5d628db04c10000"))
 _MOST_SEARCHES: Final = 8
 _MOST_TRIES: Final = 4_096
+_NEVER_FILLED_IN: Final = frozenset((0x7FFF_FFFF, 0x8000_0000, 0x7FFF_F000, 2**64 - 1))
+"""Lengths that programs write which cannot go back to write the right one, as into a pipe."""
 _MOST_WRAPS: Final = 4_096
 
 
@@ -207,6 +209,10 @@ class _Walker:
         claimed: int | None = length
         if length == layout.unknown:
             claimed = self.long_lengths.get(key) or (None if key == layout.audio else length)
+            if claimed in _NEVER_FILLED_IN:
+                claimed = None
+        elif key == layout.audio and length in _NEVER_FILLED_IN and start + length > file.size:
+            claimed = None
         elif layout.counts_head:
             claimed = max(length - layout.head_bytes, 0)
         if claimed is not None and claimed < 0:

@@ -1,0 +1,94 @@
+"""Somebody is told when work ends, and whatever becomes of that, the work and its exit code stay the same."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from program import FAST_MODEL, Program
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    one = Program(tmp_path)
+    one.environment |= FAST_MODEL
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(1).uniform(-0.1, 0.1, 800), 8_000)
+    return one
+
+
+@pytest.fixture
+def calls() -> Iterator[tuple[str, list[str]]]:
+    paths: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            paths.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", paths
+        server.shutdown()
+        thread.join()
+
+
+HOOKS = ("--on-done", 'cat > done.json; echo "$BATCHSR_DONE" > done.txt', "--on-trouble", "cat > trouble.json")
+
+
+@pytest.mark.parametrize("procs", [(), ("--procs", "2", "--share-gpu")])
+def test_a_good_end_is_told_once(program: Program, calls: tuple[str, list[str]], procs: tuple[str, ...]) -> None:
+    url, paths = calls
+    program.run("enqueue", "a.wav")
+    program.run("work", "--variant", "fast", *procs, *HOOKS, "--ping", f"{url}/id?rid=7")
+    facts = json.loads((program.folder / "done.json").read_text())
+    assert (facts["event"], facts["exit_code"], facts["done"], facts["failed"]) == ("done", 0, 1, 0)
+    assert facts["db"] == str(program.db)
+    assert (program.folder / "done.txt").read_text() == "1\n"
+    assert not (program.folder / "trouble.json").exists()
+    assert paths == ["/id/start?rid=7", "/id?rid=7"]
+
+
+def test_failed_files_and_a_pause_are_trouble(program: Program, calls: tuple[str, list[str]]) -> None:
+    url, paths = calls
+    (program.folder / "b.wav").write_text("no sound")
+    program.run("enqueue", "b.wav")
+    program.run("work", "--variant", "fast", *HOOKS, "--ping", url, code=3)
+    facts = json.loads((program.folder / "trouble.json").read_text())
+    assert (facts["event"], facts["exit_code"], facts["failed"]) == ("trouble", 3, 1)
+    program.run("pause")
+    program.run("enqueue", "a.wav")
+    program.run("work", "--variant", "fast", *HOOKS, code=75)
+    assert json.loads((program.folder / "trouble.json").read_text())["exit_code"] == 75
+    assert not (program.folder / "done.json").exists()
+    assert paths == ["/start", "/fail"]
+
+
+def test_a_telling_that_fails_is_said_and_the_work_is_done(program: Program) -> None:
+    program.run("enqueue", "a.wav")
+    telling = ("--on-done", "echo out; exit 9", "--ping", "http://127.0.0.1:9/x")
+    result = program.run("work", "--variant", "fast", *telling)
+    assert "ended with 9" in result.stderr
+    assert "did not answer" in result.stderr
+    assert result.stdout == ""
+    assert program.status()["jobs"]["done"] == 1
+    assert "web address" in program.run("work", "--ping", "file:///etc/passwd", code=2).stderr
+
+
+def test_excluded_names_and_paths_are_not_taken(program: Program) -> None:
+    (program.folder / "rejected").mkdir()
+    for name in ("b_old.wav", "rejected/c.wav"):
+        (program.folder / name).write_bytes((program.folder / "a.wav").read_bytes())
+    result = program.run("enqueue", "-r", ".", "--exclude", "*_old.*", "--exclude", "rejected/*")
+    assert [Path(job["source"]).name for job in program.jobs()] == ["a.wav"]
+    assert "excluded: 2" in result.stderr
