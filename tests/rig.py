@@ -259,9 +259,20 @@ def fork(child: Callable[[], Any], *, fault: str | None = None, stderr: Path | N
         os._exit(code)
 
 
-def wait(pid: int) -> int:
-    """Wait for a child; its exit code, or minus the signal that ended it."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+def wait(pid: int, timeout_s: float = 300.0) -> int:
+    """Wait for a child; its exit code, or minus the signal that ended it. One that never ends is killed."""
+    deadline = time.monotonic() + timeout_s
+    pause_s = 0.001
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise AssertionError(f"child {pid} did not end in {timeout_s:g} s")
+        time.sleep(pause_s)
+        pause_s = min(0.02, 2 * pause_s)
 
 
 def until(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:

@@ -70,7 +70,7 @@ class HotFolder:
         self._moved: set[str] = set()
         self._open: dict[int, tuple[str, FileStat]] = {}  # jobs whose sources wait to be moved or listed
         self._counts: tuple[int, ...] = ()
-        self._look_again_s = 0.0
+        self._look_again_s = self._look_at_places_s = 0.0
         self._listed: dict[str, set[bytes]] = {}
         self._complaints: dict[str, float] = {}  # what was said, and when it may be said again
 
@@ -127,15 +127,22 @@ class HotFolder:
         self._backlog.clear()
 
     def _drop_removed(self) -> None:
-        """Nobody wants restored what was taken out of the folder. A pause for its sake, as for a lost share, ends."""
-        gone = self._watcher.take_gone()
-        pause = self._queue.paused()
-        if pause is not None and pause.kind == "source":
-            gone += [path for path in pause.probes if path in self._job_of and self._is_removed(path)]
-        for path in gone:
+        """Nobody wants restored what was taken out of the folder, nor waits for it as for what lies on a lost share."""
+        for path in [*self._watcher.take_gone(), *self._held_and_removed()]:
             self._cancel(path)
-        if pause is not None and pause.kind == "source" and all(map(self._is_removed, pause.probes)):
-            self._queue.resume(only=pause)
+
+    def _held_and_removed(self) -> list[str]:
+        """Sources whose jobs a worker holds for their folder, though it is no share that is away: they were removed."""
+        if (began_s := time.monotonic()) < self._look_at_places_s:
+            return []
+        folders = [
+            os.path.join(place.trouble.path, "")
+            for place in self._queue.places(counted=False)
+            if place.trouble.side == "source"
+        ]
+        removed = [path for path in self._job_of if path.startswith(tuple(folders)) and self._is_removed(path)]
+        self._look_at_places_s = began_s + _ASK_SHARE * (time.monotonic() - began_s)
+        return removed
 
     def _is_removed(self, path: str) -> bool:
         return not os.path.lexists(path) and self._scope.root_of(path) is not None and self._watcher.is_here(path)

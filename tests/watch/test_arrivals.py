@@ -152,7 +152,7 @@ def test_a_file_removed_before_its_turn_takes_nothing_with_it(hot: Hot) -> None:
 
 
 def test_a_folder_removed_under_the_workers_hands_does_not_stop_the_queue(hot: Hot) -> None:
-    """A worker takes a source whose folder is gone for one on a lost share, and pauses; the watcher knows better."""
+    """A worker takes a source whose folder is gone for one on a lost share, and holds it; the watcher knows better."""
     hot.rescan_s = 3600.0
     with hot.watching():
         hot.file("folder/gone.wav")
@@ -163,8 +163,9 @@ def test_a_folder_removed_under_the_workers_hands_does_not_stop_the_queue(hot: H
         worker = threading.Thread(target=hot.work)
         worker.start()
         hot.pump(lambda: not worker.is_alive())
-        assert hot.states() == {"folder/gone.wav": "cancelled", "stays.wav": "done"}
+        hot.pump(lambda: hot.states() == {"folder/gone.wav": "cancelled", "stays.wav": "done"})
         assert hot.queue.paused() is None
+        assert hot.queue.status()["held"] == 0
 
 
 def test_what_was_there_before_the_start_is_taken(hot: Hot) -> None:
@@ -325,7 +326,7 @@ def test_a_share_that_drops_and_comes_back_neither_fails_nor_redoes_anything(hot
         hot.pump(lambda: any("cannot be searched" in text for text in hot.said))
         worker = threading.Thread(target=hot.work)
         worker.start()
-        hot.pump(lambda: hot.queue.paused() is not None)
+        hot.pump(lambda: hot.queue.status()["held"] == 1)
         hot.settle()
         assert hot.states() == {"sub/done.wav": "done", "sub/waiting.wav": "queued"}
         assert len([text for text in hot.said if "cannot be searched" in text]) == 1
