@@ -136,7 +136,7 @@ def test_a_name_that_is_not_there_is_told_and_the_rest_is_enqueued(program: Prog
     assert "pass -r" in folder.stdout
 
 
-def test_ctrl_c_ends_upsample_at_once_and_leaves_nothing(program: Program, bundle: Path) -> None:
+def test_ctrl_c_ends_upsample_and_leaves_nothing_beside_the_source(program: Program, bundle: Path) -> None:
     source = speech(program.folder / "low.wav", 600.0)
     process = program.start("-v", "upsample", source, "--variant", bundle)
     assert process.stderr is not None

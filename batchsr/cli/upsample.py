@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.console import Console
 
 from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import compute_options, restoration_options
 from batchsr.cli.variant import KINDS, VariantType, model_option, variant_of
 from batchsr.errors import UsageError
-from batchsr.report.live import Screen
+from batchsr.report.live import Screen, screen_console
 from batchsr.settings import profile as profiles
 from batchsr.settings.outputs import with_format_of
 from batchsr.settings.profile import DEFAULT_VARIANT, OUTPUT_SUFFIX, Settings
@@ -132,7 +131,7 @@ def _upsample(
     from batchsr.restoration import single
 
     name = variant or effective.variant or DEFAULT_VARIANT
-    console = Console(stderr=True, no_color=not app.color, highlight=False)
+    console = screen_console(color=app.color)
     with Screen(console, plain=not app.color, quiet=app.verbosity < 0) as screen:
         stop = Stop(lambda number: screen.message(f"{signal.Signals(number).name}: {FINISHING}"), lambda number: None)
         file = _File(str(source), str(output))
@@ -144,7 +143,7 @@ def _upsample(
                     settings,
                     lambda: _load(screen, file, settings, name, dtype, device),
                     overwrite=overwrite,
-                    on_windows=lambda windows, total: _on_windows(screen, file, stop, windows, total),
+                    on_windows=lambda windows, total: _on_windows(app, screen, file, stop, windows, total),
                     on_notice=screen.message,
                 )
             except _Stopped as e:
@@ -212,7 +211,9 @@ def _load(screen: Screen, file: _File, settings: Settings, variant: str, dtype: 
     return model
 
 
-def _on_windows(screen: Screen, file: _File, stop: Stop, done: int, total: int) -> None:
+def _on_windows(app: App, screen: Screen, file: _File, stop: Stop, done: int, total: int) -> None:
+    if done != file.windows_done:
+        app.note(f"window {done} of {total}", level=1)
     file.windows_done, file.windows_total = done, total
     screen.windows(file, done, total)
     if stop.signal is not None and done < total:

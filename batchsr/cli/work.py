@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.child_command import PROGRAM, as_words, parsed
@@ -23,7 +22,7 @@ from batchsr.cli.variant import KINDS, VariantType, model_option, variant_name, 
 from batchsr.display import counted, shown
 from batchsr.errors import UsageError
 from batchsr.queue import Queue, State
-from batchsr.report.live import Screen
+from batchsr.report.live import Screen, screen_console
 from batchsr.settings import schedule
 from batchsr.settings.profile import DEFAULT_VARIANT
 
@@ -109,7 +108,7 @@ def work_command(
     if not stay and not app.db.exists():
         app.note(f"nothing is queued: there is no queue at {shown(app.db)} yet (`batchsr enqueue PATH...` makes one)")
         return
-    console = Console(stderr=True, no_color=not app.color, highlight=False)
+    console = screen_console(color=app.color)
     with app.queue(make=stay) as queue, Screen(console, plain=not app.color, quiet=app.verbosity < 0) as screen:
         if workers > 1:
             from batchsr.worker.supervisor import supervise

@@ -6,6 +6,7 @@ stay; elsewhere it prints one plain line for each file that ends, and one a minu
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -53,6 +54,12 @@ class TroubleView(Protocol):
 
     @property
     def path(self) -> str: ...
+
+
+def screen_console(*, color: bool) -> Console:
+    """Standard error, as wide as its terminal is: COLUMNS, which is often stale, is not asked."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    return Console(stderr=True, no_color=not color, highlight=False, _environ=environment)
 
 
 class Picture:

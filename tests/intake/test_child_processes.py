@@ -18,6 +18,7 @@ import rig
 from program import FAST_MODEL, Program
 
 from batchsr.intake.child_processes import SleepInhibitor
+from batchsr.queue.interface import Pulse
 from batchsr.queue.opening import open_queue
 from batchsr.worker import supervisor
 from batchsr.worker.supervisor import MOST_DEATHS, supervise
@@ -99,10 +100,9 @@ class StandIn:
         self.noted: list[str] = []
         self.clock: Any = SimpleNamespace(steady=lambda: self.now_s, wall=lambda: 0.0)
 
-    def status(self) -> dict[str, Any]:
+    def pulse(self) -> Pulse:
         self.now_s += self.steps_s.pop(0) if self.steps_s else 0.5
-        workers = [{"pid": pid, "id": str(pid), "windows_done": 0, "hung": self.now_s > 600} for pid in self.hung]
-        return {"jobs": {"done": 0}, "workers": workers}
+        return Pulse((0, 0), {pid: str(pid) for pid in self.hung} if self.now_s > 600 else {})
 
     def note_hung(self, worker: str) -> None:
         self.noted.append(worker)
