@@ -173,3 +173,11 @@ def test_status_watch_redraws_on_a_terminal(queued: Program) -> None:
     assert process.wait(60) == 0
     os.close(ours)
     assert seen.count(b"\x1b[2J") == 2
+
+
+def test_enqueue_says_that_a_queued_job_keeps_its_priority(queued: Program) -> None:
+    again = queued.run("enqueue", "calls/a.wav", "--priority", "5").stdout
+    assert "keeps priority 0: `batchsr edit 1 --priority 5`" in again
+    queued.run("edit", "1", "--priority", "5")
+    assert "keeps" not in queued.run("enqueue", "calls/a.wav", "--priority", "5").stdout
+    assert [job["priority"] for job in queued.jobs()] == [5, 0, 0, 0, 0]

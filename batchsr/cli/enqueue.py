@@ -96,12 +96,13 @@ def enqueue_command(
         below = root and os.path.abspath(root)
         work.append((gather.gather(arguments, recursive=recursive, root=below, left=tally.left), request))
     with preview_of(app.db) if dry_run else app.queue(make=True) as queue:
+        asked = priority if not dry_run else None
         for found, request in work:
             files.check_format(request.settings.format, request.settings.subtype, 1)
             for taken in gather.enqueue(
                 queue, tally.found(found), request, dry_run=dry_run, lost=tally.refuse, check_outputs=True
             ):
-                tally.taken(taken)
+                tally.taken(taken, _kept_priority(queue, taken, asked))
     for line in tally.told():
         app.note(line)
     sys.exit(tally.exit_code)
@@ -143,13 +144,13 @@ class _Tally:
         self.refused.append(one)
         _tell_refused(self.app, one)
 
-    def taken(self, taken: gather.Intake) -> None:
+    def taken(self, taken: gather.Intake, note: str = "") -> None:
         """One that the queue has answered for."""
         self.outcomes[str(taken.enqueued.outcome)] += 1
         if taken.enqueued.outcome in (Outcome.QUEUED, Outcome.SUPERSEDING):
             self.audio_s += taken.job.audio_s or 0.0
             self.doubtful += bool(taken.job.note)
-        _tell_taken(self.app, taken, self.dry_run)
+        _tell_taken(self.app, taken, self.dry_run, note)
 
     def told(self) -> Iterator[str]:
         """The counts, and what was left out."""
@@ -172,11 +173,22 @@ class _Tally:
         return EXIT_USAGE if self.refused and not self.outcomes else EXIT_OK
 
 
-def _tell_taken(app: App, taken: gather.Intake, dry_run: bool) -> None:
+def _kept_priority(queue: Any, taken: gather.Intake, asked: int | None) -> str:
+    """Say that a job which is queued already keeps its priority, where another was asked for."""
+    answer = taken.enqueued
+    if asked is None or answer.outcome is not Outcome.ALREADY_QUEUED:
+        return ""
+    job = queue.get(answer.job_id)
+    if job is None or job.priority == asked:
+        return ""
+    return f"it keeps priority {job.priority}: `batchsr edit {job.id} --priority {asked}` changes it"
+
+
+def _tell_taken(app: App, taken: gather.Intake, dry_run: bool, told_of_priority: str) -> None:
     answer, job = taken.enqueued, taken.job
     is_new = answer.outcome in (Outcome.QUEUED, Outcome.SUPERSEDING)
     number = None if dry_run and is_new else answer.job_id  # there is none yet
-    note = job.note
+    note = told_of_priority or job.note
     if answer.outcome is Outcome.ALREADY_DONE and not os.path.lexists(answer.output):
         note = f"its output is gone: `batchsr retry --redo {answer.job_id}` makes it again"
     document = {
