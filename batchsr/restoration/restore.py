@@ -129,8 +129,9 @@ class _Made:
 
 def _prepare(task: Task, model: Batcher) -> _Case:
     """Look at the source and at the place of the output, decide how it is done, and refuse what cannot end well."""
-    _check_output(task)
     info = files.probe(task.source, accept_truncated=task.settings.accept_truncated)
+    # Behind the look at the source: with its share away, an output that stands there proves nothing yet.
+    _check_output(task)
     for was, now in ((task.size_bytes, info.size_bytes), (task.mtime_ns, storage.kept_ns(info.mtime_ns))):
         if was is not None and was != now:
             raise InputChanged(f"{task.source} changed after it was enqueued", remedy="enqueue it again")

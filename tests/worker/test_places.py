@@ -384,3 +384,22 @@ def test_jobs_that_no_worker_here_takes_are_shown_as_such(db: Path, tmp_path: Pa
             job = queue.claim(worker, rig.BACKEND)
             assert queue.status()["unserved"] == {"other": 2}
             queue.release(job)
+
+
+def test_an_output_from_before_a_lost_database_waits_for_its_sources_share(
+    db: Path, tmp_path: Path, told: Told
+) -> None:
+    """It can be adopted only when the source can be looked at; till then it is no stranger's file under the name."""
+    sources = archive(tmp_path / "in")
+    rig.enqueue(db, sources, tmp_path / "out")
+    assert rig.work(db).done == 2
+    again = tmp_path / "again" / "queue.db"
+    rig.enqueue(again, sources, tmp_path / "out")
+    (tmp_path / "in").rename(tmp_path / "away")
+    summary = rig.work(again, options=IMPATIENT)
+    assert (summary.done, summary.failed) == (0, 0)
+    assert [place.jobs for place in summary.places] == [2]
+    (tmp_path / "away").rename(tmp_path / "in")
+    before = {path: path.stat().st_ino for path in (tmp_path / "out").glob("*.wav")}
+    assert rig.work(again, listener=told).done == 2
+    assert {path: path.stat().st_ino for path in (tmp_path / "out").glob("*.wav")} == before, "adopted, not made anew"
