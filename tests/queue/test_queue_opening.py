@@ -5,17 +5,18 @@ from __future__ import annotations
 import sqlite3 as python_sqlite
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import rig
 from sqlite_utils import Database
 
-from batchsr.errors import QueueBusy, QueueError, QueueVersion, ResourceError
+from batchsr.errors import QueueBusy, QueueDamaged, QueueError, QueueVersion, ResourceError
 from batchsr.queue import Queue, State
 from batchsr.queue.clock import Clock
 from batchsr.queue.job import State as JobState
-from batchsr.queue.opening import open_queue
+from batchsr.queue.opening import open_queue, preview_of
 from batchsr.queue.sqlite import schema, store, versions
 from batchsr.queue.sqlite.api import SqliteQueue
 
@@ -262,3 +263,71 @@ def test_the_checks_find_what_must_not_be(tmp_path: Path) -> None:
     assert "job 1 has claims that do not rise one by one" in said
     assert "job 2 was done more than once without being redone" in said
     assert "job 2 is in another state than its last event says" in said
+
+
+LOOK = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+print(connection.execute("SELECT count(*) FROM jobs").fetchone()[0])
+connection.close()
+"""
+
+
+def seen_by_another_program(path: Path) -> int:
+    """How many jobs a program sees that opens the database with Python's own SQLite and closes it."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK, str(path)], capture_output=True, text=True, check=True, timeout=60
+    )
+    return int(done.stdout)
+
+
+def opened_and_closed(queue: Queue) -> None:
+    open_queue(queue.path).close()
+
+
+def opened_again(queue: Queue) -> None:
+    queue.again().close()
+
+
+def opened_and_refused(queue: Queue) -> None:
+    execute = queue._store.db.execute
+    execute(f"PRAGMA user_version = {versions.VERSION + 1}")
+    with pytest.raises(QueueVersion):
+        open_queue(queue.path)
+    execute(f"PRAGMA user_version = {versions.VERSION}")
+
+
+def previewed(queue: Queue) -> None:
+    preview_of(queue.path).close()
+    list(queue.preview([rig.new_job("preview")]))
+
+
+def backed_up(queue: Queue) -> None:
+    queue.backup(queue.path.with_name("backup.db"))
+
+
+@pytest.mark.parametrize("meanwhile", [opened_and_closed, opened_again, opened_and_refused, previewed, backed_up])
+def test_a_second_opening_in_one_process_costs_the_first_no_commit(
+    tmp_path: Path, meanwhile: Callable[[Queue], None]
+) -> None:
+    path = tmp_path / "queue.db"
+    with open_queue(path) as queue:
+        list(queue.enqueue(rig.new_job(f"{number}") for number in range(3)))
+        log = (tmp_path / "queue.db-wal").stat().st_ino
+        meanwhile(queue)
+        assert seen_by_another_program(path) == 3
+        assert (tmp_path / "queue.db-wal").stat().st_ino == log, "the log that we write to was removed under us"
+        list(queue.enqueue(rig.new_job(f"{number}") for number in range(3, 13)))
+        assert seen_by_another_program(path) == 13
+    with open_queue(path) as queue:
+        assert sum(queue.counts().values()) == 13
+        assert queue.check() == []
+
+
+def test_a_database_that_was_closed_is_looked_at_again(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    with open_queue(path) as queue, queue.again():
+        pass
+    path.write_bytes(b"")
+    with pytest.raises(QueueDamaged):
+        open_queue(path)

@@ -7,9 +7,11 @@ one in each backup, and beside it stands the generation that its log belongs to.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
 import stat
+import threading
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +39,26 @@ _GARBAGE: Final = (ValueError, TypeError, KeyError, OverflowError, IndexError, A
 """What reading rows of a damaged page may end in."""
 
 
+_LOOKING: Final = threading.Lock()
+_IN_USE: Final = collections.Counter[tuple[int, int] | None]()
+"""The databases that this process has open. None of them may be opened past SQLite: whoever closes such a descriptor
+gives up all locks of this process on the file (POSIX), and another program then removes the log that we write to."""
+
+
+def enter(path: Path) -> tuple[int, int] | None:
+    """Say that SQLite is about to open a file, before it does. Returns what `leave` wants."""
+    with _LOOKING:
+        file = identity(path)
+        _IN_USE[file] += 1
+        return file
+
+
+def leave(file: tuple[int, int] | None) -> None:
+    """Say that SQLite has closed it."""
+    with _LOOKING:
+        _IN_USE[file] -= 1
+
+
 def beside(path: Path, suffix: str) -> Path:
     """A file that SQLite, or we, keep beside a database."""
     return path.with_name(path.name + suffix)
@@ -45,8 +67,14 @@ def beside(path: Path, suffix: str) -> Path:
 def refuse_what_is_no_database(path: Path) -> None:
     """Look at the files before SQLite does: it would take an empty one for new, and lay another's log over it.
 
-    Raises QueueDamaged.
+    One that this process has open was looked at. Raises QueueDamaged, QueueError.
     """
+    with _LOOKING:
+        if (file := identity(path)) is None or not _IN_USE[file]:
+            _look(path)
+
+
+def _look(path: Path) -> None:
     logs = [one for one in (beside(path, "-wal"), beside(path, "-journal")) if _size_bytes(one)]
     if (size_bytes := _size_bytes(path)) is None:
         if logs:

@@ -70,6 +70,7 @@ class Store:
         self._lock = threading.RLock()
         self._file: tuple[int, int] | None = None
         """Which file it is, if it has a name by which others find it."""
+        self._entered: tuple[int, int] | None = None
 
     @classmethod
     def connect(
@@ -84,14 +85,18 @@ class Store:
         storage.make_folder(path.parent)
         with errors_of(path):
             damage.refuse_what_is_no_database(path)
-            connection = sqlite3.connect(str(path), timeout=timeout_s, isolation_level=None, check_same_thread=False)
-            store = cls(path, connection, clock)
-            try:
+            with contextlib.ExitStack() as undo:
+                entered = damage.enter(path)
+                undo.callback(damage.leave, entered)
+                connection = sqlite3.connect(
+                    str(path), timeout=timeout_s, isolation_level=None, check_same_thread=False
+                )
+                undo.callback(connection.close)
+                store = cls(path, connection, clock)
                 store._set_up(library, timeout_s)
-            except BaseException:
-                connection.close()
-                raise
-            store._file = damage.identity(path)
+                store._file = damage.identity(path)
+                store._entered = entered
+                undo.pop_all()
             return store
 
     @classmethod
@@ -175,6 +180,9 @@ class Store:
         """Close the connection; the last one to leave folds the WAL into the database."""
         with self._lock, errors_of(self.path):
             self._connection.close()
+            if self._entered is not None:
+                damage.leave(self._entered)
+                self._entered = None
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Database]:
