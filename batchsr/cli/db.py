@@ -38,8 +38,10 @@ def check_command(app: App) -> None:
             f"there is no database at {app.db}", remedy="`batchsr enqueue` makes one; or name it with --db"
         )
     with app.queue() as queue:
+        held_up = queue.held_up()  # before the check, which is a long reader itself
         problems = queue.check()
-    app.answer({"database": str(app.db), "sound": not problems, "problems": problems}, problems or "sound")
+    document = {"database": str(app.db), "sound": not problems, "problems": problems, "held_up": held_up}
+    app.answer(document, [*(problems or ["sound"]), *([held_up] if held_up else [])])
     if problems:
         sys.exit(EXIT_IO)
 

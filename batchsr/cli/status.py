@@ -59,6 +59,8 @@ def _lines(status: Mapping[str, Any]) -> Iterator[str]:
         yield printable(f"{place['jobs']} held since {since}: {place['reason']} ({place['remedy']})")
     for variant, jobs in status["unserved"].items():
         yield printable(f"{jobs} queued for {variant}, no worker here takes it (`batchsr work --variant {variant}`)")
+    if status["log"]:
+        yield printable(f"{status['log']['reason']}; {status['log']['remedy']}")
     if status["paused"]:
         yield f"paused: {status['paused_reason'] or 'by request'}  (`batchsr resume` goes on)"
     for worker in status["workers"]:

@@ -270,6 +270,9 @@ class Upkeep(Protocol):
     def check(self) -> list[str]:
         """What is wrong with the queue, one sentence each; empty when it is sound."""
 
+    def held_up(self) -> str | None:
+        """What keeps the queue's files growing, with the remedy; None if nothing does."""
+
     def backup(self, target: Path) -> None:
         """Copy the queue as of one moment, whole or not at all, while others go on working."""
 

@@ -291,8 +291,9 @@ class SqliteQueue:
 
         `jobs` and `audio_s` by state, `workers` (a line for each job in a worker's hands, one for a worker without;
         `idle_s` since the worker's last window and `hung`), `held` (queued jobs that wait for a place in trouble) and
-        `places` (`path`, `needed_for`, `code`, `reason`, `remedy`, `since`, `jobs`), `paused`, `paused_kind`,
-        `paused_reason`, `paused_since`, `database`.
+        `places` (`path`, `needed_for`, `code`, `reason`, `remedy`, `since`, `jobs`), `log`
+        (None, or of a write-ahead log that a reader keeps large `bytes`, `held_by`, `reason`, `remedy`), `paused`,
+        `paused_kind`, `paused_reason`, `paused_since`, `database`.
         """
         return queries.status(self._store)
 
@@ -344,6 +345,11 @@ class SqliteQueue:
     def check(self) -> list[str]:
         """What is wrong with the database, one sentence each; empty when it is sound."""
         return queries.check(self._store)
+
+    def held_up(self) -> str | None:
+        """What keeps the database's files growing, with the remedy; None if nothing does."""
+        found = self._store.held_log()
+        return None if found is None else f"{found}; {found.remedy}"
 
     def backup(self, target: Path) -> None:
         """Copy the database as of one moment, whole or not at all, while others go on working."""

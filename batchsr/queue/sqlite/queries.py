@@ -167,6 +167,7 @@ def status(store: Store) -> dict[str, Any]:
         )
         hung_after_s = _hung_after_s(store)
         held = places.places(store)
+    held_log = store.held_log()
     idle_s: dict[str, float] = {}  # of a worker, since the latest window of any of its jobs
     for row in alive:
         if row["job"] is not None and row["boot"] == store.clock.boot:
@@ -201,6 +202,14 @@ def status(store: Store) -> dict[str, Any]:
             for place in held
         ],
         "unserved": _unserved(queued_for(store), workers),
+        "log": None
+        if held_log is None
+        else {
+            "bytes": held_log.bytes,
+            "held_by": list(held_log.pids),
+            "reason": str(held_log),
+            "remedy": held_log.remedy,
+        },
         "paused": pause is not None,
         "paused_kind": pause.kind if pause else None,
         "paused_reason": pause.reason if pause else None,
@@ -358,7 +367,10 @@ CHECKS: Final[Sequence[tuple[str, str]]] = (
 
 
 def check(store: Store) -> list[str]:
-    """What is wrong with the database, one sentence each; empty when it is sound."""
+    """What is wrong with the database, one sentence each; empty when it is sound.
+
+    A large log that somebody holds is no fault of the database: see `Store.held_log`.
+    """
     with store.reading():
         try:
             said = [str(row["integrity_check"]) for row in store.rows("PRAGMA integrity_check")]

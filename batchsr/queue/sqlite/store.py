@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from batchsr import storage
 from batchsr.errors import BatchsrError, QueueBusy, QueueDamaged, QueueError, ResourceError
 from batchsr.queue.clock import Clock
-from batchsr.queue.sqlite import damage
+from batchsr.queue.sqlite import damage, log
 from batchsr.temporary import Temporary
 
 if TYPE_CHECKING:
@@ -131,6 +131,7 @@ class Store:
         execute(f"PRAGMA busy_timeout = {round(timeout_s * 1000)}")
         execute("PRAGMA foreign_keys = ON")
         execute("PRAGMA synchronous = FULL")
+        execute(f"PRAGMA journal_size_limit = {log.KEPT_BYTES}")  # what a long reader made it grow to is given back
         if sys.platform == "darwin":
             execute("PRAGMA fullfsync = ON")
             execute("PRAGMA checkpoint_fullfsync = ON")
@@ -175,6 +176,17 @@ class Store:
         with self._lock, errors_of(self.path):
             row = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             return row is not None and row[0] == 0
+
+    def held_log(self) -> log.HeldLog | None:
+        """The write-ahead log, if it is large and a reader keeps it from being folded. Not within `reading`."""
+        if log.size_bytes(self.path) < log.LARGE_BYTES:
+            return None
+        with self._lock, errors_of(self.path):
+            _, pages, folded = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            page_bytes = self._connection.execute("PRAGMA page_size").fetchone()[0]
+        if (pages - folded) * page_bytes < log.LARGE_BYTES:
+            return None
+        return log.HeldLog(log.size_bytes(self.path), log.holders(self.path))
 
     def close(self) -> None:
         """Close the connection; the last one to leave folds the WAL into the database."""
