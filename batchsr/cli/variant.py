@@ -28,10 +28,9 @@ class VariantType(click.ParamType[str]):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Names that begin like this, then folders."""
-        from batchsr.models import hub, registry
+        from batchsr.models import hub
 
-        known = (*hub.variants(), *registry.WITHOUT_WEIGHTS)
-        names = [CompletionItem(name) for name in known if name.startswith(incomplete)]
+        names = [CompletionItem(name) for name in hub.variants() if name.startswith(incomplete)]
         return names or [CompletionItem(incomplete, type="dir")]
 
 
