@@ -343,12 +343,15 @@ def test_memory_does_not_grow_with_the_number_of_files(db: Path, tmp_path: Path,
                 gc.collect()
                 self.held.append(tracemalloc.get_traced_memory()[0])
 
-    rig.enqueue(db, clips(tmp_path / "in", 60, seconds=0.25), out)
+    rig.enqueue(db, clips(tmp_path / "in", 70, seconds=0.25), out)
+    ten_files = dataclasses.replace(rig.OPTIONS, limit=10)
     told = Weighing()
-    tracemalloc.start()
     with open_queue(db) as queue:
+        run(queue, rig.FastModel, ten_files, Following())  # what the first files import and keep belongs to no file
+        tracemalloc.start()
         for _ in range(6):
-            run(queue, rig.FastModel, dataclasses.replace(rig.OPTIONS, limit=10), told)
-    tracemalloc.stop()
+            run(queue, rig.FastModel, ten_files, told)
+        tracemalloc.stop()
     assert len(told.held) >= 6
-    assert told.held[-1] < told.held[0] + 300_000
+    # A thread that ends may hold its last block for a moment, so the least of several figures counts: a leak is in all.
+    assert min(told.held[-3:]) < min(told.held[:3]) + 300_000
