@@ -22,7 +22,8 @@ import tinytag
 from batchsr.audio import broadcast, probe
 from batchsr.audio.broadcast import Marker
 from batchsr.audio.containers import foreign, headers, iff, wave
-from batchsr.audio.containers.chunks import BytesAt, Chunk
+from batchsr.audio.containers.bytes_at import BytesAt
+from batchsr.audio.containers.chunks import Chunk
 from batchsr.audio.windows import SAMPLE_RATE_HZ
 from batchsr.audio.writer import Embedded
 

@@ -11,7 +11,7 @@ import dataclasses
 import struct
 from typing import Final
 
-from batchsr.audio.containers.chunks import BytesAt
+from batchsr.audio.containers.bytes_at import BytesAt
 from batchsr.audio.containers.found import PARTS, Header, left_out, raw_part
 from batchsr.audio.decoders.interface import Gap, Piece
 from batchsr.audio.decoders.raw import Samples

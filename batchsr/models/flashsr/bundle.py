@@ -28,8 +28,9 @@ import numpy as np
 
 from batchsr.errors import BundleError
 from batchsr.models.flashsr import config_claims, json_files, weights
-from batchsr.models.flashsr.config import ModelConfig, QuantisationConfig
+from batchsr.models.flashsr.config import ModelConfig
 from batchsr.models.flashsr.config_reading import QUANTISED_FORMATS
+from batchsr.models.flashsr.config_sizes import QuantisationConfig
 from batchsr.models.flashsr.json_files import name_shown, some
 from batchsr.models.flashsr.networks import Networks, tensor_shapes
 from batchsr.models.flashsr.safetensors_header import Tensor, item_bytes, read_header
