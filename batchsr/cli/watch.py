@@ -249,7 +249,7 @@ class _Watch:
 
 
 def _is_working(queue: Queue) -> bool:
-    return bool(queue.in_hand())
+    return bool(queue.in_flight())
 
 
 class _Left:

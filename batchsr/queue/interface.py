@@ -100,7 +100,7 @@ class WorkQueue(_Closable, Protocol):
     def next_due_s(self, variant: str) -> float | None:
         """Seconds until the first backoff of a job for this variant is over; None if none waits."""
 
-    def in_hand(self) -> list[Job]:
+    def in_flight(self) -> list[Job]:
         """The jobs that workers own now."""
 
     def get(self, job_id: int) -> Job | None:
@@ -152,7 +152,7 @@ class WorkQueue(_Closable, Protocol):
         """Let jobs be claimed again that are held for a place, or for any. Returns how many."""
 
     def pause(self, reason: str = "", kind: PauseKind = "user", probes: Sequence[str] = ()) -> None:
-        """Let nothing be claimed until the queue is resumed. Jobs in hand are finished."""
+        """Let nothing be claimed until the queue is resumed. Jobs in flight are finished."""
 
     def resume(self, only: Pause | None = None) -> bool:
         """End the pause, or `only` this one. Returns whether there was one."""

@@ -188,7 +188,7 @@ class Job:
     windows_resumed: int | None
     clipped_samples: int | None
     report: str | None
-    """While it is in hand, once the output is whole; then the sidecar has it, or the queue's own keeping."""
+    """While it is in flight, once the output is whole; then the sidecar has it, or the queue's own keeping."""
     remarks_json: str | None
     created_at: float
     started_at: float | None

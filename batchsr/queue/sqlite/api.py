@@ -219,7 +219,7 @@ class SqliteQueue:
     # Directing
 
     def pause(self, reason: str = "", kind: PauseKind = "user", probes: Sequence[str] = ()) -> None:
-        """Let nothing be claimed until the queue is resumed. Jobs in hand are finished."""
+        """Let nothing be claimed until the queue is resumed. Jobs in flight are finished."""
         control.pause(self._store, kind, reason, probes)
 
     def resume(self, only: Pause | None = None) -> bool:
@@ -263,9 +263,9 @@ class SqliteQueue:
             self._store, states=states, batch=batch, ids=ids, source=source, newest_first=newest_first, limit=limit
         )
 
-    def in_hand(self) -> list[Job]:
+    def in_flight(self) -> list[Job]:
         """The jobs that workers own now."""
-        return queries.in_hand(self._store)
+        return queries.in_flight(self._store)
 
     def batches(self) -> list[str]:
         """The names of the batches that have jobs, sorted; "" for jobs without one."""
