@@ -58,7 +58,7 @@ def need_of(job: Job, frame_samples: int = FRAME_SAMPLES) -> Need:
     return Need(
         rows=slots * channels,
         scratch_bytes=slots * (HEADER.size + 4 * channels * frame_samples),
-        output_bytes=samples * channels * _SAMPLE_BYTES[settings.subtype],
+        output_bytes=-(-job.frames * settings.rate // job.sample_rate) * channels * _SAMPLE_BYTES[settings.subtype],
     )
 
 
