@@ -1,4 +1,7 @@
-"""The queue as the rest of the program sees it (batchsr.queue.interface). Nothing outside this package knows SQL."""
+"""The queue as the rest of the program sees it (batchsr.queue.interface). Nothing outside this package knows SQL.
+
+Longer than other modules: it has a method for each of the interface's, most of one line.
+"""
 
 from __future__ import annotations
 
