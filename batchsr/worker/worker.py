@@ -90,15 +90,9 @@ class _Run:
         """Join, claim until it is over, wait for the files in flight, leave."""
         try:
             with self._in_flight:
-                going = True
                 try:
-                    while going and self._stop.signal is None:
-                        try:
-                            if self._worker is None:
-                                self._worker = self._queue.join()
-                            going = self._step(self._worker, main_thread)
-                        except (ResourceError, QueueBusy) as e:
-                            self._database_trouble(e)
+                    while self._stop.signal is None and self._turn(main_thread):
+                        pass
                 except BaseException:
                     self._give_up()
                     raise
@@ -106,6 +100,19 @@ class _Run:
             if self._worker is not None:
                 with contextlib.suppress(QueueError, ResourceError):  # the next reaper signs it off
                     self._worker.leave()
+
+    def _turn(self, main_thread: Executor) -> bool:
+        """Take one step, joining first where that is still to do; wait where the database is in trouble.
+
+        Returns whether to go on.
+        """
+        try:
+            if self._worker is None:
+                self._worker = self._queue.join()
+            return self._step(self._worker, main_thread)
+        except (ResourceError, QueueBusy) as e:
+            self._database_trouble(e)
+            return True
 
     def _give_up(self) -> None:
         """Let the files in flight go back with the windows that are finished or being computed."""
