@@ -50,6 +50,7 @@ Failure = Literal["input", "transient", "resource", "crash", "interrupt"]
 """Failure classes of an attempt; `crash` and `interrupt` have no exception of their own."""
 
 EXIT_OK = 0
+EXIT_DECLINED = 1
 EXIT_USAGE = 2
 EXIT_SOME_FAILED = 3
 EXIT_NO_MODEL = 69

@@ -345,7 +345,9 @@ def _update(db: Database, job: Job, sets: str, states: Sequence[str], values: di
 
 
 def _current(db: Database, job: Job) -> dict[str, Any]:
-    return dict(db.table("jobs").get(job.id))
+    for row in db.query("SELECT * FROM jobs WHERE id = ?", (job.id,)):
+        return row
+    raise ClaimLost(f"job {job.id} was forgotten; this worker had claim {job.claim_seq}")
 
 
 def _count_time(db: Database, values: dict[str, Any], told_s: float | None = None) -> None:
