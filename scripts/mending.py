@@ -1,6 +1,6 @@
 """Measure what `--declick` and `--dehum` do: `mending.py CLIP...`, a line a clip, by 20 clicks a second and hum.
 
-The clicks are 2 to 19 samples long and 0.1 to 0.6 of full scale; the hum lies 20 dB below and has lines at 1, 2, 3 and 5
+The clicks are 2 to 19 samples long and 0.1 to 0.6 of full scale; hum lies 20 dB below and has lines at 1, 2, 3 and 5
 times 50.03 Hz. SNR is against the clip as it was, in dB; CPU is seconds of one core for a second of audio, one pass.
 """
 

@@ -3,6 +3,8 @@
 The disk is the truth. `run` starts listening FIRST and scans THEN, so that nothing falls between the two, and
 scans again every `rescan_s` seconds, because hints get lost in silence. What it yields is decided by looks at
 files alone (batchsr.intake.settle). The caller owns the loop, the clock and the end.
+
+Longer than other modules: what is known of a file is changed by scans, by hints and by renames alike.
 """
 
 from __future__ import annotations
@@ -217,12 +219,7 @@ class Watcher:
             for entry in entries:
                 try:
                     if entry.is_dir(follow_symlinks=False):
-                        if entry.path in self._scope.folders:
-                            continue
-                        if self._scope.enters(entry.path):
-                            folders.append(entry.path)
-                        elif self._left is not None and leftovers.is_left_folder(entry.name):
-                            self._left.program(entry.path)
+                        folders += self._entered(entry)
                         continue
                     status = entry.stat()
                 except OSError:
@@ -231,6 +228,16 @@ class Watcher:
                     seen.add(entry.path)
                     self._notice(entry.path, root, FileStat.of(status))
         return whole
+
+    def _entered(self, folder: os.DirEntry[str]) -> list[str]:
+        """The path of a folder that a scan goes on in: not one that is scanned by itself, nor a program's own."""
+        if folder.path in self._scope.folders:
+            return []
+        if self._scope.enters(folder.path):
+            return [folder.path]
+        if self._left is not None and leftovers.is_left_folder(folder.name):
+            self._left.program(folder.path)
+        return []
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]] | None:
         """What is in a folder; None, and said once, where it cannot be searched."""

@@ -8,6 +8,8 @@ What is missing, misshapen, of a wrong type or not finite is an error with a nam
 networks have no use for, keys or tensors, is a warning.
 
 Source: bundle format of aufklarer/FlashSR-MLX-4bit.
+
+Longer than other modules: what is refused in reading is what writing must not leave behind.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import BinaryIO
 import mlx.core as mx
 import numpy as np
 
+from batchsr.display import counted
 from batchsr.errors import BundleError
 from batchsr.models.flashsr import config_claims, json_files, weights
 from batchsr.models.flashsr.config import ModelConfig
@@ -101,7 +104,7 @@ def _opened(folder: Path) -> Opened:
     if config.unknown_keys:
         count = len(config.unknown_keys)
         warnings.append(
-            f"{folder}: {CONFIG_NAME} has {count} {_plural(count, 'key')} that say nothing to this program: "
+            f"{folder}: {CONFIG_NAME} has {counted(count, 'key')} that say nothing to this program: "
             f"{some(config.unknown_keys)}"
         )
     warnings += [f"{folder}: {oddity}" for oddity in config.oddities]
@@ -115,7 +118,7 @@ def _opened(folder: Path) -> Opened:
     if unknown:
         count = len(unknown)
         warnings.append(
-            f"{folder}: {WEIGHTS_NAME} has {count} {_plural(count, 'tensor')} that the networks have no use for: "
+            f"{folder}: {WEIGHTS_NAME} has {counted(count, 'tensor')} that the networks have no use for: "
             f"{some(unknown)}"
         )
     return Opened(folder, config, shapes, header, tuple(warnings))
@@ -140,10 +143,6 @@ def networks_of(opened: Opened, dtype: mx.Dtype = mx.float32) -> Networks:
     weights.fill(networks, opened.folder / WEIGHTS_NAME, opened.config, opened.shapes, opened.header)
     networks.ready()
     return networks
-
-
-def _plural(count: int, word: str) -> str:
-    return word if count == 1 else f"{word}s"
 
 
 def _those_with_scales(
