@@ -120,7 +120,7 @@ def share_of_rate(progress: float, decay: float) -> float:
 
 
 def new_trainer(options: argparse.Namespace) -> Trainer:
-    from batchsr.models.flashsr.config import MelConfig
+    from batchsr.models.flashsr.config_sizes import MelConfig
     from batchsr.models.flashsr.mel_bands import mel_bands
     from batchsr.models.flashsr.schedule import cumulative_alphas
     from scripts.training import losses

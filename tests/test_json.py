@@ -20,6 +20,7 @@ from program import FAST_MODEL, Program
 
 from batchsr.cli import cli
 from batchsr.cli.app import SCHEMA
+from batchsr.queue import Outcome, State
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "json.md").read_text()
@@ -63,9 +64,10 @@ def fit(name: str, text: str, *, strict: bool = True) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in text.splitlines()]
     assert lines, f"{name} answered nothing"
     for line in lines:
-        if "event" in line:  # one of many shapes: its own says best what is wrong
-            (own,) = [one for one in validator.schema["oneOf"] if one["properties"]["event"]["const"] == line["event"]]
-            jsonschema.Draft202012Validator(own).validate(line)
+        for own in validator.schema.get("oneOf", ()):  # one of many shapes: its own says best what is wrong
+            said = own["properties"].get("event") or own["properties"]["outcome"]
+            if line.get("event", line.get("outcome")) == said.get("const"):
+                jsonschema.Draft202012Validator(own).validate(line)
         validator.validate(line)
         assert next(iter(line)) == "schema"
     return lines
@@ -93,6 +95,13 @@ def test_every_example_of_the_page_is_of_its_shape() -> None:
     assert {named(shlex.split(block[0])[2:]) for block in BLOCKS} >= {"enqueue", "work", "status", "list", "show"}
     for block in BLOCKS:
         fit(named(shlex.split(block[0])[2:]), "\n".join(block[1:]))
+
+
+def test_every_outcome_and_state_is_in_the_schemas() -> None:
+    taken = json.loads(SCHEMAS["enqueue"].read_text())["oneOf"][0]["properties"]
+    assert set(taken["outcome"]["enum"]) == set(Outcome)
+    assert set(taken["state"]["enum"]) == {*State, None}
+    assert set(json.loads(SCHEMAS["list"].read_text())["properties"]["state"]["enum"]) == set(State)
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +143,8 @@ def test_what_the_page_does_not_show_has_its_shape_too(program: Program, tmp_pat
     answer("enqueue", "a.wav", "--priority", "3")
     answer("edit", "1", "--priority", "4")
     answer("cancel", "2")
+    answer("enqueue", "c.wav")
+    answer("forget", "3", "--yes")
     answer("retry", "2")
     answer("pause", "a disk is swapped")
     events = answer("work", "--variant", "fast", code=75)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -56,13 +57,13 @@ def modules() -> list[Path]:
     return sorted(p for p in PACKAGE.rglob("*.py"))
 
 
-def imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
-    """Full names of what a module imports; blocks under TYPE_CHECKING do not count."""
+def imports(path: Path, *, top_level_only: bool = False, for_types: bool = False) -> Iterator[str]:
+    """Full names of what a module imports; blocks under TYPE_CHECKING count only `for_types`."""
     tree = ast.parse(path.read_text())
     skipped = {
         id(node)
         for block in ast.walk(tree)
-        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING" and not for_types
         for node in ast.walk(block)
     }
     nodes = tree.body if top_level_only else ast.walk(tree)
@@ -96,6 +97,24 @@ def test_imports_go_one_way(path: Path) -> None:
             continue
         other = parts[1] if parts[1] in layer_of else "__init__"
         assert layer_of[other] <= layer_of[room], f"{room} imports {name}, which stands below it"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports inside functions and for types alone count as well: a circle of them is one thought in two files."""
+    files = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in modules()}
+    files = {name.removesuffix(".__init__"): path for name, path in files.items()}
+    del files["batchsr"]  # it offers the program's functions, from whatever room, when asked, and holds the version
+    imported = {name: {_module(whole, files) for whole in imports(files[name], for_types=True)} for name in files}
+    try:
+        graphlib.TopologicalSorter({name: others - {name, ""} for name, others in imported.items()}).prepare()
+    except graphlib.CycleError as e:
+        pytest.fail("a circle: " + " imports ".join(reversed(e.args[1])))
+
+
+def _module(whole_name: str, files: Mapping[str, Path]) -> str:
+    """The module of the package that is imported by this name, or a name in which is; "" for others."""
+    parts = whole_name.split(".")
+    return next((name for end in (len(parts), len(parts) - 1) if (name := ".".join(parts[:end])) in files), "")
 
 
 def test_the_queue_knows_an_implementation_in_one_module_and_the_worker_knows_none() -> None:

@@ -22,7 +22,8 @@ import tinytag
 from batchsr.audio import broadcast, probe
 from batchsr.audio.broadcast import Marker
 from batchsr.audio.containers import foreign, headers, iff, wave
-from batchsr.audio.containers.chunks import BytesAt, Chunk
+from batchsr.audio.containers.bytes_at import BytesAt
+from batchsr.audio.containers.chunks import Chunk
 from batchsr.audio.windows import SAMPLE_RATE_HZ
 from batchsr.audio.writer import Embedded
 
@@ -279,9 +280,16 @@ class Carried:
 
 
 def carry_over(
-    metadata: Metadata, *, form: str, subtype: str, channels: int, source_rate_hz: int | Fraction, program: str
+    metadata: Metadata,
+    *,
+    form: str,
+    subtype: str,
+    channels: int,
+    source_rate_hz: int | Fraction,
+    program: str,
+    rate_hz: int = SAMPLE_RATE_HZ,
 ) -> Carried:
-    """Bring metadata to an output of 48 kHz in the container `form` (a key of `SUBTYPES`).
+    """Bring metadata to an output of `rate_hz` in the container `form` (a key of `SUBTYPES`).
 
     `program` is what the coding history names: the program, its version and the model.
     """
@@ -290,7 +298,7 @@ def carry_over(
     if mask is not None and mask.bit_count() != channels:
         mask = None
     if form == "wav":
-        chunks, more = _wav_chunks(metadata, subtype, channels, source_rate_hz, program)
+        chunks, more = _wav_chunks(metadata, subtype, channels, source_rate_hz, program, rate_hz)
         return Carried(Embedded(chunks=chunks, channel_mask=mask), (*lost, *more))
     tags = {name: value for name, value in metadata.texts.items() if name in _TAGS[form] and len(value) <= _LONGEST_TAG}
     lost += [f"{name}: {value}" for name, value in metadata.texts.items() if name not in tags]
@@ -302,18 +310,18 @@ def carry_over(
 
 
 def _wav_chunks(
-    metadata: Metadata, subtype: str, channels: int, source_rate_hz: int | Fraction, program: str
+    metadata: Metadata, subtype: str, channels: int, source_rate_hz: int | Fraction, program: str, rate_hz: int
 ) -> tuple[tuple[tuple[bytes, bytes], ...], list[str]]:
     bits = {"PCM_16": 16, "PCM_24": 24}.get(subtype, 32)
     chunks: list[tuple[bytes, bytes]] = []
     lost: list[str] = []
     if metadata.bext is not None:
         mode = {1: "mono", 2: "stereo"}.get(channels, "multitrack")
-        history = f"A=PCM,F={SAMPLE_RATE_HZ},W={bits},M={mode},T={program.replace(',', ';')}"
-        body, lost = broadcast.rescale_bext(metadata.bext, source_rate_hz, history)
+        history = f"A=PCM,F={rate_hz},W={bits},M={mode},T={program.replace(',', ';')}"
+        body, lost = broadcast.rescale_bext(metadata.bext, source_rate_hz, history, rate_hz)
         chunks.append((b"bext", body))
     if metadata.ixml is not None:
-        chunks.append((b"iXML", broadcast.rescale_ixml(metadata.ixml, source_rate_hz, bits)))
+        chunks.append((b"iXML", broadcast.rescale_ixml(metadata.ixml, source_rate_hz, bits, rate_hz)))
     info = b""
     for name, value in sorted(metadata.texts.items()):
         if name in _INFO_ID:
@@ -323,5 +331,5 @@ def _wav_chunks(
             lost.append(f"{name}: {value}")
     if info:
         chunks.append((b"LIST", b"INFO" + info))
-    markers, more = broadcast.write_markers(metadata.markers, source_rate_hz)
+    markers, more = broadcast.write_markers(metadata.markers, source_rate_hz, rate_hz)
     return (*chunks, *markers), lost + more

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from batchsr.settings.profile import COPIES, FORMATS, SUBTYPES, Settings
+from batchsr.settings.profile import COPIES, FORMATS, RATES_HZ, SUBTYPES, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,6 +44,11 @@ def restoration_options(function: F) -> F:
         click.option("--keep-band/--no-keep-band", default=None, help="Keep the recording below its cutoff."),
         click.option("--format", "format_", type=click.Choice(FORMATS), help="Container.  [default: wav]"),
         click.option("--subtype", type=click.Choice(SUBTYPES), help="Sample format.  [default: PCM_24]"),
+        click.option(
+            "--rate",
+            type=click.Choice([str(rate_hz) for rate_hz in RATES_HZ]),
+            help="Sample rate of the output, in Hz.  [default: 48000]",
+        ),
         click.option("--channels", type=click.Choice(["all", "mono"]), help="Every channel, or their mean."),
         click.option("--sidecar/--no-sidecar", default=None, help="Write OUTPUT.json beside the output."),
         click.option(
@@ -69,6 +74,7 @@ def restoration_options(function: F) -> F:
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         kwargs["format"] = kwargs.pop("format_")
         kwargs["also"] = ",".join(form for form in COPIES if form in kwargs["also"]) or None
+        kwargs["rate"] = kwargs["rate"] and int(kwargs["rate"])
         given = {name: kwargs.pop(name) for name in names}
         kwargs["given"] = {name: value for name, value in given.items() if value is not None}
         return function(*args, **kwargs)

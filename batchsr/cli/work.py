@@ -240,8 +240,8 @@ def _expect(screen: Screen, totals: Mapping[str, Mapping[str, float]]) -> None:
 
 def _tell_idle(screen: Screen | Events, counts: Mapping[str, int]) -> None:
     """Say why nothing was done."""
-    if in_hand := counts[State.RUNNING] + counts[State.COMMITTING]:
-        screen.message(f"nothing to do: {counted(in_hand, 'file is', 'files are')} in another worker's hands")
+    if in_flight := counts[State.RUNNING] + counts[State.COMMITTING]:
+        screen.message(f"nothing to do: {counted(in_flight, 'file is', 'files are')} in another worker's hands")
     elif not any(counts[state] for state in _LEFT):
         screen.message("nothing is queued (`batchsr enqueue PATH...` takes files in)")
 

@@ -217,12 +217,8 @@ class Watcher:
             for entry in entries:
                 try:
                     if entry.is_dir(follow_symlinks=False):
-                        if entry.path in self._scope.folders:
-                            continue
-                        if self._scope.enters(entry.path):
+                        if self._enters(entry):
                             folders.append(entry.path)
-                        elif self._left is not None and leftovers.is_left_folder(entry.name):
-                            self._left.program(entry.path)
                         continue
                     status = entry.stat()
                 except OSError:
@@ -231,6 +227,16 @@ class Watcher:
                     seen.add(entry.path)
                     self._notice(entry.path, root, FileStat.of(status))
         return whole
+
+    def _enters(self, folder: os.DirEntry[str]) -> bool:
+        """Whether a scan goes on in a folder it met: not in one that is scanned by itself, nor in programs' own."""
+        if folder.path in self._scope.folders:
+            return False
+        if self._scope.enters(folder.path):
+            return True
+        if self._left is not None and leftovers.is_left_folder(folder.name):
+            self._left.program(folder.path)
+        return False
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]] | None:
         """What is in a folder; None, and said once, where it cannot be searched."""

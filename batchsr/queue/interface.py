@@ -20,6 +20,7 @@ from typing import Any, Protocol, Self
 
 from batchsr.queue.clock import Clock
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State
+from batchsr.queue.steering import Changed, Move, Speed, Wish
 from batchsr.queue.trouble import Pause, PauseKind, Place, Trouble
 
 
@@ -100,7 +101,7 @@ class WorkQueue(_Closable, Protocol):
     def next_due_s(self, variant: str) -> float | None:
         """Seconds until the first backoff of a job for this variant is over; None if none waits."""
 
-    def in_hand(self) -> list[Job]:
+    def in_flight(self) -> list[Job]:
         """The jobs that workers own now."""
 
     def get(self, job_id: int) -> Job | None:
@@ -152,7 +153,7 @@ class WorkQueue(_Closable, Protocol):
         """Let jobs be claimed again that are held for a place, or for any. Returns how many."""
 
     def pause(self, reason: str = "", kind: PauseKind = "user", probes: Sequence[str] = ()) -> None:
-        """Let nothing be claimed until the queue is resumed. Jobs in hand are finished."""
+        """Let nothing be claimed until the queue is resumed. Jobs in flight are finished."""
 
     def resume(self, only: Pause | None = None) -> bool:
         """End the pause, or `only` this one. Returns whether there was one."""
@@ -181,6 +182,19 @@ class IntakeQueue(Protocol):
 
     def edit(self, ids: Iterable[int], *, priority: int | None = None, batch: str | None = None) -> list[int]:
         """Give jobs that are queued or waiting another priority or batch, and return which."""
+
+    def rewish(self, wishes: Iterable[Wish]) -> Iterator[Changed]:
+        """Give jobs that nobody has in hand other settings or another output, and say for each what happened. Lazy."""
+
+    def relocate(self, moves: Iterable[Move]) -> Iterator[Changed]:
+        """Write down where the files of jobs are now, and say for each, in order, what happened. Lazy: consume it."""
+
+    def forget(self, ids: Iterable[int]) -> list[int]:
+        """Take jobs that nobody has in hand out of the record, and return which. No file is touched."""
+
+    def undone(self, job: Job, said: str) -> bool:
+        """Note that the output of a job that is done was taken away, and where to; it is cancelled, with error code
+        `undone`. False if the job is no longer as it was read."""
 
 
 class Overview(Protocol):
@@ -246,6 +260,9 @@ class Overview(Protocol):
 
     def bound_variants(self) -> list[str]:
         """The variants that jobs still to be done name or are bound to, most urgent first."""
+
+    def recent_speed(self, variant: str | None = None) -> Speed | None:
+        """How fast the latest work went (for a variant); None if nothing was done yet."""
 
     def queued_for(self) -> dict[str, int]:
         """How many jobs are queued or waiting for each variant that they name; "" are those that any worker takes."""

@@ -174,7 +174,7 @@ class Batcher:
                 offer.future.set_exception(error)
 
     def _shrink(self, offers: list[_Offer], error: ModelMemory) -> None:
-        """A file's windows are all of one size of pass, so those in hand begin anew with a smaller one."""
+        """A file's windows are all of one size of pass, so those in flight begin anew with a smaller one."""
         if self._model.shrink():
             error = BatchShrunk(f"{error.message}: going on in batches of {self._model.batch_windows}")
             self.refuse(error)

@@ -35,7 +35,7 @@ def check(task: Task, channels: int) -> None:
     """Refuse at the start what would be refused at the end. Raises OutputExists, OutputError."""
     job, _, claim = task.tag.rpartition("-")
     for form, path in paths(task):
-        files.check_format(form, formats.WRITTEN[form].natural, channels)
+        files.check_format(form, formats.WRITTEN[form].natural, channels, task.settings.rate)
         with storage.output_errors(path, "write"):
             temporary.refuse_special(path)
         first = claim == "1" or job == _ONE_FILE
@@ -47,7 +47,7 @@ class Copies:
     """The copies of one output under construction. Leaving the block discards what was not published."""
 
     def __init__(self, task: Task, channels: int, frames: int, described: metadata.Metadata, source_rate: Any) -> None:
-        """`frames` is the length of one channel; `described` is what the recording says of itself, at its own rate."""
+        """`frames` is one channel's length at the output's rate; `described` is what the recording says of itself."""
         self._task = task
         self._held = contextlib.ExitStack()
         self._files: list[tuple[str, Temporary, files.Writer]] = []
@@ -56,11 +56,24 @@ class Copies:
             for form, path in paths(task):
                 subtype = formats.WRITTEN[form].natural
                 carried = metadata.carry_over(
-                    described, form=form, subtype=subtype, channels=channels, source_rate_hz=source_rate, program=""
+                    described,
+                    form=form,
+                    subtype=subtype,
+                    channels=channels,
+                    source_rate_hz=source_rate,
+                    program="",
+                    rate_hz=task.settings.rate,
                 )
                 file = self._held.enter_context(Temporary.beside(path))
                 writer = files.Writer(
-                    path, channels, form, subtype, frames=frames, embedded=carried.embedded, fd=file.fd
+                    path,
+                    channels,
+                    form,
+                    subtype,
+                    frames=frames,
+                    embedded=carried.embedded,
+                    fd=file.fd,
+                    rate_hz=task.settings.rate,
                 )
                 self._held.callback(writer.abandon)
                 self._files.append((form, file, writer))

@@ -67,14 +67,14 @@ class Recording:
                 blocks = _heard(blocks, ear.hear_source)
             blocks = stages.run(chain, "recording", blocks, self.info.frames)
             blocks = resample_blocks(blocks, self.info.rate, self.info.frames)
-            programme = stages.run(chain, "programme", blocks, self.info.output_samples)
+            programme = stages.run(chain, "programme", blocks, self.info.samples_at())
             yield from programme if ear is None else _heard(programme, ear.hear_programme)
             if ear is not None:
                 self.remarks = bounded((*source.remarks, *self._level_remarks, *ear.remarks()))
 
     def conditioned(self, treatment: Treatment, ear: Measurements) -> Iterator[Block]:
         """What the model hears, at 48 kHz; the recording is heard by `ear` on the way."""
-        return stages.run(self.stages(treatment), "model", self.programme(treatment, ear), self.info.output_samples)
+        return stages.run(self.stages(treatment), "model", self.programme(treatment, ear), self.info.samples_at())
 
     def read_again(self, treatment: Treatment) -> None:
         """Make one more pass over the source for the witness. Raises InputChanged where the treatment would differ."""
@@ -120,6 +120,7 @@ class Measurements:
         self._before = LoudnessMeter(recording.channels)
         self._after = LoudnessMeter(recording.channels)
         self._seams = SeamMeter(plan.borders())
+        self._written_peak = 0.0
 
     def remarks(self) -> tuple[Remark, ...]:
         """What was heard of the source and a person should know."""
@@ -137,10 +138,16 @@ class Measurements:
         """One block (n, channels) of the recording at 48 kHz."""
         self._before.add(block)
 
-    def hear_output(self, block: Block) -> None:
-        """One block (n, channels) of the output at 48 kHz, before it is written."""
-        self._after.add(block)
-        self._seams.add(block)
+    def hearing_output(self, blocks: Iterable[Block]) -> Iterator[Block]:
+        """Listen to the output (n, channels) at 48 kHz while it passes by to be written."""
+        for block in blocks:
+            self._after.add(block)
+            self._seams.add(block)
+            yield block
+
+    def hear_written(self, peak: float) -> None:
+        """The largest absolute sample of the output at its own rate; full scale is 1."""
+        self._written_peak = peak
 
     def source(self) -> dict[str, Any]:
         """What was heard of the recording, JSON-able."""
@@ -159,16 +166,21 @@ class Measurements:
     def output(self) -> dict[str, Any]:
         """What was heard of the output, JSON-able."""
         self._seams.finish()
-        return {**_levels(self._after), "seams": dataclasses.asdict(self._seams.result)}
+        levels_after = {**_levels(self._after), "peak_dbfs": _dbfs(self._written_peak)}
+        return {**levels_after, "seams": dataclasses.asdict(self._seams.result)}
 
 
 def _changed(path: Path) -> InputChanged:
     return InputChanged(f"{path} changed while it was restored", remedy="enqueue it again once nothing writes to it")
 
 
+def _dbfs(peak: float) -> float | None:
+    return round(20 * math.log10(peak), 2) if peak > 0 else None
+
+
 def _levels(meter: LoudnessMeter) -> dict[str, Any]:
     return {
-        "peak_dbfs": round(20 * math.log10(meter.peak), 2) if meter.peak > 0 else None,
+        "peak_dbfs": _dbfs(meter.peak),
         "loudness_lufs": None if meter.lufs is None else round(meter.lufs, 2),
     }
 

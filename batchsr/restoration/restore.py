@@ -22,6 +22,7 @@ from typing import Final
 from batchsr import __version__, faults, storage, temporary
 from batchsr.audio import files, metadata, windows
 from batchsr.audio.filters import keep_band
+from batchsr.audio.resample import at_rate
 from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
 from batchsr.errors import InputChanged, OutputIsSource, OutputTooLarge
@@ -66,7 +67,7 @@ def restore(
         scratch = held.enter_context(case.scratch(model))
         output = held.enter_context(Temporary.beside(task.output))
         more = held.enter_context(
-            Copies(task, case.recording.channels, case.plan.total_samples, case.described, case.info.rate)
+            Copies(task, case.recording.channels, case.output_samples, case.described, case.info.rate)
         )
         made = _make(case, model, scratch, output, more, on_windows)
         restored = _on_record(case, made, output, more, lambda: on_windows(case.plan.count, case.plan.count), spent_s)
@@ -112,6 +113,11 @@ class _Case:
             count=self.plan.count,
         )
 
+    @property
+    def output_samples(self) -> int:
+        """Length of one channel of the output, at its own rate."""
+        return self.info.samples_at(self.task.settings.rate)
+
     def metadata(self) -> dict[str, object]:
         """What the recording says of itself, for the sidecar."""
         return {**self.described.to_dict(), "not_carried_over": list(self.carried.lost)}
@@ -137,7 +143,8 @@ def _prepare(task: Task, model: Batcher) -> _Case:
             raise InputChanged(f"{task.source} changed after it was enqueued", remedy="enqueue it again")
     settings = task.settings
     recording = Recording(task.source, info, settings)
-    plan = windows.Plan.of(info.output_samples, model.frame_samples, settings.overlap)
+    plan = windows.Plan.of(info.samples_at(), model.frame_samples, settings.overlap)
+    files.check_format(settings.format, settings.subtype, recording.channels, settings.rate)
     copies.check(task, recording.channels)
     _check_size(task, recording, plan)
     storage.make_output_folder(task.output.parent)
@@ -152,6 +159,7 @@ def _prepare(task: Task, model: Batcher) -> _Case:
         channels=recording.channels,
         source_rate_hz=info.rate,
         program=f"batchsr {__version__}; FlashSR {Path(str(task.provenance.get('variant', ''))).name}".rstrip(),
+        rate_hz=settings.rate,
     )
     return _Case(task, info, recording, recording.treatment(), described, carried, plan)
 
@@ -170,7 +178,7 @@ def _check_output(task: Task) -> None:
 
 def _check_size(task: Task, recording: Recording, plan: windows.Plan) -> None:
     """Refuse what is larger than a whole disk: no waiting for space would help, and the header may be lying."""
-    samples = plan.total_samples * recording.channels
+    samples = recording.info.samples_at(task.settings.rate) * recording.channels
     scratch_bytes = plan.count * (HEADER.size + 4 * recording.channels * plan.frame_samples)
     output_bytes = 2 * samples if task.settings.format in _UNCOMPRESSED else 0
     for folder, needed in ((task.scratch.parent, scratch_bytes), (task.output.parent, output_bytes)):
@@ -266,8 +274,8 @@ def _fill(
 
 
 def _join(case: _Case, gate: pipeline.Gate, output: Temporary, more: Copies, ear: Measurements) -> files.Writer:
-    """Write the windows as they come, cross-faded, to the temporary; for the band that is kept the recording itself
-    is read once more."""
+    """Write the windows as they come, cross-faded and at the output's rate, to the temporary; for the band that is
+    kept the recording itself is read once more."""
     settings, treatment = case.task.settings, case.treatment
     with (
         closing(case.recording.programme(treatment)) as programme,
@@ -276,9 +284,10 @@ def _join(case: _Case, gate: pipeline.Gate, output: Temporary, more: Copies, ear
             case.recording.channels,
             settings.format,
             settings.subtype,
-            frames=case.plan.total_samples,
+            frames=case.output_samples,
             embedded=case.carried.embedded,
             fd=output.fd,
+            rate_hz=settings.rate,
         ) as writer,
     ):
         blocks: Iterator[Block] = programme
@@ -286,13 +295,13 @@ def _join(case: _Case, gate: pipeline.Gate, output: Temporary, more: Copies, ear
             blocks = windows.assemble(case.plan, gate.read)
             if treatment.crossover is not None:
                 blocks = keep_band(programme, blocks, treatment.crossover)
-        for block in blocks:
-            ear.hear_output(block)
+        for block in at_rate(ear.hearing_output(blocks), settings.rate, case.output_samples):
             with storage.output_errors(case.task.output, "write"):
                 writer.write(block)
             more.write(block)
             faults.point("assemble.during")
         more.finish()
+    ear.hear_written(writer.peak)
     return writer
 
 

@@ -48,7 +48,7 @@ def sidecar(
     crossover = treatment.crossover
     return {
         "schema": SCHEMA,
-        "note": _note(band["cutoff_hz"] or band["nyquist_hz"], treatment),
+        "note": _note(band["cutoff_hz"] or band["nyquist_hz"], treatment, task.settings.rate),
         "source": {
             "path": os.path.abspath(task.source),
             "sha256": restored.source_sha256,
@@ -70,8 +70,8 @@ def sidecar(
             "size_bytes": restored.output_bytes,
             "format": task.settings.format,
             "subtype": task.settings.subtype,
-            "sample_rate_hz": 48_000,
-            "frames": plan.total_samples,
+            "sample_rate_hz": task.settings.rate,
+            "frames": info.samples_at(task.settings.rate),
             "clipped_samples": restored.clipped_samples,
             **ear.output(),
         },
@@ -106,11 +106,14 @@ def sidecar(
     }
 
 
-def _note(band_hz: float, treatment: Treatment) -> str:
+def _note(band_hz: float, treatment: Treatment, rate_hz: int) -> str:
     """The sentence that a person must read before taking the output for the recording."""
     if treatment.bypass:
         return "An access derivative. The recording is full-band already: it was resampled and nothing was synthesised."
-    above = f"content above {treatment.crossover.stop_hz if treatment.crossover else band_hz:.0f} Hz is synthesised"
+    edge_hz = treatment.crossover.stop_hz if treatment.crossover else band_hz
+    above = f"content above {edge_hz:.0f} Hz is synthesised"
+    if edge_hz >= rate_hz / 2:
+        above = f"what was synthesised above {edge_hz:.0f} Hz is beyond what {rate_hz} Hz hold"
     below = (
         f"below {treatment.crossover.pass_hz:.0f} Hz it is the recording itself"
         if treatment.crossover

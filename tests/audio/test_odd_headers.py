@@ -368,7 +368,7 @@ def test_a_rate_that_is_no_whole_number_is_kept_exactly(tmp_path: Path, rate: fl
     samples = np.zeros((frames, 1), np.int16)
     data = odd.aiff(samples.tobytes(), frames=frames, rate=rate) if make is odd.aiff else odd.caf(samples, rate=rate)
     info = probe(odd.write(tmp_path, "x", data))
-    assert abs(info.output_samples - frames * 48_000 / rate) <= 1
+    assert abs(info.samples_at() - frames * 48_000 / rate) <= 1
     assert info.duration_s == pytest.approx(frames / rate, rel=1e-9)
 
 

@@ -98,7 +98,7 @@ def test_a_hundred_thousand_rows_stay_under_five_megabytes_and_are_all_there() -
 
 def test_the_sentence_on_top_says_what_was_done() -> None:
     assert build.sentence(TOTALS) == (
-        "2 files were restored to 48 kHz: 2:00:00 of audio in 1:00:00 of work, 2.00 times real time; 1 failed."
+        "2 files were restored: 2:00:00 of audio in 1:00:00 of work, 2.00 times real time; 1 failed."
     )
     assert build.sentence({"done": {"jobs": 1, "audio_s": 0.0, "wall_s": 0.0}}).startswith("1 file was restored")
 

@@ -12,7 +12,8 @@ from typing import Final
 
 from batchsr.audio.containers import behind
 from batchsr.audio.containers import chunks as walker
-from batchsr.audio.containers.chunks import BytesAt, Walk
+from batchsr.audio.containers.bytes_at import BytesAt
+from batchsr.audio.containers.chunks import Walk
 from batchsr.audio.containers.found import MOST_FILES, PARTS, Header, joined, left_out, longer, raw_part
 from batchsr.audio.decoders.raw import Samples
 from batchsr.audio.decoders.virtual_file import Range

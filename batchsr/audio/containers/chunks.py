@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 import struct
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 from batchsr.audio.containers import behind
+from batchsr.audio.containers.bytes_at import BytesAt
 
 MAX_CHUNKS: Final = 10_000
 _CHAIN_CHUNKS: Final = 16
-_BLOCK_BYTES: Final = 1 << 15
 _SEARCH_BYTES: Final = 1 << 20
 _SHORT_REST_BYTES: Final = 1 << 16
 _RIFF_NAMES: Final = frozenset(
@@ -43,32 +42,6 @@ _MOST_TRIES: Final = 4_096
 _NEVER_FILLED_IN: Final = frozenset((0x7FFF_FFFF, 0x8000_0000, 0x7FFF_F000, 2**64 - 1))
 """Lengths that programs write which cannot go back to write the right one, as into a pipe."""
 _MOST_WRAPS: Final = 4_096
-
-
-class BytesAt:
-    """Random access to an open file that leaves its position alone."""
-
-    def __init__(self, fd: int, size: int) -> None:
-        self.fd, self.size = fd, size
-        self._start, self._block = 0, b""
-
-    def at(self, start: int, length: int) -> bytes:
-        """Return the bytes there are, at most `length`; none beyond the file, however far."""
-        inside = start - self._start
-        if not 0 <= inside <= len(self._block) - length:
-            if length > _BLOCK_BYTES // 2 or not 0 <= start < self.size:
-                return self._read(start, length)
-            self._start, self._block = start, self._read(start, _BLOCK_BYTES)
-            inside = 0
-        return self._block[inside : inside + max(length, 0)]
-
-    def _read(self, start: int, length: int) -> bytes:
-        parts = []
-        length = min(length, self.size - start)
-        while length > 0 and start >= 0 and (part := os.pread(self.fd, length, start)):
-            parts.append(part)
-            start, length = start + len(part), length - len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

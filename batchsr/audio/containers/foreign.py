@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from batchsr.audio.containers import caf
-from batchsr.audio.containers.chunks import MAX_CHUNKS, BytesAt
+from batchsr.audio.containers.bytes_at import BytesAt
+from batchsr.audio.containers.chunks import MAX_CHUNKS
 
 _UNDERSTOOD = (b"desc", b"data", b"info", b"free", b"pakt", b"kuki", b"chan", b"peak", b"fact")
 

@@ -13,7 +13,8 @@ from fractions import Fraction
 from typing import Final
 
 from batchsr.audio.containers import chunks as walker
-from batchsr.audio.containers.chunks import BytesAt, Chunk, Walk
+from batchsr.audio.containers.bytes_at import BytesAt
+from batchsr.audio.containers.chunks import Chunk, Walk
 from batchsr.audio.containers.found import (
     MENDED,
     MOST_FILES,

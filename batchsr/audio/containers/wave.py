@@ -13,7 +13,8 @@ import struct
 from typing import Final
 
 from batchsr.audio.containers import chunks as walker
-from batchsr.audio.containers.chunks import BytesAt, Chunk, Layout, Walk
+from batchsr.audio.containers.bytes_at import BytesAt
+from batchsr.audio.containers.chunks import Chunk, Layout, Walk
 from batchsr.audio.containers.found import MENDED, PARTS, Header, left_out, longer, raw_part
 from batchsr.audio.containers.wave_format import ALAW, EXTENSIBLE, FLOAT, GSM, IMA_ADPCM, MS_ADPCM, PCM, ULAW, Format
 from batchsr.audio.decoders.interface import Part, Piece

@@ -26,10 +26,12 @@ from typing import BinaryIO
 import mlx.core as mx
 import numpy as np
 
+from batchsr.display import counted
 from batchsr.errors import BundleError
 from batchsr.models.flashsr import config_claims, json_files, weights
-from batchsr.models.flashsr.config import ModelConfig, QuantisationConfig
+from batchsr.models.flashsr.config import ModelConfig
 from batchsr.models.flashsr.config_reading import QUANTISED_FORMATS
+from batchsr.models.flashsr.config_sizes import QuantisationConfig
 from batchsr.models.flashsr.json_files import name_shown, some
 from batchsr.models.flashsr.networks import Networks, tensor_shapes
 from batchsr.models.flashsr.safetensors_header import Tensor, item_bytes, read_header
@@ -100,7 +102,7 @@ def _opened(folder: Path) -> Opened:
     if config.unknown_keys:
         count = len(config.unknown_keys)
         warnings.append(
-            f"{folder}: {CONFIG_NAME} has {count} {_plural(count, 'key')} that say nothing to this program: "
+            f"{folder}: {CONFIG_NAME} has {counted(count, 'key')} that say nothing to this program: "
             f"{some(config.unknown_keys)}"
         )
     warnings += [f"{folder}: {oddity}" for oddity in config.oddities]
@@ -114,7 +116,7 @@ def _opened(folder: Path) -> Opened:
     if unknown:
         count = len(unknown)
         warnings.append(
-            f"{folder}: {WEIGHTS_NAME} has {count} {_plural(count, 'tensor')} that the networks have no use for: "
+            f"{folder}: {WEIGHTS_NAME} has {counted(count, 'tensor')} that the networks have no use for: "
             f"{some(unknown)}"
         )
     return Opened(folder, config, shapes, header, tuple(warnings))
@@ -139,10 +141,6 @@ def networks_of(opened: Opened, dtype: mx.Dtype = mx.float32) -> Networks:
     weights.fill(networks, opened.folder / WEIGHTS_NAME, opened.config, opened.shapes, opened.header)
     networks.ready()
     return networks
-
-
-def _plural(count: int, word: str) -> str:
-    return word if count == 1 else f"{word}s"
 
 
 def _those_with_scales(

@@ -10,16 +10,16 @@ from mlx.utils import tree_flatten
 
 from batchsr.errors import BundleError
 from batchsr.models.flashsr import bundle
-from batchsr.models.flashsr.config import (
+from batchsr.models.flashsr.config import ModelConfig
+from batchsr.models.flashsr.config_reading import FLOAT_FORMATS, QUANTISED_FORMATS
+from batchsr.models.flashsr.config_sizes import (
     AudioConfig,
     MelConfig,
-    ModelConfig,
     QuantisationConfig,
     UnetConfig,
     VaeConfig,
     VocoderConfig,
 )
-from batchsr.models.flashsr.config_reading import FLOAT_FORMATS, QUANTISED_FORMATS
 from batchsr.models.flashsr.networks import tensor_shapes
 from batchsr.models.tools import random_weights
 

@@ -343,13 +343,15 @@ def _update(db: Database, job: Job, sets: str, states: Sequence[str], values: di
 
 
 def _current(db: Database, job: Job) -> dict[str, Any]:
-    return dict(db.table("jobs").get(job.id))
+    for row in db.query("SELECT * FROM jobs WHERE id = ?", (job.id,)):
+        return row
+    raise ClaimLost(f"job {job.id} was forgotten; this worker had claim {job.claim_seq}")
 
 
 def _count_time(db: Database, values: dict[str, Any], told_s: float | None = None) -> None:
     """Add the time since the last sign of life to the attempt and to the job; or what the worker tells, in all.
 
-    Where the worker has several jobs in hand they share the time evenly, so that their times add up to the worker's.
+    Where the worker has several jobs in flight they share the time evenly, so that their times add up to the worker's.
     """
     names = {name: values[name] for name in ("id", "claim_seq", "now", "steady")}
     rows = list(

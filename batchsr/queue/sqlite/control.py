@@ -26,7 +26,7 @@ def current(store: Store) -> Pause | None:
 
 
 def pause(store: Store, kind: str, reason: str, probes: Sequence[str] = ()) -> None:
-    """Pause the queue: nothing is claimed until it is resumed. Jobs in hand are finished."""
+    """Pause the queue: nothing is claimed until it is resumed. Jobs in flight are finished."""
     with store.writing() as db:
         pause_in(store, db, kind, reason, probes)
 

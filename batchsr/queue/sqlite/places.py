@@ -21,7 +21,7 @@ _FOLDER: Final = {"source": "source_folder", "output": "output_folder"}
 
 
 def hold(store: Store, job: Job, trouble: Trouble) -> Job:
-    """Give a job in hand back, the attempt with it, held for the place. Raises ClaimLost."""
+    """Give a job in flight back, the attempt with it, held for the place. Raises ClaimLost."""
     with store.writing() as db:
         release_in(store, db, job, "resource", trouble.reason)
         place = _note(store, db, trouble)

@@ -117,7 +117,7 @@ def get(store: Store, job_id: int) -> Job | None:
     return next(jobs(store, ids=[job_id]), None)
 
 
-def in_hand(store: Store) -> list[Job]:
+def in_flight(store: Store) -> list[Job]:
     """The jobs that workers own now."""
     return [to_job(row) for row in store.rows(f"SELECT {COLUMNS} FROM jobs WHERE worker IS NOT NULL")]
 

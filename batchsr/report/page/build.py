@@ -70,7 +70,7 @@ def sentence(totals: Mapping[str, Mapping[str, float]]) -> str:
     failed = sum(int(totals.get(state, {}).get("jobs", 0)) for state in ("failed", "quarantined"))
     left = sum(int(totals.get(state, {}).get("jobs", 0)) for state in ("queued", "waiting", "running", "committing"))
     audio_s, wall_s = float(done.get("audio_s", 0.0)), float(done.get("wall_s", 0.0) or 0.0)
-    said = f"{counted(int(done.get('jobs', 0)), 'file was', 'files were')} restored to 48 kHz"
+    said = f"{counted(int(done.get('jobs', 0)), 'file was', 'files were')} restored"
     if audio_s and wall_s:
         said += f": {clock(audio_s)} of audio in {clock(wall_s)} of work, {audio_s / wall_s:.2f} times real time"
     said += f"; {failed:,} failed" if failed else "; none failed"
