@@ -2,6 +2,8 @@
 
 Broadcast chunks and LIST/INFO are read here; Vorbis comments and ID3 by tinytag (MIT-licensed; mutagen would
 bind the project to the GPL). Metadata that is broken is reported, not raised: the sound is worth more.
+
+Longer than other modules: what is lost is what was read less what is carried over, so the two are read together.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 The disk is the truth. `run` starts listening FIRST and scans THEN, so that nothing falls between the two, and
 scans again every `rescan_s` seconds, because hints get lost in silence. What it yields is decided by looks at
 files alone (batchsr.intake.settle). The caller owns the loop, the clock and the end.
+
+Longer than other modules: what is known of a file is changed by scans, by hints and by renames alike.
 """
 
 from __future__ import annotations
@@ -217,8 +219,7 @@ class Watcher:
             for entry in entries:
                 try:
                     if entry.is_dir(follow_symlinks=False):
-                        if self._enters(entry):
-                            folders.append(entry.path)
+                        folders += self._entered(entry)
                         continue
                     status = entry.stat()
                 except OSError:
@@ -228,15 +229,15 @@ class Watcher:
                     self._notice(entry.path, root, FileStat.of(status))
         return whole
 
-    def _enters(self, folder: os.DirEntry[str]) -> bool:
-        """Whether a scan goes on in a folder it met: not in one that is scanned by itself, nor in programs' own."""
+    def _entered(self, folder: os.DirEntry[str]) -> list[str]:
+        """The path of a folder that a scan goes on in: not one that is scanned by itself, nor a program's own."""
         if folder.path in self._scope.folders:
-            return False
+            return []
         if self._scope.enters(folder.path):
-            return True
+            return [folder.path]
         if self._left is not None and leftovers.is_left_folder(folder.name):
             self._left.program(folder.path)
-        return False
+        return []
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]] | None:
         """What is in a folder; None, and said once, where it cannot be searched."""

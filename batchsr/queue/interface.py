@@ -7,6 +7,8 @@
 
 `queue/sqlite/` keeps a queue in one file for the processes of one machine. Every method may raise QueueError,
 QueueBusy or ResourceError. The contract stands in `tests/queue`, which runs against every implementation.
+
+Longer than other modules: it is all that may be asked of a queue.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ The model stands behind a batcher (`restoration.batcher`), so that other files' 
 everything around it can be tested with one that takes a microsecond. Threads run beside it (`restoration.pipeline`),
 but a window's samples depend neither on them, nor on its company, nor on where an earlier attempt stopped.
 So the output's bytes depend on source, settings and model alone.
+
+Longer than other modules: the steps of a restoration are read in their order.
 """
 
 from __future__ import annotations
@@ -226,9 +228,9 @@ def _make(
     finished = set(range(total)) if case.treatment.bypass else scratch.finished()
     on_windows(len(finished), total)
     gate = pipeline.Gate(scratch)
-    ear = Measurements(case.recording, case.plan)
+    measurements = Measurements(case.recording, case.plan)
     with ThreadPoolExecutor(1, thread_name_prefix="join") as joiner:
-        joining = joiner.submit(_join, case, gate, output, more, ear)
+        joining = joiner.submit(_join, case, gate, output, more, measurements)
 
         def on_more(done: int) -> None:
             if joining.done():
@@ -236,12 +238,12 @@ def _make(
             on_windows(done, total)
 
         try:
-            resumed = _fill(case, model, scratch, gate, finished, ear, on_more)
+            resumed = _fill(case, model, scratch, gate, finished, measurements, on_more)
         finally:
             gate.close()
         writer = _wait(joining, lambda: on_windows(total, total))
     again = 0 if case.treatment.bypass else scratch.computed_again()
-    return _Made(writer.clipped_samples, resumed, again, ear)
+    return _Made(writer.clipped_samples, resumed, again, measurements)
 
 
 def _fill(
@@ -250,12 +252,12 @@ def _fill(
     scratch: Scratch,
     gate: pipeline.Gate,
     finished: set[int],
-    ear: Measurements,
+    measurements: Measurements,
     on_more: Callable[[int], None],
 ) -> int:
     """Draw the recording to its end, and bring the scratch to all windows. Returns how many were there already."""
     settings = case.task.settings
-    conditioned = case.recording.conditioned(case.treatment, ear)
+    conditioned = case.recording.conditioned(case.treatment, measurements)
     if case.treatment.bypass:  # no window is needed: it is only listened to
         for _ in conditioned:
             on_more(len(finished))
@@ -273,12 +275,14 @@ def _fill(
         )
 
 
-def _join(case: _Case, gate: pipeline.Gate, output: Temporary, more: Copies, ear: Measurements) -> files.Writer:
+def _join(
+    case: _Case, gate: pipeline.Gate, output: Temporary, more: Copies, measurements: Measurements
+) -> files.Writer:
     """Write the windows as they come, cross-faded and at the output's rate, to the temporary; for the band that is
     kept the recording itself is read once more."""
     settings, treatment = case.task.settings, case.treatment
     with (
-        closing(case.recording.programme(treatment)) as programme,
+        closing(case.recording.resampled(treatment)) as resampled,
         files.Writer(
             case.task.output,
             case.recording.channels,
@@ -290,18 +294,18 @@ def _join(case: _Case, gate: pipeline.Gate, output: Temporary, more: Copies, ear
             rate_hz=settings.rate,
         ) as writer,
     ):
-        blocks: Iterator[Block] = programme
+        blocks: Iterator[Block] = resampled
         if not treatment.bypass:
             blocks = windows.assemble(case.plan, gate.read)
             if treatment.crossover is not None:
-                blocks = keep_band(programme, blocks, treatment.crossover)
-        for block in at_rate(ear.hearing_output(blocks), settings.rate, case.output_samples):
+                blocks = keep_band(resampled, blocks, treatment.crossover)
+        for block in at_rate(measurements.output_passing(blocks), settings.rate, case.output_samples):
             with storage.output_errors(case.task.output, "write"):
                 writer.write(block)
             more.write(block)
             faults.point("assemble.during")
         more.finish()
-    ear.hear_written(writer.peak)
+    measurements.note_written_peak(writer.peak)
     return writer
 
 

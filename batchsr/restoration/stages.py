@@ -1,7 +1,7 @@
 """Steps between the reader and the model's windows, in the order in which a recording goes through them.
 
-    reader -> [recording] -> resampled to 48 kHz -> [programme] -> = the programme -> [model] -> windows
-              at its own rate                        at 48 kHz      kept band          what the model alone hears
+    reader -> [recording] -> resampler -> [resampled] -> band that is kept; and -> [model] -> windows
+              at its own rate              at 48 kHz                               for the model alone
 
 A stage is a function from a stream of blocks (n, C) float32 to one of the same length, of its settings and nothing
 else: no sample may depend on where an attempt began, on threads or on the size of blocks. Its identity goes into the
@@ -21,7 +21,7 @@ from batchsr.audio.filters import condition, reach_samples
 from batchsr.audio.windows import Block
 from batchsr.settings.profile import Settings
 
-Place = Literal["recording", "programme", "model"]
+Place = Literal["recording", "resampled", "model"]
 """Where on the way: before the resampler, behind it, or for the model alone."""
 
 

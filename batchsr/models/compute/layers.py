@@ -5,6 +5,8 @@ Conv1d (out, k, in), ConvTranspose1d (out, k, in).
 
 Each layer is plain MLX, which can be differentiated; in evaluation mode batchsr.models.compute.cpu computes the same
 on the CPU and the kernels of batchsr.models.compute.cuda on CUDA.
+
+Longer than other modules: each layer stands beside the choice of who computes it.
 """
 
 from __future__ import annotations

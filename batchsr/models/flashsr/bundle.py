@@ -8,6 +8,8 @@ What is missing, misshapen, of a wrong type or not finite is an error with a nam
 networks have no use for, keys or tensors, is a warning.
 
 Source: bundle format of aufklarer/FlashSR-MLX-4bit.
+
+Longer than other modules: what is refused in reading is what writing must not leave behind.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A window (frame_samples at 48 kHz) is normalised, restored by the networks in one pass, and given its level back.
 Everything random about it is the noise, a function of (seed, window index) alone.
+
+Longer than other modules: its docstrings are the manual of the public class.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The queue as the rest of the program sees it (batchsr.queue.interface). Nothing outside this package knows SQL.
 
-It is as long as the interface: each method names the function that does it.
+Longer than other modules: it is as long as the interface, and each method names the function that does it.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Each write after the claim is a compare-and-set: it names the claim's number and the states it may come
 from, and a worker whose number is no longer the row's (it was reaped, cancelled, superseded) gets ClaimLost
 instead of an effect. A claim itself is one UPDATE ... RETURNING in a BEGIN IMMEDIATE.
+
+Longer than other modules: all ways to let go of a job are held against the same fence.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Looking at the queue. Nothing here writes, and nothing holds a read transaction while the caller thinks."""
+"""Looking at the queue. Nothing here writes, and nothing holds a read transaction while the caller thinks.
+
+Longer than other modules: each question's SQL stands beside the shape of its answer.
+"""
 
 from __future__ import annotations
 
