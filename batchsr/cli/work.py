@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import functools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,11 +16,12 @@ from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.child_command import PROGRAM, as_words, parsed
 from batchsr.cli.keep_awake import staying_awake
 from batchsr.cli.options import compute_options
+from batchsr.cli.run_events import events_of_run
 from batchsr.cli.telling import OPTIONS as TELLING
 from batchsr.cli.telling import telling_options
 from batchsr.cli.variant import KINDS, VariantType, model_option, variant_name, variant_of
 from batchsr.display import counted, shown
-from batchsr.errors import EXIT_OK, BatchsrError, UsageError
+from batchsr.errors import EXIT_OK, UsageError
 from batchsr.queue import Queue, State
 from batchsr.report.events import Events, Workers
 from batchsr.report.live import Screen, screen_console
@@ -118,19 +118,11 @@ def work_command(
     with (
         app.queue(make=stay) as queue,
         Screen(console, plain=not app.color, quiet=quiet) as screen,
-        _events(app, queue, screen, workers, supervised=supervised) as events,
+        events_of_run(app, queue, screen, workers, supervised=supervised) as events,
     ):
         if workers > 1:
-            from batchsr.worker.supervisor import supervise
-
             command = functools.partial(_worker_command, sys.argv[1:], ends_s)
-            hears = Workers(screen, app.emit if app.json else None)
-            _expect(screen, queue.totals_of_run())
-            code = supervise(queue, command, workers, events, limit=stop_after, environments=environments, hears=hears)
-            screen.show_summary()
-            if code == EXIT_OK and not screen.progress.done_here:
-                _tell_idle(events, queue.counts())
-            sys.exit(code)
+            sys.exit(_supervise(app, queue, screen, events, command, workers, stop_after, environments))
         if nice:
             os.nice(nice)
         options = WorkerOptions(
@@ -153,49 +145,26 @@ def work_command(
         sys.exit(summary.exit_code)
 
 
-@contextlib.contextmanager
-def _events(app: App, queue: Queue, screen: Screen, workers: int, *, supervised: bool) -> Iterator[Screen | Events]:
-    """Give the listener of the run: the screen, with events beside it where they are wanted.
+def _supervise(
+    app: App,
+    queue: Queue,
+    screen: Screen,
+    events: Screen | Events,
+    command: Callable[[int | None], Sequence[str]],
+    workers: int,
+    limit: int | None,
+    environments: Sequence[Mapping[str, str]],
+) -> int:
+    """Let several workers work, which share one screen. Returns the exit code for all of them."""
+    from batchsr.worker.supervisor import supervise
 
-    The first event tells what there is to do, the last how it ended, by whichever way that comes.
-    """
-    if not (app.json or supervised):
-        yield screen
-        return
-    events = Events(screen, app.emit, wall=queue.clock.wall, steady=queue.clock.steady)
-    if supervised:
-        yield events
-        return
-    events.event("began", database=str(app.db), workers=workers, jobs=queue.counts())
-    exit_code, error = EXIT_OK, None
-    try:
-        yield events
-    except SystemExit as e:
-        exit_code = e.code if isinstance(e.code, int) else int(e.code is not None)
-        raise
-    except BatchsrError as e:
-        exit_code, error = e.exit_code, e
-        raise
-    except BaseException:
-        exit_code = 1
-        raise
-    finally:
-        progress = screen.progress
-        jobs: Mapping[str, int] | None = None
-        with contextlib.suppress(BatchsrError):
-            jobs = queue.counts()
-        events.event(
-            "ended",
-            exit_code=exit_code,
-            error_code=error.code if error else None,
-            error=str(error) if error else None,
-            done=progress.done_here,
-            failed=progress.failed_here,
-            released=progress.released_here,
-            audio_s=progress.audio_done_here_s,
-            wall_s=progress.wall_s,
-            jobs=jobs,
-        )
+    _expect(screen, queue.totals_of_run())
+    hears = Workers(screen, app.emit if app.json else None)
+    code = supervise(queue, command, workers, events, limit=limit, environments=environments, hears=hears)
+    screen.show_summary()
+    if code == EXIT_OK and not screen.progress.done_here:
+        _tell_idle(events, queue.counts())
+    return code
 
 
 _OF_ALL_WORKERS = ("--procs", "--stop-after", "--for")
