@@ -14,6 +14,7 @@ from rich.console import Console
 
 from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.selection import check_batch
 from batchsr.display import counted, printable
 from batchsr.errors import BatchsrError
 from batchsr.queue import Queue, State
@@ -36,12 +37,20 @@ _LONG_ROWS = 1000
 def report_command(app: App, batch: str | None, form: str | None, output: Path | None, review: int) -> None:
     """What was done to each file: a table, CSV or JSON for programs, or a page to see and hear it (`-o report.html`).
 
+    --json gives a line for each file, `--as json` one array.
+
     The page works offline. It searches and sorts all files; `--review` of them, those with the worst figures and
     some by chance, can be seen and heard before and after.
     """
     suffixes = {".csv": "csv", ".html": "html", ".json": "json"}
-    form = form or ("json" if app.json else suffixes.get(output.suffix if output else "", "table"))
+    lines = app.json and form is None and output is None
+    form = form or suffixes.get(output.suffix if output else "", "json" if app.json else "table")
     with app.queue() as queue:
+        check_batch(queue, batch)
+        if lines:
+            for row in queue.rows(columns.RECORD, batch=batch):
+                app.emit(row)
+            return
         totals = queue.totals(batch)
         if form == "table":
             _print_table(app, queue.rows(columns.TABLE_ROWS, batch=batch))
