@@ -117,7 +117,7 @@ class WorkQueue(_Closable, Protocol):
         """
 
     def progress(self, job: Job, windows_done: int, windows_total: int) -> None:
-        """So many windows are safe in the scratch. Raises ClaimLost."""
+        """Note that so many windows are safe in the scratch. Raises ClaimLost."""
 
     def committing(self, job: Job, result: Result) -> None:
         """The output is whole and about to get its name. Raises ClaimLost: then it must not get it."""

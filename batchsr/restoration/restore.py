@@ -127,7 +127,7 @@ class _Case:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Made:
-    """What came of the windows."""
+    """How the windows were made, and what was measured meanwhile."""
 
     clipped_samples: int
     resumed: int
