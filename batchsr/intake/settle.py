@@ -59,7 +59,7 @@ class _Waiting:
 
 
 def look(path: str) -> FileStat | None:
-    """The file as it is now; None when there is no regular file under that name."""
+    """Return the file as it is now; None when there is no regular file under that name."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -68,7 +68,7 @@ def look(path: str) -> FileStat | None:
 
 
 def whole(path: str) -> bool:
-    """Whether the header's length fits; False also for what cannot be opened (yet)."""
+    """Return whether the header's length fits; False also for what cannot be opened (yet)."""
     try:
         return files.fits_header(Path(path))
     except InputError:

@@ -41,7 +41,7 @@ class Scope:
     """What our own outputs' stems end with."""
 
     def root_of(self, path: str) -> str | None:
-        """The innermost watched folder that holds `path`."""
+        """Return the innermost watched folder that holds `path`."""
         return max((root for root in self.folders if path.startswith(_below(root))), key=len, default=None)
 
     def enters(self, folder: str) -> bool:
@@ -50,7 +50,7 @@ class Scope:
         return not (name.startswith(".") or leftovers.is_left_folder(name) or folder in self.skip)
 
     def wants(self, path: str, root: str) -> bool:
-        """Whether the file `path` below `root` is a recording to take. May read its first bytes."""
+        """Return whether the file `path` below `root` is a recording to take. May read its first bytes."""
         name, relative = os.path.basename(path), os.path.relpath(path, root)
         if name.startswith(".") or leftovers.is_left_file(name) or _matches(self.exclude, name, relative):
             return False

@@ -271,7 +271,7 @@ def stored_path(path: str) -> str | bytes:
 
 
 def loaded_path(value: str | bytes) -> str:
-    """The inverse of `stored_path`."""
+    """Return the inverse of `stored_path`."""
     return value if isinstance(value, str) else os.fsdecode(value)
 
 
