@@ -25,8 +25,8 @@ from batchsr.intake import again, gather, manifest, walk
 from batchsr.queue import OWNED, Answer, Outcome, Queue
 from batchsr.queue.opening import preview_of
 from batchsr.report.progress import clock
+from batchsr.settings import extras, textfile
 from batchsr.settings import profile as profiles
-from batchsr.settings import textfile
 
 
 @click.command("enqueue")
@@ -99,10 +99,12 @@ def enqueue_command(
         )
         below = root and os.path.abspath(root)
         work.append((gather.gather(arguments, recursive=recursive, root=below, left=tally.left), request))
+    for _, request in work:
+        files.check_format(request.settings.format, request.settings.subtype, 1)
+        extras.check(request.settings)
     with preview_of(app.db) if dry_run else app.queue(make=True) as queue:
         asked = priority if not dry_run else None
         for found, request in work:
-            files.check_format(request.settings.format, request.settings.subtype, 1)
             taken = gather.enqueue(
                 queue, tally.found(found), request, dry_run=dry_run, lost=tally.refuse, check_outputs=True
             )

@@ -16,6 +16,7 @@ from batchsr import storage
 from batchsr.audio.windows import SAMPLE_RATE_HZ, Plan
 from batchsr.queue import Job, Side, State
 from batchsr.restoration.scratch import HEADER
+from batchsr.restoration.spool import spool_bytes
 from batchsr.settings.profile import Settings
 
 FRAME_SAMPLES: Final = 245_760
@@ -57,7 +58,8 @@ def need_of(job: Job, frame_samples: int = FRAME_SAMPLES) -> Need:
     slots = max(0, Plan.of(samples, frame_samples, settings.overlap).count - job.windows_done)
     return Need(
         rows=slots * channels,
-        scratch_bytes=slots * (HEADER.size + 4 * channels * frame_samples),
+        scratch_bytes=slots * (HEADER.size + 4 * channels * frame_samples)
+        + (spool_bytes(samples, channels) if settings.denoise != "off" else 0),
         output_bytes=-(-job.frames * settings.rate // job.sample_rate) * channels * _SAMPLE_BYTES[settings.subtype],
     )
 
