@@ -47,6 +47,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("worker",),
     ("intake",),
     ("report",),
+    ("archive",),
     ("cli",),
     ("__main__",),
 ]

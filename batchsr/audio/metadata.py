@@ -23,6 +23,7 @@ from batchsr.audio import broadcast, probe
 from batchsr.audio.broadcast import Marker
 from batchsr.audio.containers import foreign, headers, iff, wave
 from batchsr.audio.containers.chunks import BytesAt, Chunk
+from batchsr.audio.treatment import NOTHING_SYNTHETIC, Synthetic
 from batchsr.audio.windows import SAMPLE_RATE_HZ
 from batchsr.audio.writer import Embedded
 
@@ -279,18 +280,28 @@ class Carried:
 
 
 def carry_over(
-    metadata: Metadata, *, form: str, subtype: str, channels: int, source_rate_hz: int | Fraction, program: str
+    metadata: Metadata,
+    *,
+    form: str,
+    subtype: str,
+    channels: int,
+    source_rate_hz: int | Fraction,
+    program: str,
+    synthetic: Synthetic = NOTHING_SYNTHETIC,
 ) -> Carried:
     """Bring metadata to an output of 48 kHz in the container `form` (a key of `SUBTYPES`).
 
-    `program` is what the coding history names: the program, its version and the model.
+    `program` is what the coding history names: the program, its version and the model. What is `synthetic` of the
+    output is said in its comment and, where there is one, in its bext chunk.
     """
     lost = list(metadata.unread)
+    if synthetic.sentence:
+        metadata = dataclasses.replace(metadata, texts=_marked(metadata.texts, synthetic.sentence, form))
     mask = metadata.channel_mask
     if mask is not None and mask.bit_count() != channels:
         mask = None
     if form == "wav":
-        chunks, more = _wav_chunks(metadata, subtype, channels, source_rate_hz, program)
+        chunks, more = _wav_chunks(metadata, subtype, channels, source_rate_hz, program, synthetic)
         return Carried(Embedded(chunks=chunks, channel_mask=mask), (*lost, *more))
     tags = {name: value for name, value in metadata.texts.items() if name in _TAGS[form] and len(value) <= _LONGEST_TAG}
     lost += [f"{name}: {value}" for name, value in metadata.texts.items() if name not in tags]
@@ -301,16 +312,35 @@ def carry_over(
     return Carried(Embedded(tags=MappingProxyType(tags)), tuple(lost))
 
 
+def _marked(texts: Mapping[str, str], sentence: str, form: str) -> Mapping[str, str]:
+    """The texts with the sentence in the comment, behind what stands there; alone where both are too long a tag."""
+    before = texts.get("comment", "")
+    if sentence in before:
+        return texts
+    said = f"{before.rstrip()} {sentence}" if before.strip() else sentence
+    if form != "wav" and len(said) > _LONGEST_TAG:
+        return MappingProxyType({**texts, "comment": sentence, "comment of the source": before})
+    return MappingProxyType({**texts, "comment": said})
+
+
 def _wav_chunks(
-    metadata: Metadata, subtype: str, channels: int, source_rate_hz: int | Fraction, program: str
+    metadata: Metadata,
+    subtype: str,
+    channels: int,
+    source_rate_hz: int | Fraction,
+    program: str,
+    synthetic: Synthetic,
 ) -> tuple[tuple[tuple[bytes, bytes], ...], list[str]]:
     bits = {"PCM_16": 16, "PCM_24": 24}.get(subtype, 32)
     chunks: list[tuple[bytes, bytes]] = []
     lost: list[str] = []
     if metadata.bext is not None:
         mode = {1: "mono", 2: "stereo"}.get(channels, "multitrack")
-        history = f"A=PCM,F={SAMPLE_RATE_HZ},W={bits},M={mode},T={program.replace(',', ';')}"
-        body, lost = broadcast.rescale_bext(metadata.bext, source_rate_hz, history)
+        told = "; ".join(filter(None, (program, synthetic.short.rstrip("."))))
+        history = f"A=PCM,F={SAMPLE_RATE_HZ},W={bits},M={mode},T={told.replace(',', ';')}"
+        body, lost = broadcast.rescale_bext(
+            metadata.bext, source_rate_hz, history, (synthetic.sentence, synthetic.short)
+        )
         chunks.append((b"bext", body))
     if metadata.ixml is not None:
         chunks.append((b"iXML", broadcast.rescale_ixml(metadata.ixml, source_rate_hz, bits)))
