@@ -110,7 +110,7 @@ class _StateType(click.Choice[str]):
 
 
 def selection_options(function: F) -> F:
-    """Return the arguments and options that say which jobs are meant; the command gets them as `selection`."""
+    """Add the arguments and options that say which jobs are meant; the command gets them as `selection`."""
     options = [
         click.argument("ids", nargs=-1, shell_complete=completing.numbers),
         click.option("--state", "states", multiple=True, type=_StateType(), help="In a state."),

@@ -68,7 +68,7 @@ class FlashSR:
         device: str | None = None,
         say: Callable[[str], None] = log.info,
     ) -> FlashSR:
-        """Return the model of a variant (int4, int8, tiny) or of a bundle's folder.
+        """Load the model of a variant (int4, int8, tiny) or of a bundle's folder.
 
         `dtype` (float32, float16, bfloat16) and `device` (cpu, gpu) are the backend's choice unless given. Raises
         ModelUnavailable when neither the cache nor the hub has it, BundleError naming what is wrong with it,

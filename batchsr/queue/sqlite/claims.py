@@ -95,7 +95,7 @@ def sign_off(store: Store, worker: str, ending: str) -> None:
 
 
 def claim(store: Store, worker: str, backend: Backend) -> Job | None:
-    """Return the next job that is open or names this variant, now owned by `worker` and bound to `backend`.
+    """Claim the next job that is open or names this variant: now owned by `worker` and bound to `backend`.
 
     None if there is none, or if the queue is paused. Windows that another backend made do not count. Raises
     ClaimLost if the worker itself was taken for dead, as when somebody removed its lock file: it must join anew.
@@ -250,7 +250,7 @@ _RESULT: Final = frozenset(field.name for field in dataclasses.fields(Result) if
 
 
 def finish(store: Store, job: Job, result: Result | None, reason: str = "", *, keep_report: bool = True) -> Job:
-    """Return the output stands under its name, safe from a power cut. Raises ClaimLost."""
+    """Note that the output stands under its name, safe from a power cut. Raises ClaimLost."""
     values = _owner(store, job) | {"reason": reason}
     sets = ""
     if result is not None:
@@ -279,7 +279,7 @@ def finish(store: Store, job: Job, result: Result | None, reason: str = "", *, k
 def fail(
     store: Store, job: Job, code: str, message: str, wait_s: Callable[[int], float | None] = lambda failures: None
 ) -> Job:
-    """Return the attempt failed. `wait_s(failures in a row)` says how long to wait before the next; None gives up.
+    """Note that the attempt failed. `wait_s(failures in a row)` says how long to wait before the next; None gives up.
 
     Returns the job, which is then waiting or failed. Raises ClaimLost.
     """
