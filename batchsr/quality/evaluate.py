@@ -128,7 +128,7 @@ BASELINES: Mapping[str, Restorer] = {"sinc": measure.sinc, "replication": replic
 
 
 def both_ways(name: str, restore: Restorer) -> dict[str, Restorer]:
-    """The methods `NAME` and `NAME+keep`: a restoration as it is, and with the recording's own band put back.
+    """Return the methods `NAME` and `NAME+keep`: a restoration as it is, and with the recording's own band put back.
 
     The cutoff is given to the crossover, not detected. Each sound is restored once for the two.
     """
@@ -148,7 +148,7 @@ def both_ways(name: str, restore: Restorer) -> dict[str, Restorer]:
 
 
 def find_clips(folder: Path) -> list[Path]:
-    """The WAV and FLAC files of a folder, by name. Raises InputMissing when there is none."""
+    """Return the WAV and FLAC files of a folder, by name. Raises InputMissing when there is none."""
     clips = sorted(path for path in folder.glob("*") if path.suffix.lower() in {".wav", ".flac"})
     if not clips:
         raise InputMissing(f"{folder}: no WAV or FLAC clip in it")
@@ -180,12 +180,12 @@ def evaluate(
 
 
 def group_of(clip: str) -> str:
-    """The kind of audio that a clip's name begins with, up to the first underscore."""
+    """Return the kind of audio that a clip's name begins with, up to the first underscore."""
     return clip.split("_", 1)[0]
 
 
 def mean(results: Iterable[Result]) -> Score:
-    """The mean of every figure. Infinite signal-to-distortion ratios (an untouched band) count as 100 dB."""
+    """Return the mean of every figure. Infinite signal-to-distortion ratios (an untouched band) count as 100 dB."""
     rows = [dataclasses.astuple(result.score) for result in results]
     v = np.nan_to_num(np.array(rows), posinf=100.0, neginf=-100.0).mean(axis=0).tolist()
     return Score(v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7])
@@ -198,7 +198,7 @@ NOTE: Final = (
 
 
 def rows(results: Sequence[Result]) -> list[list[str]]:
-    """The results as rows of texts under `HEAD`: one for each method, rate and group of clips, `all` first."""
+    """Return the results as rows of texts under `HEAD`: one for each method, rate and group of clips, `all` first."""
     groups = sorted({group_of(result.clip) for result in results})
     found = []
     for method in dict.fromkeys(result.method for result in results):
@@ -218,7 +218,7 @@ def rows(results: Sequence[Result]) -> list[list[str]]:
 
 
 def tabulate(results: Sequence[Result]) -> str:
-    """`rows` as a Markdown table."""
+    """Return `rows` as a Markdown table."""
     lines = ["| " + " | ".join(HEAD) + " |", "|" + " --- |" * len(HEAD)]
     lines += ["| " + " | ".join(row) + " |" for row in rows(results)]
     return "\n".join([*lines, "", NOTE])

@@ -50,21 +50,25 @@ def restore(
     on_windows: Callable[[int, int], None],
     before_publish: Callable[[Restored], None],
     spent_s: Callable[[], float] | None = None,
+    alive: Callable[[], None] = lambda: None,
 ) -> Restored:
     """Restore one file, taking up where an earlier attempt stopped.
 
     `on_windows(done, total)` is called once with what the scratch holds already, then whenever more windows are
     safe there, then now and then with the same figures while the output is written and hashed; it stops the
-    restoration by raising. `before_publish` is called when the output is finished but not yet
-    visible, with all there is to record; it too may raise. `spent_s()` is the time to put on record, that since the
-    call if not given. The scratch file stays in any case: discard it when the job is recorded as done.
+    restoration by raising. `before_publish` is called when the output is finished but not yet visible, with all there
+    is to record; it too may raise. `alive()` is called now and then before the first of these, while the recording is
+    listened to for what is to be decided; it too may raise.
+
+    `spent_s()` is the time to put on record, that since the call if not given. The scratch file stays in any case:
+    discard it when the job is recorded as done.
 
     Raises the InputError, OutputError, ResourceError, TransientError and ModelError families.
     """
     if spent_s is None:
         started = time.monotonic()
         spent_s = lambda: time.monotonic() - started  # noqa: E731
-    case = _prepare(task, model)
+    case = _prepare(task, model, alive)
     with contextlib.ExitStack() as held:
         scratch = held.enter_context(case.scratch(model))
         output = held.enter_context(Temporary.beside(task.output))
@@ -135,7 +139,7 @@ class _Made:
     ear: Measurements
 
 
-def _prepare(task: Task, model: Batcher) -> _Case:
+def _prepare(task: Task, model: Batcher, alive: Callable[[], None]) -> _Case:
     """Look at the source and at the place of the output, decide how it is done, and refuse what cannot end well."""
     info = files.probe(task.source, accept_truncated=task.settings.accept_truncated)
     # Behind the look at the source: with its share away, an output that stands there proves nothing yet.
@@ -144,7 +148,7 @@ def _prepare(task: Task, model: Batcher) -> _Case:
         if was is not None and was != now:
             raise InputChanged(f"{task.source} changed after it was enqueued", remedy="enqueue it again")
     settings = task.settings
-    recording = Recording(task.source, info, settings)
+    recording = Recording(task.source, info, settings, alive)
     plan = windows.Plan.of(info.samples_at(), model.frame_samples, settings.overlap)
     files.check_format(settings.format, settings.subtype, recording.channels, settings.rate)
     copies.check(task, recording.channels)

@@ -140,7 +140,7 @@ class _Blocks:
             self._stretches.append((samples, [one]))
 
     def header(self) -> Header:
-        """What the blocks come to, after `read`."""
+        """Return what the blocks come to, after `read`."""
         sounds = [one for one in self._stretches if not isinstance(one, Gap)]
         header = Header(self._container, data_start=self._start, data_bytes=self._there)
         if sounds:

@@ -59,7 +59,7 @@ def heard(
 
 
 def report_of(output: Path, job: Job | None = None) -> Mapping[str, Any]:
-    """What is on record of an output: its sidecar, or what its row keeps of it; empty where there is neither."""
+    """Return what is on record of an output: its sidecar, or what its row keeps of it; empty where there is neither."""
     try:
         record = sidecar_reading.read(sidecar.sidecar_path(output))
     except OutputExists:
