@@ -129,6 +129,11 @@ def test_the_queue_knows_an_implementation_in_one_module_and_the_worker_knows_no
             assert not any(name.startswith("batchsr.queue.opening") for name in imports(path)), inside
 
 
+def test_at_most_eight_modules_stand_outside_the_rooms() -> None:
+    loose = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
+    assert len(loose) <= 8, f"{sorted(loose)}: a new one belongs into a room"
+
+
 def test_status_needs_neither_model_nor_audio(tmp_path: Path) -> None:
     database = str(tmp_path / "q.db")
     subprocess.run([sys.executable, "-m", "batchsr", "--db", database, "db", "migrate"], check=True)  # makes the tables
