@@ -13,7 +13,7 @@ from rich.console import Console
 
 from batchsr.queue import State
 from batchsr.report import about as words
-from batchsr.report.live import figures_table
+from batchsr.report.tables import figures_table
 
 JOB: dict[str, Any] = {
     "id": 7,

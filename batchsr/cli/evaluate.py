@@ -12,7 +12,7 @@ from rich.console import Console
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import compute_options
 from batchsr.cli.variant import KINDS, VariantType, variant_name
-from batchsr.report.live import figures_table
+from batchsr.report.tables import figures_table
 
 
 @click.command("evaluate")

@@ -20,8 +20,8 @@ from batchsr.errors import BatchsrError
 from batchsr.queue import Queue, State
 from batchsr.report import batch as batch_report
 from batchsr.report import columns
-from batchsr.report.live import plain_table
 from batchsr.report.progress import clock
+from batchsr.report.tables import plain_table
 from batchsr.temporary import whole_file
 
 _LONG_ROWS = 1000
