@@ -9,7 +9,7 @@
     │   ├── SelfTestFailed       this device computes a known window wrongly
     │   ├── NonFiniteOutput      the model made NaN or Inf out of a finite window
     │   └── ModelMemory          the device has too little memory for a pass
-    │       └── BatchShrunk      so the passes became smaller, and the files in hand begin anew
+    │       └── BatchShrunk      so the passes became smaller, and the files in flight begin anew
     ├── InputError               this source can never be restored as it is
     │   ├── InputMissing         it is not there (any more)
     │   ├── InputNotRegular      a folder, FIFO, socket or device
@@ -50,6 +50,7 @@ Failure = Literal["input", "transient", "resource", "crash", "interrupt"]
 """Failure classes of an attempt; `crash` and `interrupt` have no exception of their own."""
 
 EXIT_OK = 0
+EXIT_DECLINED = 1
 EXIT_USAGE = 2
 EXIT_SOME_FAILED = 3
 EXIT_NO_MODEL = 69

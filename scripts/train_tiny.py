@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 TRUE_MELS = 0.2
 """Share of the rows whose vocoder gets the true mel, which teaches it to listen; none at the end, as in use."""
 REST = 0.02
-"""Of the rate, at the end of the decay."""
+"""Share of the learning rate that is left at the end of the decay."""
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -120,7 +120,7 @@ def share_of_rate(progress: float, decay: float) -> float:
 
 
 def new_trainer(options: argparse.Namespace) -> Trainer:
-    from batchsr.models.flashsr.config import MelConfig
+    from batchsr.models.flashsr.config_sizes import MelConfig
     from batchsr.models.flashsr.mel_bands import mel_bands
     from batchsr.models.flashsr.schedule import cumulative_alphas
     from scripts.training import losses

@@ -174,7 +174,7 @@ def test_a_window_that_was_called_off_is_not_computed(make: Callable[[Model], Be
         one.result(10)
 
 
-def test_after_a_refusal_the_pass_in_hand_is_finished_and_nothing_else(make: Callable[[Model], Bench]) -> None:
+def test_after_a_refusal_the_pass_in_flight_is_finished_and_nothing_else(make: Callable[[Model], Bench]) -> None:
     bench = make(Model(4))
     waiting = bench.offer(1)
     bench.batcher.refuse(InterruptedError("stop"))
@@ -187,7 +187,7 @@ def test_after_a_refusal_the_pass_in_hand_is_finished_and_nothing_else(make: Cal
     assert bench.model.passes == [[0]]
 
 
-def test_out_of_memory_halves_the_passes_and_whoever_is_in_hand_begins_anew(make: Callable[[Model], Bench]) -> None:
+def test_out_of_memory_halves_the_passes_and_whoever_is_in_flight_begins_anew(make: Callable[[Model], Bench]) -> None:
     def spoil(rows: Rows) -> None:
         if len(rows) > 2:
             raise ModelMemory("no memory")

@@ -55,7 +55,8 @@ def test_a_selection_means_the_same_to_list_cancel_and_retry(queued: Program) ->
     assert ids(queued, "--path", "*/reels/*") == [3, 4, 5]
     assert ids(queued, "--path", "reels/c") == [3]
     assert ids(queued, "--path", "reels", "-n", "2") == [3, 4]
-    queued.run("cancel", "--batch", "calls")
+    assert "cancel 2 jobs? Nobody is there" in queued.run("cancel", "--batch", "calls", code=2).stderr
+    queued.run("cancel", "--batch", "calls", "--yes")
     assert ids(queued, "--state", "cancelled") == [1, 2]
     queued.run("work", "--variant", "fast", code=3)
     assert ids(queued, "--error", "input.*") == [5]

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from batchsr.audio.windows import SAMPLE_RATE_HZ
 from batchsr.display import counted
 from batchsr.report.progress import clock
 
@@ -112,13 +113,14 @@ def _steps(at: _Reader) -> Iterator[str]:
         elif name == "lowpass":
             yield f"A low-pass at {step.number('settings', 'cutoff_hz') or 0:,.0f} Hz stood before the model."
         else:
-            values = ", ".join(f"{key} {value}" for key, value in step.table("settings").items())
+            found = {**step.table("settings"), **step.table("found")}
+            values = ", ".join(f"{key} {value}" for key, value in found.items() if not isinstance(value, dict | list))
             yield f"It went through the stage {name} (version {step.whole('version')})" + (
                 f" with {values}." if values else "."
             )
     rate = at.whole("source", "sample_rate_hz")
-    if rate and rate != 48_000:
-        yield f"It was resampled from {rate:,} Hz to 48,000 Hz."
+    if rate and rate != SAMPLE_RATE_HZ:
+        yield f"It was resampled from {rate:,} Hz to {SAMPLE_RATE_HZ:,} Hz."
     variant = os.path.basename(at.text("model", "variant"))
     if at.value("treatment", "only_resampled") is True:
         yield "It is full-band already, so no model touched it."
@@ -141,7 +143,7 @@ def _result(at: _Reader) -> Iterator[str]:
     form, subtype = at.text("output", "format"), at.text("output", "subtype")
     if form:
         dithered = ", dithered" if subtype.startswith("PCM") else ""
-        yield f"The result was written as {form} ({subtype}{dithered}) at 48,000 Hz."
+        yield f"The result was written as {form} ({subtype}{dithered}) at {at.whole('output', 'sample_rate_hz'):,} Hz."
     before, after = at.number("source", "loudness_lufs"), at.number("output", "loudness_lufs")
     if before is not None and after is not None:
         yield f"Loudness was {before:.1f} LUFS before and {after:.1f} LUFS after."

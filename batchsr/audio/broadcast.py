@@ -1,4 +1,4 @@
-"""The chunks of a broadcast WAV that know about samples, brought to 48 kHz: bext, cue, adtl, iXML.
+"""The chunks of a broadcast WAV that know about samples, brought to the output's rate: bext, cue, adtl, iXML.
 
 Sources: EBU Tech 3285 v2 (bext), EBU R 98 (coding history), Microsoft multimedia programming interface 1991
 (cue, LIST adtl), iXML specification 3.0.
@@ -42,9 +42,9 @@ class Marker:
     """More than 0 makes it a region."""
 
 
-def rescaled(samples: int, rate_hz: int | Fraction) -> int:
-    """A position at `rate_hz`, at 48 kHz."""
-    return int((2 * samples * SAMPLE_RATE_HZ + rate_hz) // (2 * rate_hz))
+def rescaled(samples: int, rate_hz: int | Fraction, to_hz: int = SAMPLE_RATE_HZ) -> int:
+    """A position at `rate_hz`, at `to_hz`."""
+    return int((2 * samples * to_hz + rate_hz) // (2 * rate_hz))
 
 
 def bext_fields(body: bytes) -> Mapping[str, str | int]:
@@ -61,11 +61,15 @@ def bext_fields(body: bytes) -> Mapping[str, str | int]:
 
 
 def rescale_bext(
-    body: bytes, rate_hz: int | Fraction, history: str, said: Sequence[str] = ()
+    body: bytes,
+    rate_hz: int | Fraction,
+    history: str,
+    to_hz: int = SAMPLE_RATE_HZ,
+    said: Sequence[str] = (),
 ) -> tuple[bytes, list[str]]:
     """The bext chunk for the output, and what it no longer says.
 
-    TimeReference counts samples and is brought to 48 kHz; `history` is added to the coding history. The UMID
+    TimeReference counts samples and is brought to `to_hz`; `history` is added to the coding history. The UMID
     names the source's material and the loudness is the source's, so neither goes into a derivative. The description
     keeps its text, and has behind it the first of the sentences `said` (the same, ever shorter) for which there is
     room in its 256 bytes.
@@ -74,7 +78,7 @@ def rescale_bext(
     lost = []
     out[_DESCRIPTION] = described(bytes(out[_DESCRIPTION]), said)
     (reference,) = struct.unpack("<Q", out[338:346])
-    out[338:346] = struct.pack("<Q", min(rescaled(reference, rate_hz), 2**64 - 1))
+    out[338:346] = struct.pack("<Q", min(rescaled(reference, rate_hz, to_hz), 2**64 - 1))
     if any(out[_UMID]):
         out[_UMID] = bytes(64)
         lost.append("bext UMID (it names the source, not a derivative)")
@@ -155,16 +159,18 @@ def code_page(number: int) -> str | None:
     return name
 
 
-def write_markers(markers: Sequence[Marker], rate_hz: int | Fraction) -> tuple[list[tuple[bytes, bytes]], list[str]]:
-    """cue and LIST adtl chunks with the markers at 48 kHz, and what does not fit into 32 bits."""
-    fitting = [marker for marker in markers if rescaled(marker.sample, rate_hz) <= _LARGEST]
+def write_markers(
+    markers: Sequence[Marker], rate_hz: int | Fraction, to_hz: int = SAMPLE_RATE_HZ
+) -> tuple[list[tuple[bytes, bytes]], list[str]]:
+    """cue and LIST adtl chunks with the markers at `to_hz`, and what does not fit into 32 bits."""
+    fitting = [marker for marker in markers if rescaled(marker.sample, rate_hz, to_hz) <= _LARGEST]
     lost = [f"{len(markers) - len(fitting)} markers beyond 24 hours"] if len(fitting) < len(markers) else []
     if not fitting:
         return [], lost
     points: list[bytes] = []
     adtl: list[bytes] = []
     for marker in fitting:
-        at = rescaled(marker.sample, rate_hz)
+        at = rescaled(marker.sample, rate_hz, to_hz)
         points.append(struct.pack(_POINT, marker.number, at, b"data", 0, 0, at))
         number = struct.pack("<I", marker.number)
         if marker.label:
@@ -172,26 +178,26 @@ def write_markers(markers: Sequence[Marker], rate_hz: int | Fraction) -> tuple[l
         if marker.note:
             adtl.append(_sub_chunk(b"note", number + marker.note.encode("utf-8", "replace") + b"\0"))
         if marker.length_samples:
-            length = min(rescaled(marker.length_samples, rate_hz), _LARGEST)
+            length = min(rescaled(marker.length_samples, rate_hz, to_hz), _LARGEST)
             adtl.append(_sub_chunk(b"ltxt", number + struct.pack("<I4sHHHH", length, b"rgn ", 0, 0, 0, 0)))
     chunks = [(b"cue ", struct.pack("<I", len(fitting)) + b"".join(points))]
     return chunks + ([(b"LIST", b"adtl" + b"".join(adtl))] if adtl else []), lost
 
 
-def rescale_ixml(body: bytes, rate_hz: int | Fraction, bits: int) -> bytes:
+def rescale_ixml(body: bytes, rate_hz: int | Fraction, bits: int, to_hz: int = SAMPLE_RATE_HZ) -> bytes:
     """An iXML document whose numbers about samples are true of the output; the rest of it stays byte for byte."""
 
     def value(name: bytes) -> int | None:
         found = re.search(rb"<" + name + rb">\s*(\d{1,20})\s*</", body)
         return int(found[1]) if found else None
 
-    new: dict[bytes, int] = {b"FILE_SAMPLE_RATE": SAMPLE_RATE_HZ, b"AUDIO_BIT_DEPTH": bits}
+    new: dict[bytes, int] = {b"FILE_SAMPLE_RATE": to_hz, b"AUDIO_BIT_DEPTH": bits}
     low, high = (value(b"TIMESTAMP_SAMPLES_SINCE_MIDNIGHT_" + part) for part in (b"LO", b"HI"))
     if low is not None:
         own_rate_hz = value(b"TIMESTAMP_SAMPLE_RATE") or rate_hz
-        since = rescaled(((high or 0) << 32) + low, own_rate_hz)
+        since = rescaled(((high or 0) << 32) + low, own_rate_hz, to_hz)
         new |= {
-            b"TIMESTAMP_SAMPLE_RATE": SAMPLE_RATE_HZ,
+            b"TIMESTAMP_SAMPLE_RATE": to_hz,
             b"TIMESTAMP_SAMPLES_SINCE_MIDNIGHT_LO": since & _LARGEST,
             b"TIMESTAMP_SAMPLES_SINCE_MIDNIGHT_HI": since >> 32,
         }

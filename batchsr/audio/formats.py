@@ -4,6 +4,8 @@ What a folder's search takes, what the command line offers, what error messages 
 here. An extension is a hint: what a file is, its bytes decide.
 
 To add a format: a row here, and where libsndfile does not know its length a parser in batchsr.audio.containers.
+
+Longer than other modules: most of it is the table.
 """
 
 from __future__ import annotations
@@ -31,6 +33,12 @@ class Written:
     """What of a recording's metadata goes into it."""
     channels: int = 1024
     """How many it takes at most."""
+    rates_hz: tuple[int, ...] = ()
+    """The only sample rates that it can be at; empty: any."""
+
+    def takes_rate(self, rate_hz: int) -> bool:
+        """Return whether a file of it can be at this rate."""
+        return not self.rates_hz or rate_hz in self.rates_hz
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -170,7 +178,7 @@ FORMATS: Final[tuple[Format, ...]] = (
         "its pages",
         "Opus in Ogg",
         "Vorbis comments",
-        Written("opus", ("OPUS",), "OPUS", _TAGS, 8),
+        Written("opus", ("OPUS",), "OPUS", _TAGS, 8, (8_000, 12_000, 16_000, 24_000, 48_000)),
     ),
     Format(
         "MPEG audio, Layer III",
@@ -179,7 +187,14 @@ FORMATS: Final[tuple[Format, ...]] = (
         "its frames",
         "MPEG-1, 2 and 2.5, of constant and variable rate, free format",
         "ID3, APE tags",
-        Written("mp3", ("MPEG_LAYER_III",), "MPEG_LAYER_III", "title, artist, album, date, genre, comment", 2),
+        Written(
+            "mp3",
+            ("MPEG_LAYER_III",),
+            "MPEG_LAYER_III",
+            "title, artist, album, date, genre, comment",
+            2,
+            (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
+        ),
         ((0, b"ID3"),),
     ),
     Format(
@@ -316,10 +331,14 @@ def _read_rows() -> Iterator[str]:
 
 
 def _written_rows() -> Iterator[str]:
-    yield "| `--format` | extensions | `--subtype`, the natural one first | channels at most | metadata carried |"
-    yield "| --- | --- | --- | --- | --- |"
+    yield (
+        "| `--format` | extensions | `--subtype`, the natural one first | channels at most | rates in kHz "
+        "| metadata carried |"
+    )
+    yield "| --- | --- | --- | --- | --- | --- |"
     for form in FORMATS:
         if (out := form.written) is not None:
             subtypes = ", ".join((out.natural, *(s for s in out.subtypes if s != out.natural)))
             names = " ".join(form.extensions)
-            yield f"| {out.key} | {names} | {subtypes} | {out.channels:,} | {out.metadata} |"
+            rates = ", ".join(f"{rate_hz / 1000:g}" for rate_hz in out.rates_hz) or "any"
+            yield f"| {out.key} | {names} | {subtypes} | {out.channels:,} | {rates} | {out.metadata} |"

@@ -2,6 +2,8 @@
 
 Broadcast chunks and LIST/INFO are read here; Vorbis comments and ID3 by tinytag (MIT-licensed; mutagen would
 bind the project to the GPL). Metadata that is broken is reported, not raised: the sound is worth more.
+
+Longer than other modules: what is lost is what was read less what is carried over, so the two are read together.
 """
 
 from __future__ import annotations
@@ -22,10 +24,12 @@ import tinytag
 from batchsr.audio import broadcast, probe
 from batchsr.audio.broadcast import Marker
 from batchsr.audio.containers import foreign, headers, iff, wave
-from batchsr.audio.containers.chunks import BytesAt, Chunk
+from batchsr.audio.containers.bytes_at import BytesAt
+from batchsr.audio.containers.chunks import Chunk
 from batchsr.audio.treatment import NOTHING_SYNTHETIC, Synthetic
 from batchsr.audio.windows import SAMPLE_RATE_HZ
 from batchsr.audio.writer import Embedded
+from batchsr.display import counted
 
 # LIST/INFO's names and ours.
 _INFO: Final = MappingProxyType(
@@ -163,7 +167,7 @@ def _bounded(found: Metadata) -> Metadata:
         left -= len(value)
     cut = [one if len(one) <= _LONGEST_NAME else one[: _LONGEST_NAME - 3] + "..." for one in unread[:_MOST_UNREAD]]
     if len(unread) > len(cut):
-        cut.append(f"{len(unread) - len(cut):,} parts more")
+        cut.append(f"{counted(len(unread) - len(cut), 'part')} more")
     return dataclasses.replace(found, texts=MappingProxyType(texts), unread=tuple(cut))
 
 
@@ -179,7 +183,7 @@ def _tags(file: BinaryIO) -> tuple[dict[str, str], tuple[str, ...]]:
     except (tinytag.TinyTagException, ValueError, LookupError, TypeError, EOFError, OSError, struct.error):
         return {}, ("tags that are broken",)
     pictures = sum(len(images) for images in tag.images.as_dict().values())
-    return _texts_of(tag), (f"{pictures} pictures",) if pictures else ()
+    return _texts_of(tag), (counted(pictures, "picture"),) if pictures else ()
 
 
 def _texts_of(tag: tinytag.TinyTag) -> dict[str, str]:
@@ -287,9 +291,10 @@ def carry_over(
     channels: int,
     source_rate_hz: int | Fraction,
     program: str,
+    rate_hz: int = SAMPLE_RATE_HZ,
     synthetic: Synthetic = NOTHING_SYNTHETIC,
 ) -> Carried:
-    """Bring metadata to an output of 48 kHz in the container `form` (a key of `SUBTYPES`).
+    """Bring metadata to an output of `rate_hz` in the container `form` (a key of `SUBTYPES`).
 
     `program` is what the coding history names: the program, its version and the model. What is `synthetic` of the
     output is said in its comment and, where there is one, in its bext chunk.
@@ -301,7 +306,7 @@ def carry_over(
     if mask is not None and mask.bit_count() != channels:
         mask = None
     if form == "wav":
-        chunks, more = _wav_chunks(metadata, subtype, channels, source_rate_hz, program, synthetic)
+        chunks, more = _wav_chunks(metadata, subtype, channels, source_rate_hz, program, rate_hz, synthetic)
         return Carried(Embedded(chunks=chunks, channel_mask=mask), (*lost, *more))
     tags = {name: value for name, value in metadata.texts.items() if name in _TAGS[form] and len(value) <= _LONGEST_TAG}
     lost += [f"{name}: {value}" for name, value in metadata.texts.items() if name not in tags]
@@ -329,6 +334,7 @@ def _wav_chunks(
     channels: int,
     source_rate_hz: int | Fraction,
     program: str,
+    rate_hz: int,
     synthetic: Synthetic,
 ) -> tuple[tuple[tuple[bytes, bytes], ...], list[str]]:
     bits = {"PCM_16": 16, "PCM_24": 24}.get(subtype, 32)
@@ -337,13 +343,12 @@ def _wav_chunks(
     if metadata.bext is not None:
         mode = {1: "mono", 2: "stereo"}.get(channels, "multitrack")
         told = "; ".join(filter(None, (program, synthetic.short.rstrip("."))))
-        history = f"A=PCM,F={SAMPLE_RATE_HZ},W={bits},M={mode},T={told.replace(',', ';')}"
-        body, lost = broadcast.rescale_bext(
-            metadata.bext, source_rate_hz, history, (synthetic.sentence, synthetic.short)
-        )
+        history = f"A=PCM,F={rate_hz},W={bits},M={mode},T={told.replace(',', ';')}"
+        said = (synthetic.sentence, synthetic.short)
+        body, lost = broadcast.rescale_bext(metadata.bext, source_rate_hz, history, rate_hz, said)
         chunks.append((b"bext", body))
     if metadata.ixml is not None:
-        chunks.append((b"iXML", broadcast.rescale_ixml(metadata.ixml, source_rate_hz, bits)))
+        chunks.append((b"iXML", broadcast.rescale_ixml(metadata.ixml, source_rate_hz, bits, rate_hz)))
     info = b""
     for name, value in sorted(metadata.texts.items()):
         if name in _INFO_ID:
@@ -353,5 +358,5 @@ def _wav_chunks(
             lost.append(f"{name}: {value}")
     if info:
         chunks.append((b"LIST", b"INFO" + info))
-    markers, more = broadcast.write_markers(metadata.markers, source_rate_hz)
+    markers, more = broadcast.write_markers(metadata.markers, source_rate_hz, rate_hz)
     return (*chunks, *markers), lost + more

@@ -155,7 +155,7 @@ class Source:
 
 
 def resampled(source: Source, block_frames: int = BLOCK_FRAMES) -> Iterator[Block]:
-    """The recording at 48 kHz, float32 (n, C): exactly `source.info.output_samples` samples, without delay.
+    """The recording at 48 kHz, float32 (n, C): exactly `source.info.samples_at()` samples, without delay.
 
     The bytes do not depend on `block_frames`. Raises what `Source.blocks` raises.
     """

@@ -1,4 +1,4 @@
-"""Bring any rate to 48 kHz, as a stream: soxr's VHQ, with lengths and bytes that do not depend on block sizes.
+"""Bring any rate to 48 kHz and back, as a stream: soxr's VHQ, with lengths and bytes that do not depend on block sizes.
 
 VHQ keeps 28 bits, HQ 20; a 24-bit archive needs the former, and either costs nothing beside the model.
 Both are of linear phase with the delay taken out.
@@ -36,6 +36,14 @@ def resample_blocks(blocks: Iterable[Block], rate_hz: int | Fraction, frames: in
         yield from blocks
         return
     yield from _convert(blocks, float(rate_hz), SAMPLE_RATE_HZ, int(-(-frames * SAMPLE_RATE_HZ // rate_hz)))
+
+
+def at_rate(blocks: Iterable[Block], rate_hz: int, samples: int) -> Iterator[Block]:
+    """Bring a stream (n, C) at 48 kHz to `rate_hz`, `samples` samples of it; 48 kHz passes through untouched."""
+    if rate_hz == SAMPLE_RATE_HZ:
+        yield from blocks
+        return
+    yield from _convert(blocks, SAMPLE_RATE_HZ, rate_hz, samples)
 
 
 def convert_blocks(blocks: Iterable[Block], from_hz: float, to_hz: float, samples: int) -> Iterator[Block]:

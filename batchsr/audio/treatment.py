@@ -8,6 +8,8 @@ from typing import Final, Literal
 
 from batchsr.audio.cutoff import Cutoff
 from batchsr.audio.filters import Crossover
+from batchsr.audio.repair.declick import Clicks
+from batchsr.audio.repair.dehum import Hum
 from batchsr.audio.windows import SAMPLE_RATE_HZ
 
 
@@ -21,6 +23,10 @@ class Treatment:
     """Where the recording itself ends and the restoration begins; None: the restoration is all of the output."""
     bypass: bool = False
     """The recording is full-band already: it is only resampled."""
+    clicks: Clicks | None = None
+    """The clicks that were found; None: they are not looked for."""
+    hum: Hum | None = None
+    """The hum that was found; None: it is not looked for."""
 
 
 def decide(
@@ -63,23 +69,28 @@ EDITED_BY_A_MODEL: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/compo
 NOTHING_SYNTHETIC: Final = Synthetic(None, None, "", "", None)
 
 
-def synthetic(treatment: Treatment, rate_hz: float) -> Synthetic:
-    """Return what of the output is made up, of a recording at `rate_hz` that is treated like this.
+def synthetic(treatment: Treatment, source_hz: float, rate_hz: int = SAMPLE_RATE_HZ) -> Synthetic:
+    """Return what of an output at `rate_hz` is made up, of a recording at `source_hz` that is treated like this.
 
     Without a crossover the recording's own band ends where its low-pass was, or at half its rate.
     """
-    if treatment.bypass:
+    end_hz = rate_hz / 2
+    crossover = treatment.crossover
+    if treatment.bypass or (crossover is not None and crossover.pass_hz >= end_hz):
         return NOTHING_SYNTHETIC
-    if treatment.crossover is not None:
-        above_hz, below_hz = treatment.crossover.stop_hz, treatment.crossover.pass_hz
-        rest = f"below {below_hz:.0f} Hz it is the recording itself"
+    if crossover is not None:
+        # An output that ends in the cross-over itself holds no more than a mixture.
+        above_hz = crossover.stop_hz if crossover.stop_hz < end_hz else crossover.pass_hz
+        below_hz, rest = crossover.pass_hz, f"below {crossover.pass_hz:.0f} Hz it is the recording itself"
     else:
-        above_hz, below_hz = min(treatment.lowpass_hz or rate_hz / 2, rate_hz / 2, SAMPLE_RATE_HZ / 2), None
-        rest = "the rest was resynthesised by the model as well"
+        above_hz, below_hz = min(treatment.lowpass_hz or source_hz / 2, source_hz / 2), None
+        above_hz = above_hz if above_hz < end_hz else 0.0
+        rest = "the rest was resynthesised by the model as well" if above_hz else "none of it is the recording itself"
+    what = f"Content above {above_hz:.0f} Hz" if above_hz else "All content above 0 Hz"
     return Synthetic(
         round(above_hz, 1),
         None if below_hz is None else round(below_hz, 1),
-        f"Content above {above_hz:.0f} Hz is synthetic (made by a trained model and never recorded); {rest}.",
+        f"{what} is synthetic (made by a trained model and never recorded); {rest}.",
         f"Synthetic above {above_hz:.0f} Hz.",
         EDITED_BY_A_MODEL,
     )

@@ -2,6 +2,8 @@
 
 WAV and RF64 are laid out here (batchsr.audio.containers.riff), everything else by libsndfile. Both write through
 `Disk`, which keeps the system's own error: libsndfile reports a full disk as a short count, or not at all.
+
+Longer than other modules: the writers share one disk, and what it says when it is full.
 """
 
 from __future__ import annotations
@@ -44,20 +46,24 @@ class Embedded:
     """Loudspeakers of a WAV of more than two channels, as WAVE_FORMAT_EXTENSIBLE counts them."""
 
 
-def check_format(form: str, subtype: str, channels: int) -> None:
+def check_format(form: str, subtype: str, channels: int, rate_hz: int = SAMPLE_RATE_HZ) -> None:
     """Raise ConfigError or OutputError unless a file of this kind can be written."""
     if form not in SUBTYPES:
         raise ConfigError(f"format {form!r} cannot be written", remedy="choose one of " + ", ".join(SUBTYPES))
     if subtype not in SUBTYPES[form]:
         remedy = f"{form} takes " + ", ".join(SUBTYPES[form])
         raise ConfigError(f"format {form} does not take subtype {subtype}", remedy=remedy)
+    if not WRITTEN[form].takes_rate(rate_hz):
+        takes = ", ".join(map(str, WRITTEN[form].rates_hz))
+        remedy = f"{form} takes {takes} Hz: choose one of them, or --format wav"
+        raise ConfigError(f"format {form} cannot be at {rate_hz} Hz", remedy=remedy)
     if channels > WRITTEN[form].channels:
         message = f"{form} takes at most {WRITTEN[form].channels} channels, the recording has {channels}"
         raise OutputError(message, remedy="choose --format wav")
 
 
 class Writer:
-    """A file of 48 kHz under construction, at exactly the path given. The same samples always give the same bytes.
+    """A file under construction, at exactly the path given. The same samples always give the same bytes.
 
     Integer subtypes are dithered. Raises ConfigError or OutputError for what cannot be written, ResourceError
     when the disk is full or fails. fsync and the final name are the caller's.
@@ -73,13 +79,14 @@ class Writer:
         frames: int | None = None,
         embedded: Embedded | None = None,
         fd: int | None = None,
+        rate_hz: int = SAMPLE_RATE_HZ,
     ) -> None:
-        """`frames`, the length of one channel, decides between WAV and RF64 up front.
+        """`frames`, the length of one channel, decides between WAV and RF64 up front; `rate_hz` is what they are at.
 
         `fd` is an empty file, open for reading and writing, to write into; the caller closes it, and `path` is for
         messages. Without it a new file is made at `path`.
         """
-        check_format(format, subtype, channels)
+        check_format(format, subtype, channels, rate_hz)
         self.path, self.channels, self.format, self.subtype = path, channels, format, subtype
         self.samples = 0
         """Samples of one channel written so far."""
@@ -87,6 +94,7 @@ class Writer:
         """Samples, over all channels, that were over full scale and were clamped; none in float and lossy formats."""
         self.peak = 0.0
         """Largest absolute value before clamping; full scale is 1."""
+        self._rate_hz = rate_hz
         self._bits = _BITS.get(subtype, 0)
         embedded = embedded or Embedded()
         self._disk = Disk(path, fd)
@@ -95,7 +103,7 @@ class Writer:
         self._held: Block = np.zeros((0, channels), np.float32)
         try:
             if format == "wav":
-                self._layout = RiffLayout(channels, subtype, embedded.chunks, embedded.channel_mask, frames)
+                self._layout = RiffLayout(channels, subtype, embedded.chunks, embedded.channel_mask, frames, rate_hz)
                 self._disk.write(self._layout.header())
             else:
                 self._check_size(frames or 0)
@@ -179,7 +187,7 @@ class Writer:
         encoder = soundfile.SoundFile(
             self._disk,
             "w",
-            SAMPLE_RATE_HZ,
+            self._rate_hz,
             self.channels,
             format="OGG" if self.format == "opus" else self.format.upper(),
             subtype=self.subtype,
@@ -262,7 +270,7 @@ class Disk:
         return self.position
 
     def tell(self) -> int:
-        """The position."""
+        """Return the position."""
         return self.position
 
     def check(self) -> None:

@@ -19,9 +19,10 @@ from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import restoration_options
 from batchsr.cli.paths import UserFile, UserPath
 from batchsr.cli.variant import KINDS, VariantType, variant_name
+from batchsr.display import counted, listed
 from batchsr.errors import EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, UsageError
-from batchsr.intake import gather, manifest, walk
-from batchsr.queue import Outcome
+from batchsr.intake import again, gather, manifest, walk
+from batchsr.queue import OWNED, Answer, Outcome, Queue
 from batchsr.queue.opening import preview_of
 from batchsr.report.progress import clock
 from batchsr.settings import profile as profiles
@@ -44,6 +45,7 @@ from batchsr.settings import textfile
 @click.option("--batch", shell_complete=completing.batches, default="", help="Name of the batch, to filter by later.")
 @click.option("--priority", type=int, help="Higher goes first.  [default: 0]")
 @click.option("--overwrite", is_flag=True, help="Let outputs replace existing files.")
+@click.option("--update", is_flag=True, help="Let files that are queued already take the settings given now.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and how much audio it is; write nothing.")
 @restoration_options
 @json_option
@@ -63,12 +65,14 @@ def enqueue_command(
     batch: str,
     priority: int | None,
     overwrite: bool,
+    update: bool,
     dry_run: bool,
     given: dict[str, Any],
 ) -> None:
     """Put files into the queue: PATHs are files, folders (with -r) and globs.
 
-    Safe to repeat: what is queued or done already is left alone.
+    Safe to repeat: what is queued or done already is left alone. A job whose output is gone is done again. A file that
+    is known with other settings is said to be, and takes the new ones with --update.
     """
     app.acts()
     arguments = [*paths, *(textfile.paths(from_file.read(), from_file.name, null=null) if from_file else ())]
@@ -99,13 +103,28 @@ def enqueue_command(
         asked = priority if not dry_run else None
         for found, request in work:
             files.check_format(request.settings.format, request.settings.subtype, 1)
-            for taken in gather.enqueue(
+            taken = gather.enqueue(
                 queue, tally.found(found), request, dry_run=dry_run, lost=tally.refuse, check_outputs=True
-            ):
-                tally.taken(taken, _kept_priority(queue, taken, asked))
+            )
+            for one in again.settled(queue, taken, update=update):
+                tally.taken(one, queue, _kept_priority(queue, one.intake, asked))
+    if app.json:
+        # With the keys of every line, for programs that look at no others.
+        app.emit({"source": None, "outcome": "summary", "id": None, "summary": tally.summary()})
     for line in tally.told():
         app.note(line)
     sys.exit(tally.exit_code)
+
+
+_TO_DO = (Outcome.QUEUED, Outcome.SUPERSEDING, Outcome.UPDATED, Outcome.DONE_AGAIN)
+_REFUSED = {
+    Answer.IN_HAND: "a worker has it in hand, and finishes it as it was asked for",
+    Answer.DONE: "it is done: add --overwrite to make it anew, or --out to make another beside it",
+    Answer.TWIN: "another job does that already",
+    Answer.GONE: "it went away meanwhile",
+    Answer.OVER: "it is cancelled or superseded",
+}
+"""Why a job keeps its settings."""
 
 
 class _Tally:
@@ -120,7 +139,7 @@ class _Tally:
         self.refused: list[walk.Refused] = []
         self.outcomes: collections.Counter[str] = collections.Counter()
         self.audio_s = 0.0
-        self.doubtful = 0
+        self.doubtful: collections.Counter[str] = collections.Counter()
 
     def found(self, paths: Iterable[gather.Found | walk.Refused]) -> Iterator[gather.Found]:
         """Those that can become jobs."""
@@ -144,20 +163,42 @@ class _Tally:
         self.refused.append(one)
         _tell_refused(self.app, one)
 
-    def taken(self, taken: gather.Intake, note: str = "") -> None:
+    def taken(self, settled: again.Settled, queue: Queue, note: str = "") -> None:
         """One that the queue has answered for."""
+        taken = settled.intake
         self.outcomes[str(taken.enqueued.outcome)] += 1
-        if taken.enqueued.outcome in (Outcome.QUEUED, Outcome.SUPERSEDING):
+        if taken.enqueued.outcome in _TO_DO:
             self.audio_s += taken.job.audio_s or 0.0
-            self.doubtful += bool(taken.job.note)
-        _tell_taken(self.app, taken, self.dry_run, note)
+            if taken.job.note:
+                self.doubtful[taken.job.note.partition(":")[0]] += 1
+        # A number that only the copy of a dry run has given is nobody's.
+        number = taken.enqueued.job_id
+        is_known = not self.dry_run or (number is not None and queue.get(number) is not None)
+        _tell_taken(self.app, settled, note, is_known=is_known)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the counts, for programs."""
+        return {
+            "dry_run": self.dry_run,
+            "outcomes": dict(self.outcomes),
+            "audio_s": round(self.audio_s, 3),
+            "will_fail": dict(self.doubtful),
+            "refused": dict(collections.Counter(one.code for one in self.refused)),
+            "excluded": self.excluded,
+        }
 
     def told(self) -> Iterator[str]:
         """The counts, and what was left out."""
         counts = ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes.items()) or "nothing enqueued"
-        doubtful = f"; {self.doubtful} will fail as it looks" if self.doubtful else ""
-        refused = f"; {len(self.refused)} refused" if self.refused else ""
+        doubtful = f"; {self.doubtful.total()} will fail as it looks ({listed(self.doubtful)})" if self.doubtful else ""
+        codes = collections.Counter(one.code for one in self.refused)
+        refused = f"; {len(self.refused)} refused ({listed(codes)})" if self.refused else ""
         yield f"{'would be: ' if self.dry_run else ''}{counts}; {clock(self.audio_s)} of audio{doubtful}{refused}"
+        if others := self.outcomes[Outcome.OTHER_SETTINGS]:
+            yield (
+                f"{counted(others, 'file is', 'files are')} known with other settings, and left as they are: "
+                "--update gives them those of this command, --out makes another output elsewhere"
+            )
         if self.excluded:
             yield f"excluded: {self.excluded}"
         if told := self.left.told():
@@ -184,13 +225,32 @@ def _kept_priority(queue: Any, taken: gather.Intake, asked: int | None) -> str:
     return f"it keeps priority {job.priority}: `batchsr edit {job.id} --priority {asked}` changes it"
 
 
-def _tell_taken(app: App, taken: gather.Intake, dry_run: bool, told_of_priority: str) -> None:
-    answer, job = taken.enqueued, taken.job
-    is_new = answer.outcome in (Outcome.QUEUED, Outcome.SUPERSEDING)
-    number = None if dry_run and is_new else answer.job_id  # there is none yet
-    note = told_of_priority or job.note
+def _note(settled: again.Settled) -> str:
+    """What a person should know of one path that the queue knows already."""
+    answer = settled.intake.enqueued
     if answer.outcome is Outcome.ALREADY_DONE and not os.path.lexists(answer.output):
-        note = f"its output is gone: `batchsr retry --redo {answer.job_id}` makes it again"
+        return f"its output is gone, with its folder: `batchsr retry --redo {answer.job_id}` makes it again"
+    if answer.outcome is Outcome.DONE_AGAIN:
+        return "its output is gone"
+    if answer.outcome is Outcome.UPDATED:
+        return "it has these settings already" if settled.answer is Answer.UNCHANGED else "takes the settings given now"
+    if answer.outcome is Outcome.OTHER_SETTINGS:
+        if settled.answer is not None:
+            return _REFUSED[settled.answer]
+        how = "in a worker's hands" if answer.state in OWNED else str(answer.state)
+        gone = ", its output is gone" if again.is_gone(settled.intake) else ""
+        return f"it is {how} with other settings{gone}; --update gives it these"
+    if answer.beside is not None:
+        return "another job restores it as well, to another output"
+    return ""
+
+
+def _tell_taken(app: App, settled: again.Settled, told_of_priority: str, *, is_known: bool) -> None:
+    taken = settled.intake
+    answer, job = taken.enqueued, taken.job
+    is_new = answer.outcome in _TO_DO
+    number = answer.job_id if is_known else None
+    note = "; ".join(filter(None, (told_of_priority, _note(settled), job.note)))
     document = {
         "source": job.source,
         "outcome": str(answer.outcome),

@@ -1,4 +1,4 @@
-"""Keeping the machine awake while a worker has files in hand."""
+"""Keeping the machine awake while a worker has files in flight."""
 
 from __future__ import annotations
 

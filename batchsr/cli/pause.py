@@ -12,7 +12,7 @@ from batchsr.cli.app import App, json_option, pass_app
 @json_option
 @pass_app
 def pause_command(app: App, reason: str) -> None:
-    """Pause the queue: workers finish the file in hand and take no other."""
+    """Pause the queue: workers finish the file in flight and take no other."""
     with app.queue() as queue:
         queue.pause(reason)
     app.answer({"paused": True, "reason": reason}, "paused")

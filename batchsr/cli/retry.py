@@ -7,7 +7,7 @@ import dataclasses
 import click
 
 from batchsr.cli.app import App, json_option, pass_app
-from batchsr.cli.selection import Selection, selection_options, tell_ids
+from batchsr.cli.selection import Selection, ask, selection_options, tell_ids, yes_option
 from batchsr.queue import State
 
 _FAILED = (State.FAILED, State.QUARANTINED)
@@ -16,16 +16,21 @@ _FAILED = (State.FAILED, State.QUARANTINED)
 @click.command("retry")
 @selection_options
 @click.option("--redo", is_flag=True, help="Also jobs that are done.")
+@yes_option
 @json_option
 @pass_app
-def retry_command(app: App, selection: Selection, redo: bool) -> None:
+def retry_command(app: App, selection: Selection, redo: bool, yes: bool) -> None:
     """Queue failed and quarantined jobs again: all of them, or those that are named.
 
-    A job that is named by its number is also taken back from `cancelled`.
+    A job that is named by its number is also taken back from `cancelled`. With --redo it asks first where jobs are not
+    named one by one.
     """
     with app.queue() as queue:
-        if selection.is_empty:
-            retried = queue.retry(None, redo=redo)
+        if redo and selection.is_wide:
+            wanted = dataclasses.replace(selection, states=selection.states or (*_FAILED, State.DONE))
+            ask(app, "restore {} again", sum(1 for _ in wanted.jobs(queue)), yes=yes)
+        if selection.is_empty and not redo:
+            retried = queue.retry(None)
         elif selection == Selection(selection.numbers):
             retried = queue.retry(selection.ids(), redo=redo)
         else:

@@ -5,34 +5,25 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import signal
 import sys
-import threading
-import time
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
-from batchsr.cli.child_command import as_words, program
 from batchsr.cli.options import compute_options, restoration_options
 from batchsr.cli.paths import UserPath
+from batchsr.cli.telling import telling_options
 from batchsr.cli.variant import KINDS, VariantType, variant_name
+from batchsr.cli.watch_loop import WatchLoop
+from batchsr.cli.watch_worker import Allowance, worker_command
 from batchsr.errors import UsageError
 from batchsr.intake import gather, manifest
 from batchsr.intake.child_processes import SleepInhibitor, WorkerProcess
 from batchsr.queue import Queue
 from batchsr.settings import profile, schedule
 from batchsr.storage import printable
-
-_SETTLE_S: Final = 10.0
-
-
-_SETTLE_POLLING_S: Final = 30.0
-
-
-_LOOK_AT_WORK_S: Final = 2.0  # how often it is asked whether the machine has to stay awake
 
 
 @click.command("watch")
@@ -114,10 +105,12 @@ _LOOK_AT_WORK_S: Final = 2.0  # how often it is asked whether the machine has to
 @restoration_options
 @json_option
 @pass_app
+@telling_options
 def watch_command(app: App, /, folders: tuple[str, ...], given: dict[str, Any], **options: Any) -> None:
     """Watch folders, and enqueue the recordings that arrive in them, each once and whole.
 
-    A file is taken when it has held still and is as long as its header says. Safe to stop and start at any time.
+    A file is taken when it has held still and is as long as its header says. Safe to stop and start at any time. With
+    --work, --on-done and the like tell each time that all which arrived is dealt with.
     """
     from batchsr.audio import files
     from batchsr.intake.hotfolder import After, HotFolder
@@ -142,7 +135,7 @@ def watch_command(app: App, /, folders: tuple[str, ...], given: dict[str, Any], 
         os.nice(options["nice"])
     with app.queue(make=True) as queue, contextlib.ExitStack() as closing:
         scope = _scope(roots, options, queue, request.suffix)
-        watch = _Watch(app, scope, options)
+        watch = WatchLoop(app, scope, options)
         closing.callback(watch.events.close)
         hot_folder = HotFolder(
             queue,
@@ -155,133 +148,12 @@ def watch_command(app: App, /, folders: tuple[str, ...], given: dict[str, Any], 
             say=app.note,
         )
         awake = closing.enter_context(SleepInhibitor(shlex.split(options["keep_awake"] or ""), app.note))
-        left = _Left(options, queue)
+        left = Allowance(options, queue)
         worker = None
         if options["work"]:
-            worker = WorkerProcess(lambda: _worker_command(app, left.now(), request.variant), app.note)
+            worker = WorkerProcess(lambda: worker_command(app, left.now(), request.variant), app.note)
         code = watch.once(hot_folder, worker) if options["once"] else watch.run(hot_folder, worker, awake, queue)
     sys.exit(code)
-
-
-class _Watch:
-    """The loop of `watch`, and the signals that end it."""
-
-    def __init__(self, app: App, scope: Any, options: dict[str, Any]) -> None:
-        from batchsr.intake.events import NoEvents, ObserverEvents, must_poll
-        from batchsr.intake.settle import Settler
-        from batchsr.intake.watcher import Watcher
-
-        polled = [root for root in scope.folders if must_poll(root, options["poll"])]
-        settle_s = options["settle"]
-        if settle_s is None:
-            settle_s = _SETTLE_POLLING_S if polled else _SETTLE_S
-        rescan_s = min(options["rescan"], max(settle_s, 1.0)) if polled else options["rescan"]
-        self.events = NoEvents() if len(polled) == len(scope.folders) else ObserverEvents()
-        self.watcher = Watcher(
-            scope,
-            self.events,
-            Settler(settle_s=settle_s, patience_s=max(settle_s, schedule.duration_s(options["patience"]))),
-            rescan_s=rescan_s,
-            polls=lambda root: must_poll(root, options["poll"]),
-            say=app.note,
-        )
-        self._stop = threading.Event()
-        self._app = app
-        for root in scope.folders:
-            how = f"searching every {rescan_s:g} s" if root in polled else "listening"
-            app.note(f"watching {root} ({how}; a file is taken after {settle_s:g} s without a change)")
-
-    def run(self, hot_folder: Any, worker: WorkerProcess | None, awake: SleepInhibitor, queue: Queue) -> int:
-        """Until a signal comes, or the worker has reached its limit. Returns the exit code."""
-        from batchsr.signals import Stop
-
-        def first(number: int) -> None:
-            self._stop.set()
-            self.events.wake()
-            if worker is not None:
-                worker.send(number)
-            self._app.note(
-                "stopping" + ("; the worker finishes the windows in hand (once more: at once)" if worker else "")
-            )
-
-        def second(number: int) -> None:
-            if worker is not None:
-                worker.send(number)
-
-        def rotated() -> None:
-            if worker is not None:
-                worker.pass_on(signal.SIGHUP)
-
-        code: int | None = None
-        look_at_work_s = 0.0
-        with Stop(first, second, rotated) as stop:
-            for ripe in self.watcher.run(self._stop):
-                hot_folder.tick(ripe)
-                if worker is not None and (code := worker.tick()) is not None:
-                    break
-                if time.monotonic() >= look_at_work_s:
-                    look_at_work_s = time.monotonic() + _LOOK_AT_WORK_S
-                    awake.hold(worker is not None and _is_working(queue))
-                if stop.signal is not None:
-                    break
-            if worker is not None and code is None:
-                worker.wait()
-            hot_folder.finish()  # what the worker finished last is moved now, not at the next start
-            return 128 + stop.signal if stop.signal is not None else code or 0
-
-    def once(self, hot_folder: Any, worker: WorkerProcess | None) -> int:
-        """One scan; with a worker, its whole work. Returns the exit code."""
-        for ripe in self.watcher.once():
-            hot_folder.tick(ripe)
-        if worker is None:
-            hot_folder.finish()
-            return 0
-        from batchsr.signals import Stop
-
-        with Stop(worker.send, worker.send, lambda: worker.pass_on(signal.SIGHUP)) as stop:
-            code = None
-            while code is None and stop.signal is None:
-                code = worker.tick()
-                stop.wait(0.2)
-            code = worker.wait() if code is None else code
-            hot_folder.finish()
-            return 128 + stop.signal if stop.signal is not None else code
-
-
-def _is_working(queue: Queue) -> bool:
-    return bool(queue.in_hand())
-
-
-class _Left:
-    """What is left of --for and --stop-after for a worker that is started now."""
-
-    def __init__(self, options: dict[str, Any], queue: Queue) -> None:
-        self._options = options
-        self._queue = queue
-        self._began_s = time.monotonic()
-        self._began_at = queue.clock.wall()
-
-    def now(self) -> dict[str, Any]:
-        left = dict(self._options)
-        if left["for_"] is not None:
-            left["for_"] = f"{max(0.0, schedule.duration_s(left['for_']) - time.monotonic() + self._began_s):.3f}s"
-        if left["stop_after"] is not None:
-            left["stop_after"] -= self._queue.files_ended(self._began_at)
-            if left["stop_after"] <= 0:
-                left |= {"stop_after": None, "for_": "0s"}
-        return left
-
-
-def _worker_command(app: App, options: dict[str, Any], variant: str | None) -> list[str]:
-    """`work` with what was asked of `watch --work`. `variant` is what the jobs name; it claims no others."""
-    stay = [] if options["once"] else ["--stay"]
-    flags = [
-        *(["--share-gpu"] if options["share_gpu"] else []),
-        *(["--no-keep-awake"] if options["keep_awake"] else []),
-    ]
-    names = ("procs", "dtype", "device", "min_free", "only_between", "stop_after", "for_")
-    asked = {name: options[name] for name in names}
-    return [*program(app.db), "--no-color", "work", *stay, *flags, *as_words({"variant": variant, **asked})]
 
 
 def _roots(folders: tuple[str, ...], *, must_exist: bool) -> tuple[str, ...]:

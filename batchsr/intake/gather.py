@@ -15,13 +15,13 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from batchsr.audio import files, formats
 from batchsr.display import shown
 from batchsr.errors import InputError
 from batchsr.intake.walk import LeftOut, Refused, below, matches
-from batchsr.queue import Enqueued, NewJob, Queue
+from batchsr.queue import Enqueued, Job, NewJob, Queue
 from batchsr.settings import textfile
 from batchsr.settings.profile import OUTPUT_SUFFIX, Settings
 from batchsr.storage import NAME_BYTES, fitted_name, kept_ns
@@ -65,6 +65,18 @@ class Request:
     provenance: str = ""
     """Canonical JSON of where the settings came from (profile, manifest, notes), kept in the row and the sidecar."""
 
+    @classmethod
+    def of_job(cls, job: Job) -> Self:
+        """Return how a job that is queued is to be restored, but for the folder of its output."""
+        return cls(
+            settings=Settings.from_json(job.settings),
+            variant=job.wanted_variant,
+            batch=job.batch,
+            priority=job.priority,
+            overwrite=job.overwrite,
+            provenance=job.provenance,
+        )
+
 
 def gather(
     arguments: Iterable[str], *, recursive: bool, root: str | None = None, left: LeftOut | None = None
@@ -101,7 +113,7 @@ def gather(
 
 
 def output_names(path: str, root: str, request: Request) -> tuple[str, str]:
-    """The wanted output path, and the one that keeps the extension in case another job has the first."""
+    """Return the wanted output path, and the one that keeps the extension in case another job has the first."""
     folder, name = os.path.split(path)
     if request.out is not None:
         folder = os.path.normpath(os.path.join(os.path.abspath(request.out), os.path.relpath(folder, root)))

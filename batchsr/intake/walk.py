@@ -13,7 +13,7 @@ import glob
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from batchsr.audio import formats
@@ -95,27 +95,18 @@ def is_audio(path: str) -> bool:
 
 def below(folder: str, left: LeftOut) -> Iterator[str | Refused]:
     """Yield the audio below a folder, in a fixed order, and what could not be searched."""
-    first = entries(folder)
-    if isinstance(first, Refused):
-        yield first
+    listed_here = entries(folder)
+    if isinstance(listed_here, Refused):
+        yield listed_here
         return
-    stack = [iter(first)]  # and no recursion: a tree may be deeper than Python's stack
-    while stack:
-        entry = next(stack[-1], None)
-        if entry is None:
-            stack.pop()
-        elif _kind(entry) == "folder":
-            inner = _entered(entry, left)
-            if isinstance(inner, Refused):
-                yield inner
-            elif inner is not None:
-                stack.append(iter(inner))
-        elif _kind(entry) == "link":
-            left.link(entry.path)
-        elif is_audio(entry.path):
-            yield entry.path
-        else:
-            left.passed(entry.path)
+    for found in _all_below(listed_here, left):
+        if isinstance(found, Refused):
+            yield found
+        elif _kind(found) == "file":
+            if is_audio(found.path):
+                yield found.path
+            else:
+                left.passed(found.path)
 
 
 def matches(pattern: str, left: LeftOut) -> Iterator[str | Refused]:
@@ -158,29 +149,45 @@ def _matches(folder: str, parts: Sequence[str], left: LeftOut) -> Iterator[str |
 
 def _at_any_depth(folder: str, rest: Sequence[str], left: LeftOut) -> Iterator[str | Refused]:
     """Yield what `rest` matches in this folder and in all below it; where there is no rest, every file."""
-    first = entries(folder)
-    if isinstance(first, Refused):
-        yield first
+    listed_here = entries(folder)
+    if isinstance(listed_here, Refused):
+        yield listed_here
         return
     if rest:
         yield from _matches(folder, rest, left)
-    stack = [iter(first)]
+    for found in _all_below(listed_here, left):
+        if isinstance(found, Refused):
+            yield found
+        elif _kind(found) == "folder":
+            if rest:
+                yield from _matches(found.path, rest, left)
+        elif not rest and not _passes_file(found, left):
+            yield found.path
+
+
+def _all_below(listed_here: Iterable[os.DirEntry[str]], left: LeftOut) -> Iterator[os.DirEntry[str] | Refused]:
+    """Yield a folder's files and the folders that are entered, each before what is in it, in a fixed order.
+
+    Links to folders are counted and not followed.
+    """
+    stack = [iter(listed_here)]  # and no recursion: a tree may be deeper than Python's stack
     while stack:
         entry = next(stack[-1], None)
         if entry is None:
             stack.pop()
-        elif _kind(entry) == "folder":
+            continue
+        kind = _kind(entry)
+        if kind == "folder":
             inner = _entered(entry, left)
             if isinstance(inner, Refused):
                 yield inner
             elif inner is not None:
-                if rest:
-                    yield from _matches(entry.path, rest, left)
+                yield entry
                 stack.append(iter(inner))
-        elif _kind(entry) == "link":
+        elif kind == "link":
             left.link(entry.path)
-        elif not rest and not _passes_file(entry, left):
-            yield entry.path
+        else:
+            yield entry
 
 
 def _entered(entry: os.DirEntry[str], left: LeftOut) -> list[os.DirEntry[str]] | Refused | None:

@@ -4,7 +4,7 @@ The rows of a pass share every matrix product, so on CUDA sixteen rows take four
 memory, of which the networks know how much (`Networks.row_bytes`). The largest of 16, 8, 4, 2 and 1 rows that fits into
 what is free is taken, and MLX is told to keep below that; no other size is computed, so none is compiled. Should it be
 too much all the same, passes are halved, and remembered for this model on this device: to run out of memory costs the
-windows of the files in hand. The memory is a file in the user's cache; without it the program works as well.
+windows of the files in flight. The memory is a file in the user's cache; without it the program works as well.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def refit(rows: int, row_bytes: int) -> None:
 
 
 def free_bytes() -> int | None:
-    """What the default device has free for arrays, MLX's own cache included; None where it does not say."""
+    """Return what the default device has free for arrays, MLX's own cache included; None where it does not say."""
     import mlx.core as mx
 
     info: dict[str, Any] = mx.device_info()

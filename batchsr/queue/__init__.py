@@ -2,6 +2,7 @@
 
 interface.py   what a worker and the command line ask of a queue
 job.py         states, a job as it comes in and as it stands, how names are stored
+steering.py    what a person changes about jobs, and the answers
 trouble.py     what keeps jobs from being claimed
 published.py   whether an output is the one that a job speaks of
 clock.py       two clocks
@@ -10,20 +11,25 @@ sqlite/        the queue in one SQLite file
 """
 
 from batchsr.queue.clock import Clock
-from batchsr.queue.interface import IntakeQueue, Overview, Pulse, Queue, Upkeep, Worker, WorkQueue
+from batchsr.queue.interface import IntakeQueue, Maintenance, Overview, Pulse, Queue, Worker, WorkQueue
 from batchsr.queue.job import LIVE, OWNED, TERMINAL, Backend, Enqueued, Job, NewJob, Outcome, Result, State
 from batchsr.queue.published import is_published
+from batchsr.queue.steering import Answer, Changed, Move, Speed, Wish
 from batchsr.queue.trouble import Pause, Place, PlaceCode, Side, Trouble
 
 __all__ = [
     "LIVE",
     "OWNED",
     "TERMINAL",
+    "Answer",
     "Backend",
+    "Changed",
     "Clock",
     "Enqueued",
     "IntakeQueue",
     "Job",
+    "Maintenance",
+    "Move",
     "NewJob",
     "Outcome",
     "Overview",
@@ -34,9 +40,10 @@ __all__ = [
     "Queue",
     "Result",
     "Side",
+    "Speed",
     "State",
     "Trouble",
-    "Upkeep",
+    "Wish",
     "WorkQueue",
     "Worker",
     "is_published",

@@ -3,10 +3,12 @@
     WorkQueue      a worker's part: who is at it, the next job, what became of it; it knows nothing else
     IntakeQueue    taking jobs in, and what a person decides about them
     Overview       looking
-    Upkeep         checking, backing up, tidying
+    Maintenance    checking, backing up, tidying
 
 `queue/sqlite/` keeps a queue in one file for the processes of one machine. Every method may raise QueueError,
 QueueBusy or ResourceError. The contract stands in `tests/queue`, which runs against every implementation.
+
+Longer than other modules: it is all that may be asked of a queue.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any, Protocol, Self
 
 from batchsr.queue.clock import Clock
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State
+from batchsr.queue.steering import Changed, Move, Speed, Wish
 from batchsr.queue.trouble import Pause, PauseKind, Place, Trouble
 
 
@@ -100,7 +103,7 @@ class WorkQueue(_Closable, Protocol):
     def next_due_s(self, variant: str) -> float | None:
         """Seconds until the first backoff of a job for this variant is over; None if none waits."""
 
-    def in_hand(self) -> list[Job]:
+    def in_flight(self) -> list[Job]:
         """The jobs that workers own now."""
 
     def get(self, job_id: int) -> Job | None:
@@ -114,7 +117,7 @@ class WorkQueue(_Closable, Protocol):
         """
 
     def progress(self, job: Job, windows_done: int, windows_total: int) -> None:
-        """So many windows are safe in the scratch. Raises ClaimLost."""
+        """Note that so many windows are safe in the scratch. Raises ClaimLost."""
 
     def committing(self, job: Job, result: Result) -> None:
         """The output is whole and about to get its name. Raises ClaimLost: then it must not get it."""
@@ -152,7 +155,7 @@ class WorkQueue(_Closable, Protocol):
         """Let jobs be claimed again that are held for a place, or for any. Returns how many."""
 
     def pause(self, reason: str = "", kind: PauseKind = "user", probes: Sequence[str] = ()) -> None:
-        """Let nothing be claimed until the queue is resumed. Jobs in hand are finished."""
+        """Let nothing be claimed until the queue is resumed. Jobs in flight are finished."""
 
     def resume(self, only: Pause | None = None) -> bool:
         """End the pause, or `only` this one. Returns whether there was one."""
@@ -181,6 +184,19 @@ class IntakeQueue(Protocol):
 
     def edit(self, ids: Iterable[int], *, priority: int | None = None, batch: str | None = None) -> list[int]:
         """Give jobs that are queued or waiting another priority or batch, and return which."""
+
+    def rewish(self, wishes: Iterable[Wish]) -> Iterator[Changed]:
+        """Give jobs that nobody has in hand other settings or another output, and say for each what happened. Lazy."""
+
+    def relocate(self, moves: Iterable[Move]) -> Iterator[Changed]:
+        """Write down where the files of jobs are now, and say for each, in order, what happened. Lazy: consume it."""
+
+    def forget(self, ids: Iterable[int]) -> list[int]:
+        """Take jobs that nobody has in hand out of the record, and return which. No file is touched."""
+
+    def undone(self, job: Job, said: str) -> bool:
+        """Note that the output of a job that is done was taken away, and where to; it is cancelled, with error code
+        `undone`. False if the job is no longer as it was read."""
 
 
 class Overview(Protocol):
@@ -247,6 +263,9 @@ class Overview(Protocol):
     def bound_variants(self) -> list[str]:
         """The variants that jobs still to be done name or are bound to, most urgent first."""
 
+    def recent_speed(self, variant: str | None = None) -> Speed | None:
+        """How fast the latest work went (for a variant); None if nothing was done yet."""
+
     def queued_for(self) -> dict[str, int]:
         """How many jobs are queued or waiting for each variant that they name; "" are those that any worker takes."""
 
@@ -257,7 +276,7 @@ class Overview(Protocol):
         """Every claim of a job, oldest first: who, how many windows and seconds, how it ended."""
 
 
-class Upkeep(Protocol):
+class Maintenance(Protocol):
     """Checking, backing up, tidying."""
 
     @property
@@ -289,5 +308,5 @@ class Upkeep(Protocol):
         """Remove what dead workers left in `workers_folder`. Returns how many files."""
 
 
-class Queue(WorkQueue, IntakeQueue, Overview, Upkeep, Protocol):
+class Queue(WorkQueue, IntakeQueue, Overview, Maintenance, Protocol):
     """All of it, as the command line has it."""

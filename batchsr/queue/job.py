@@ -39,6 +39,9 @@ class Outcome(StrEnum):
     QUEUED = "queued"
     ALREADY_QUEUED = "already queued"
     ALREADY_DONE = "already done"
+    OTHER_SETTINGS = "other settings"  # a job restores this source to this output already, in another way: not taken
+    UPDATED = "updated"  # that job takes the settings asked for now, and is queued
+    DONE_AGAIN = "done again"  # it was done, its output is gone: queued again
     SUPERSEDING = "superseding"  # queued; an unfinished job of the same path, now changed, made way
     OWN_OUTPUT = "is our own output"
     NEEDS_RETRY = "needs retry"  # failed, quarantined or cancelled before; `retry` takes it up again
@@ -94,6 +97,8 @@ class Enqueued:
     """The name that the output gets or has."""
     state: State | None
     source: str
+    beside: int | None = None
+    """Another job that restores the same source, to another output."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -188,7 +193,7 @@ class Job:
     windows_resumed: int | None
     clipped_samples: int | None
     report: str | None
-    """While it is in hand, once the output is whole; then the sidecar has it, or the queue's own keeping."""
+    """While it is in flight, once the output is whole; then the sidecar has it, or the queue's own keeping."""
     remarks_json: str | None
     created_at: float
     started_at: float | None
@@ -266,7 +271,7 @@ def stored_path(path: str) -> str | bytes:
 
 
 def loaded_path(value: str | bytes) -> str:
-    """The inverse of `stored_path`."""
+    """Return the path that `stored_path` was given."""
     return value if isinstance(value, str) else os.fsdecode(value)
 
 

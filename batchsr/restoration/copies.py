@@ -36,7 +36,7 @@ def check(task: Task, channels: int) -> None:
     """Refuse at the start what would be refused at the end. Raises OutputExists, OutputError."""
     job, _, claim = task.tag.rpartition("-")
     for form, path in paths(task):
-        files.check_format(form, formats.WRITTEN[form].natural, channels)
+        files.check_format(form, formats.WRITTEN[form].natural, channels, task.settings.rate)
         with storage.output_errors(path, "write"):
             temporary.refuse_special(path)
         first = claim == "1" or job == _ONE_FILE
@@ -56,7 +56,7 @@ class Copies:
         source_rate: Any,
         synthetic: Synthetic,
     ) -> None:
-        """`frames` is the length of one channel; `described` is what the recording says of itself, at its own rate;
+        """`frames` is one channel's length at the output's rate; `described` is what the recording says of itself;
         `synthetic` is what each copy says is made up."""
         self._task = task
         self._held = contextlib.ExitStack()
@@ -73,10 +73,18 @@ class Copies:
                     source_rate_hz=source_rate,
                     program="",
                     synthetic=synthetic,
+                    rate_hz=task.settings.rate,
                 )
                 file = self._held.enter_context(Temporary.beside(path))
                 writer = files.Writer(
-                    path, channels, form, subtype, frames=frames, embedded=carried.embedded, fd=file.fd
+                    path,
+                    channels,
+                    form,
+                    subtype,
+                    frames=frames,
+                    embedded=carried.embedded,
+                    fd=file.fd,
+                    rate_hz=task.settings.rate,
                 )
                 self._held.callback(writer.abandon)
                 self._files.append((form, file, writer))

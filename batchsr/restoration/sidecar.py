@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from batchsr.restoration.recording import Measurements
     from batchsr.restoration.task import Restored, Task
 
-NOTHING_MADE_UP: Final = "It was only resampled: nothing in it is synthetic."
+NOTHING_MADE_UP: Final = "Nothing in it is synthetic: it is the recording itself at another rate."
 _LIBRARIES: Final = ("mlx", "numpy", "scipy", "soundfile", "soxr")
 
 
@@ -50,12 +50,7 @@ def sidecar(
     return {
         "schema": SCHEMA,
         "note": _note(made_up),
-        "synthetic": {
-            "above_hz": made_up.above_hz,
-            "recording_below_hz": made_up.recording_below_hz,
-            "sentence": made_up.sentence or NOTHING_MADE_UP,
-            "digital_source_type": made_up.source_type,
-        },
+        "synthetic": _synthetic(made_up),
         "source": {
             "path": os.path.abspath(task.source),
             "sha256": restored.source_sha256,
@@ -77,8 +72,8 @@ def sidecar(
             "size_bytes": restored.output_bytes,
             "format": task.settings.format,
             "subtype": task.settings.subtype,
-            "sample_rate_hz": 48_000,
-            "frames": plan.total_samples,
+            "sample_rate_hz": task.settings.rate,
+            "frames": info.samples_at(task.settings.rate),
             "clipped_samples": restored.clipped_samples,
             **ear.output(),
         },
@@ -110,6 +105,15 @@ def sidecar(
         "finished": _iso(datetime.datetime.now(datetime.UTC).timestamp()),
         "wall_s": round(restored.wall_s, 3),
         "rtf": round(restored.wall_s / restored.audio_s, 4),
+    }
+
+
+def _synthetic(made_up: Synthetic) -> dict[str, Any]:
+    return {
+        "above_hz": made_up.above_hz,
+        "recording_below_hz": made_up.recording_below_hz,
+        "sentence": made_up.sentence or NOTHING_MADE_UP,
+        "digital_source_type": made_up.source_type,
     }
 
 

@@ -27,10 +27,13 @@ from batchsr.settings import textfile, tomlfile
 
 Lowpass = Literal["off", "auto"] | float
 InputScale = Literal["off", "auto"] | float
+Declick = Literal["off"] | float
 FORMATS: Final = tuple(formats.WRITTEN)
 SUBTYPES: Final = tuple(dict.fromkeys(subtype for subtypes in formats.SUBTYPES.values() for subtype in subtypes))
 COPIES: Final = ("opus", "mp3", "flac")
 """What an output may have a copy in."""
+RATES_HZ: Final = (16_000, 24_000, 44_100, 48_000)
+"""What an output may be sampled at; the model's is the last."""
 MAX_OVERLAP_S = 2.5
 DEFAULT_VARIANT: Final = "int4"
 OUTPUT_SUFFIX: Final = "_upsampled"
@@ -65,6 +68,12 @@ class Settings:
     """Formats of copies for access beside the output, some of COPIES joined by commas."""
     input_scale: InputScale = "off"
     """Sample value that is full scale in float files: "off" (1), "auto" (found for whole numbers) or a number."""
+    rate: int = 48_000
+    """Sample rate of the output in Hz, one of RATES_HZ."""
+    declick: Declick = "off"
+    """Interpolate clicks: "off", or from how many times the usual prediction error on, 4 (many) to 10 (few)."""
+    dehum: Literal["off", "auto"] = "off"
+    """Subtract the lines of mains hum that stand out: "off" or "auto"."""
 
     def __post_init__(self) -> None:
         def check(ok: bool, key: str, want: str) -> None:
@@ -100,6 +109,20 @@ class Settings:
             "input_scale",
             "off, auto or the sample value that is full scale, as 32768",
         )
+        check(
+            self.declick == "off" or (_is_number(self.declick) and 4 <= float(self.declick) <= 10),
+            "declick",
+            "off, or a number from 4 (touches much) to 10 (touches little); 6 is a good first one",
+        )
+        check(self.dehum in ("off", "auto"), "dehum", "off or auto")
+        check(_is_int(self.rate) and self.rate in RATES_HZ, "rate", "one of " + ", ".join(map(str, RATES_HZ)) + " Hz")
+        for form in (self.format, *copies):
+            if not formats.WRITTEN[form].takes_rate(self.rate):
+                takes = [str(rate_hz) for rate_hz in RATES_HZ if formats.WRITTEN[form].takes_rate(rate_hz)]
+                raise ConfigError(
+                    f"format {form} cannot be at {self.rate} Hz",
+                    remedy=f"choose a rate that {form} takes, {', '.join(takes)}; or another format",
+                )
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces; `from_json` gives it back.
@@ -132,7 +155,9 @@ class Settings:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
-_LATER: Final[Mapping[str, object]] = MappingProxyType({"accept_truncated": False, "also": "", "input_scale": "off"})
+_LATER: Final[Mapping[str, object]] = MappingProxyType(
+    {"accept_truncated": False, "also": "", "input_scale": "off", "rate": 48_000, "declick": "off", "dehum": "off"}
+)
 DEFAULT: Final = "default"
 COMMAND_LINE: Final = "command line"
 _SHIPPED: Final = (
@@ -236,7 +261,7 @@ def layer(path: Path, values: Mapping[str, Any], *, prefix: str = "") -> Layer:
     checked = dict(values)
     for key, value in checked.items():
         tomlfile.check_known(path, key, known, prefix=prefix)
-        if key in ("overlap", "lowpass", "input_scale") and _is_number(value):
+        if key in ("overlap", "lowpass", "input_scale", "declick") and _is_number(value):
             checked[key] = float(value)  # 1 and 1.0 are the same wish, and must have the same hash
     if "variant" in checked:
         checked["variant"] = _variant(path, checked["variant"], prefix)

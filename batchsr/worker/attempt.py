@@ -32,9 +32,9 @@ class Attempt:
     """One claim of one job, from its row to the restoration and back."""
 
     def __init__(
-        self, queue: WorkQueue, hand: InFlightFile, stop: Stop, tell_windows: Callable[[Job, int, int], None]
+        self, queue: WorkQueue, file: InFlightFile, stop: Stop, tell_windows: Callable[[Job, int, int], None]
     ) -> None:
-        job = hand.job
+        job = file.job
         self.task = Task(
             source=Path(job.source),
             output=Path(job.output),
@@ -49,7 +49,7 @@ class Attempt:
         """Whether it made windows."""
         self._channels = 1
         self._queue = queue
-        self._hand = hand
+        self._file = file
         self._job = job
         self._stop = stop
         self._tell_windows = tell_windows
@@ -73,7 +73,8 @@ class Attempt:
                 model,
                 on_windows=self._on_windows,
                 before_publish=self._before_publish,
-                spent_s=lambda: job.wall_s + self._hand.spent_s(),  # over all attempts
+                alive=self._stop_if_asked,
+                spent_s=lambda: job.wall_s + self._file.spent_s(),  # over all attempts
             )
         return self._queue.finish(job, keep_report=not self._has_sidecar())
 
@@ -106,8 +107,11 @@ class Attempt:
             self._queue.progress(self._job, done, total)
             self._tell_windows(self._job, done, total)
             self.progressed = self.progressed or 0 <= self._windows_done < done
-            self._hand.progress((total - done) * self._channels, progressed=self.progressed)
+            self._file.progress((total - done) * self._channels, progressed=self.progressed)
             self._windows_done, self._told_at_s = done, now_s
+        self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
         if self._stop.signal is not None:
             raise Interrupted
 

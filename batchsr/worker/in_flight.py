@@ -1,10 +1,10 @@
-"""The files that a worker has in hand, each in a thread of its own, all before one model.
+"""The files that a worker has in flight, each in a thread of its own, all before one model.
 
 While the model computes one file's windows, the file before is finished and the next one is begun. Another file is
-taken in hand when those in hand have fewer rows left than two passes take, so there are as few as keep the model
+claimed when those in flight have fewer rows left than two passes take, so there are as few as keep the model
 busy: two or three long files, or some more than a pass has rows of clips with one window.
 
-The time in which several files are in hand is shared out evenly among them. So the files' times add up to the
+The time in which several files are in flight is shared out evenly among them. So the files' times add up to the
 worker's, and a file's real-time factor means what it does where one file is restored after the other.
 """
 
@@ -21,14 +21,14 @@ from batchsr import memory
 from batchsr.queue import Job
 
 _PASSES_AHEAD: Final = 2  # one is computed, one is ready
-_MORE_LANES: Final = 2  # files that are being finished while others fill the passes
-_MOST_LANES: Final = 66
+_MOST_FINISHING: Final = 2  # files that are being finished while others fill the passes
+_MOST_FILES: Final = 66
 
 
 class InFlightFile:
-    """One file in hand."""
+    """One file in flight."""
 
-    def __init__(self, lanes: InFlightFiles, job: Job, rows: int) -> None:
+    def __init__(self, together: InFlightFiles, job: Job, rows: int) -> None:
         self.job = job
         self.rows_left = rows
         """Rows that the model has still to compute; an estimate until the file was read."""
@@ -38,23 +38,23 @@ class InFlightFile:
         self.charged_s = 0.0
         self.abandoned = False
         """No thread could be started for it."""
-        self._lanes = lanes
+        self._all = together
 
     def progress(self, rows_left: int, *, progressed: bool) -> None:
-        """So many rows are left now; `progressed` when windows were made."""
-        self._lanes.update(self, rows_left, progressed)
+        """Note that so many rows are left now; `progressed` when windows were made."""
+        self._all.update(self, rows_left, progressed)
 
     def spent_s(self) -> float:
         """This file's share of the time so far."""
-        return self._lanes.charge(self)
+        return self._all.charge(self)
 
 
 class InFlightFiles:
-    """The threads of the files in hand. One thread, the one that claims, calls all methods but `wake`."""
+    """The threads of the files in flight. One thread, the one that claims, calls all methods but `wake`."""
 
     def __init__(self) -> None:
-        self._hands: dict[int, InFlightFile] = {}
-        self._pool = ThreadPoolExecutor(_MOST_LANES, thread_name_prefix="file")
+        self._files: dict[int, InFlightFile] = {}
+        self._pool = ThreadPoolExecutor(_MOST_FILES, thread_name_prefix="file")
         self._changed = threading.Condition()
         self._changes = self._seen = 0
         self._error: BaseException | None = None
@@ -73,40 +73,40 @@ class InFlightFiles:
             self._raise()
 
     def __len__(self) -> int:
-        return len(self._hands)
+        return len(self._files)
 
     @property
     def jobs(self) -> list[Job]:
-        """The jobs in hand, the oldest claim first."""
+        """The jobs in flight, the oldest claim first."""
         with self._changed:
-            return [hand.job for hand in self._hands.values()]
+            return [file.job for file in self._files.values()]
 
     def have_room(self, batch_windows: int) -> bool:
         """Whether another file is needed to keep a model busy that computes so many rows at a time."""
         with self._changed:
-            hands = list(self._hands.values())
+            files = list(self._files.values())
         rows = _PASSES_AHEAD * batch_windows
         return (
-            len(hands) < min(rows + _MORE_LANES, _MOST_LANES)
-            and sum(hand.rows_left for hand in hands) < rows
-            and not any(hand.suspect for hand in hands)
+            len(files) < min(rows + _MOST_FINISHING, _MOST_FILES)
+            and sum(file.rows_left for file in files) < rows
+            and not any(file.suspect for file in files)
         )
 
     def start(self, job: Job, rows: int, work: Callable[[InFlightFile], None]) -> None:
-        """Take a file in hand, which gives the model so many rows: `work` in a thread of its own.
+        """Start on a file, which gives the model so many rows: `work` in a thread of its own.
 
-        Raises RuntimeError when no thread can be started; the file is not in hand then.
+        Raises RuntimeError when no thread can be started; the file is not in flight then.
         """
-        hand = InFlightFile(self, job, rows)
+        file = InFlightFile(self, job, rows)
         with self._changed:
             self._charge()
-            self._hands[job.id] = hand
+            self._files[job.id] = file
         try:
-            self._pool.submit(self._run, hand, work)
+            self._pool.submit(self._run, file, work)
         except RuntimeError:
             with self._changed:
-                hand.abandoned = True  # the pool may yet run it, in another thread
-                del self._hands[job.id]
+                file.abandoned = True  # the pool may yet run it, in another thread
+                del self._files[job.id]
             raise
 
     def wait(self, seconds: float) -> None:
@@ -122,35 +122,35 @@ class InFlightFiles:
             self._changes += 1
             self._changed.notify_all()
 
-    def update(self, hand: InFlightFile, rows_left: int, progressed: bool) -> None:
+    def update(self, file: InFlightFile, rows_left: int, progressed: bool) -> None:
         """Note how far a file is."""
-        hand.rows_left = rows_left
-        hand.suspect = hand.suspect and not progressed
+        file.rows_left = rows_left
+        file.suspect = file.suspect and not progressed
         self.wake()
 
-    def charge(self, hand: InFlightFile) -> float:
+    def charge(self, file: InFlightFile) -> float:
         """A file's share of the time so far, seconds."""
         with self._changed:
             self._charge()
-            return hand.charged_s
+            return file.charged_s
 
     def _charge(self) -> None:
         now_s = time.monotonic()
-        for hand in self._hands.values():
-            hand.charged_s += (now_s - self._charged_at_s) / len(self._hands)
+        for file in self._files.values():
+            file.charged_s += (now_s - self._charged_at_s) / len(self._files)
         self._charged_at_s = now_s
 
-    def _run(self, hand: InFlightFile, work: Callable[[InFlightFile], None]) -> None:
-        if hand.abandoned:
+    def _run(self, file: InFlightFile, work: Callable[[InFlightFile], None]) -> None:
+        if file.abandoned:
             return
         try:
-            work(hand)
+            work(file)
         except BaseException as e:  # noqa: BLE001 - the thread that claims raises it
             self._error = self._error or e
         finally:
             with self._changed:
                 self._charge()
-                del self._hands[hand.job.id]
+                del self._files[file.job.id]
             self.wake()
 
     def _raise(self) -> None:

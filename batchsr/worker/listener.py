@@ -12,7 +12,7 @@ from batchsr.queue import Job, Place, Trouble
 
 
 class Listener(Protocol):
-    """Whom a worker tells what it does; `job` is the job as of then. Never called by two threads at once."""
+    """Is told what a worker does; `job` is the job as of then. Never called by two threads at once."""
 
     def claimed(self, job: Job) -> None: ...
     def windows(self, job: Job, done: int, total: int) -> None: ...
@@ -58,7 +58,7 @@ class Summary:
     quarantined: int = 0
     released: int = 0
     lost: int = 0
-    """Jobs that were cancelled, superseded or taken while in hand."""
+    """Jobs that were cancelled, superseded or taken while in flight."""
     audio_s: float = 0.0
     wall_s: float = 0.0
     stopped_by: int | None = None
@@ -115,7 +115,7 @@ class Account:
         self.listener.released(job)
 
     def lost(self, job: Job) -> None:
-        """A file was taken away while in hand."""
+        """A file was taken away while in flight."""
         self._add(lost=1)
         self.listener.lost(job)
 

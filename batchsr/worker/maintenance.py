@@ -94,33 +94,40 @@ def collect_garbage(queue: Queue, *, dry_run: bool = False, events_older_s: floa
     outputs, locks of dead workers, and old events. Never anything else: names that are not ours are left alone, and so
     is whatever an unfinished or failed job may go on from, or a living process holds.
     """
-    removed: list[Path] = []
-    freed_bytes = 0
+    removed = dict(_collect_scratch(queue, dry_run=dry_run))
+    for folder in sorted(queue.output_folders()):
+        removed.update(_collect_temporaries(Path(folder), dry_run=dry_run))
+    freed_bytes = sum(removed.values())
+    if dry_run:
+        return Garbage(list(removed), freed_bytes, 0)
+    queue.prune_locks()
+    return Garbage(list(removed), freed_bytes, queue.prune_events(events_older_s))
+
+
+def _collect_scratch(queue: Queue, *, dry_run: bool) -> Iterator[tuple[Path, int]]:
+    """Remove the scratch files that nobody goes on from; yields each with its size in bytes."""
     candidates = list(_scratch_files(queue.scratch_folder))
     for start in range(0, len(candidates), _AT_ONCE):
         some = candidates[start : start + _AT_ONCE]
         with queue.keep_still():  # no job is claimed or retried between the look and the removal
             jobs = {job.id: job for job in queue.jobs(ids={job_id for job_id, _ in some})}
-            for job_id, path in some:
-                if _is_garbage(path, jobs.get(job_id)):
-                    freed_bytes += _size_bytes(path)
-                    removed.append(path)
-                    if not dry_run:
-                        with storage.resource_errors(path, "remove"):
-                            path.unlink(missing_ok=True)
-    for folder in sorted(queue.output_folders()):
-        if not dry_run:
-            publishing.mend_folder(Path(folder))
-        for temporary in dead_in(Path(folder)):
-            size_bytes = temporary.size_bytes()
-            temporary.close() if dry_run else temporary.discard()
-            if dry_run or not os.path.lexists(temporary.path):  # in another user's folder it may have to stay
-                removed.append(temporary.path)
-                freed_bytes += size_bytes
-    if dry_run:
-        return Garbage(removed, freed_bytes, 0)
-    queue.prune_locks()
-    return Garbage(removed, freed_bytes, queue.prune_events(events_older_s))
+            garbage = [path for job_id, path in some if _is_garbage(path, jobs.get(job_id))]
+            sizes = [_size_bytes(path) for path in garbage]
+            for path in () if dry_run else garbage:
+                with storage.resource_errors(path, "remove"):
+                    path.unlink(missing_ok=True)
+        yield from zip(garbage, sizes, strict=True)
+
+
+def _collect_temporaries(folder: Path, *, dry_run: bool) -> Iterator[tuple[Path, int]]:
+    """Remove what dead processes left beside outputs; yields each file that is gone with its size in bytes."""
+    if not dry_run:
+        publishing.mend_folder(folder)
+    for temporary in dead_in(folder):
+        size_bytes = temporary.size_bytes()
+        temporary.close() if dry_run else temporary.discard()
+        if dry_run or not os.path.lexists(temporary.path):  # in another user's folder it may have to stay
+            yield temporary.path, size_bytes
 
 
 def _is_garbage(scratch: Path, job: Job | None) -> bool:

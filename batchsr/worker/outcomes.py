@@ -1,4 +1,4 @@
-"""The job boundary: one claimed job is worked on and let go of, whatever happens. Nothing passes but a database's end.
+"""What becomes of a claimed job: it is worked on and let go of, whatever happens; only a database's end is raised.
 
 What an attempt ends with decides what becomes of the job:
 
@@ -54,10 +54,10 @@ class Outcomes:
         self._restore = restore
         self._rng = rng
 
-    def work_on(self, hand: InFlightFile, model: Batcher) -> None:
+    def work_on(self, file: InFlightFile, model: Batcher) -> None:
         """Restore one claimed job, and let go of it."""
-        job = hand.job
-        attempt = Attempt(self._queue, hand, self._stop, self._account.listener.windows)
+        job = file.job
+        attempt = Attempt(self._queue, file, self._stop, self._account.listener.windows)
         self._account.listener.claimed(job)
         try:
             done = attempt.restore(model, self._restore, self._options.variant)

@@ -40,7 +40,7 @@ class Places:
         """Looks and failures in a row."""
         self._due_s: dict[_Key, float] = {}
         self._told: set[_Key] = set()
-        self._lock = threading.RLock()  # files in hand tell of their troubles, each in its thread
+        self._lock = threading.RLock()  # files in flight tell of their troubles, each in its thread
 
     def look_after(self) -> None:
         """Learn which places are in trouble, try those again whose time has come, and free what they held."""
@@ -67,7 +67,7 @@ class Places:
             self._listener.freed(place.trouble)
 
     def trouble_for(self, job: Job) -> Trouble | None:
-        """The trouble of a known place that this job cannot do without."""
+        """Return the trouble of a known place that this job cannot do without."""
         for place in self._known:
             if diagnosis.lies_on(place.trouble, job) and self._still(place.trouble, job):
                 return place.trouble

@@ -1,4 +1,4 @@
-"""Room on the disks for a file before it is begun: what it and the files in hand will still write.
+"""Room on the disks for a file before it is begun: what it and the files in flight will still write.
 
 A day of stereo takes tens of gigabytes of scratch and as many of output. To find out in the last hour that
 they do not fit would cost the day; so they are reserved, on paper, before a claim.
@@ -58,13 +58,13 @@ def need_of(job: Job, frame_samples: int = FRAME_SAMPLES) -> Need:
     return Need(
         rows=slots * channels,
         scratch_bytes=slots * (HEADER.size + 4 * channels * frame_samples),
-        output_bytes=samples * channels * _SAMPLE_BYTES[settings.subtype],
+        output_bytes=-(-job.frames * settings.rate // job.sample_rate) * channels * _SAMPLE_BYTES[settings.subtype],
     )
 
 
 def shortage(
     following: Job,
-    in_hand: Iterable[Job],
+    in_flight: Iterable[Job],
     scratch_folder: Path,
     min_free_bytes: float,
     *,
@@ -72,7 +72,7 @@ def shortage(
 ) -> Shortage | None:
     """Which file system would have less than `min_free_bytes` left when these jobs are done; None if none."""
     own = _by_file_system([following], scratch_folder, frame_samples)
-    others = _by_file_system(in_hand, scratch_folder, frame_samples)
+    others = _by_file_system(in_flight, scratch_folder, frame_samples)
     for system, (folder, side, wanted) in own.items():
         taken = others[system][2] if system in others else 0
         free_bytes = storage.free_bytes(folder)
@@ -81,7 +81,7 @@ def shortage(
             if wanted:
                 parts.append(f"{wanted / 1e9:.2f} GB for {following.source}")
             if taken:
-                parts.append(f"{taken / 1e9:.2f} GB for the files in hand")
+                parts.append(f"{taken / 1e9:.2f} GB for the files in flight")
             return Shortage(folder, side, " and ".join(parts), free_bytes < min_free_bytes)
     return None
 

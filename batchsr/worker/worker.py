@@ -1,10 +1,10 @@
 """A worker: it claims files and has them restored, until nothing is left.
 
-    room for another file? -> reap the dead -> anything to claim? -> paused? enough space? -> claim -> a lane
+    room for another file? -> reap the dead -> anything to claim? -> paused? enough space? -> claim -> a thread
 
-Three kinds of threads: one decides and claims; a lane restores one file from claim to end (batchsr.worker.in_flight,
-batchsr.worker.outcomes); and in the main one the model computes what the lanes offer (batchsr.restoration.batcher).
-A file's trouble never ends the run, nor does it reach another file.
+Three kinds of threads: one decides and claims; one for each file restores it from claim to end
+(batchsr.worker.in_flight, batchsr.worker.outcomes); and in the main one the model computes what these offer
+(batchsr.restoration.batcher). A file's trouble never ends the run, nor does it reach another file.
 
 It returns when nothing is left that it may claim: it waits for backoffs, but not for jobs in the hands of
 other living workers, who have a supervisor or a next `batchsr work` to take up what they leave.
@@ -72,8 +72,8 @@ class _Run:
         self._listener = self._account.listener
         self._stop = Stop(self._first_signal, self._second_signal)
         self._places = Places(queue, options, self._listener, self._no_room_for)
-        self._boundary = Outcomes(queue, options, self._account, self._stop, self._places, restore, rng)
-        self._lanes = InFlightFiles()
+        self._outcomes = Outcomes(queue, options, self._account, self._stop, self._places, restore, rng)
+        self._in_flight = InFlightFiles()
         self._model: Batcher | None = None
         self._worker: Worker | None = None
         self._told = ""
@@ -87,18 +87,12 @@ class _Run:
         return self._account.summary
 
     def _work(self, main_thread: Executor) -> None:
-        """Join, claim until it is over, wait for the files in hand, leave."""
+        """Join, claim until it is over, wait for the files in flight, leave."""
         try:
-            with self._lanes:
-                going = True
+            with self._in_flight:
                 try:
-                    while going and self._stop.signal is None:
-                        try:
-                            if self._worker is None:
-                                self._worker = self._queue.join()
-                            going = self._step(self._worker, main_thread)
-                        except (ResourceError, QueueBusy) as e:
-                            self._database_trouble(e)
+                    while self._stop.signal is None and self._turn(main_thread):
+                        pass
                 except BaseException:
                     self._give_up()
                     raise
@@ -107,11 +101,21 @@ class _Run:
                 with contextlib.suppress(QueueError, ResourceError):  # the next reaper signs it off
                     self._worker.leave()
 
+    def _turn(self, main_thread: Executor) -> bool:
+        """Join where that is still to do, and take one step; wait if the database is in trouble. Whether to go on."""
+        try:
+            if self._worker is None:
+                self._worker = self._queue.join()
+            return self._step(self._worker, main_thread)
+        except (ResourceError, QueueBusy) as e:
+            self._database_trouble(e)
+            return True
+
     def _give_up(self) -> None:
-        """Let the files in hand go back with the windows that are finished or being computed."""
+        """Let the files in flight go back with the windows that are finished or being computed."""
         if self._model is not None:
             self._model.refuse(Interrupted())
-        self._lanes.wake()
+        self._in_flight.wake()
 
     def _database_trouble(self, error: BatchsrError) -> None:
         """The database's own file system is in trouble: say so, wait, look again."""
@@ -125,13 +129,13 @@ class _Run:
 
     def _step(self, worker: Worker, main_thread: Executor) -> bool:
         """One look at the queue and at most one claim. Returns whether to go on."""
-        options, lanes = self._options, self._lanes
-        in_hand = len(lanes)  # before all else: while we look, a file in hand may be done, or go back to the queue
+        options, files = self._options, self._in_flight
+        in_flight = len(files)  # before all else: while we look, a file in flight may be done, or go back to the queue
         ended = self._account.summary.done + self._account.summary.failed
-        if options.limit is not None and ended + in_hand >= options.limit:
-            return self._linger(in_hand)
-        if self._model is not None and not lanes.have_room(self._model.batch_windows):
-            return self._linger(in_hand)
+        if options.limit is not None and ended + in_flight >= options.limit:
+            return self._linger(in_flight)
+        if self._model is not None and not files.have_room(self._model.batch_windows):
+            return self._linger(in_flight)
         if (gate_s := options.gate()) > 0:
             return gate_s != math.inf and self._wait("not yet time to work", gate_s)
         self._reap()
@@ -141,9 +145,9 @@ class _Run:
             due_s = self._queue.next_due_s(options.variant)
             if due_s is not None:
                 return self._wait("every job left waits for its next try", due_s)
-            if in_hand:
-                return self._linger(in_hand)
-            if not self._queue.in_hand() and (suspect := self._queue.take_last_try(options.variant)) is not None:
+            if in_flight:
+                return self._linger(in_flight)
+            if not self._queue.in_flight() and (suspect := self._queue.take_last_try(options.variant)) is not None:
                 self._listener.message(f"trying #{suspect.id} once more, alone: its workers died on it")
                 return True
             if held := self._queue.places(options.variant):
@@ -152,8 +156,8 @@ class _Run:
         self._waiting_since_s = None
         if (pause := self._queue.paused()) is not None:
             return self._sit_out(pause, following)
-        if following.crashes and in_hand:
-            return self._linger(in_hand)
+        if following.crashes and in_flight:
+            return self._linger(in_flight)
         model = self._served(main_thread)
         if self._stop.signal is not None:  # loading may have taken a while
             return False
@@ -167,24 +171,24 @@ class _Run:
         except ClaimLost:  # somebody removed our lock file
             self._worker = None
             return True
-        if job is not None and job.crashes and lanes:  # another worker took the one we saw
-            self._boundary.release(job)
+        if job is not None and job.crashes and files:  # another worker took the one we saw
+            self._outcomes.release(job)
         elif job is not None:
             self._told = ""
             rows = space.need_of(job, model.frame_samples).rows
             try:
-                lanes.start(job, rows, lambda hand: self._boundary.work_on(hand, model))
+                files.start(job, rows, lambda file: self._outcomes.work_on(file, model))
             except RuntimeError as e:
                 if not pauses.is_want_of_threads(e):
                     raise
-                self._boundary.give_back(job, e)
+                self._outcomes.give_back(job, e)
         return True
 
-    def _linger(self, in_hand: int) -> bool:
-        """Wait for the files in hand; False if there was none when this look at the queue began."""
-        if self._lanes:
-            self._lanes.wait(self._options.poll_s)
-        return in_hand > 0
+    def _linger(self, in_flight: int) -> bool:
+        """Wait for the files in flight; False if there was none when this look at the queue began."""
+        if self._in_flight:
+            self._in_flight.wait(self._options.poll_s)
+        return in_flight > 0
 
     def _served(self, main_thread: Executor) -> Batcher:
         """The model, loaded at the first call, with the passes that it can make now."""
@@ -228,15 +232,10 @@ class _Run:
         return None if short is None else _trouble_of(short)
 
     def _shortage(self, following: Job) -> space.Shortage | None:
-        """Why there is no room for this job beside those in hand; a claim in the same moment is for ENOSPC to find."""
+        """Say why the disks have no room for one more job; one claimed in the same moment is for ENOSPC to find."""
         frame_samples = self._model.frame_samples if self._model is not None else space.FRAME_SAMPLES
-        return space.shortage(
-            following,
-            self._queue.in_hand(),
-            self._queue.scratch_folder,
-            self._options.min_free_bytes,
-            frame_samples=frame_samples,
-        )
+        in_flight, folder = self._queue.in_flight(), self._queue.scratch_folder
+        return space.shortage(following, in_flight, folder, self._options.min_free_bytes, frame_samples=frame_samples)
 
     def _reap(self) -> None:
         for job in self._queue.reap(recovery.complete_sidecar):
@@ -289,7 +288,7 @@ class _Run:
     def _second_signal(self, number: int) -> None:
         """In another thread than the jobs', so with a connection of its own."""
         with self._queue.again() as queue:
-            for job in self._lanes.jobs:
+            for job in self._in_flight.jobs:
                 with contextlib.suppress(ClaimLost):
                     queue.release(job)
 

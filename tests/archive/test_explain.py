@@ -75,7 +75,10 @@ def test_each_treatment_has_its_sentence_in_ascii_without_a_comma() -> None:
     assert "below 3500 Hz it is the recording itself" in kept.sentence
     assert synthetic(Treatment(), 8_000).above_hz == 4_000
     assert synthetic(Treatment(3_000.0), 8_000).above_hz == 3_000
-    assert synthetic(Treatment(), 96_000).above_hz == 24_000, "an output has nothing higher"
+    assert synthetic(Treatment(), 96_000).above_hz == 0, "the model made all of what an output can hold"
+    crossover = Treatment(None, Crossover(7_500.0, 8_200.0))
+    assert synthetic(crossover, 22_050, 16_000).above_hz == 7_500, "it ends in the cross-over"
+    assert synthetic(Treatment(None, Crossover(9_000.0, 9_500.0)), 22_050, 16_000) is NOTHING_SYNTHETIC
     assert synthetic(Treatment(bypass=True), 48_000) is NOTHING_SYNTHETIC
     for one in (kept, synthetic(Treatment(), 8_000)):
         for text in (one.sentence, one.short):
@@ -102,7 +105,7 @@ def test_what_was_only_resampled_says_nothing_of_the_kind(tmp_path: Path) -> Non
     assert done.report["synthetic"]["above_hz"] is None
     assert done.report["synthetic"]["digital_source_type"] is None
     told = "\n".join(explain.sentences(done.report))
-    assert "nothing in it is synthetic" in told
+    assert "Nothing in it is synthetic" in told
     assert "only resampled" in told
 
 

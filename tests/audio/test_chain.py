@@ -25,7 +25,7 @@ from tests.audio.conftest import true_frames
 def restored(source: Path, out: Path, frame: int, overlap: int, subtype: str = "FLOAT") -> np.ndarray:
     """Restore with the identity as the model; the output read back, (n, C)."""
     with Source.open(source) as opened:
-        plan = Plan(opened.info.output_samples, frame, overlap)
+        plan = Plan(opened.info.samples_at(), frame, overlap)
         slots = dict(cut(plan, resampled(opened)))
         with Writer(out, opened.info.channels, "wav", subtype, frames=plan.total_samples) as writer:
             for block in assemble(plan, slots.__getitem__):

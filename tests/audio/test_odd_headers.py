@@ -368,7 +368,7 @@ def test_a_rate_that_is_no_whole_number_is_kept_exactly(tmp_path: Path, rate: fl
     samples = np.zeros((frames, 1), np.int16)
     data = odd.aiff(samples.tobytes(), frames=frames, rate=rate) if make is odd.aiff else odd.caf(samples, rate=rate)
     info = probe(odd.write(tmp_path, "x", data))
-    assert abs(info.output_samples - frames * 48_000 / rate) <= 1
+    assert abs(info.samples_at() - frames * 48_000 / rate) <= 1
     assert info.duration_s == pytest.approx(frames / rate, rel=1e-9)
 
 
@@ -618,3 +618,10 @@ def test_a_block_codec_is_read_behind_its_claimed_end_and_where_it_is_cut(tmp_pa
         probe(path)
     info, _ = heard(path, accept_truncated=True)
     assert info.frames == 5 * samples
+
+
+@pytest.mark.parametrize(("loops", "said"), [(1, "1 mark that tells a player"), (2, "2 marks that tell a player")])
+def test_one_mark_and_several_are_counted_in_their_right_form(tmp_path: Path, loops: int, said: str) -> None:
+    sound = (9, struct.pack("<IBBHI", 8000, 16, 1, 4, 0) + SOUND.tobytes())
+    info, _ = heard(odd.write(tmp_path, "x.voc", odd.voc(*[(6, struct.pack("<H", 3))] * loops, sound)))
+    assert any(said in remark.message for remark in info.remarks)

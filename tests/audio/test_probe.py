@@ -321,7 +321,7 @@ def test_a_file_that_grows_fits_its_header_only_when_it_is_whole(make: Make, tmp
 
 def test_output_length_rounds_up(make: Make) -> None:
     info = probe(make(signal=np.zeros((3, 1)), rate_hz=44_100))
-    assert info.output_samples == 4
+    assert info.samples_at() == 4
     assert info.duration_s == 3 / 44_100
     assert soundfile.info(info.path).frames == 3
 

@@ -194,7 +194,7 @@ def test_the_file_and_the_array_give_the_same(make: Make) -> None:
     with Source.open(make("in.flac", np.random.default_rng(0).uniform(-1, 1, (9000, 2)), 8012)) as source:
         stream = np.concatenate(list(resampled(source, 1000)))
         assert stream.tobytes() == resample(whole(source), 8012).tobytes()
-        assert len(stream) == source.info.output_samples
+        assert len(stream) == source.info.samples_at()
 
 
 @settings(max_examples=50, deadline=None)

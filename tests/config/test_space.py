@@ -1,4 +1,4 @@
-"""Room is reserved for a file, and for those in hand, before it is begun."""
+"""Room is reserved for a file, and for those in flight, before it is begun."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ def test_a_shortage_is_told_with_its_figures_and_ends_where_the_room_does(
     assert not short.for_all, "a smaller file would fit"
 
 
-def test_files_in_hand_keep_their_reservation(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_in_flight_keep_their_reservation(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need = bytes_of(space.need_of(job))
     monkeypatch.setattr(storage, "free_bytes", lambda path: 2 * need)
     assert space.shortage(job, [job], tmp_path, 0) is None
     short = space.shortage(job, [job, job], tmp_path, 0)
     assert short is not None
-    assert "for the files in hand" in str(short)
+    assert "for the files in flight" in str(short)
 
 
 def test_what_is_larger_than_a_whole_disk_is_not_waited_for(

@@ -114,7 +114,7 @@ def test_the_convolutions_own_derivative_is_that_of_the_plain_one(inputs: int, o
 
 
 def bands() -> dict[int, np.ndarray]:
-    from batchsr.models.flashsr.config import MelConfig
+    from batchsr.models.flashsr.config_sizes import MelConfig
     from batchsr.models.flashsr.mel_bands import mel_bands
 
     return {n: mel_bands(MelConfig(n_fft=n, n_mels=m, fmin=200.0 * 2048 / n)) for n, m in losses.BANDS.items()}

@@ -16,7 +16,8 @@ from mlx.utils import tree_flatten
 from batchsr import FlashSR
 from batchsr.errors import BundleError
 from batchsr.models.flashsr import bundle, weights
-from batchsr.models.flashsr.config import ModelConfig, QuantisationConfig
+from batchsr.models.flashsr.config import ModelConfig
+from batchsr.models.flashsr.config_sizes import QuantisationConfig
 from batchsr.models.flashsr.networks import tensor_shapes
 from batchsr.models.tools import make, random_weights
 from batchsr.models.tools.check import check

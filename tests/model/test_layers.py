@@ -20,7 +20,7 @@ from batchsr.models.compute.layers import (
     upsample_nearest,
 )
 from batchsr.models.flashsr import mel, schedule
-from batchsr.models.flashsr.config import MelConfig
+from batchsr.models.flashsr.config_sizes import MelConfig
 from batchsr.models.flashsr.mel_bands import mel_bands
 
 BOTH_WAYS = pytest.mark.parametrize("training", [True, False], ids=["plain", "cpu"])

@@ -49,7 +49,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def worked(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Queue, Job]]:
-    """A job in hand, and sizes of a sixty-fourth."""
+    """A job in flight, and sizes of a sixty-fourth."""
     monkeypatch.setattr(log, "LARGE_BYTES", log.LARGE_BYTES // 64)
     monkeypatch.setattr(log, "KEPT_BYTES", log.KEPT_BYTES // 64)
     with open_queue(path) as queue:

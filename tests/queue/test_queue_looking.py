@@ -184,7 +184,7 @@ def test_claims_and_look_ups_go_by_their_indexes_however_long_the_queue(queue: Q
         queue.next_due_s("fast")
         job = queue.claim(worker, rig.BACKEND)
         queue.progress(job, 1, 2)
-        queue.in_hand()
+        queue.in_flight()
         queue.reap()
         queue.is_output("/a/b.wav")
         queue.release(job)

@@ -136,7 +136,7 @@ def test_the_death_of_many_workers_at_one_moment_blames_no_file(
         clock.pass_s(3600)
         taken = queue.reap()
         assert [(job.crashes, job.outages) for job in taken] == [(int(blamed), int(not blamed))] * died
-        for job in queue.in_hand():
+        for job in queue.in_flight():
             queue.release(job)
 
 

@@ -133,7 +133,7 @@ def worked(program: Program, inhibitor: Path, *options: str) -> str:
     return log.read_text() if log.exists() else ""
 
 
-def test_the_machine_is_kept_awake_while_files_are_in_hand(program: Program, inhibitor: Path) -> None:
+def test_the_machine_is_kept_awake_while_files_are_in_flight(program: Program, inhibitor: Path) -> None:
     assert worked(program, inhibitor) == "begin\nend\n"
 
 

@@ -28,7 +28,7 @@ def figures(db: Path) -> list[tuple[float, float]]:
 
 
 @pytest.mark.parametrize("seconds", [0.05, 1.0])
-def test_sidecar_and_report_agree_also_with_several_files_in_hand(
+def test_sidecar_and_report_agree_also_with_several_files_in_flight(
     db: Path, out: Path, tmp_path: Path, seconds: float
 ) -> None:
     sources = [rig.record(tmp_path / "in" / f"{n}.wav", seconds, seed=n) for n in range(8)]

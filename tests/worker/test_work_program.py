@@ -32,7 +32,7 @@ def test_stop_after_is_for_all_workers_together(fast: Program, procs: str) -> No
 
 
 @pytest.mark.parametrize("procs", ["1", "2"])
-def test_for_takes_no_new_file_when_the_time_is_over_and_ends_what_is_in_hand(fast: Program, procs: str) -> None:
+def test_for_takes_no_new_file_when_the_time_is_over_and_ends_what_is_in_flight(fast: Program, procs: str) -> None:
     fast.run("work", "--variant", "fast", "--for", "0.1s", "--procs", procs, environment={"BATCHSR_PACE_S": "0.3"})
     jobs = fast.status()["jobs"]
     assert jobs["running"] == 0

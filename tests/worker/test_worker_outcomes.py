@@ -123,8 +123,8 @@ def test_backoff_doubles_up_to_a_limit_with_jitter_of_half(db: Path, jitter: flo
     with open_queue(db) as queue:
         places = Places(queue, options, NullListener(), lambda job: None)
         account, stop = Account(NullListener()), Stop(print, print)
-        boundary = Outcomes(queue, options, account, stop, places, restore, lambda: jitter)
-        waits = [boundary.backoff_s(failures) for failures in range(1, 8)]
+        outcomes = Outcomes(queue, options, account, stop, places, restore, lambda: jitter)
+        waits = [outcomes.backoff_s(failures) for failures in range(1, 8)]
     full = [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
     assert waits[:-1] == pytest.approx([wait * (0.5 + 0.5 * jitter) for wait in full])
     assert waits[-1] is None
@@ -161,7 +161,7 @@ def test_a_machine_that_cannot_go_on_pauses_the_queue_until_it_can(
 def test_a_file_that_goes_back_while_the_worker_looks_at_the_queue_is_taken_again(
     db: Path, tmp_path: Path, told: Told
 ) -> None:
-    """The queue was seen without it while it was in hand; then it is in the queue, and no more in hand."""
+    """The queue was seen without it while it was in flight; then it is in the queue, and no more in flight."""
     rig.enqueue(db, [rig.record(tmp_path / "in" / "short.wav", 0.05)])  # so short that another file is looked for
     looked, failing = threading.Event(), Failing(ResourceError("no space left"))
 
@@ -272,7 +272,7 @@ def test_a_cancelled_job_stops_at_its_next_window(db: Path, sources: list[Path],
     assert not (out / "a_upsampled.wav").exists()
 
 
-def test_a_persons_pause_ends_the_run_after_the_file_in_hand(db: Path, sources: list[Path], told: Told) -> None:
+def test_a_persons_pause_ends_the_run_after_the_file_in_flight(db: Path, sources: list[Path], told: Told) -> None:
     rig.enqueue(db, sources)
 
     def pause(job: Any, done: int, total: int) -> None:

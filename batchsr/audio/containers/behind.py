@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from batchsr.audio import formats
 from batchsr.audio.containers import strangers
-
-if TYPE_CHECKING:
-    from batchsr.audio.containers.chunks import BytesAt
+from batchsr.audio.containers.bytes_at import BytesAt
 
 FindChunks = Callable[[int, int], int | None]
 """Where chunks begin that fill the stretch (start, end) to its end; None where there are none."""

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import Final
 
 from batchsr.audio.containers import caf, flac, iff, mp3, ogg_pages, strangers, voc, wave
-from batchsr.audio.containers.chunks import MAX_CHUNKS, BytesAt
+from batchsr.audio.containers.bytes_at import BytesAt
+from batchsr.audio.containers.chunks import MAX_CHUNKS
 from batchsr.audio.containers.found import Header
 from batchsr.audio.decoders.interface import Part
 from batchsr.audio.decoders.virtual_file import Range

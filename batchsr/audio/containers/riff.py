@@ -28,7 +28,7 @@ def chunk(key: bytes, body: bytes) -> bytes:
 
 
 class RiffLayout:
-    """Header and final patches of one WAV file at 48 kHz."""
+    """Header and final patches of one WAV file."""
 
     def __init__(
         self,
@@ -37,13 +37,14 @@ class RiffLayout:
         extra: Sequence[tuple[bytes, bytes]] = (),
         channel_mask: int | None = None,
         frames: int | None = None,
+        rate_hz: int = SAMPLE_RATE_HZ,
     ) -> None:
         """Without `frames` the header keeps room for becoming an RF64 in the end."""
         self._sample_bytes = _SAMPLE_BYTES[subtype]
         self._frame_bytes = channels * self._sample_bytes
         before = b"".join(chunk(key, body) for key, body in extra if key in (b"bext", b"iXML"))
         behind = b"".join(chunk(key, body) for key, body in extra if key not in (b"bext", b"iXML"))
-        form = chunk(b"fmt ", _format(channels, subtype, channel_mask))
+        form = chunk(b"fmt ", _format(channels, subtype, channel_mask, rate_hz))
         fact = chunk(b"fact", bytes(4)) if subtype == "FLOAT" else b""
         rest = len(before + form + fact + behind) + 8 + 12
         expected = 0 if frames is None else frames * self._frame_bytes
@@ -89,11 +90,11 @@ def _size32(size: int, long: bool) -> bytes:
     return struct.pack("<I", 0xFFFFFFFF if long else size)
 
 
-def _format(channels: int, subtype: str, channel_mask: int | None) -> bytes:
+def _format(channels: int, subtype: str, channel_mask: int | None, rate_hz: int) -> bytes:
     tag = 3 if subtype == "FLOAT" else 1
     frame_bytes = channels * _SAMPLE_BYTES[subtype]
     bits = 8 * _SAMPLE_BYTES[subtype]
-    shape = struct.pack("<HIIHH", channels, SAMPLE_RATE_HZ, SAMPLE_RATE_HZ * frame_bytes, frame_bytes, bits)
+    shape = struct.pack("<HIIHH", channels, rate_hz, rate_hz * frame_bytes, frame_bytes, bits)
     if channels > 2:
         mask = _USUAL_MASKS.get(channels, 0) if channel_mask is None else channel_mask
         return struct.pack("<H", 0xFFFE) + shape + struct.pack("<HHIH", 22, bits, mask, tag) + _SUBFORMAT_TAIL

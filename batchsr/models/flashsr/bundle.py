@@ -8,6 +8,8 @@ What is missing, misshapen, of a wrong type or not finite is an error with a nam
 networks have no use for, keys or tensors, is a warning.
 
 Source: bundle format of aufklarer/FlashSR-MLX-4bit.
+
+Longer than other modules: what is refused in reading is what writing must not leave behind.
 """
 
 from __future__ import annotations
@@ -26,10 +28,12 @@ from typing import BinaryIO
 import mlx.core as mx
 import numpy as np
 
+from batchsr.display import counted
 from batchsr.errors import BundleError
 from batchsr.models.flashsr import config_claims, json_files, weights
-from batchsr.models.flashsr.config import ModelConfig, QuantisationConfig
+from batchsr.models.flashsr.config import ModelConfig
 from batchsr.models.flashsr.config_reading import QUANTISED_FORMATS
+from batchsr.models.flashsr.config_sizes import QuantisationConfig
 from batchsr.models.flashsr.json_files import name_shown, some
 from batchsr.models.flashsr.networks import Networks, tensor_shapes
 from batchsr.models.flashsr.safetensors_header import Tensor, item_bytes, read_header
@@ -100,7 +104,7 @@ def _opened(folder: Path) -> Opened:
     if config.unknown_keys:
         count = len(config.unknown_keys)
         warnings.append(
-            f"{folder}: {CONFIG_NAME} has {count} {_plural(count, 'key')} that say nothing to this program: "
+            f"{folder}: {CONFIG_NAME} has {counted(count, 'key')} that say nothing to this program: "
             f"{some(config.unknown_keys)}"
         )
     warnings += [f"{folder}: {oddity}" for oddity in config.oddities]
@@ -114,7 +118,7 @@ def _opened(folder: Path) -> Opened:
     if unknown:
         count = len(unknown)
         warnings.append(
-            f"{folder}: {WEIGHTS_NAME} has {count} {_plural(count, 'tensor')} that the networks have no use for: "
+            f"{folder}: {WEIGHTS_NAME} has {counted(count, 'tensor')} that the networks have no use for: "
             f"{some(unknown)}"
         )
     return Opened(folder, config, shapes, header, tuple(warnings))
@@ -139,10 +143,6 @@ def networks_of(opened: Opened, dtype: mx.Dtype = mx.float32) -> Networks:
     weights.fill(networks, opened.folder / WEIGHTS_NAME, opened.config, opened.shapes, opened.header)
     networks.ready()
     return networks
-
-
-def _plural(count: int, word: str) -> str:
-    return word if count == 1 else f"{word}s"
 
 
 def _those_with_scales(
@@ -220,7 +220,7 @@ def check_tensors(
 
 
 def quantisable(shape: tuple[int, ...], group_size: int = GROUP_SIZE) -> bool:
-    """Whether a tensor of this shape is quantised in an int4 or int8 bundle."""
+    """Return whether a tensor of this shape is quantised in an int4 or int8 bundle."""
     return len(shape) >= 2 and math.prod(shape[1:]) % group_size == 0
 
 
@@ -234,7 +234,7 @@ def quantise(value: mx.array, config: QuantisationConfig) -> tuple[mx.array, mx.
 def dequantise(
     packed: mx.array, scales: mx.array, biases: mx.array, config: QuantisationConfig, shape: tuple[int, ...]
 ) -> mx.array:
-    """The tensor, float32: integer * scale + bias, computed in float32."""
+    """Return the tensor, float32: integer * scale + bias, computed in float32."""
     flat = mx.dequantize(
         packed,
         scales.astype(mx.float32),

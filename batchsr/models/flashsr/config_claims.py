@@ -13,13 +13,11 @@ import math
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from batchsr.errors import BundleError
+from batchsr.models.flashsr.config_sizes import ModelSizes
 from batchsr.models.flashsr.json_files import name_shown, shown
-
-if TYPE_CHECKING:
-    from batchsr.models.flashsr.config import ModelConfig
 
 TIMESTEPS = 1000
 """Steps of the schedule that the model was trained with (batchsr.models.flashsr.schedule)."""
@@ -135,20 +133,20 @@ def refuse_audiosr(values: Mapping[str, Any]) -> None:
 
 
 def is_audiosr(text: str) -> bool:
-    """Whether a name means an AudioSR."""
+    """Return whether a name means an AudioSR."""
     text = text.lower()
     return bool(re.search(r"audio[-_ ]?sr(?![a-z])", text)) and "flashsr" not in text.replace("-", "").replace("_", "")
 
 
 def audiosr_error(said_by: str) -> BundleError:
-    """The refusal of an AudioSR, which has another vocoder and restores in many steps."""
+    """Return the refusal of an AudioSR, which has another vocoder and restores in many steps."""
     return BundleError(
         f"this is an AudioSR bundle ({said_by}): another model, which needs many steps (200) a window, not one",
         remedy="take a FlashSR bundle: --variant int4, int8 or tiny",
     )
 
 
-def check(unknown: Mapping[str, object], config: ModelConfig) -> None:
+def check(unknown: Mapping[str, object], config: ModelSizes) -> None:
     """Raise BundleError naming the first unknown key that says of the model what is not so."""
     for key, value in unknown.items():
         start = tuple(key.split("."))
@@ -156,7 +154,7 @@ def check(unknown: Mapping[str, object], config: ModelConfig) -> None:
             _check_one(path, leaf, config)
 
 
-def _check_one(path: tuple[str, ...], value: object, config: ModelConfig) -> None:
+def _check_one(path: tuple[str, ...], value: object, config: ModelSizes) -> None:
     *sections, name = (part.lower() for part in path)
     if value is None or any(_OF_ITS_MAKING.search(section) for section in sections):
         return

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from batchsr.errors import BundleError
 from batchsr.models.flashsr.config_reading import QUANTISED_FORMATS
+from batchsr.models.flashsr.config_sizes import ModelSizes
 from batchsr.models.flashsr.json_files import shown
-
-if TYPE_CHECKING:
-    from batchsr.models.flashsr.config import ModelConfig
 
 _POSITIVE = {
     "vae": ("ch", "ch_mult", "num_res_blocks", "z_channels", "embed_dim", "resolution", "scale_factor_z"),
@@ -45,7 +43,11 @@ _MOST = {
 """Beyond them a config is a mistake, and building its networks would take all memory or for ever."""
 
 
-def check(config: ModelConfig) -> None:
+Want = Callable[[bool, str, str], None]
+"""Raises BundleError unless the first holds, with the key at fault and the reason."""
+
+
+def check(config: ModelSizes) -> None:
     """Raise BundleError naming the first key whose value does not go with the others."""
 
     def want(ok: bool, key: str, why: str) -> None:
@@ -55,6 +57,11 @@ def check(config: ModelConfig) -> None:
                 f"config.json: {key} = {shown(value)}, but {why}", remedy="this program cannot run that model"
             )
 
+    for check_part in (_check_bounds, _check_vae, _check_unet, _check_vocoder, _check_window, _check_format):
+        check_part(config, want)
+
+
+def _check_bounds(config: ModelSizes, want: Want) -> None:
     for section, names in _POSITIVE.items():
         for name in names:
             value = getattr(getattr(config, section), name)
@@ -71,7 +78,9 @@ def check(config: ModelConfig) -> None:
             "the most is 1,024",
         )
 
-    vae, ldm, vocoder, mel, audio = config.vae, config.ldm, config.vocoder, config.mel, config.audio
+
+def _check_vae(config: ModelSizes, want: Want) -> None:
+    vae, mel = config.vae, config.mel
     want(vae.in_channels == 1, "vae.in_channels", "a mel spectrogram has 1")
     want(vae.out_ch == 1, "vae.out_ch", "a mel spectrogram has 1")
     want(vae.double_z, "vae.double_z", "the posterior needs a mean and a variance")
@@ -82,6 +91,9 @@ def check(config: ModelConfig) -> None:
     for level, mult in enumerate(vae.ch_mult):
         want(vae.ch * mult % 32 == 0, "vae.ch", f"level {level} has {vae.ch * mult} channels, not 32 groups")
 
+
+def _check_unet(config: ModelSizes, want: Want) -> None:
+    vae, ldm, mel = config.vae, config.ldm, config.mel
     latent = vae.embed_dim
     want(ldm.in_channels == 2 * latent, "ldm.in_channels", f"noise and condition have {latent} each")
     want(ldm.out_channels == latent, "ldm.out_channels", f"vae.embed_dim is {latent}")
@@ -101,6 +113,9 @@ def check(config: ModelConfig) -> None:
     bands = mel.n_mels // vae.downsampling
     want(bands % ldm.downsampling == 0, "ldm.channel_mult", f"{bands} latent bands cannot be halved so often")
 
+
+def _check_vocoder(config: ModelSizes, want: Want) -> None:
+    vocoder, mel = config.vocoder, config.mel
     levels = len(vocoder.upsample_rates)
     want(
         len(vocoder.upsample_kernel_sizes) == levels,
@@ -131,6 +146,9 @@ def check(config: ModelConfig) -> None:
     )
     want(all(k % 2 for k in vocoder.resblock_kernel_sizes), "vocoder.resblock_kernel_sizes", "they must be odd")
 
+
+def _check_window(config: ModelSizes, want: Want) -> None:
+    mel, audio = config.mel, config.audio
     want(audio.sample_rate == 48_000, "audio.sample_rate", "this program restores to 48000 Hz")
     want(mel.sr == audio.sample_rate, "mel.sr", f"audio.sample_rate is {audio.sample_rate}")
     want(mel.n_fft % 2 == 0 and mel.n_fft >= mel.hop, "mel.n_fft", "it must be even and no shorter than mel.hop")
@@ -146,6 +164,8 @@ def check(config: ModelConfig) -> None:
         audio.frame_samples > (mel.n_fft - mel.hop) // 2, "audio.frame_samples", "it is shorter than the mel's padding"
     )
 
+
+def _check_format(config: ModelSizes, want: Want) -> None:
     bits = QUANTISED_FORMATS.get(config.format)
     if config.quantization is None:
         want(bits is None, "format", "section quantization is missing")

@@ -13,7 +13,7 @@ import numpy as np
 from mlx import nn
 
 from batchsr.models.compute.layers import by_cpu
-from batchsr.models.flashsr.config import MelConfig
+from batchsr.models.flashsr.config_sizes import MelConfig
 from batchsr.models.flashsr.mel_bands import mel_bands
 
 FLOOR = 1e-5

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from batchsr.models.flashsr.config import MelConfig
+from batchsr.models.flashsr.config_sizes import MelConfig
 
 
 def mel_bands(config: MelConfig) -> np.ndarray:

@@ -12,7 +12,7 @@ import mlx.core as mx
 from mlx import nn
 
 from batchsr.models.compute.layers import Attention, Conv2d, GroupNorm, Linear, gelu, silu, upsample_nearest
-from batchsr.models.flashsr.config import UnetConfig
+from batchsr.models.flashsr.config_sizes import UnetConfig
 
 MAX_PERIOD = 10_000
 

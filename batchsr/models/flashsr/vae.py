@@ -9,7 +9,7 @@ import mlx.core as mx
 from mlx import nn
 
 from batchsr.models.compute.layers import Attention, Conv2d, GroupNorm, step, upsample_nearest
-from batchsr.models.flashsr.config import VaeConfig
+from batchsr.models.flashsr.config_sizes import VaeConfig
 
 EPS = 1e-6
 

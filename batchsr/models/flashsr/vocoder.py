@@ -12,7 +12,7 @@ from mlx import nn
 
 from batchsr.models.compute.activation import Activation
 from batchsr.models.compute.layers import Conv1d, ConvTranspose1d, leaky_relu, step
-from batchsr.models.flashsr.config import VocoderConfig
+from batchsr.models.flashsr.config_sizes import VocoderConfig
 
 LEAK = 0.1
 

@@ -10,16 +10,16 @@ from mlx.utils import tree_flatten
 
 from batchsr.errors import BundleError
 from batchsr.models.flashsr import bundle
-from batchsr.models.flashsr.config import (
+from batchsr.models.flashsr.config import ModelConfig
+from batchsr.models.flashsr.config_reading import FLOAT_FORMATS, QUANTISED_FORMATS
+from batchsr.models.flashsr.config_sizes import (
     AudioConfig,
     MelConfig,
-    ModelConfig,
     QuantisationConfig,
     UnetConfig,
     VaeConfig,
     VocoderConfig,
 )
-from batchsr.models.flashsr.config_reading import FLOAT_FORMATS, QUANTISED_FORMATS
 from batchsr.models.flashsr.networks import tensor_shapes
 from batchsr.models.tools import random_weights
 
@@ -52,7 +52,7 @@ class Made:
 
 
 def config_of_size(size: str, *, format: str = "float32", frame_samples: int | None = None) -> ModelConfig:
-    """The config of one of SIZES, in a format and with a window of `frame_samples`. Raises BundleError."""
+    """Return the config of one of SIZES, in a format and with a window of `frame_samples`. Raises BundleError."""
     if size not in SIZES:
         raise BundleError(f"size = {size!r} is unknown", remedy="known: " + ", ".join(SIZES))
     config = SIZES[size]
@@ -63,7 +63,7 @@ def config_of_size(size: str, *, format: str = "float32", frame_samples: int | N
 
 
 def in_format(config: ModelConfig, format: str) -> ModelConfig:
-    """The same sizes, stored in another format. Raises BundleError naming an unknown one."""
+    """Return the same sizes, stored in another format. Raises BundleError naming an unknown one."""
     if format not in FLOAT_FORMATS and format not in QUANTISED_FORMATS:
         known = ", ".join((*dict.fromkeys(FLOAT_FORMATS.values()), *QUANTISED_FORMATS))
         raise BundleError(f"format = {format!r} is unknown", remedy=f"known: {known}")

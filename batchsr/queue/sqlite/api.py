@@ -1,4 +1,7 @@
-"""The queue as the rest of the program sees it (batchsr.queue.interface). Nothing outside this package knows SQL."""
+"""The queue as the rest of the program sees it (batchsr.queue.interface). Nothing outside this package knows SQL.
+
+Longer than other modules: it is as long as the interface, and each method names the function that does it.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,11 @@ from batchsr.queue.sqlite import (
     queries,
     reaper,
     reports,
+    steering,
     versions,
 )
 from batchsr.queue.sqlite.store import Store
+from batchsr.queue.steering import Changed, Move, Speed, Wish
 from batchsr.queue.trouble import Pause, PauseKind, Place, Trouble
 
 
@@ -168,7 +173,7 @@ class SqliteQueue:
         return claims.claim(self._store, worker.name, backend)
 
     def progress(self, job: Job, windows_done: int, windows_total: int) -> None:
-        """So many windows are safe in the scratch. Raises ClaimLost."""
+        """Note that so many windows are safe in the scratch. Raises ClaimLost."""
         claims.progress(self._store, job, windows_done, windows_total)
 
     def committing(self, job: Job, result: Result) -> None:
@@ -219,7 +224,7 @@ class SqliteQueue:
     # Directing
 
     def pause(self, reason: str = "", kind: PauseKind = "user", probes: Sequence[str] = ()) -> None:
-        """Let nothing be claimed until the queue is resumed. Jobs in hand are finished."""
+        """Let nothing be claimed until the queue is resumed. Jobs in flight are finished."""
         control.pause(self._store, kind, reason, probes)
 
     def resume(self, only: Pause | None = None) -> bool:
@@ -242,6 +247,23 @@ class SqliteQueue:
         """Give jobs that are queued or waiting another priority or batch, and return which."""
         return manage.edit(self._store, ids, priority=priority, batch=batch)
 
+    def rewish(self, wishes: Iterable[Wish]) -> Iterator[Changed]:
+        """Give jobs that nobody has in hand other settings or another output, and say for each what happened. Lazy."""
+        return steering.rewish(self._store, wishes)
+
+    def relocate(self, moves: Iterable[Move]) -> Iterator[Changed]:
+        """Write down where the files of jobs are now, and say for each, in order, what happened. Lazy: consume it."""
+        return steering.relocate(self._store, moves)
+
+    def forget(self, ids: Iterable[int]) -> list[int]:
+        """Take jobs that nobody has in hand out of the record, and return which. No file is touched."""
+        return steering.forget(self._store, ids)
+
+    def undone(self, job: Job, said: str) -> bool:
+        """Note that the output of a job that is done was taken away, and where to; it is cancelled, with error code
+        `undone`. False if the job is no longer as it was read."""
+        return steering.undone(self._store, job, said)
+
     # Looking
 
     def get(self, job_id: int) -> Job | None:
@@ -263,9 +285,9 @@ class SqliteQueue:
             self._store, states=states, batch=batch, ids=ids, source=source, newest_first=newest_first, limit=limit
         )
 
-    def in_hand(self) -> list[Job]:
+    def in_flight(self) -> list[Job]:
         """The jobs that workers own now."""
-        return queries.in_hand(self._store)
+        return queries.in_flight(self._store)
 
     def batches(self) -> list[str]:
         """The names of the batches that have jobs, sorted; "" for jobs without one."""
@@ -323,6 +345,10 @@ class SqliteQueue:
     def note_hung(self, worker: str) -> None:
         """Note that a worker is ended because it makes no windows: its death blames no file as a crash does."""
         claims.note_hung(self._store, worker)
+
+    def recent_speed(self, variant: str | None = None) -> Speed | None:
+        """How fast the latest work went (for a variant); None if nothing was done yet."""
+        return steering.recent_speed(self._store, variant)
 
     def queued_for(self) -> dict[str, int]:
         """How many jobs are queued or waiting for each variant that they name; "" are those that any worker takes."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def current(store: Store) -> Pause | None:
-    """The pause, if the queue is paused."""
+    """Return the pause, if the queue is paused."""
     rows = store.rows("SELECT * FROM control WHERE paused")
     if not rows:
         return None
@@ -26,7 +26,7 @@ def current(store: Store) -> Pause | None:
 
 
 def pause(store: Store, kind: str, reason: str, probes: Sequence[str] = ()) -> None:
-    """Pause the queue: nothing is claimed until it is resumed. Jobs in hand are finished."""
+    """Pause the queue: nothing is claimed until it is resumed. Jobs in flight are finished."""
     with store.writing() as db:
         pause_in(store, db, kind, reason, probes)
 

@@ -76,7 +76,8 @@ class _Intake:
         self._db = db
         self._chunk = chunk
         self._now = store.clock.wall()
-        self._next_id = 1 + (next(db.query("SELECT max(id) AS id FROM jobs"))["id"] or 0)
+        last = next(db.query("SELECT max(coalesce((SELECT max(id) FROM jobs), 0), last_id) AS id FROM control"))["id"]
+        self._next_id = 1 + last  # never the number of a job that was forgotten: a claim of it may still be around
         self._rows: list[dict[str, Any]] = []
         self._folders: dict[str, int] = {}
         self._by_dedupe: dict[str, _Known] = {}
@@ -125,11 +126,14 @@ class _Intake:
             else:
                 outcome = Outcome.ALREADY_DONE if earlier.state is State.DONE else Outcome.NEEDS_RETRY
             return Enqueued(earlier.id, outcome, earlier.output, earlier.state, job.source)
+        if (other := self._other_wish(job)) is not None:
+            return Enqueued(other.id, Outcome.OTHER_SETTINGS, other.output, other.state, job.source)
+        beside = self._beside(job)
         superseded = self._supersede(job)
         output = self._free_name(job)
         known = self._insert(job, output)
         outcome = Outcome.SUPERSEDING if superseded else Outcome.QUEUED
-        return Enqueued(known.id, outcome, output, State.QUEUED, job.source)
+        return Enqueued(known.id, outcome, output, State.QUEUED, job.source, beside)
 
     def _is_own_output(self, source: str) -> bool:
         known = self._by_output.get(folded_key(source))
@@ -140,6 +144,20 @@ class _Intake:
         with contextlib.suppress(OSError):  # another case: the same file only where the file system says so
             return os.path.samefile(known.output, source)
         return False
+
+    def _other_wish(self, job: NewJob) -> _Known | None:
+        """The job that restores this very source to this very output, but in another way."""
+        wanted_key, identity = folded_key(job.output), stored_text(job.identity)
+        for known in self._by_source.get(exact_key(job.source), ()):
+            if known.holds_output and (known.wanted_key, known.identity) == (wanted_key, identity):
+                return known
+        return None
+
+    def _beside(self, job: NewJob) -> int | None:
+        """A job that restores this very source as well, to another output."""
+        identity = stored_text(job.identity)
+        others = self._by_source.get(exact_key(job.source), ())
+        return next((known.id for known in others if known.holds_output and known.identity == identity), None)
 
     def _supersede(self, job: NewJob) -> bool:
         """Retire the unfinished jobs of a source that has changed since: they could only fail."""
@@ -168,9 +186,7 @@ class _Intake:
 
     def _free_name(self, job: NewJob) -> str:
         """The first name that no other job writes to or reads from."""
-        stem, extension = os.path.splitext(job.alt_output)
-        numbered = (f"{stem}_{number}{extension}" for number in itertools.count(2))
-        for attempt, name in enumerate(itertools.chain((job.output, job.alt_output), numbered)):
+        for attempt, name in enumerate(itertools.chain((job.output, job.alt_output), numbered(job.alt_output))):
             if attempt >= 2:  # beyond what was read at the start
                 self._look_up("output_key", [folded_key(name)])
                 self._look_up("source_key", [exact_key(name)])
@@ -241,10 +257,15 @@ class _Intake:
             self._rows.clear()
 
 
+def numbered(output: str) -> Iterator[str]:
+    """Names like this one, with a number from 2 on."""
+    stem, extension = os.path.splitext(output)
+    return (f"{stem}_{number}{extension}" for number in itertools.count(2))
+
+
 def free_output(db: Database, job_id: int, output: str) -> str | None:
     """Another name for a job to be taken up again, if its output went to another job meanwhile; else None."""
-    stem, extension = os.path.splitext(output)
-    for name in itertools.chain((output,), (f"{stem}_{number}{extension}" for number in itertools.count(2))):
+    for name in itertools.chain((output,), numbered(output)):
         sql = "output_key = ? AND id <> ? AND state NOT IN ('cancelled', 'superseded')"
         if not db.table("jobs").count_where(sql, (folded_key(name), job_id)):
             return None if name == output else name
@@ -252,7 +273,7 @@ def free_output(db: Database, job_id: int, output: str) -> str | None:
 
 
 def same_file_as_output(outputs: Iterable[str], path: str) -> bool:
-    """Whether `path` is one of these outputs, by name or as the file system sees it."""
+    """Return whether `path` is one of these outputs, by name or as the file system sees it."""
     for output in outputs:
         if output == path:
             return True

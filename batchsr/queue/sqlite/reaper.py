@@ -1,6 +1,6 @@
 """Taking jobs back from dead workers.
 
-A death blames the file that was in hand, unless it says nothing about it: the machine went down meanwhile (it has
+A death blames the file that was in flight, unless it says nothing about it: the machine went down meanwhile (it has
 another boot), many workers died at one moment, or a supervisor ended a worker that made no windows. Such outages have a
 larger bound of their own. Who sent a signal is not asked: a person's SIGKILL looks like the kernel's.
 """
@@ -50,7 +50,7 @@ def reap(store: Store, folder: Path, complete: Callable[[Job], None] = lambda jo
 
 
 def _died_of_something_else(store: Store, dead: Sequence[str]) -> set[str]:
-    """Those of the dead workers whose death says nothing about the files they had in hand."""
+    """Those of the dead workers whose death says nothing about the files they had in flight."""
     rows = store.rows(
         "SELECT w.id, w.boot, w.started_at, w.ending, max(a.seen_at) AS seen_at FROM workers w "
         "LEFT JOIN attempts a ON a.worker = w.id AND a.ended_at IS NULL WHERE w.ended_at IS NULL GROUP BY w.id"

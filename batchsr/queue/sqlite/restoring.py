@@ -35,7 +35,7 @@ class Restored:
     kept: Path | None
     """Where the database of before, and what stood beside it, is now."""
     taken_back: int
-    """Jobs that were in hand when the backup was made, and are queued again."""
+    """Jobs that were in flight when the backup was made, and are queued again."""
 
 
 def restore(path: Path, backup: Path, workers_folder: Path, clock: Clock) -> Restored:

@@ -271,3 +271,9 @@ def move_reports(db: Database) -> None:
             "UPDATE jobs SET report = NULL, remarks = ? WHERE id = ?",
             [(remarks_of(text), number) for number, text in rows],
         )
+
+
+@migrations()
+def remember_last_number(db: Database) -> None:
+    """Version 4: the highest number that a job ever had, since jobs can be forgotten."""
+    db.execute("ALTER TABLE control ADD COLUMN last_id INTEGER NOT NULL DEFAULT 0")

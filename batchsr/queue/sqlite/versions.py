@@ -18,7 +18,7 @@ from batchsr.queue.sqlite.damage import APPLICATION_ID
 from batchsr.queue.sqlite.store import Store
 from batchsr.temporary import Temporary
 
-VERSION: Final = 3
+VERSION: Final = 4
 """How many migrations there are."""
 
 

@@ -1,4 +1,4 @@
-"""Several files in hand before one model: whose windows share a pass, whose trouble is whose, whose time is whose."""
+"""Several files in flight before one model: whose windows share a pass, whose trouble is whose, whose time is whose."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ WINDOW_S = 0.09  # less than the fast model's window of 4,800 samples at 48 kHz
 
 
 class Following(Told):
-    """Notes which jobs are in hand together."""
+    """Notes which jobs are in flight together."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.in_hand: set[int] = set()
+        self.in_flight: set[int] = set()
         self.together: list[set[int]] = []
 
     def claimed(self, job: Job) -> None:
-        self.in_hand.add(job.id)
-        self.together.append(set(self.in_hand))
+        self.in_flight.add(job.id)
+        self.together.append(set(self.in_flight))
 
     def done(self, job: Job) -> None:
         super().done(job)
-        self.in_hand.discard(job.id)
+        self.in_flight.discard(job.id)
 
     def released(self, job: Job) -> None:
         super().released(job)
-        self.in_hand.discard(job.id)
+        self.in_flight.discard(job.id)
 
     def failed(self, job: Job) -> None:
         super().failed(job)
-        self.in_hand.discard(job.id)
+        self.in_flight.discard(job.id)
 
 
 def clips(folder: Path, count: int, seconds: float = WINDOW_S) -> list[Path]:
@@ -196,7 +196,7 @@ def test_only_the_file_that_kills_its_workers_is_quarantined(db: Path, tmp_path:
         states = {job.id: str(job.state) for job in queue.jobs()}
         assert states.pop(5) == "quarantined"
         assert set(states.values()) == {"done"}
-        assert any(len(queue.attempts(job)) == 2 for job in states), "others were in hand when it killed"
+        assert any(len(queue.attempts(job)) == 2 for job in states), "others were in flight when it killed"
         assert queue.check() == []
 
 
@@ -210,7 +210,7 @@ def test_a_file_whose_last_worker_died_is_restored_alone(db: Path, tmp_path: Pat
         os.close(worker._lock._fd)
         worker._lock._fd = -1
     told = Following()
-    told.on_windows = lambda job, done, total: told.in_hand.discard(job.id) if done else None  # past suspicion
+    told.on_windows = lambda job, done, total: told.in_flight.discard(job.id) if done else None  # past suspicion
     assert rig.work(db, rig.FastModel(batch_windows=4, pace_s=0.02), listener=told).done == 6
     for group in told.together:
         assert len(group) == 1 or not group & {1, 2, 3}, group
@@ -242,12 +242,12 @@ def test_out_of_memory_costs_no_attempt_and_one_file_is_of_one_size_of_pass(
     assert hashes(out) == apart(tmp_path, sources, 2)
 
 
-def test_a_signal_lets_go_of_every_file_in_hand(db: Path, tmp_path: Path, out: Path) -> None:
+def test_a_signal_lets_go_of_every_file_in_flight(db: Path, tmp_path: Path, out: Path) -> None:
     sources = clips(tmp_path / "in", 6)
     rig.enqueue(db, sources, out)
     model = rig.FastModel(batch_windows=2, pace_s=0.5)
     with rig.ended(rig.fork(lambda: rig.work(db, model).exit_code)) as pid, open_queue(db) as queue:
-        rig.until(lambda: len(queue.in_hand()) >= 4)
+        rig.until(lambda: len(queue.in_flight()) >= 4)
         os.kill(pid, signal.SIGTERM)
         assert rig.wait(pid) == 143
     with open_queue(db) as queue:
@@ -259,21 +259,21 @@ def test_a_signal_lets_go_of_every_file_in_hand(db: Path, tmp_path: Path, out: P
     assert len(hashes(out)) == 6
 
 
-def test_the_second_signal_lets_go_of_every_file_in_hand_at_once(db: Path, tmp_path: Path, out: Path) -> None:
+def test_the_second_signal_lets_go_of_every_file_in_flight_at_once(db: Path, tmp_path: Path, out: Path) -> None:
     rig.enqueue(db, clips(tmp_path / "in", 6), out)
     begun = tmp_path / "begun"
     model = rig.FastModel(batch_windows=2, pace_s=60.0, calls=lambda indices: begun.touch())
     with rig.ended(rig.fork(lambda: rig.work(db, model).exit_code)) as pid, open_queue(db) as queue:
-        rig.until(lambda: begun.exists() and len(queue.in_hand()) >= 3)
+        rig.until(lambda: begun.exists() and len(queue.in_flight()) >= 3)
         os.kill(pid, signal.SIGINT)
-        rig.until(lambda: len(queue.in_hand()) <= 2)  # those that are in the pass
+        rig.until(lambda: len(queue.in_flight()) <= 2)  # those that are in the pass
         os.kill(pid, signal.SIGINT)
         assert rig.wait(pid) == 130
     with open_queue(db) as queue:
         assert {(job.state, job.attempts) for job in queue.jobs()} == {(State.QUEUED, 0)}
 
 
-def test_the_limit_counts_files_in_hand(db: Path, tmp_path: Path, out: Path) -> None:
+def test_the_limit_counts_files_in_flight(db: Path, tmp_path: Path, out: Path) -> None:
     rig.enqueue(db, clips(tmp_path / "in", 9), out)
     options = dataclasses.replace(rig.OPTIONS, limit=5)
     assert rig.work(db, rig.FastModel(batch_windows=8, pace_s=0.02), options).done == 5
@@ -281,15 +281,15 @@ def test_the_limit_counts_files_in_hand(db: Path, tmp_path: Path, out: Path) -> 
         assert queue.counts()["queued"] == 4
 
 
-def test_files_in_hand_share_the_time_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_in_flight_share_the_time_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("batchsr.worker.in_flight.time.monotonic", lambda: now[0])
-    hands: dict[str, InFlightFile] = {}
+    files: dict[str, InFlightFile] = {}
     ends = {name: threading.Event() for name in "ab"}
 
     def work(name: str) -> Any:
-        def wait(hand: InFlightFile) -> None:
-            hands[name] = hand
+        def wait(file: InFlightFile) -> None:
+            files[name] = file
             ends[name].wait(10)
 
         return wait
@@ -299,17 +299,17 @@ def test_files_in_hand_share_the_time_evenly(monkeypatch: pytest.MonkeyPatch) ->
         id: int
         crashes: int = 0
 
-    with InFlightFiles() as lanes:
-        lanes.start(AJob(1), 5, work("a"))  # type: ignore[arg-type]
+    with InFlightFiles() as in_flight:
+        in_flight.start(AJob(1), 5, work("a"))  # type: ignore[arg-type]
         now[0] = 10.0
-        lanes.start(AJob(2), 5, work("b"))  # type: ignore[arg-type]
-        rig.until(lambda: len(hands) == 2)
+        in_flight.start(AJob(2), 5, work("b"))  # type: ignore[arg-type]
+        rig.until(lambda: len(files) == 2)
         now[0] = 14.0
-        assert (hands["a"].spent_s(), hands["b"].spent_s()) == (12.0, 2.0)
+        assert (files["a"].spent_s(), files["b"].spent_s()) == (12.0, 2.0)
         ends["a"].set()
-        rig.until(lambda: len(lanes) == 1)
+        rig.until(lambda: len(in_flight) == 1)
         now[0] = 20.0
-        assert (hands["a"].charged_s, hands["b"].spent_s()) == (12.0, 8.0)
+        assert (files["a"].charged_s, files["b"].spent_s()) == (12.0, 8.0)
         ends["b"].set()
 
 
@@ -319,11 +319,11 @@ def test_what_a_thread_ends_with_reaches_the_one_that_claims() -> None:
         id: int = 1
         crashes: int = 0
 
-    def work(hand: InFlightFile) -> None:
+    def work(file: InFlightFile) -> None:
         raise KeyError("the database is gone")
 
-    with pytest.raises(KeyError), InFlightFiles() as lanes:
-        lanes.start(AJob(), 1, work)  # type: ignore[arg-type]
+    with pytest.raises(KeyError), InFlightFiles() as in_flight:
+        in_flight.start(AJob(), 1, work)  # type: ignore[arg-type]
 
 
 def test_memory_does_not_grow_with_the_number_of_files(db: Path, tmp_path: Path, out: Path) -> None:
@@ -331,7 +331,7 @@ def test_memory_does_not_grow_with_the_number_of_files(db: Path, tmp_path: Path,
     import tracemalloc
 
     class Weighing(Following):
-        """Notes the memory held when a file is done and no other is in hand."""
+        """Notes the memory held when a file is done and no other is in flight."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -339,7 +339,7 @@ def test_memory_does_not_grow_with_the_number_of_files(db: Path, tmp_path: Path,
 
         def done(self, job: Job) -> None:
             super().done(job)
-            if not self.in_hand:
+            if not self.in_flight:
                 gc.collect()
                 self.held.append(tracemalloc.get_traced_memory()[0])
 

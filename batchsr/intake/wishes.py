@@ -1,0 +1,81 @@
+"""From what a person wants of jobs that are queued to their new wishes: settings, variant, folder of the output."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+from batchsr.intake.gather import Request, output_names
+from batchsr.queue import Job, NewJob, Wish
+from batchsr.settings.profile import OUTPUT_SUFFIX
+
+
+def wish_of(number: int, job: NewJob, *, again: bool) -> Wish:
+    """Return the wish to restore job `number` as this new one asks for."""
+    return Wish(
+        number,
+        identity=job.identity,
+        settings=job.settings,
+        variant=job.variant,
+        output=job.output,
+        alt_output=job.alt_output,
+        provenance=job.provenance,
+        overwrite=job.overwrite,
+        again=again,
+    )
+
+
+def wishes(
+    jobs: Iterable[Job], request: Request | None, *, out: str | None, root: str | None, variant: str | None = None
+) -> Iterator[Wish]:
+    """Yield for each job the wish to restore it as `request` says, or None as before, and below the folder `out`.
+
+    Without `out` each output stays in its folder; with it the tree below `root` is mirrored there. The end of the
+    output's name, behind the source's stem, stays as it is, but for the extension of another format.
+    """
+    for job in jobs:
+        kept = Request.of_job(job)
+        asked = kept if request is None else dataclasses.replace(request, overwrite=request.overwrite or job.overwrite)
+        asked = dataclasses.replace(asked, out=out, suffix=suffix_of(job), variant=variant or asked.variant)
+        source = job.source if out is not None else os.path.join(os.path.dirname(job.output), _name(job))
+        output, alternative = output_names(source, root or os.path.dirname(source), asked)
+        yield Wish(
+            job.id,
+            identity=identity_of(job),
+            settings=asked.settings.to_json(),
+            variant=asked.variant,
+            output=output,
+            alt_output=alternative,
+            provenance=asked.provenance,
+            overwrite=asked.overwrite,
+        )
+
+
+def common_root(jobs: Sequence[Job]) -> str:
+    """Return the folder that all sources are below."""
+    return os.path.commonpath([os.path.dirname(job.source) for job in jobs])
+
+
+def suffix_of(job: Job) -> str:
+    """Return what stands behind the source's stem in the output's name, without the extension."""
+    made = os.path.splitext(os.path.basename(job.output))[0]
+    for name in (_name(job), os.path.splitext(_name(job))[0]):
+        if made.startswith(name):
+            rest = made[len(name) :]
+            stem, _, number = rest.rpartition("_")
+            return stem if number.isdigit() and stem else rest
+    return OUTPUT_SUFFIX
+
+
+def identity_of(job: Job) -> str:
+    """Return what made the source this very file when it was enqueued, with its name's stray bytes as they are."""
+    try:
+        job.source.encode()
+    except UnicodeEncodeError:  # the row holds a name with escapes
+        return f"{os.path.realpath(job.source)}\0{job.size_bytes}\0{job.mtime_ns}"
+    return job.identity
+
+
+def _name(job: Job) -> str:
+    return os.path.basename(job.source)
