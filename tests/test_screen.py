@@ -96,7 +96,9 @@ def test_the_picture_fits_any_width_and_never_loses_the_time_left(width: int) ->
 
 
 def test_a_name_that_would_act_on_the_terminal_is_shown_harmless_in_the_picture() -> None:
-    progress = Progress(files_total=1, in_flight={1: InFlight(1, "evil\x1b[2J\r\n.wav")}, others=["worker \x1b]0;x"])
+    progress = Progress(
+        files_total=1, in_flight={1: InFlight(1, "evil\x1b[2J\r\n.wav")}, workers={2: "waiting: \x1b]0;x"}
+    )
     assert not re.search("[\x00-\x09\x0b-\x1f]", "".join(picture(progress, 80, 0.0)))
 
 
@@ -304,3 +306,35 @@ def test_what_was_odd_about_a_file_stands_in_its_line() -> None:
         screen.windows(Job(), 0, 2)
         screen.done(Job(remarks=(remark,)))
     assert "its header says half [input.longer_than_header]" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_each_worker_has_a_line_and_more_than_fit_are_counted() -> None:
+    screen = Screen(Console(file=io.StringIO()), plain=True, now=Clock())
+    for worker in (2, 1, 3):
+        screen.hears(worker)
+        screen.phase("loading the model")
+    screen.hears(2)
+    screen.claimed(Job(7))
+    screen.windows(Job(7), 0, 4)
+    screen.windows(Job(7), 3, 4)
+    lines = list(picture(screen.progress, 40, 0.0))
+    assert [line[:2] for line in lines[-3:]] == [" 2", " 1", " 3"]
+    assert "restoring     3/4" in lines[-3]
+    assert lines[-2] == " 1 loading the model"
+    assert "and 2 more lines" in list(picture(screen.progress, 80, 0.0, files_shown=2))
+    screen.left(2)
+    assert not screen.progress.in_flight
+    assert screen.progress.audio_left_s == 25.0
+
+
+def test_a_message_of_several_workers_is_said_once_until_a_file_moves() -> None:
+    out = io.StringIO()
+    screen = Screen(Console(file=out, width=80), plain=True, now=Clock())
+    for worker in (1, 2):
+        screen.hears(worker)
+        screen.message("paused: by request")
+        screen.message("a share is gone")
+    assert out.getvalue().count("paused: by request") == out.getvalue().count("a share is gone") == 1
+    screen.claimed(Job(7))
+    screen.message("paused: by request")
+    assert out.getvalue().count("paused: by request") == 2

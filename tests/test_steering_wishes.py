@@ -57,7 +57,7 @@ def test_update_of_what_failed_queues_it_again_and_of_what_is_done_only_where_it
     assert not list(person.folder.glob("a.wav_upsampled*"))
 
 
-def test_a_job_in_hand_keeps_its_settings_and_that_is_said(person: Person) -> None:
+def test_a_job_in_flight_keeps_its_settings_and_that_is_said(person: Person) -> None:
     (a,) = person.record("a.wav")
     person.run("enqueue", a)
     with open_queue(person.db) as queue, queue.join() as worker:

@@ -4,6 +4,8 @@ What a folder's search takes, what the command line offers, what error messages 
 here. An extension is a hint: what a file is, its bytes decide.
 
 To add a format: a row here, and where libsndfile does not know its length a parser in batchsr.audio.containers.
+
+Longer than other modules: most of it is the table.
 """
 
 from __future__ import annotations

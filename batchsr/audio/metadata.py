@@ -2,6 +2,8 @@
 
 Broadcast chunks and LIST/INFO are read here; Vorbis comments and ID3 by tinytag (MIT-licensed; mutagen would
 bind the project to the GPL). Metadata that is broken is reported, not raised: the sound is worth more.
+
+Longer than other modules: what is lost is what was read less what is carried over, so the two are read together.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from batchsr.audio.containers.bytes_at import BytesAt
 from batchsr.audio.containers.chunks import Chunk
 from batchsr.audio.windows import SAMPLE_RATE_HZ
 from batchsr.audio.writer import Embedded
+from batchsr.display import counted
 
 # LIST/INFO's names and ours.
 _INFO: Final = MappingProxyType(
@@ -163,7 +166,7 @@ def _bounded(found: Metadata) -> Metadata:
         left -= len(value)
     cut = [one if len(one) <= _LONGEST_NAME else one[: _LONGEST_NAME - 3] + "..." for one in unread[:_MOST_UNREAD]]
     if len(unread) > len(cut):
-        cut.append(f"{len(unread) - len(cut):,} parts more")
+        cut.append(f"{counted(len(unread) - len(cut), 'part')} more")
     return dataclasses.replace(found, texts=MappingProxyType(texts), unread=tuple(cut))
 
 
@@ -179,7 +182,7 @@ def _tags(file: BinaryIO) -> tuple[dict[str, str], tuple[str, ...]]:
     except (tinytag.TinyTagException, ValueError, LookupError, TypeError, EOFError, OSError, struct.error):
         return {}, ("tags that are broken",)
     pictures = sum(len(images) for images in tag.images.as_dict().values())
-    return _texts_of(tag), (f"{pictures} pictures",) if pictures else ()
+    return _texts_of(tag), (counted(pictures, "picture"),) if pictures else ()
 
 
 def _texts_of(tag: tinytag.TinyTag) -> dict[str, str]:

@@ -8,6 +8,8 @@ from typing import Literal
 
 from batchsr.audio.cutoff import Cutoff
 from batchsr.audio.filters import Crossover
+from batchsr.audio.repair.declick import Clicks
+from batchsr.audio.repair.dehum import Hum
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -20,6 +22,10 @@ class Treatment:
     """Where the recording itself ends and the restoration begins; None: the restoration is all of the output."""
     bypass: bool = False
     """The recording is full-band already: it is only resampled."""
+    clicks: Clicks | None = None
+    """The clicks that were found; None: they are not looked for."""
+    hum: Hum | None = None
+    """The hum that was found; None: it is not looked for."""
 
 
 def decide(

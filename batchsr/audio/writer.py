@@ -2,6 +2,8 @@
 
 WAV and RF64 are laid out here (batchsr.audio.containers.riff), everything else by libsndfile. Both write through
 `Disk`, which keeps the system's own error: libsndfile reports a full disk as a short count, or not at all.
+
+Longer than other modules: the writers share one disk, and what it says when it is full.
 """
 
 from __future__ import annotations
@@ -268,7 +270,7 @@ class Disk:
         return self.position
 
     def tell(self) -> int:
-        """The position."""
+        """Return the position."""
         return self.position
 
     def check(self) -> None:

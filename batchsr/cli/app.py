@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -18,6 +19,8 @@ from batchsr.queue import Queue
 from batchsr.queue.opening import open_queue
 from batchsr.settings import textfile
 
+SCHEMA: Final = 1
+"""Stands in every JSON answer. It rises when a field goes or changes its meaning; a field that is added leaves it."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -31,6 +34,8 @@ class App:
     color: bool = True
     streams: Streams | None = None
     """This process's own, where it is the program; None where commands are called from other code."""
+    teller: Any = None
+    """Whom the command tells how it ends (telling.Teller); None in commands that tell nobody."""
 
     @property
     def db(self) -> Path:
@@ -59,8 +64,11 @@ class App:
         click.echo(text.encode("utf-8", "surrogateescape"))
 
     def emit(self, document: Mapping[str, Any]) -> None:
-        """One JSON object on one line of stdout. ASCII, so that any file name passes any pipe."""
-        click.echo(json.dumps(document, ensure_ascii=True))
+        """One JSON object on one line of stdout, with the number of its schema in front (docs/json.md).
+
+        ASCII, so that any file name passes any pipe. What is no number is null, as JSON has no other word for it.
+        """
+        click.echo(json.dumps({"schema": SCHEMA, **_finite(document)}, ensure_ascii=True, allow_nan=False))
 
     def answer(self, document: Mapping[str, Any], lines: str | Iterable[str]) -> None:
         """One answer on stdout: with --json the object, otherwise the line or lines. An iterator is read only then."""
@@ -75,15 +83,24 @@ class App:
         if self.streams is not None:
             self.streams.go_on()
 
-    def stays(self) -> None:
+    def stays(self, *, stamped: bool = True) -> None:
         """Say that this command runs for long: it waits for no reader, and its lines off a terminal bear the time."""
         if self.streams is not None:
-            self.streams.stay()
+            self.streams.stay(stamped=stamped)
 
     def note(self, text: str, *, level: int = 0) -> None:
         """One line for the person, on stderr; `level` 1 only with -v, silent with -q."""
         if self.verbosity >= level:
             click.echo(printable(text), err=True)
+
+
+def _finite(value: Any) -> Any:
+    """The same, with None for infinities and NaN."""
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class LogHandler(logging.Handler):

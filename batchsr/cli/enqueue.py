@@ -177,7 +177,7 @@ class _Tally:
         _tell_taken(self.app, settled, note, is_known=is_known)
 
     def summary(self) -> dict[str, Any]:
-        """The counts, for programs."""
+        """Return the counts, for programs."""
         return {
             "dry_run": self.dry_run,
             "outcomes": dict(self.outcomes),

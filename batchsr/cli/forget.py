@@ -31,9 +31,9 @@ def forget_command(app: App, selection: Selection, yes: bool) -> None:
         ask(app, "forget {}, whose files stay", len(free), yes=yes)
         forgotten = queue.forget(free)
         tell_ids(app, "forgotten", forgotten)
-        if in_hand := len(jobs) - len(forgotten):
-            app.note(f"{counted(in_hand, 'job is', 'jobs are')} in a worker's hands: `batchsr cancel` first")
+        if in_flight := len(jobs) - len(forgotten):
+            app.note(f"{counted(in_flight, 'job is', 'jobs are')} in a worker's hands: `batchsr cancel` first")
         there = {job.id for job in jobs}
         selection.check(queue, besides=there)
-    if in_hand:
+    if in_flight:
         sys.exit(EXIT_SOME_FAILED)

@@ -256,10 +256,10 @@ class Streams:
         """Do what was asked for, whether or not anybody reads the answers."""
         self.answers.goes_on = True
 
-    def stay(self) -> None:
-        """This process runs for long: nothing waits for a reader, and lines off a terminal bear the time."""
+    def stay(self, *, stamped: bool = True) -> None:
+        """This process runs for long: nothing waits for a reader. If `stamped`, lines off a terminal bear the time."""
         self.answers.queue()
-        if not self.log.isatty() and not _is_journal(2):
+        if stamped and not self.log.isatty() and not _is_journal(2):
             self.log.stamp = lambda: f"{datetime.datetime.now().astimezone():%Y-%m-%d %H:%M:%S%z} ".encode()
 
     def finish(self) -> None:

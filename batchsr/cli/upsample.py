@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -25,6 +25,9 @@ from batchsr.settings.outputs import with_format_of
 from batchsr.settings.profile import DEFAULT_VARIANT, OUTPUT_SUFFIX, Settings
 from batchsr.signals import Stop
 from batchsr.storage import fitted_name, printable
+
+if TYPE_CHECKING:
+    from batchsr.restoration.task import Restored
 
 STANDARD: Final = Path("-")
 _COPIED_BYTES: Final = 1 << 20
@@ -151,6 +154,11 @@ def _upsample(
                 screen.message(f"stopped: {kept}; run the same command again to go on")
                 screen.close()
                 sys.exit(128 + e.number)
+    _answer(app, source, output, done, piped=piped)
+
+
+def _answer(app: App, source: Path, output: Path, done: Restored, *, piped: bool) -> None:
+    """Tell what was done; where the output goes into a pipe, write it to stdout instead."""
     rtf = done.wall_s / done.audio_s
     document: dict[str, Any] = {
         "source": str(source),

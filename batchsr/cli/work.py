@@ -7,7 +7,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,12 +16,15 @@ from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.child_command import PROGRAM, as_words, parsed
 from batchsr.cli.keep_awake import staying_awake
 from batchsr.cli.options import compute_options
+from batchsr.cli.run_events import events_of_run
+from batchsr.cli.telling import FLAGS as TELLING_FLAGS
 from batchsr.cli.telling import OPTIONS as TELLING
 from batchsr.cli.telling import telling_options
 from batchsr.cli.variant import KINDS, VariantType, model_option, variant_name, variant_of
 from batchsr.display import counted, shown
-from batchsr.errors import UsageError
+from batchsr.errors import EXIT_OK, UsageError
 from batchsr.queue import Queue, State
+from batchsr.report.events import Events, Workers
 from batchsr.report.live import Screen, screen_console
 from batchsr.settings import schedule
 from batchsr.settings.profile import DEFAULT_VARIANT
@@ -64,6 +67,7 @@ if TYPE_CHECKING:
     help="Held while files are restored.  [default: caffeinate -i, or systemd-inhibit, where there is one]",
 )
 @click.option("--no-keep-awake", is_flag=True, help="Let the machine fall asleep meanwhile.")
+@click.option("--supervised", is_flag=True, hidden=True)  # one of several: events on stdout, and no screen
 @json_option
 @pass_app
 @telling_options
@@ -85,15 +89,17 @@ def work_command(
     stay: bool,
     keep_awake: str | None,
     no_keep_awake: bool,
+    supervised: bool,
 ) -> None:
     """Restore what is queued, and go on where an earlier run stopped.
 
-    The first Ctrl-C finishes the windows in hand, keeps them and stops; the second stops at once.
+    The first Ctrl-C finishes the windows in hand, keeps them and stops; the second stops at once. With --json, what
+    happens is told as it happens: one object a line.
     """
     from batchsr.worker.options import WorkerOptions
     from batchsr.worker.shift import Shift
 
-    app.stays()
+    app.stays(stamped=not supervised)
     chosen = variant_name(variant_of(model, variant))
     stop_after_s = schedule.duration_s(for_) if for_ is not None else None
     ends_s = time.monotonic() + stop_after_s if stop_after_s is not None else None
@@ -109,12 +115,15 @@ def work_command(
         app.note(f"nothing is queued: there is no queue at {shown(app.db)} yet (`batchsr enqueue PATH...` makes one)")
         return
     console = screen_console(color=app.color)
-    with app.queue(make=stay) as queue, Screen(console, plain=not app.color, quiet=app.verbosity < 0) as screen:
+    quiet = app.verbosity < 0 or supervised
+    with (
+        app.queue(make=stay) as queue,
+        Screen(console, plain=not app.color, quiet=quiet) as screen,
+        events_of_run(app, queue, screen, workers, supervised=supervised) as events,
+    ):
         if workers > 1:
-            from batchsr.worker.supervisor import supervise
-
             command = functools.partial(_worker_command, sys.argv[1:], ends_s)
-            sys.exit(supervise(queue, command, workers, screen, limit=stop_after, environments=environments))
+            sys.exit(_supervise(app, queue, screen, events, command, workers, stop_after, environments))
         if nice:
             os.nice(nice)
         options = WorkerOptions(
@@ -126,23 +135,43 @@ def work_command(
             stay=stay,
             gate=gate,
         )
-        load = functools.partial(_load, dtype=dtype, device=device, say=screen.phase)
-        with staying_awake(screen, keep_awake, allowed=not no_keep_awake) as listener:
+        load = functools.partial(_load, dtype=dtype, device=device, say=events.phase)
+        with staying_awake(events, keep_awake, allowed=not no_keep_awake) as listener:
             shift = Shift(queue, options, listener, load, before=lambda: _expect(screen, queue.totals_of_run()))
             summary = shift.work(chosen, DEFAULT_VARIANT)
-        _tell_left(queue, screen, chosen, summary)
+        _tell_left(queue, events, chosen, summary)
         screen.show_summary()
-        if not summary.done + summary.failed and summary.exit_code == 0:
-            _tell_idle(screen, queue.counts())
-    if app.json:
-        with app.queue() as queue:
-            app.emit(queue.status())
-    sys.exit(summary.exit_code)
+        if not supervised and not summary.done + summary.failed and summary.exit_code == EXIT_OK:
+            _tell_idle(events, queue.counts())
+        sys.exit(summary.exit_code)
+
+
+def _supervise(
+    app: App,
+    queue: Queue,
+    screen: Screen,
+    events: Screen | Events,
+    command: Callable[[int | None], Sequence[str]],
+    workers: int,
+    limit: int | None,
+    environments: Sequence[Mapping[str, str]],
+) -> int:
+    """Let several workers work, which share one screen. Returns the exit code for all of them."""
+    from batchsr.worker.supervisor import supervise
+
+    _expect(screen, queue.totals_of_run())
+    hears = Workers(screen, app.emit if app.json else None)
+    code = supervise(queue, command, workers, events, limit=limit, environments=environments, hears=hears)
+    screen.show_summary()
+    if code == EXIT_OK and not screen.progress.done_here:
+        _tell_idle(events, queue.counts())
+    return code
 
 
 _OF_ALL_WORKERS = ("--procs", "--stop-after", "--for")
 """Options that the supervisor apportions."""
-_NOT_A_WORKERS = (*_OF_ALL_WORKERS, *TELLING)
+_TAKE_VALUES = (*_OF_ALL_WORKERS, *TELLING)
+_NOT_A_WORKERS = (*_TAKE_VALUES, *TELLING_FLAGS)
 _LEFT = (State.QUEUED, State.WAITING, State.RUNNING, State.COMMITTING)
 
 
@@ -180,7 +209,7 @@ def _expect(screen: Screen, totals: Mapping[str, Mapping[str, float]]) -> None:
     )
 
 
-def _tell_idle(screen: Screen, counts: Mapping[str, int]) -> None:
+def _tell_idle(screen: Screen | Events, counts: Mapping[str, int]) -> None:
     """Say why nothing was done."""
     if in_flight := counts[State.RUNNING] + counts[State.COMMITTING]:
         screen.message(f"nothing to do: {counted(in_flight, 'file is', 'files are')} in another worker's hands")
@@ -188,7 +217,7 @@ def _tell_idle(screen: Screen, counts: Mapping[str, int]) -> None:
         screen.message("nothing is queued (`batchsr enqueue PATH...` takes files in)")
 
 
-def _tell_left(queue: Queue, screen: Screen, variant: str | None, summary: Summary) -> None:
+def _tell_left(queue: Queue, screen: Screen | Events, variant: str | None, summary: Summary) -> None:
     """Say what is left for places in trouble, and what no worker like this one takes."""
     for place in summary.places:
         screen.message(f"{counted(place.jobs, 'job is', 'jobs are')} held: {place.trouble}; or `batchsr cancel` them")
@@ -209,8 +238,6 @@ def _load(variant: str, dtype: str | None, device: str | None, say: Callable[[st
 
 def _worker_command(words: list[str], ends_s: float | None, limit: int | None) -> list[str]:
     """The command line of one worker under a supervisor: this one's, with one process and what is left to do."""
-    kept = [
-        word for given in parsed(words, _NOT_A_WORKERS) if given.option not in _NOT_A_WORKERS for word in given.words
-    ]
+    kept = [word for given in parsed(words, _TAKE_VALUES) if given.option not in _NOT_A_WORKERS for word in given.words]
     left = f"{max(0.0, ends_s - time.monotonic()):.3f}s" if ends_s is not None else None
-    return [*PROGRAM, *kept, *as_words({"procs": 1, "stop_after": limit, "for_": left})]
+    return [*PROGRAM, *kept, "--supervised", *as_words({"procs": 1, "stop_after": limit, "for_": left})]

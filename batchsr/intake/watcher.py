@@ -3,6 +3,8 @@
 The disk is the truth. `run` starts listening FIRST and scans THEN, so that nothing falls between the two, and
 scans again every `rescan_s` seconds, because hints get lost in silence. What it yields is decided by looks at
 files alone (batchsr.intake.settle). The caller owns the loop, the clock and the end.
+
+Longer than other modules: what is known of a file is changed by scans, by hints and by renames alike.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ class Scope:
     """What our own outputs' stems end with."""
 
     def root_of(self, path: str) -> str | None:
-        """The innermost watched folder that holds `path`."""
+        """Return the innermost watched folder that holds `path`."""
         return max((root for root in self.folders if path.startswith(_below(root))), key=len, default=None)
 
     def enters(self, folder: str) -> bool:
@@ -48,7 +50,7 @@ class Scope:
         return not (name.startswith(".") or leftovers.is_left_folder(name) or folder in self.skip)
 
     def wants(self, path: str, root: str) -> bool:
-        """Whether the file `path` below `root` is a recording to take. May read its first bytes."""
+        """Return whether the file `path` below `root` is a recording to take. May read its first bytes."""
         name, relative = os.path.basename(path), os.path.relpath(path, root)
         if name.startswith(".") or leftovers.is_left_file(name) or _matches(self.exclude, name, relative):
             return False
@@ -107,13 +109,13 @@ class Watcher:
         """What the first scan passes by; None once it was said."""
 
     def run(self, stop: threading.Event) -> Iterator[list[SettledFile]]:
-        """Batches of ripe files, for ever; an empty one at least every `tick_s` seconds. Ends after `stop` is set."""
+        """Yield lists of settled files, for ever; an empty one every `tick_s` seconds. Ends after `stop` is set."""
         self._listen()
         next_scan_s = self._scan_all()
         while not stop.is_set():
             now_s = self._clock()
-            ripe, self._renamed = [*self._renamed, *self._settler.ripe(now_s)], []
-            yield ripe
+            settled, self._renamed = [*self._renamed, *self._settler.settled(now_s)], []
+            yield settled
             if stop.is_set():
                 return
             due_s = self._settler.due_s
@@ -138,7 +140,7 @@ class Watcher:
         last_s = self._clock() + self._settler.settle_s
         while (due_s := self._settler.due_s) is not None and due_s <= last_s:
             sleep(max(0.0, due_s - self._clock()))
-            yield self._settler.ripe(self._clock())
+            yield self._settler.settled(self._clock())
         given_up = []
         for path, look, still in self._settler.drain():
             if still and wall() - look.mtime_ns / 1e9 > self._settler.patience_s:
@@ -217,8 +219,7 @@ class Watcher:
             for entry in entries:
                 try:
                     if entry.is_dir(follow_symlinks=False):
-                        if self._enters(entry):
-                            folders.append(entry.path)
+                        folders += self._entered(entry)
                         continue
                     status = entry.stat()
                 except OSError:
@@ -228,15 +229,15 @@ class Watcher:
                     self._notice(entry.path, root, FileStat.of(status))
         return whole
 
-    def _enters(self, folder: os.DirEntry[str]) -> bool:
-        """Whether a scan goes on in a folder it met: not in one that is scanned by itself, nor in programs' own."""
+    def _entered(self, folder: os.DirEntry[str]) -> list[str]:
+        """The path of a folder that a scan goes on in: not one that is scanned by itself, nor a program's own."""
         if folder.path in self._scope.folders:
-            return False
+            return []
         if self._scope.enters(folder.path):
-            return True
+            return [folder.path]
         if self._left is not None and leftovers.is_left_folder(folder.name):
             self._left.program(folder.path)
-        return False
+        return []
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]] | None:
         """What is in a folder; None, and said once, where it cannot be searched."""

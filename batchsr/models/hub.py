@@ -5,6 +5,8 @@ between, and needs no network. But it must be what the hub published: the checks
 the snapshot, and weights that no longer match are refused. `pull` is what looks for a newer revision.
 
 What speech-swift has fetched is used where it lies, read-only, once its checksums are found to be the hub's.
+
+Longer than other modules: the places where a bundle may lie are tried in one order.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ class Location:
 
 
 def variants() -> tuple[str, ...]:
-    """The names that `resolve` knows; any other is taken for a path."""
+    """Return the names that `resolve` knows; any other is taken for a path."""
     return (*REPOSITORIES, *PACKAGED)
 
 

@@ -6,6 +6,8 @@ the next attempt goes on with, and it gets its name only when its checksum is th
 
 Whatever goes wrong is a HubError with a sentence and a remedy, within seconds of the last sign of life, and without a
 word of what the other side or the library said, since that may hold a token.
+
+Longer than other modules: a request, its failures and its resumption are one conversation.
 """
 
 from __future__ import annotations

@@ -3,10 +3,12 @@
     WorkQueue      a worker's part: who is at it, the next job, what became of it; it knows nothing else
     IntakeQueue    taking jobs in, and what a person decides about them
     Overview       looking
-    Upkeep         checking, backing up, tidying
+    Maintenance    checking, backing up, tidying
 
 `queue/sqlite/` keeps a queue in one file for the processes of one machine. Every method may raise QueueError,
 QueueBusy or ResourceError. The contract stands in `tests/queue`, which runs against every implementation.
+
+Longer than other modules: it is all that may be asked of a queue.
 """
 
 from __future__ import annotations
@@ -115,7 +117,7 @@ class WorkQueue(_Closable, Protocol):
         """
 
     def progress(self, job: Job, windows_done: int, windows_total: int) -> None:
-        """So many windows are safe in the scratch. Raises ClaimLost."""
+        """Note that so many windows are safe in the scratch. Raises ClaimLost."""
 
     def committing(self, job: Job, result: Result) -> None:
         """The output is whole and about to get its name. Raises ClaimLost: then it must not get it."""
@@ -274,7 +276,7 @@ class Overview(Protocol):
         """Every claim of a job, oldest first: who, how many windows and seconds, how it ended."""
 
 
-class Upkeep(Protocol):
+class Maintenance(Protocol):
     """Checking, backing up, tidying."""
 
     @property
@@ -306,5 +308,5 @@ class Upkeep(Protocol):
         """Remove what dead workers left in `workers_folder`. Returns how many files."""
 
 
-class Queue(WorkQueue, IntakeQueue, Overview, Upkeep, Protocol):
+class Queue(WorkQueue, IntakeQueue, Overview, Maintenance, Protocol):
     """All of it, as the command line has it."""

@@ -10,17 +10,18 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Final, Protocol, Self
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from batchsr.display import printable
 from batchsr.report.progress import Finished, InFlight, Progress, clock, closing, line, picture, wrapped
 
-_TEXT_COLUMNS: Final = ("state", "source", "file", "error", "case", "figure")
+_FILES_SHOWN: Final = 4
+_OTHER_LINES: Final = 8  # of a screen: the totals above the workers' lines, and a few of what was said before
+_MOST_TOLD: Final = 64
 _LINE_EVERY_S: Final = 60.0  # for a file that takes long, off a terminal
 
 
@@ -70,7 +71,8 @@ class Picture:
         self._now = now
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for text in picture(self._progress, options.max_width, self._now()):
+        shown = max(_FILES_SHOWN, options.size.height - _OTHER_LINES) if self._progress.workers else _FILES_SHOWN
+        for text in picture(self._progress, options.max_width, self._now(), files_shown=shown):
             yield Text(printable(text), no_wrap=True, overflow="crop")
 
 
@@ -88,7 +90,8 @@ class Screen:
         self.quiet = quiet
         self.progress = Progress()
         self._now = now
-        self._told = ""
+        self._told: set[str] = set()
+        self._worker = 0
         self._live: Live | None = None
         if console.is_terminal and not plain and not quiet:
             self._live = Live(Picture(self.progress, now), console=console, refresh_per_second=4, transient=True)
@@ -121,8 +124,23 @@ class Screen:
         progress.audio_left_s = audio_s
         progress.audio_total_s = progress.audio_ended_s + audio_s
 
+    def hears(self, worker: int) -> None:
+        """Take what is told from now on as told by this worker, by its number from 1."""
+        self._worker = worker
+        self.progress.workers.setdefault(worker, "")
+
+    def left(self, worker: int) -> None:
+        """A worker ended: it and what it had in hand are no longer in sight."""
+        self._tick()
+        self.progress.workers.pop(worker, None)
+        for file in [one for one in self.progress.in_flight.values() if one.worker == worker]:
+            self.progress.audio_left_s += self.progress.in_flight.pop(file.id).left_s
+
     def phase(self, text: str) -> None:
         """What goes on while no file moves; "" when it is over."""
+        if self._worker:
+            self.progress.workers[self._worker] = text
+            return
         if text == self.progress.phase:
             return
         self.progress.phase, self.progress.phase_since_s = text, self._now()
@@ -134,15 +152,18 @@ class Screen:
         progress = self.progress
         self._tick()
         progress.in_flight[job.id] = InFlight(
-            job.id, job.source, job.audio_s, job.windows_done, job.windows_done, told_at_s=self._now()
+            job.id, job.source, job.audio_s, job.windows_done, job.windows_done, 0, self._worker, self._now()
         )
         progress.audio_left_s = max(0.0, progress.audio_left_s - (job.audio_s or 0.0))
         self.phase("")
-        self._told = ""
+        self._told.clear()
 
     def windows(self, job: JobView, done: int, total: int) -> None:
         """Windows of a file are safe."""
-        file = self.progress.in_flight[job.id]
+        file = self.progress.in_flight.get(job.id)
+        if file is None:  # what told of its beginning was lost on the way
+            self.claimed(job)
+            file = self.progress.in_flight[job.id]
         self._tick()
         if file.windows_total == 0:  # the first call says what the scratch held already
             file.windows_at_start = done
@@ -186,7 +207,7 @@ class Screen:
 
     def waiting(self, reason: str, seconds: float) -> None:
         """Nothing to do for now."""
-        if self._live is not None:
+        if self._live is not None or self._worker:
             self.phase(f"waiting: {reason}")
         self.message(f"waiting {clock(seconds)}: {reason}")
 
@@ -197,6 +218,7 @@ class Screen:
     def resumed(self) -> None:
         """The queue goes on."""
         self.message("resumed")
+        self._told.clear()
 
     def held(self, trouble: TroubleView) -> None:
         """A place is in trouble; the jobs that need it wait for it."""
@@ -205,12 +227,15 @@ class Screen:
     def freed(self, trouble: TroubleView) -> None:
         """A place works again."""
         self.message(f"{trouble.path} works again: its jobs go on")
+        self._told.clear()
 
     def message(self, text: str) -> None:
         """Something a person should know. It stays on the screen; what is said again and again is said once."""
-        if text == self._told:
+        if text in self._told:
             return
-        self._told = text
+        if len(self._told) >= _MOST_TOLD:
+            self._told.clear()
+        self._told.add(text)
         self._say(text, style="yellow")
 
     def lost(self, job: JobView) -> None:
@@ -239,7 +264,7 @@ class Screen:
 
     def _ended(self, one: Finished) -> None:
         self.progress.ended(one)
-        self._told = ""
+        self._told.clear()
         self._say(line(one), style="" if one.state == "done" else "red")
 
     def _say(self, text: str, *, style: str = "") -> None:
@@ -255,13 +280,3 @@ class Screen:
 
 def _named(job: JobView) -> str:
     return f"#{job.id}  {job.source}" if job.id else job.source  # a file without a queue has no number
-
-
-def plain_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
-    """Rows of the queue as a table for `list` and `status`."""
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold", justify="left" if column in _TEXT_COLUMNS else "right")
-    for row in rows:
-        table.add_row(*(Text("" if row.get(column) is None else printable(row[column])) for column in columns))
-    return table

@@ -44,6 +44,8 @@ class InFlight:
     windows_at_start: int = 0
     windows_total: int = 0
     """0 until it is known."""
+    worker: int = 0
+    """The number of the worker that restores it, under a supervisor; 0 where there is one alone."""
     told_at_s: float = 0.0
     """When a line was last printed for it, off a terminal."""
 
@@ -100,8 +102,8 @@ class Progress:
     phase: str = ""
     """What the worker itself is doing while no file moves: loading the model, waiting."""
     phase_since_s: float = 0.0
-    others: Sequence[str] = ()
-    """A line for each other worker."""
+    workers: dict[int, str] = dataclasses.field(default_factory=dict)
+    """Under a supervisor: what each worker does while it has no file, by its number."""
     done_here: int = 0
     failed_here: int = 0
     released_here: int = 0
@@ -194,17 +196,26 @@ def picture(progress: Progress, width: int, now_s: float, *, files_shown: int = 
         progress.restored_s / progress.audio_total_s if progress.audio_total_s else ended / (progress.files_total or 1)
     )
     yield _bar(min(1.0, share), min(width, 60))
-    files = list(progress.in_flight.values())
+    files = sorted(progress.in_flight.values(), key=lambda file: file.worker)
     if progress.phase:
         yield end_of(f"{progress.phase}  {clock(max(0.0, now_s - progress.phase_since_s))}", width)
-    for file in files[:files_shown]:
-        windows = f"{file.windows_done}/{file.windows_total}" if file.windows_total else ""
-        head = f"{file.phase:<9} {windows:>7} " if width >= 40 else f"{windows or file.phase} "
-        yield head[:width] + end_of(printable(file.name), max(0, width - len(head)))
-    if len(files) > files_shown:
-        yield f"and {counted(len(files) - files_shown, 'more file')} in flight"[:width]
-    for other in progress.others:
-        yield end_of(printable(other), width)
+    lines = [_in_flight(file, width) for file in files]
+    busy = {file.worker for file in files}
+    idle = [(number, doing) for number, doing in sorted(progress.workers.items()) if number not in busy]
+    lines += [f"{number:>2} {printable(doing) or 'has no file'}"[:width] for number, doing in idle]
+    shown = files_shown if len(lines) <= files_shown else files_shown - 1 if progress.workers else files_shown
+    yield from lines[:shown]
+    if len(lines) > shown:
+        rest, what = len(lines) - shown, "more line" if progress.workers else "more file"
+        yield (f"and {counted(rest, what)}" + ("" if progress.workers else " in flight"))[:width]
+
+
+def _in_flight(file: InFlight, width: int) -> str:
+    """One file, with the worker that restores it where there are several."""
+    who = f"{file.worker:>2} " if file.worker else ""
+    windows = f"{file.windows_done}/{file.windows_total}" if file.windows_total else ""
+    head = who + (f"{file.phase:<9} {windows:>7} " if width >= 40 else f"{windows or file.phase} ")
+    return head[:width] + end_of(printable(file.name), max(0, width - len(head)))
 
 
 def closing(progress: Progress) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""The source of one restoration as streams: the programme at 48 kHz, and what of it the model gets to hear.
+"""The source of one restoration as streams: the recording at 48 kHz, and what of it the model is given.
 
-    blocks -> stages at its own rate -> resampled -> stages at 48 kHz = programme -> the model's stages = conditioned
+    blocks -> stages at its own rate -> resampler -> stages at 48 kHz = resampled -> the model's stages = conditioned
 
 What the stages are: batchsr.restoration.stages.
 """
@@ -20,6 +20,7 @@ from batchsr.audio.levels import MixMeter
 from batchsr.audio.meters.loudness import LoudnessMeter
 from batchsr.audio.meters.seams import SeamMeter
 from batchsr.audio.remarks import Remark, bounded
+from batchsr.audio.repair import declick, dehum
 from batchsr.audio.resample import resample_blocks
 from batchsr.audio.treatment import Treatment, decide
 from batchsr.audio.windows import Block, Plan
@@ -32,14 +33,18 @@ from batchsr.settings.profile import Settings
 class Recording:
     """One source under one set of settings. Opens the file anew for each stream, so several may run at once."""
 
-    def __init__(self, path: Path, info: files.SourceInfo, settings: Settings) -> None:
+    def __init__(
+        self, path: Path, info: files.SourceInfo, settings: Settings, alive: Callable[[], None] = lambda: None
+    ) -> None:
+        """`alive` is called now and then in passes that finish no window; it stops them by raising."""
         self.path = path
         self.info = info
         self.settings = settings
         self.witness = SourceWitness(path, info)
         """Remembers what was read, for the hash that goes on record."""
         self.channels = info.channels
-        for stage in stages.chain(settings, None):
+        self._alive = alive
+        for stage in stages.chain(settings, Treatment(), info.sample_rate):
             self.channels = stage.channels(self.channels)
         self.remarks = info.remarks
         """What is odd about the source; complete when `conditioned` has been read to its end."""
@@ -47,40 +52,55 @@ class Recording:
         self._level_remarks: tuple[Remark, ...] = ()
 
     def treatment(self) -> Treatment:
-        """Decide the treatment, from a pass over the file where the settings ask for its cutoff, and its level before.
+        """Decide the treatment, from passes over the file: for its level, its clicks, its hum and its cutoff.
+
+        Each where the settings ask for it, and each behind what is done for those before it.
 
         Raises InputLevels for whole numbers written as floats, unless they are to be scaled.
         """
         self._full_scale, self._level_remarks = self._scale()
-        return decide(self.settings.lowpass, self.settings.keep_band, self.info.sample_rate, self._cutoff)
+        mended = Treatment()
+        if self.settings.declick != "off":
+            clicks = declick.find(self._mended(mended), self.settings.declick, self.info.frames)
+            mended = dataclasses.replace(mended, clicks=clicks)
+            if (said := clicks.remark()) is not None:
+                self._level_remarks = (*self._level_remarks, said)
+        if self.settings.dehum == "auto":
+            mended = dataclasses.replace(mended, hum=dehum.find(self._mended(mended), self.info.sample_rate))
+        decided = decide(
+            self.settings.lowpass, self.settings.keep_band, self.info.sample_rate, lambda: self._cutoff(mended)
+        )
+        return dataclasses.replace(decided, clicks=mended.clicks, hum=mended.hum)
 
     def stages(self, treatment: Treatment) -> list[stages.Stage]:
         """What the recording goes through before the model, made anew for one stream."""
-        return stages.chain(self.settings, treatment.lowpass_hz)
+        return stages.chain(self.settings, treatment, self.info.sample_rate)
 
-    def programme(self, treatment: Treatment, ear: Measurements | None = None) -> Generator[Block, None, None]:
-        """The recording at 48 kHz, (n, channels), heard by `ear` on the way."""
+    def resampled(self, treatment: Treatment, measurements: Measurements | None = None) -> Generator[Block, None, None]:
+        """The recording at 48 kHz, (n, channels), measured on the way."""
         chain = self.stages(treatment)
         with self._open() as source:
             blocks = self._blocks(source)
-            if ear is not None:
-                blocks = _heard(blocks, ear.hear_source)
+            if measurements is not None:
+                blocks = _measured(blocks, measurements.add_source)
             blocks = stages.run(chain, "recording", blocks, self.info.frames)
             blocks = resample_blocks(blocks, self.info.rate, self.info.frames)
-            programme = stages.run(chain, "programme", blocks, self.info.samples_at())
-            yield from programme if ear is None else _heard(programme, ear.hear_programme)
-            if ear is not None:
-                self.remarks = bounded((*source.remarks, *self._level_remarks, *ear.remarks()))
+            resampled = stages.run(chain, "resampled", blocks, self.info.samples_at())
+            yield from resampled if measurements is None else _measured(resampled, measurements.add_resampled)
+            if measurements is not None:
+                self.remarks = bounded((*source.remarks, *self._level_remarks, *measurements.remarks()))
 
-    def conditioned(self, treatment: Treatment, ear: Measurements) -> Iterator[Block]:
-        """What the model hears, at 48 kHz; the recording is heard by `ear` on the way."""
-        return stages.run(self.stages(treatment), "model", self.programme(treatment, ear), self.info.samples_at())
+    def conditioned(self, treatment: Treatment, measurements: Measurements) -> Iterator[Block]:
+        """What the model is given, at 48 kHz; the recording is measured on the way."""
+        return stages.run(
+            self.stages(treatment), "model", self.resampled(treatment, measurements), self.info.samples_at()
+        )
 
     def read_again(self, treatment: Treatment) -> None:
         """Make one more pass over the source for the witness. Raises InputChanged where the treatment would differ."""
         with self._open() as source:
             for _ in self.witness.watched(source.blocks()):
-                pass
+                self._alive()
         if self.treatment() != treatment:
             raise _changed(self.path)
 
@@ -92,9 +112,22 @@ class Recording:
             raise _changed(self.path)
         return source
 
-    def _cutoff(self) -> Cutoff:
+    def _cutoff(self, mended: Treatment) -> Cutoff:
+        if mended == Treatment():
+            with self._open() as source:
+                return find_cutoff(self._living(self._blocks(source)), self.info.sample_rate)
+        return find_cutoff(self._mended(mended), self.info.sample_rate)
+
+    def _mended(self, treatment: Treatment) -> Iterator[Block]:
+        """A whole pass over the recording behind the stages at its own rate, as far as they are decided."""
         with self._open() as source:
-            return find_cutoff(self._blocks(source), self.info.sample_rate)
+            blocks = self._living(self._blocks(source))
+            yield from stages.run(self.stages(treatment), "recording", blocks, self.info.frames)
+
+    def _living(self, blocks: Iterable[Block]) -> Iterator[Block]:
+        for block in blocks:
+            self._alive()
+            yield block
 
     def _blocks(self, source: files.Source) -> Iterator[Block]:
         """A whole pass over the source, its full scale at 1."""
@@ -111,7 +144,7 @@ class Recording:
 
 
 class Measurements:
-    """Listens to a restoration while it passes by, for the record: band, levels, channels, seams."""
+    """Measures a restoration while it passes by, for the record: band, levels, channels, seams."""
 
     def __init__(self, recording: Recording, plan: Plan) -> None:
         self._source = BandLevels(recording.info.sample_rate)
@@ -123,34 +156,34 @@ class Measurements:
         self._written_peak = 0.0
 
     def remarks(self) -> tuple[Remark, ...]:
-        """What was heard of the source and a person should know."""
+        """What was measured of the source and a person should know."""
         cancelled = self._mix.remark() if self._mix is not None else None
         return (cancelled,) if cancelled is not None else ()
 
-    def hear_source(self, block: Block) -> None:
-        """One block (n, C) of the recording at its own rate."""
+    def add_source(self, block: Block) -> None:
+        """Add one block (n, C) of the recording at its own rate."""
         if self._mix is not None:
             self._mix.add(block)
         self._source.add(block)
         self._channels.add(block)
 
-    def hear_programme(self, block: Block) -> None:
-        """One block (n, channels) of the recording at 48 kHz."""
+    def add_resampled(self, block: Block) -> None:
+        """Add one block (n, channels) of the recording at 48 kHz."""
         self._before.add(block)
 
-    def hearing_output(self, blocks: Iterable[Block]) -> Iterator[Block]:
-        """Listen to the output (n, channels) at 48 kHz while it passes by to be written."""
+    def output_passing(self, blocks: Iterable[Block]) -> Iterator[Block]:
+        """Measure the output (n, channels) at 48 kHz while it passes by to be written."""
         for block in blocks:
             self._after.add(block)
             self._seams.add(block)
             yield block
 
-    def hear_written(self, peak: float) -> None:
-        """The largest absolute sample of the output at its own rate; full scale is 1."""
+    def note_written_peak(self, peak: float) -> None:
+        """Keep the largest absolute sample of the output at its own rate; full scale is 1."""
         self._written_peak = peak
 
     def source(self) -> dict[str, Any]:
-        """What was heard of the recording, JSON-able."""
+        """What was measured of the recording, JSON-able."""
         cutoff = self._source.cutoff()
         return {
             "band": {
@@ -164,7 +197,7 @@ class Measurements:
         }
 
     def output(self) -> dict[str, Any]:
-        """What was heard of the output, JSON-able."""
+        """What was measured of the output, JSON-able."""
         self._seams.finish()
         levels_after = {**_levels(self._after), "peak_dbfs": _dbfs(self._written_peak)}
         return {**levels_after, "seams": dataclasses.asdict(self._seams.result)}
@@ -185,7 +218,7 @@ def _levels(meter: LoudnessMeter) -> dict[str, Any]:
     }
 
 
-def _heard(blocks: Iterable[Block], listen: Callable[[Block], None]) -> Iterator[Block]:
+def _measured(blocks: Iterable[Block], measure: Callable[[Block], None]) -> Iterator[Block]:
     for block in blocks:
-        listen(block)
+        measure(block)
         yield block

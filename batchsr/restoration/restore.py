@@ -4,6 +4,8 @@ The model stands behind a batcher (`restoration.batcher`), so that other files' 
 everything around it can be tested with one that takes a microsecond. Threads run beside it (`restoration.pipeline`),
 but a window's samples depend neither on them, nor on its company, nor on where an earlier attempt stopped.
 So the output's bytes depend on source, settings and model alone.
+
+Longer than other modules: the steps of a restoration are read in their order.
 """
 
 from __future__ import annotations
@@ -48,21 +50,25 @@ def restore(
     on_windows: Callable[[int, int], None],
     before_publish: Callable[[Restored], None],
     spent_s: Callable[[], float] | None = None,
+    alive: Callable[[], None] = lambda: None,
 ) -> Restored:
     """Restore one file, taking up where an earlier attempt stopped.
 
     `on_windows(done, total)` is called once with what the scratch holds already, then whenever more windows are
     safe there, then now and then with the same figures while the output is written and hashed; it stops the
-    restoration by raising. `before_publish` is called when the output is finished but not yet
-    visible, with all there is to record; it too may raise. `spent_s()` is the time to put on record, that since the
-    call if not given. The scratch file stays in any case: discard it when the job is recorded as done.
+    restoration by raising. `before_publish` is called when the output is finished but not yet visible, with all there
+    is to record; it too may raise. `alive()` is called now and then before the first of these, while the recording is
+    listened to for what is to be decided; it too may raise.
+
+    `spent_s()` is the time to put on record, that since the call if not given. The scratch file stays in any case:
+    discard it when the job is recorded as done.
 
     Raises the InputError, OutputError, ResourceError, TransientError and ModelError families.
     """
     if spent_s is None:
         started = time.monotonic()
         spent_s = lambda: time.monotonic() - started  # noqa: E731
-    case = _prepare(task, model)
+    case = _prepare(task, model, alive)
     with contextlib.ExitStack() as held:
         scratch = held.enter_context(case.scratch(model))
         output = held.enter_context(Temporary.beside(task.output))
@@ -125,7 +131,7 @@ class _Case:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Made:
-    """What came of the windows."""
+    """How the windows were made, and what was measured meanwhile."""
 
     clipped_samples: int
     resumed: int
@@ -133,7 +139,7 @@ class _Made:
     ear: Measurements
 
 
-def _prepare(task: Task, model: Batcher) -> _Case:
+def _prepare(task: Task, model: Batcher, alive: Callable[[], None]) -> _Case:
     """Look at the source and at the place of the output, decide how it is done, and refuse what cannot end well."""
     info = files.probe(task.source, accept_truncated=task.settings.accept_truncated)
     # Behind the look at the source: with its share away, an output that stands there proves nothing yet.
@@ -142,7 +148,7 @@ def _prepare(task: Task, model: Batcher) -> _Case:
         if was is not None and was != now:
             raise InputChanged(f"{task.source} changed after it was enqueued", remedy="enqueue it again")
     settings = task.settings
-    recording = Recording(task.source, info, settings)
+    recording = Recording(task.source, info, settings, alive)
     plan = windows.Plan.of(info.samples_at(), model.frame_samples, settings.overlap)
     files.check_format(settings.format, settings.subtype, recording.channels, settings.rate)
     copies.check(task, recording.channels)
@@ -226,9 +232,9 @@ def _make(
     finished = set(range(total)) if case.treatment.bypass else scratch.finished()
     on_windows(len(finished), total)
     gate = pipeline.Gate(scratch)
-    ear = Measurements(case.recording, case.plan)
+    measurements = Measurements(case.recording, case.plan)
     with ThreadPoolExecutor(1, thread_name_prefix="join") as joiner:
-        joining = joiner.submit(_join, case, gate, output, more, ear)
+        joining = joiner.submit(_join, case, gate, output, more, measurements)
 
         def on_more(done: int) -> None:
             if joining.done():
@@ -236,12 +242,12 @@ def _make(
             on_windows(done, total)
 
         try:
-            resumed = _fill(case, model, scratch, gate, finished, ear, on_more)
+            resumed = _fill(case, model, scratch, gate, finished, measurements, on_more)
         finally:
             gate.close()
         writer = _wait(joining, lambda: on_windows(total, total))
     again = 0 if case.treatment.bypass else scratch.computed_again()
-    return _Made(writer.clipped_samples, resumed, again, ear)
+    return _Made(writer.clipped_samples, resumed, again, measurements)
 
 
 def _fill(
@@ -250,12 +256,12 @@ def _fill(
     scratch: Scratch,
     gate: pipeline.Gate,
     finished: set[int],
-    ear: Measurements,
+    measurements: Measurements,
     on_more: Callable[[int], None],
 ) -> int:
     """Draw the recording to its end, and bring the scratch to all windows. Returns how many were there already."""
     settings = case.task.settings
-    conditioned = case.recording.conditioned(case.treatment, ear)
+    conditioned = case.recording.conditioned(case.treatment, measurements)
     if case.treatment.bypass:  # no window is needed: it is only listened to
         for _ in conditioned:
             on_more(len(finished))
@@ -273,12 +279,14 @@ def _fill(
         )
 
 
-def _join(case: _Case, gate: pipeline.Gate, output: Temporary, more: Copies, ear: Measurements) -> files.Writer:
+def _join(
+    case: _Case, gate: pipeline.Gate, output: Temporary, more: Copies, measurements: Measurements
+) -> files.Writer:
     """Write the windows as they come, cross-faded and at the output's rate, to the temporary; for the band that is
     kept the recording itself is read once more."""
     settings, treatment = case.task.settings, case.treatment
     with (
-        closing(case.recording.programme(treatment)) as programme,
+        closing(case.recording.resampled(treatment)) as resampled,
         files.Writer(
             case.task.output,
             case.recording.channels,
@@ -290,18 +298,18 @@ def _join(case: _Case, gate: pipeline.Gate, output: Temporary, more: Copies, ear
             rate_hz=settings.rate,
         ) as writer,
     ):
-        blocks: Iterator[Block] = programme
+        blocks: Iterator[Block] = resampled
         if not treatment.bypass:
             blocks = windows.assemble(case.plan, gate.read)
             if treatment.crossover is not None:
-                blocks = keep_band(programme, blocks, treatment.crossover)
-        for block in at_rate(ear.hearing_output(blocks), settings.rate, case.output_samples):
+                blocks = keep_band(resampled, blocks, treatment.crossover)
+        for block in at_rate(measurements.output_passing(blocks), settings.rate, case.output_samples):
             with storage.output_errors(case.task.output, "write"):
                 writer.write(block)
             more.write(block)
             faults.point("assemble.during")
         more.finish()
-    ear.hear_written(writer.peak)
+    measurements.note_written_peak(writer.peak)
     return writer
 
 

@@ -41,7 +41,7 @@ class InFlightFile:
         self._all = together
 
     def progress(self, rows_left: int, *, progressed: bool) -> None:
-        """So many rows are left now; `progressed` when windows were made."""
+        """Note that so many rows are left now; `progressed` when windows were made."""
         self._all.update(self, rows_left, progressed)
 
     def spent_s(self) -> float:

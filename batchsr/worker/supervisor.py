@@ -11,9 +11,10 @@ import dataclasses
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import IO, Final, Protocol
 
 from batchsr.errors import EXIT_BUSY, EXIT_IO, EXIT_NO_MODEL, EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, BatchsrError
 from batchsr.queue import Queue
@@ -25,6 +26,7 @@ _PAUSED_S: Final = 30.0
 """Between two looks of the supervisor: longer, and it did not run itself; nobody is to blame for that time."""
 _TERM_S: Final = 600.0
 """What workers get after such a pause to make a window."""
+_LAST_WORDS_S: Final = 2.0
 MOST_DEATHS: Final = 5
 """Workers in a row that die without a job getting on, until the supervisor gives up."""
 
@@ -33,6 +35,15 @@ class Says(Protocol):
     """What the supervisor needs of a listener."""
 
     def message(self, text: str) -> None: ...
+
+
+class Hears(Protocol):
+    """Whoever takes what the workers write, each known by its number from 1; called by one thread for each stream."""
+
+    def began(self, worker: int) -> None: ...
+    def said(self, worker: int, line: bytes) -> None: ...
+    def complained(self, worker: int, line: bytes) -> None: ...
+    def ended(self, worker: int) -> None: ...
 
 
 CommandFn = Callable[[int | None], Sequence[str]]
@@ -48,15 +59,17 @@ def supervise(
     limit: int | None = None,
     poll_s: float = 0.5,
     environments: Sequence[Mapping[str, str]] = (),
+    hears: Hears | None = None,
 ) -> int:
     """Keep `procs` workers going until the queue is drained, and return the exit code for all of them.
 
     `limit` is the number of files after which to stop, for all workers together: each gets its share, and one that
     replaces another what that one left of it. `environments` are variables that say which GPU is a worker's, one set
-    for each worker in turn; who replaces a worker gets the same. Signals reach the workers through this process alone
+    for each worker in turn; who replaces a worker gets the same. `hears` takes what workers write to their standard
+    output and error, line by line; without it they write to ours. Signals reach the workers through this process alone
     (they have process groups of their own, so that Ctrl-C does not count twice).
     """
-    return _Supervisor(queue, command, procs, listener, limit, poll_s, environments).run()
+    return _Supervisor(queue, command, procs, listener, limit, poll_s, environments, hears).run()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,6 +77,8 @@ class _Worker:
     process: subprocess.Popen[bytes]
     limit: int | None
     environment: Mapping[str, str]
+    number: int
+    readers: tuple[threading.Thread, ...] = ()
 
 
 class _Supervisor:
@@ -76,6 +91,7 @@ class _Supervisor:
         limit: int | None,
         poll_s: float,
         environments: Sequence[Mapping[str, str]],
+        hears: Hears | None,
     ) -> None:
         self._queue = queue
         self._command = command
@@ -83,6 +99,7 @@ class _Supervisor:
         self._environments = [environments[n % len(environments)] if environments else {} for n in range(procs)]
         self._listener = listener
         self._poll_s = poll_s
+        self._hears = hears
         self._workers: list[_Worker] = []
         self._began_at = 0.0
         self._codes: set[int] = set()
@@ -98,7 +115,11 @@ class _Supervisor:
         with self._stop:
             self._began_at = queue.clock.wall()
             places = zip(self._limits, self._environments, strict=True)
-            self._workers = [self._start(limit, environment) for limit, environment in places if limit != 0]
+            self._workers = [
+                self._start(number, limit, environment)
+                for number, (limit, environment) in enumerate(places, 1)
+                if limit != 0
+            ]
             while self._workers:
                 time.sleep(self._poll_s)
                 self._look(queue)
@@ -106,10 +127,18 @@ class _Supervisor:
             return 128 + self._stop.signal
         return next(code for code in _WORST_FIRST if code in self._codes or code == EXIT_OK)
 
-    def _start(self, limit: int | None, environment: Mapping[str, str]) -> _Worker:
+    def _start(self, number: int, limit: int | None, environment: Mapping[str, str]) -> _Worker:
         variables = os.environ | environment | {SUPERVISOR_VARIABLE: str(os.getpid())}
-        process = subprocess.Popen(self._command(limit), env=variables, process_group=0)
-        return _Worker(process, limit, environment)
+        stream = None if self._hears is None else subprocess.PIPE
+        process = subprocess.Popen(self._command(limit), env=variables, process_group=0, stdout=stream, stderr=stream)
+        if self._hears is None or process.stdout is None or process.stderr is None:
+            return _Worker(process, limit, environment, number)
+        self._hears.began(number)
+        pairs = ((process.stdout, self._hears.said), (process.stderr, self._hears.complained))
+        readers = tuple(threading.Thread(target=_read, args=(number, *pair), daemon=True) for pair in pairs)
+        for reader in readers:
+            reader.start()
+        return _Worker(process, limit, environment, number, readers)
 
     def _look(self, queue: Queue) -> None:
         """Collect who ended, end who hangs, and fill the gaps."""
@@ -131,11 +160,19 @@ class _Supervisor:
                     worker.process.kill()
                 continue
             self._workers.remove(worker)
+            self._hear_out(worker)
             if code in _ON_PURPOSE:
                 self._codes.add(code)
             elif self._stop.signal is None:
                 left = worker.limit and max(0, worker.limit - queue.files_ended(self._began_at, pid))
                 self._replace(worker, code, left)
+
+    def _hear_out(self, worker: _Worker) -> None:
+        """Take the last lines of one that ended, but wait for none who inherited its streams from it."""
+        for reader in worker.readers:
+            reader.join(_LAST_WORDS_S)
+        if self._hears is not None:
+            self._hears.ended(worker.number)
 
     def _was_paused(self) -> bool:
         """Whether all of us stood still (a frozen container, a snapshot of the machine) so lately that nobody hangs.
@@ -161,7 +198,7 @@ class _Supervisor:
             self._listener.message(f"worker {pid} {how}: it had done its share")
             return
         self._listener.message(f"worker {pid} {how}: replaced")
-        self._workers.append(worker := self._start(limit, dead.environment))
+        self._workers.append(worker := self._start(dead.number, limit, dead.environment))
         if (number := self._stop.signal) is not None:  # it came while we were at it
             worker.process.send_signal(number)
 
@@ -169,3 +206,10 @@ class _Supervisor:
         for worker in self._workers:
             if worker.process.poll() is None:
                 worker.process.send_signal(number)
+
+
+def _read(worker: int, stream: IO[bytes], take: Callable[[int, bytes], None]) -> None:
+    """Give each line of a worker's stream to whoever takes it, until its end."""
+    with stream:
+        for line in stream:
+            take(worker, line)

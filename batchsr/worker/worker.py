@@ -102,10 +102,7 @@ class _Run:
                     self._worker.leave()
 
     def _turn(self, main_thread: Executor) -> bool:
-        """Take one step, joining first where that is still to do; wait where the database is in trouble.
-
-        Returns whether to go on.
-        """
+        """Join where that is still to do, and take one step; wait if the database is in trouble. Whether to go on."""
         try:
             if self._worker is None:
                 self._worker = self._queue.join()
@@ -237,13 +234,8 @@ class _Run:
     def _shortage(self, following: Job) -> space.Shortage | None:
         """Say why the disks have no room for one more job; one claimed in the same moment is for ENOSPC to find."""
         frame_samples = self._model.frame_samples if self._model is not None else space.FRAME_SAMPLES
-        return space.shortage(
-            following,
-            self._queue.in_flight(),
-            self._queue.scratch_folder,
-            self._options.min_free_bytes,
-            frame_samples=frame_samples,
-        )
+        in_flight, folder = self._queue.in_flight(), self._queue.scratch_folder
+        return space.shortage(following, in_flight, folder, self._options.min_free_bytes, frame_samples=frame_samples)
 
     def _reap(self) -> None:
         for job in self._queue.reap(recovery.complete_sidecar):

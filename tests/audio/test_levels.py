@@ -26,8 +26,8 @@ def restored(path: Path, **settings: object) -> tuple[NDArray[np.float32], tuple
     """What reaches the model, and what is said of the source."""
     recording = Recording(path, probe(path), Settings(**settings))  # type: ignore[arg-type]
     treatment = recording.treatment()
-    ear = Measurements(recording, Plan.of(recording.info.samples_at(), 4800, 0.0))
-    return np.concatenate(list(recording.conditioned(treatment, ear))), recording.remarks
+    measurements = Measurements(recording, Plan.of(recording.info.samples_at(), 4800, 0.0))
+    return np.concatenate(list(recording.conditioned(treatment, measurements))), recording.remarks
 
 
 def floats(folder: Path, samples: NDArray[np.float64], subtype: str = "FLOAT", rate_hz: int = 48_000) -> Path:

@@ -68,3 +68,28 @@ def test_a_batch_that_is_taken_up_again_keeps_its_total(run, enqueue: Enqueue) -
     terminal = run("work", "--variant", "fast", pace_s=0.5)
     terminal.until(lambda text: "2 of 4 files" in text)
     assert terminal.end() == 0
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_several_workers_share_one_screen_with_a_line_each(run, enqueue: Enqueue, columns: int) -> None:  # type: ignore[no-untyped-def]
+    enqueue(4, seconds=1.0)
+    terminal = run("work", "--variant", "fast", "--procs", "2", columns=columns, pace_s=0.2)
+    both = re.compile(r"^ 1 restoring +\d+/\d+ .*wav\n 2 restoring +\d+/\d+ .*wav", re.MULTILINE)
+    seen = terminal.until(lambda text: both.search(text) is not None)
+    assert seen.count("of 4 files") == 1
+    assert terminal.end() == 0
+    text = " ".join(terminal.text.split())
+    assert text.count("4 files done") == 1, "the totals are of all workers, and told once"
+    assert len(re.findall(r"^done ", terminal.text, re.MULTILINE)) == 4
+    assert "━" not in terminal.text
+
+
+def test_ctrl_c_of_several_workers_is_told_once(run, enqueue: Enqueue) -> None:  # type: ignore[no-untyped-def]
+    enqueue(2, seconds=8.0)
+    terminal = run("work", "--variant", "fast", "--procs", "2", pace_s=0.3)
+    both = re.compile(r"^ 1 restoring +[1-9].*\n 2 restoring +[1-9]", re.MULTILINE)
+    terminal.until(lambda text: both.search(text) is not None)
+    terminal.process.send_signal(signal.SIGINT)
+    assert terminal.end() == 130
+    assert " ".join(terminal.text.split()).count("finishing the windows in hand") == 1
+    assert len(re.findall(r"^released ", terminal.text, re.MULTILINE)) == 2

@@ -13,6 +13,7 @@ from typing import Final
 from batchsr.audio.containers import behind
 from batchsr.audio.containers import chunks as walker
 from batchsr.audio.containers.bytes_at import BytesAt
+from batchsr.audio.containers.chunk_layouts import CAF
 from batchsr.audio.containers.chunks import Walk
 from batchsr.audio.containers.found import MOST_FILES, PARTS, Header, joined, left_out, longer, raw_part
 from batchsr.audio.decoders.raw import Samples
@@ -36,7 +37,7 @@ _LARGEST_SPHERE_HEADER: Final = 1 << 20
 
 def walk(file: BytesAt, begin: int = 0) -> Walk:
     """Return the chunks of the CAF file that begins at `begin`."""
-    return walker.walk(file, walker.CAF, begin, begin + 8)
+    return walker.walk(file, CAF, begin, begin + 8)
 
 
 def inspect(file: BytesAt, container: str) -> Header:

@@ -4,9 +4,6 @@ A chunk is a name, a length and a body. What archives hold breaks that in a few 
 that were never filled in, that were written long before the end or wrapped at 4 GB, that reach beyond the file (also by
 2^63), odd bodies without the byte that pads them, other files joined behind. Nothing here raises for what a file says,
 and no file makes a walk longer than MAX_CHUNKS.
-
-Sources of the layouts: RIFF (Microsoft, 1991), RF64 (EBU Tech 3306), Wave64 (Sony/VCS), IFF 85 (Electronic Arts), CAF
-(Apple).
 """
 
 from __future__ import annotations
@@ -19,61 +16,16 @@ from typing import Final
 
 from batchsr.audio.containers import behind
 from batchsr.audio.containers.bytes_at import BytesAt
+from batchsr.audio.containers.chunk_layouts import CAF, CHAIN_CHUNKS, Layout, fills, is_name
 
 MAX_CHUNKS: Final = 10_000
-_CHAIN_CHUNKS: Final = 16
 _SEARCH_BYTES: Final = 1 << 20
 _SHORT_REST_BYTES: Final = 1 << 16
-_RIFF_NAMES: Final = frozenset(
-    b"fmt |data|fact|LIST|JUNK|junk|PAD |FLLR|bext|iXML|axml|aXML|cue |smpl|inst|ID3 |id3 |chna|umid|ubxt|levl|acid"
-    b"|afsp|PEAK|DISP|strc|plst|minf|elm1|regn|ovwf|_PMX|cart|mext|qlty|slnt|wavl|r64m|MD5 |filr|bmd |link|clm |CSET"
-    b"|SyLp|Cr8r|SAUR|SNDM|IDIT|note|labl|ltxt|dlst|SGUI|UMID|Fake|fake".split(b"|")
-)
-_IFF_NAMES: Final = frozenset(
-    b"COMM|SSND|FVER|MARK|INST|MIDI|AESD|APPL|COMT|NAME|AUTH|(c) |ANNO|ID3 |PEAK|CHAN|basc|trns|cate|VHDR|BODY|ATAK"
-    b"|RLSE|SEQN|FADE|SAXL|LGWV|FLLR|JUNK".split(b"|")
-)
-_CAF_NAMES: Final = frozenset(
-    b"desc|data|info|free|pakt|kuki|chan|peak|mark|regn|strg|inst|midi|ovvw|umid|uuid|edct".split(b"|")
-)
-_W64_TAILS: Final = (bytes.fromhex("00c04f8edb8a"), bytes.fromhex("91cf11a5d628db04c10000"))
 _MOST_SEARCHES: Final = 8
 _MOST_TRIES: Final = 4_096
 _NEVER_FILLED_IN: Final = frozenset((0x7FFF_FFFF, 0x8000_0000, 0x7FFF_F000, 2**64 - 1))
 """Lengths that programs write which cannot go back to write the right one, as into a pipe."""
 _MOST_WRAPS: Final = 4_096
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Layout:
-    """How the chunks of a family of formats are written down."""
-
-    head_bytes: int
-    length_at: int
-    length_format: str
-    """Format of the length in a chunk's head, as `struct` writes it."""
-    audio: bytes
-    """Name of the chunk that holds the samples."""
-    names: frozenset[bytes]
-    """Chunks that are known to occur."""
-    audio_head_bytes: int = 0
-    """What stands in that chunk before the samples."""
-    counts_head: bool = False
-    """Whether a length counts the chunk's head as well."""
-    align: int = 2
-    """Chunks begin at multiples of this, counted from the file's start."""
-    unknown: int | None = None
-    """The length that says that the writer does not know it."""
-    tails: tuple[bytes, ...] = ()
-    """What the names of chunks may end with where they have 16 bytes."""
-
-
-RIFF: Final = Layout(8, 4, "<I", b"data", _RIFF_NAMES, unknown=0xFFFFFFFF)
-RIFX: Final = dataclasses.replace(RIFF, length_format=">I")
-W64: Final = Layout(24, 16, "<Q", b"data", _RIFF_NAMES, counts_head=True, align=8, tails=_W64_TAILS)
-AIFF: Final = Layout(8, 4, ">I", b"SSND", _IFF_NAMES, audio_head_bytes=8, unknown=0xFFFFFFFF)
-SVX: Final = dataclasses.replace(AIFF, audio=b"BODY", audio_head_bytes=0)
-CAF: Final = Layout(12, 4, ">q", b"data", _CAF_NAMES, audio_head_bytes=4, align=1, unknown=-1)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -154,10 +106,10 @@ class _Walker:
                 if position >= file.size or left_out:
                     return Walk(chunks, None, left_out, searches > 0)
                 continue
-            is_name = _is_name(layout, file.at(position, layout.head_bytes))
-            if not found_audio and (chunk.cut or not is_name):
+            named = is_name(layout, file.at(position, layout.head_bytes))
+            if not found_audio and (chunk.cut or not named):
                 searches += 1
-                after = chunk.start if is_name else position
+                after = chunk.start if named else position
                 again = self.search(after) if searches <= _MOST_SEARCHES else None
                 if again is None:
                     chunks.append(chunk)
@@ -171,7 +123,7 @@ class _Walker:
         return Walk(chunks, None, more, searches > 0, bool(more))
 
     def chunk_at(self, position: int) -> Chunk | None:
-        """The chunk whose head stands there, whatever it says; None at the end of the file."""
+        """Return the chunk whose head stands there, whatever it says; None at the end of the file."""
         file, layout = self.file, self.layout
         head = file.at(position, layout.head_bytes)
         if len(head) < layout.head_bytes:
@@ -194,12 +146,12 @@ class _Walker:
         return Chunk(key, start, claimed, end)
 
     def behind(self, chunk: Chunk) -> int:
-        """Where the next chunk begins: padded as the format wants, or not, as some writers leave it."""
+        """Return where the next chunk begins: padded as the format wants, or not, as some writers leave it."""
         places = self.places_behind(chunk.start, chunk.end)
         return places[0] if len(places) == 1 else max(places, key=self.likeness)
 
     def places_behind(self, start: int, end: int) -> list[int]:
-        """Where a chunk may begin behind a body, the likeliest first."""
+        """Return where a chunk may begin behind a body, the likeliest first."""
         align = self.layout.align
         if align != 2:
             return [-(-end // align) * align]
@@ -212,10 +164,10 @@ class _Walker:
             return 0
         if chunk.key in self.layout.names:
             return 2
-        return int(_is_name(self.layout, self.file.at(position, self.layout.head_bytes)))
+        return int(is_name(self.layout, self.file.at(position, self.layout.head_bytes)))
 
     def audio_chunk(self, chunk: Chunk) -> tuple[Chunk, int, str]:
-        """The chunk of audio with its true end, where the walk goes on, and what else stands behind it."""
+        """Return the chunk of audio with its true end, where the walk goes on, and what else stands behind it."""
         file, layout = self.file, self.layout
         if chunk.cut:
             return chunk, file.size, ""
@@ -237,22 +189,22 @@ class _Walker:
         return chunk, file.size, rest.left_out
 
     def possible_ends(self, chunk: Chunk) -> Iterable[int]:
-        """Where the audio may end by its length; one of 32 bits may have lost multiples of 4 GB."""
+        """Return where the audio may end by its length; one of 32 bits may have lost multiples of 4 GB."""
         if self.layout.length_format not in ("<I", ">I"):
             return (chunk.end,)
         return itertools.islice(range(chunk.end, self.file.size + 1, 1 << 32), _MOST_WRAPS)
 
     def is_chain(self, position: int) -> bool:
-        """Whether chunks stand there, and not samples."""
+        """Return whether chunks stand there, and not samples."""
         file, layout = self.file, self.layout
         known = False
-        for count in range(_CHAIN_CHUNKS):
+        for count in range(CHAIN_CHUNKS):
             if count and file.size - position < layout.head_bytes:
                 return True
             if self.is_file(position):
                 return True
             chunk = self.chunk_at(position)
-            if chunk is None or not _is_name(layout, file.at(position, layout.head_bytes)):
+            if chunk is None or not is_name(layout, file.at(position, layout.head_bytes)):
                 return known or (count > 0 and behind.judge(file, position).audio_end is None)
             known = known or chunk.key in layout.names
             if known and not chunk.cut:
@@ -273,7 +225,7 @@ class _Walker:
         return 0 <= end - (chunk.start + chunk.claimed) <= 1
 
     def announced_end(self) -> int:
-        """Where the file is to end by the length at its beginning; 0 where that says nothing."""
+        """Return where the file is to end by the length at its beginning; 0 where that says nothing."""
         layout, begin = self.layout, self.begin
         if layout is CAF:
             return 0
@@ -291,12 +243,12 @@ class _Walker:
         layout = self.layout
         places = sorted(at for name in layout.names for at in behind.finds(tail, name))
         for at in places[:_MOST_TRIES]:
-            if _fills(memoryview(tail)[at:], layout, first + at):
+            if fills(memoryview(tail)[at:], layout, first + at):
                 return first + at
         return None
 
     def is_file(self, position: int) -> bool:
-        """Whether another file of the same kind begins there."""
+        """Return whether another file of the same kind begins there."""
         head = self.file.at(position, 12)
         kin = {self.magic, *((b"RIFF", b"RF64", b"BW64") if self.magic[:2] != b"FO" else ())}
         if len(head) < 12 or head[:4] not in kin:
@@ -331,33 +283,3 @@ def _long_lengths(body: bytes) -> dict[bytes, int]:
             key, length = struct.unpack_from("<4sQ", body, at)
             lengths.setdefault(key, length)
     return lengths
-
-
-def _fills(tail: memoryview, layout: Layout, place: int) -> bool:
-    """Whether chunks follow each other from the start of `tail` to its end, give or take a pad byte."""
-    position = 0
-    for _ in range(_CHAIN_CHUNKS):
-        head = bytes(tail[position : position + layout.head_bytes])
-        if len(head) < layout.head_bytes:
-            return position > 0 and len(head) <= 1
-        if not _is_name(layout, head):
-            return False
-        (length,) = struct.unpack_from(layout.length_format, head, layout.length_at)
-        length -= layout.head_bytes if layout.counts_head else 0
-        end = position + layout.head_bytes + length
-        if length < 0 or end > len(tail):
-            return False
-        padded = end + (length & 1) if layout.align == 2 else -(-(place + end) // layout.align) * layout.align - place
-        position = end if bytes(tail[end : end + 4]) in layout.names and padded != end else padded
-        if position >= len(tail):
-            return True
-    return True
-
-
-def _is_name(layout: Layout, head: bytes) -> bool:
-    """Whether a chunk's head begins with a name."""
-    if len(head) < layout.head_bytes:
-        return False
-    if layout.tails and head[:4] not in layout.names:
-        return any(head[:16].endswith(tail) for tail in layout.tails)
-    return head[:4] in layout.names or all(32 <= c < 127 for c in head[:4])

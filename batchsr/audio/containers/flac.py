@@ -6,6 +6,8 @@ frame ends where the header does, and the frames count up from the first to the 
 they do not is the whole file searched.
 
 Source: RFC 9639.
+
+Longer than other modules: the search for frames and the header that is made for them go by the same fields.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Final
 
 from batchsr.audio.containers import chunks as walker
 from batchsr.audio.containers.bytes_at import BytesAt
+from batchsr.audio.containers.chunk_layouts import AIFF, SVX
 from batchsr.audio.containers.chunks import Chunk, Walk
 from batchsr.audio.containers.found import (
     MENDED,
@@ -31,7 +32,7 @@ from batchsr.audio.decoders.raw import Deltas, Planar, Samples
 from batchsr.audio.decoders.virtual_file import Range
 from batchsr.audio.remarks import Remark
 
-_FORMS: Final = {b"AIFF": walker.AIFF, b"AIFC": walker.AIFF, b"8SVX": walker.SVX, b"16SV": walker.SVX}
+_FORMS: Final = {b"AIFF": AIFF, b"AIFC": AIFF, b"8SVX": SVX, b"16SV": SVX}
 # Sample bytes (0: by the bits that COMM says), subtype, byte order.
 _PLAIN: Final = {
     b"NONE": (0, "", "BIG"),
@@ -71,7 +72,7 @@ _STRAY_BYTES: Final = 16
 
 def walk(file: BytesAt, begin: int = 0) -> Walk:
     """Return the chunks of the file that begins at `begin`."""
-    layout = _FORMS.get(file.at(begin + 8, 4), walker.AIFF)
+    layout = _FORMS.get(file.at(begin + 8, 4), AIFF)
     return walker.walk(file, layout, begin, begin + 12)
 
 

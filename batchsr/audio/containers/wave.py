@@ -4,6 +4,8 @@ libsndfile reads a file that is as it should be. Where chunks stand in another o
 there, the samples are read from where they are (batchsr.audio.decoders.raw), or under a header that is right.
 
 Sources: Microsoft, Multimedia Programming Interface (1991); EBU Tech 3306 (RF64); ITU-R BS.2088 (BW64); Sony, Wave64.
+
+Longer than other modules: five formats that differ in a few fields are judged by the same rules.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from typing import Final
 
 from batchsr.audio.containers import chunks as walker
 from batchsr.audio.containers.bytes_at import BytesAt
-from batchsr.audio.containers.chunks import Chunk, Layout, Walk
+from batchsr.audio.containers.chunk_layouts import RIFF, RIFX, W64, Layout
+from batchsr.audio.containers.chunks import Chunk, Walk
 from batchsr.audio.containers.found import MENDED, PARTS, Header, left_out, longer, raw_part
 from batchsr.audio.containers.wave_format import ALAW, EXTENSIBLE, FLOAT, GSM, IMA_ADPCM, MS_ADPCM, PCM, ULAW, Format
 from batchsr.audio.decoders.interface import Part, Piece
@@ -34,7 +37,7 @@ _BLOCKS: Final = {MS_ADPCM, IMA_ADPCM, GSM, 0x0038, 0x0040, 0x0014, 0x0055}
 
 def layout_of(container: str) -> Layout:
     """Return the layout of chunks of WAV, RF64, BW64, RIFX or W64."""
-    return {"W64": walker.W64, "RIFX": walker.RIFX}.get(container, walker.RIFF)
+    return {"W64": W64, "RIFX": RIFX}.get(container, RIFF)
 
 
 def walk(file: BytesAt, container: str, begin: int = 0) -> Walk:

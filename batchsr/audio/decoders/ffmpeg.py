@@ -9,6 +9,8 @@ as long as the file stays as it is.
 
 Whether a file was cut, ffmpeg tells in words and goes on. So do its messages count here, and where the container says
 how long the recording is, that is held against what came out.
+
+Longer than other modules: the child's command line, its messages and its end are one contract with one program.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Each computes a range of its result, `first` to `last`, so that several threads can share one: they run without
 Python's lock. Arrays are float32 and contiguous, channels last. Loops go over slices of equal length, because only
 then does the compiler know that no index is negative, and vectorises them.
+
+Longer than other modules: the loops are written out in full.
 """
 
 from __future__ import annotations

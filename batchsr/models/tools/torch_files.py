@@ -8,6 +8,8 @@ and the first other one, or the first name that is neither a tensor nor a storag
 Sizes are compared with the file before anything is read, and nothing in it is ever unpacked to the disk.
 
 Source: the format that torch.save writes since 1.6 (torch/serialization.py), and Python's pickletools.
+
+Longer than other modules: the instructions of one format that is not trusted stand beside their checks.
 """
 
 from __future__ import annotations
@@ -129,7 +131,7 @@ class _Archive:
         self._storages: dict[_Storage, np.ndarray] = {}
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """The tensors by name."""
+        """Return the tensors by name."""
         found = _followed(self._pickle)
         if isinstance(found, dict) and not any(isinstance(value, _Tensor) for value in found.values()):
             found = next((found[key] for key in _STATE_KEYS if isinstance(found.get(key), dict)), found)
