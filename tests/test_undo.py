@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -102,6 +104,36 @@ def test_other_files_in_the_folder_stay_and_a_link_is_not_followed(person: Perso
     (person.folder / "link").symlink_to(target)
     assert "is a link" in person.run("undo", 2, "--into", person.folder / "link", "--yes", code=74).err
     assert person.job(2).state is State.DONE
+
+
+def test_the_folder_of_the_outputs_itself_is_refused_also_by_another_name(person: Person) -> None:
+    before = names(person.folder / "out")
+    for into in (person.folder / "out", person.folder / "in" / ".." / "out"):
+        assert "where the outputs are" in person.run("undo", 1, "--into", into, "--yes", code=74).err
+    assert names(person.folder / "out") == before
+    assert person.job(1).state is State.DONE
+
+
+def test_another_file_system_gets_whole_copies(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EXDEV, "another file system")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(undo.os, "link", refuse)
+        patched.setattr(undo, "_copy", lambda path, new: shutil.copy(path, new) is not None)
+        person.run("undo", 1, "--into", person.folder / "back", "--yes")
+    assert names(person.folder / "back") == MADE
+    assert {name for name in names(person.folder / "out") if name.startswith("a_")} == set()
+
+
+def test_a_copy_that_a_crash_left_beside_its_original_is_taken_for_done(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_bytes(b"sound")
+    assert undo._copy(one, other)
+    assert other.read_bytes() == b"sound"
+    assert undo._copy(one, other)
+    other.write_bytes(b"somebody's")
+    assert not undo._copy(one, other)
 
 
 @pytest.mark.parametrize("fault", ["undo.moved:1", "undo.moved:2", "undo.moved:3", "undo.before_row:1"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
@@ -54,15 +55,7 @@ def relocate_command(app: App, old: str, new: str, outputs: bool, dry_run: bool,
             )
         if not dry_run:
             ask(app, "relocate {} from " + _braced(old) + " to " + _braced(new), len(moves), yes=yes)
-            for move, changed in zip(moves, queue.relocate(moves), strict=True):
-                if changed.answer is Answer.CHANGED:
-                    _tell(app, jobs[move.job_id], move, "relocated")
-                elif changed.answer is Answer.TWIN:
-                    stay.append((jobs[move.job_id], f"#{changed.twin} is that already"))
-                elif changed.answer is Answer.IN_HAND:
-                    stay.append((jobs[move.job_id], "a worker has it in hand"))
-                else:
-                    stay.append((jobs[move.job_id], "it was forgotten meanwhile"))
+            stay += _write(app, queue, jobs, moves)
         for job, why in stay:
             document = {"id": job.id, "source": job.source, "outcome": "left", "why": why}
             app.answer(document, printable(f"{'left':<10} #{job.id:<6} {job.source}  ({why})"))
@@ -73,6 +66,22 @@ def relocate_command(app: App, old: str, new: str, outputs: bool, dry_run: bool,
     app.note(f"{'would be ' if dry_run else ''}relocated: {count}{rest}")
     if stay:
         sys.exit(EXIT_SOME_FAILED)
+
+
+_WHY = {
+    Answer.IN_HAND: "a worker has it in hand",
+    Answer.GONE: "it was forgotten meanwhile",
+}
+
+
+def _write(app: App, queue: Queue, jobs: Mapping[int, Job], moves: list[Move]) -> Iterator[tuple[Job, str]]:
+    """Write the moves down. Yields the jobs that stay after all, and why."""
+    for move, changed in zip(moves, queue.relocate(moves), strict=True):
+        job = jobs[move.job_id]
+        if changed.answer is Answer.CHANGED:
+            _tell(app, job, move, "relocated")
+        else:
+            yield job, _WHY.get(changed.answer, f"#{changed.twin} is that already")
 
 
 def queue_job(queue: Queue, number: int) -> Job:

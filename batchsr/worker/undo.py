@@ -129,6 +129,8 @@ def _take_back(queue: Queue, job: Job, files: list[_File], target: Path) -> Undo
     if os.path.islink(target):
         raise OutputExists(f"{target} is a link, and nothing is moved through it", remedy="name a folder: --into")
     storage.make_folder(target)
+    if os.path.samefile(target, Path(job.output).parent):
+        raise OutputExists(f"{target} is where the outputs are", remedy="name another folder: --into")
     now: list[str] = []
     for file in files:
         moved = _moved(target, file, job) if not _is_there(file.path) else None
@@ -147,34 +149,37 @@ def _take_back(queue: Queue, job: Job, files: list[_File], target: Path) -> Undo
 
 
 def _move(path: Path, target: Path, job: Job) -> Path:
-    """Give a file its new name, replacing nothing, and take the old one away. Raises ResourceError."""
+    """Give a file its new name, replacing nothing, and take the old one away. Raises ResourceError, OutputExists."""
     with storage.resource_errors(path, "move"):
         for new in _moved_names(target, path, job):
-            try:
-                os.link(path, new, follow_symlinks=False)
-            except FileExistsError:
-                if not os.path.samefile(path, new):
-                    continue  # a crash between link and unlink left both names otherwise
-            except OSError as e:
-                if e.errno == errno.EXDEV:
-                    if not _copy(path, new):
-                        continue
-                elif e.errno in _NO_LINKS:  # FAT and some shares: look, then rename
-                    if _is_there(new):
-                        continue
-                    os.rename(path, new)
-                    return new
-                else:
-                    raise
-            path.unlink()
-            return new
+            if _give_name(path, new):
+                if _is_there(path):
+                    path.unlink()
+                return new
     raise OutputExists(f"{target} holds other files by the names of {path.name} already", remedy="name another --into")
+
+
+def _give_name(path: Path, new: Path) -> bool:
+    """Let a file stand under a new name, durably where it is a copy. False if something else has the name."""
+    try:
+        os.link(path, new, follow_symlinks=False)
+    except FileExistsError:
+        return os.path.samefile(path, new)  # a crash between link and unlink left both names
+    except OSError as e:
+        if e.errno == errno.EXDEV:
+            return _copy(path, new)
+        if e.errno not in _NO_LINKS:
+            raise
+        if _is_there(new):  # FAT and some shares: look, then rename
+            return False
+        os.rename(path, new)
+    return True
 
 
 def _copy(path: Path, new: Path) -> bool:
     """Copy a file to another file system, whole or not at all. False if the name is taken."""
-    if _is_there(new):
-        return False
+    if _is_there(new):  # by a crash between the copy and the end of the original, or somebody else's
+        return not new.is_symlink() and storage.sha256(new) == storage.sha256(path)
     with Temporary.beside(new) as copy, path.open("rb") as file:
         with os.fdopen(os.dup(copy.fd), "wb") as written:
             shutil.copyfileobj(file, written, 1 << 20)
