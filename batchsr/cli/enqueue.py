@@ -19,7 +19,7 @@ from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import restoration_options
 from batchsr.cli.paths import UserFile, UserPath
 from batchsr.cli.variant import KINDS, VariantType, variant_name
-from batchsr.display import counted, listed
+from batchsr.display import counted, listed, shown
 from batchsr.errors import EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, UsageError
 from batchsr.intake import again, gather, manifest, walk
 from batchsr.queue import OWNED, Answer, Outcome, Queue
@@ -111,7 +111,7 @@ def enqueue_command(
     if app.json:
         # With the keys of every line, for programs that look at no others.
         app.emit({"source": None, "outcome": "summary", "id": None, "summary": tally.summary()})
-    for line in tally.told():
+    for line in (*tally.told(), *_told_of_manifests(manifests, tally)):
         app.note(line)
     sys.exit(tally.exit_code)
 
@@ -223,6 +223,13 @@ def _kept_priority(queue: Any, taken: gather.Intake, asked: int | None) -> str:
     if job is None or job.priority == asked:
         return ""
     return f"it keeps priority {job.priority}: `batchsr edit {job.id} --priority {asked}` changes it"
+
+
+def _told_of_manifests(manifests: tuple[Path, ...], tally: _Tally) -> Iterator[str]:
+    """Yield what to change where a manifest names what is not there."""
+    if any(one.code == "input.missing" and one.is_named for one in tally.refused):
+        for path in manifests:
+            yield f"{shown(path)}: its [sources] are relative to {shown(path.absolute().parent)}; name your own there"
 
 
 def _note(settled: again.Settled) -> str:

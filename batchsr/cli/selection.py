@@ -116,7 +116,12 @@ def selection_options(function: F) -> F:
         click.option("--state", "states", multiple=True, type=_StateType(), help="In a state."),
         click.option("--batch", shell_complete=completing.batches, help="Of this batch."),
         click.option("--path", metavar="GLOB", help="Whose source's path matches, or holds this text."),
-        click.option("--error", metavar="CODE", help="Whose error has this code, like 'input.*'."),
+        click.option(
+            "--error",
+            shell_complete=completing.errors,
+            metavar="CODE",
+            help="Whose error has this code, like 'input.*'.",
+        ),
     ]
 
     @functools.wraps(function)
