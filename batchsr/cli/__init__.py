@@ -25,7 +25,7 @@ from batchsr.settings import textfile
 
 _SECTIONS = {
     "Every day": ("enqueue", "work", "watch", "status", "report", "upsample"),
-    "Look closer": ("list", "show", "listen", "verify"),
+    "Look closer": ("list", "show", "listen", "explain", "verify"),
     "Steer": ("retry", "cancel", "edit", "undo", "forget", "relocate", "pause", "resume"),
     "Models": ("models", "doctor", "evaluate"),
     "Set up and keep": ("config", "service", "completion", "db", "gc"),
