@@ -49,6 +49,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("worker",),
     ("intake",),
     ("report",),
+    ("archive",),
     ("cli",),
     ("__main__",),
 ]

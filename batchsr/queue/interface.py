@@ -310,3 +310,6 @@ class Maintenance(Protocol):
 
 class Queue(WorkQueue, IntakeQueue, Overview, Maintenance, Protocol):
     """All of it, as the command line has it."""
+
+    def of_batch(self, batch: str) -> Queue:
+        """The same queue through another connection, which claims jobs of this batch alone; close it."""

@@ -132,6 +132,12 @@ def checkpoints_of(source: Path, output: Path) -> Path:
     return platformdirs.user_cache_path("batchsr") / "upsample" / f"{name}.slots"
 
 
+def forget(source: Path, output: Path) -> None:
+    """Remove what is kept to go on from, where nobody can name these files again."""
+    for path in (kept := checkpoints_of(source, output), kept.with_suffix(".lock")):
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
 def _checkpoints(source: Path, output: Path) -> Iterator[Path]:
     """The scratch file of this source and output, for this process alone."""

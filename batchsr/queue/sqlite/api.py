@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from batchsr.queue.clock import Clock
 from batchsr.queue.interface import Pulse, Worker
-from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State
+from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State, stored_text
 from batchsr.queue.sqlite import (
     claims,
     control,
@@ -97,7 +97,15 @@ class SqliteQueue:
 
     def again(self) -> SqliteQueue:
         """The same queue through another connection, for another thread; close it."""
-        return SqliteQueue.open(self.path, clock=self.clock)
+        other = SqliteQueue.open(self.path, clock=self.clock)
+        other._store.batch = self._store.batch
+        return other
+
+    def of_batch(self, batch: str) -> SqliteQueue:
+        """The same queue through another connection, which claims jobs of this batch alone; close it."""
+        other = SqliteQueue.open(self.path, clock=self.clock)
+        other._store.batch = stored_text(batch)
+        return other
 
     @property
     def probe_folder(self) -> Path:
