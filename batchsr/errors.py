@@ -42,6 +42,8 @@
 worker does with the job (batchsr.worker.worker): `input` fails at once, `transient` waits and tries again,
 `resource` pauses the queue and gives the attempt back. `exit_code` is what the process ends with when
 the error reaches the command line.
+
+Longer than other modules: one tree is read in one place.
 """
 
 from __future__ import annotations

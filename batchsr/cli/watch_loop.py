@@ -71,9 +71,9 @@ class WatchLoop:
         look_at_work_s = 0.0
         lulls = Lulls(self._app, queue) if worker is not None else None
         with Stop(first, second, rotated) as stop:
-            for ripe in self.watcher.run(self._stop):
-                hot_folder.tick(ripe)
-                if lulls is not None and ripe:
+            for settled in self.watcher.run(self._stop):
+                hot_folder.tick(settled)
+                if lulls is not None and settled:
                     lulls.arrived()
                 if worker is not None and (code := worker.tick()) is not None:
                     break
@@ -91,8 +91,8 @@ class WatchLoop:
 
     def once(self, hot_folder: Any, worker: WorkerProcess | None) -> int:
         """One scan; with a worker, its whole work. Returns the exit code."""
-        for ripe in self.watcher.once():
-            hot_folder.tick(ripe)
+        for settled in self.watcher.once():
+            hot_folder.tick(settled)
         if worker is None:
             hot_folder.finish()
             return 0

@@ -109,13 +109,13 @@ class Watcher:
         """What the first scan passes by; None once it was said."""
 
     def run(self, stop: threading.Event) -> Iterator[list[SettledFile]]:
-        """Batches of ripe files, for ever; an empty one at least every `tick_s` seconds. Ends after `stop` is set."""
+        """Yield lists of settled files, for ever; an empty one every `tick_s` seconds. Ends after `stop` is set."""
         self._listen()
         next_scan_s = self._scan_all()
         while not stop.is_set():
             now_s = self._clock()
-            ripe, self._renamed = [*self._renamed, *self._settler.ripe(now_s)], []
-            yield ripe
+            settled, self._renamed = [*self._renamed, *self._settler.settled(now_s)], []
+            yield settled
             if stop.is_set():
                 return
             due_s = self._settler.due_s
@@ -140,7 +140,7 @@ class Watcher:
         last_s = self._clock() + self._settler.settle_s
         while (due_s := self._settler.due_s) is not None and due_s <= last_s:
             sleep(max(0.0, due_s - self._clock()))
-            yield self._settler.ripe(self._clock())
+            yield self._settler.settled(self._clock())
         given_up = []
         for path, look, still in self._settler.drain():
             if still and wall() - look.mtime_ns / 1e9 > self._settler.patience_s:

