@@ -30,6 +30,8 @@ POINTS: Final = (
     "migration.during",
     "enqueue.during",
     "reaper.during",
+    "undo.moved",
+    "undo.before_row",
 )
 
 _wanted, _, _count = os.environ.get("BATCHSR_FAULT", "").partition(":")

@@ -125,7 +125,7 @@ def open_own(path: Path, flags: int) -> int:
 
 
 def read_small(path: Path, most_bytes: int) -> bytes:
-    """The bytes of a file that others may have put there. Never blocks, follows no link.
+    """Return the bytes of a file that others may have put there. Never blocks, follows no link.
 
     Raises OSError, also for what is no file (EINVAL) or is longer than `most_bytes` (EFBIG).
     """
@@ -154,7 +154,7 @@ def sha256(path: Path, *, tick: Callable[[], None] = lambda: None) -> str:
 
 
 def sha256_of(fd: int, *, tick: Callable[[], None] = lambda: None) -> str:
-    """The same of an open file, from its start; its position stays."""
+    """Return the SHA-256 of an open file, from its start; its position stays."""
     digest = hashlib.sha256()
     position = 0
     while block := os.pread(fd, _READ_BYTES, position):
@@ -198,7 +198,7 @@ def total_bytes(path: Path) -> int:
 
 
 def nearest_existing(path: Path) -> Path:
-    """The path itself, or the nearest folder above it that is there."""
+    """Return the path itself, or the nearest folder above it that is there."""
     while not os.path.exists(path) and path != path.parent:  # Path.exists raises where a name is too long
         path = path.parent
     return path

@@ -87,7 +87,7 @@ class Temporary:
                 view = view[os.write(self.fd, view) :]
 
     def size_bytes(self) -> int:
-        """How long it is."""
+        """Return how long it is."""
         return os.fstat(self.fd).st_size
 
     def sha256(self, *, tick: Callable[[], None] = lambda: None) -> str:
@@ -126,7 +126,7 @@ class Temporary:
             fsync_path(self.final.parent)
 
     def is_published(self) -> bool:
-        """Whether this very file stands under the final name."""
+        """Return whether this very file stands under the final name."""
         return self._is_at(self.final)
 
     def discard(self) -> None:
@@ -194,7 +194,7 @@ class Temporary:
 
 
 def is_temporary_of(name: str, final: Path) -> bool:
-    """Whether a file's name is that of a temporary for `final`."""
+    """Return whether a file's name is that of a temporary for `final`."""
     match = _NAME.fullmatch(name)
     return match is not None and match[1] == _short_hash(final)
 

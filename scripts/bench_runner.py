@@ -33,7 +33,8 @@ from rich.console import Console
 from batchsr.intake import gather
 from batchsr.queue import Backend
 from batchsr.queue.opening import open_queue
-from batchsr.report.live import Screen, plain_table
+from batchsr.report.live import Screen
+from batchsr.report.tables import plain_table
 from batchsr.settings.profile import Settings
 from batchsr.worker.options import WorkerOptions
 from batchsr.worker.worker import run

@@ -22,7 +22,7 @@ from batchsr.audio import files
 from batchsr.audio.filters import Crossover, keep_band, lowpass
 from batchsr.audio.meters.loudness import LoudnessMeter
 from batchsr.audio.resample import resample
-from batchsr.report.live import plain_table
+from batchsr.report.tables import plain_table
 
 RATE = 48_000
 CUTOFFS_HZ = (100, 300, 1_000, 3_400, 8_000, 16_000, 23_000)

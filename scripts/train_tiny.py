@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 TRUE_MELS = 0.2
 """Share of the rows whose vocoder gets the true mel, which teaches it to listen; none at the end, as in use."""
 REST = 0.02
-"""Of the rate, at the end of the decay."""
+"""Share of the learning rate that is left at the end of the decay."""
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:

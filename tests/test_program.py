@@ -103,7 +103,8 @@ def test_out_mirrors_the_tree(program: Program) -> None:
 def test_a_dry_run_tells_all_and_writes_nothing(program: Program) -> None:
     source = speech(program.folder / "a.wav", 3.0)
     result = program.run("enqueue", "--dry-run", "--json", source)
-    (told,) = [json.loads(line) for line in result.stdout.splitlines()]
+    told, summary = [json.loads(line) for line in result.stdout.splitlines()]
+    assert summary["summary"]["outcomes"] == {"queued": 1}
     assert told["outcome"] == "queued"
     assert told["output"].endswith("a_upsampled.wav")
     assert told["audio_s"] == 3.0

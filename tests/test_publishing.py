@@ -14,6 +14,7 @@ import rig
 
 from batchsr import storage, temporary
 from batchsr.audio import filters
+from batchsr.audio.treatment import Treatment
 from batchsr.errors import OutputExists, ResourceError, SidecarForeign
 from batchsr.queue import State
 from batchsr.queue.opening import open_queue
@@ -182,7 +183,7 @@ def test_everything_that_is_made_keeps_the_umask_the_database_included(
 
 @pytest.mark.parametrize("cutoff_hz", [300.0, 1000.0, 3400.0, 7000.0, 20_000.0])
 def test_the_low_pass_looks_no_further_than_it_says(cutoff_hz: float) -> None:
-    (stage,) = stages.chain(Settings(), cutoff_hz)
+    (stage,) = stages.chain(Settings(), Treatment(cutoff_hz), 8_000)
     x = np.random.default_rng(0).uniform(-0.3, 0.3, (240_000, 1)).astype(np.float32)
 
     def run(samples: np.ndarray) -> np.ndarray:
@@ -198,10 +199,10 @@ def test_the_low_pass_looks_no_further_than_it_says(cutoff_hz: float) -> None:
 
 
 def test_a_chain_says_in_the_sidecar_and_in_the_scratchs_key_what_it_is() -> None:
-    chain = stages.chain(Settings(channels="mono"), 3400.0)
+    chain = stages.chain(Settings(channels="mono"), Treatment(3400.0), 8_000)
     assert [(entry["name"], entry["place"]) for entry in stages.entries(chain)] == [
         ("mono", "recording"),
         ("lowpass", "model"),
     ]
     assert stages.entries(chain)[1]["settings"] == {"cutoff_hz": 3400.0}
-    assert stages.chain(Settings(), None) == []
+    assert stages.chain(Settings(), Treatment(), 8_000) == []

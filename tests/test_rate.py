@@ -155,9 +155,12 @@ def test_markers_and_broadcast_times_are_at_the_outputs_rate(tmp_path: Path) -> 
     assert b"F=44100" in found.bext[602:]
 
 
-def test_the_sidecar_says_so_where_nothing_synthesised_is_left(tmp_path: Path) -> None:
+def test_the_sidecar_says_what_is_synthetic_of_what_the_rate_holds(tmp_path: Path) -> None:
     source = sound(tmp_path / "a.wav", 1.0, rate=16_000)
-    for rate, words in ((16_000, "beyond what 16000 Hz hold"), (48_000, "is synthesised")):
+    for rate, words in (
+        (16_000, "All content above 0 Hz is synthetic"),
+        (48_000, "Content above 8000 Hz is synthetic"),
+    ):
         run(task_for(source, tmp_path / f"{rate}.wav", settings=Settings(overlap=0.02, rate=rate)), FakeModel())
         note = json.loads(sidecars.sidecar_path(tmp_path / f"{rate}.wav").read_text())["note"]
         assert words in note

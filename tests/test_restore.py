@@ -369,7 +369,7 @@ def test_the_kept_band_is_the_recording_itself_and_the_rest_is_the_models(tmp_pa
     assert 20 * np.log10(np.linalg.norm(residual[kept]) / np.linalg.norm(reference[kept])) < -80
     above = frequencies > 8_000
     assert np.linalg.norm(np.abs(np.fft.rfft(y * faded))[above]) > 100 * np.linalg.norm(reference[above])
-    assert "is synthesised" in done.report["note"]
+    assert "is synthetic" in done.report["note"]
 
 
 def test_the_low_pass_reaches_the_model_in_every_window(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("worker",),
     ("intake",),
     ("report",),
+    ("archive",),
     ("cli",),
     ("__main__",),
 ]
@@ -127,6 +128,11 @@ def test_the_queue_knows_an_implementation_in_one_module_and_the_worker_knows_no
         assert not named, f"{inside} imports {named}: it should know batchsr.queue alone"
         if inside.startswith(("worker/", "restoration/")) or inside == "queue/interface.py":
             assert not any(name.startswith("batchsr.queue.opening") for name in imports(path)), inside
+
+
+def test_at_most_eight_modules_stand_outside_the_rooms() -> None:
+    loose = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
+    assert len(loose) <= 8, f"{sorted(loose)}: a new one belongs into a room"
 
 
 def test_status_needs_neither_model_nor_audio(tmp_path: Path) -> None:

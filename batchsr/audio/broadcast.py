@@ -18,6 +18,7 @@ from typing import Final
 from batchsr.audio.windows import SAMPLE_RATE_HZ
 
 _BEXT_BYTES: Final = 602
+_DESCRIPTION: Final = slice(0, 256)
 _UMID: Final = slice(348, 412)
 _LOUDNESS: Final = slice(412, 422)
 _LOUDNESS_UNSET: Final = struct.pack("<H", 0x7FFF) * 5
@@ -60,15 +61,22 @@ def bext_fields(body: bytes) -> Mapping[str, str | int]:
 
 
 def rescale_bext(
-    body: bytes, rate_hz: int | Fraction, history: str, to_hz: int = SAMPLE_RATE_HZ
+    body: bytes,
+    rate_hz: int | Fraction,
+    history: str,
+    to_hz: int = SAMPLE_RATE_HZ,
+    said: Sequence[str] = (),
 ) -> tuple[bytes, list[str]]:
     """The bext chunk for the output, and what it no longer says.
 
     TimeReference counts samples and is brought to `to_hz`; `history` is added to the coding history. The UMID
-    names the source's material and the loudness is the source's, so neither goes into a derivative.
+    names the source's material and the loudness is the source's, so neither goes into a derivative. The description
+    keeps its text, and has behind it the first of the sentences `said` (the same, ever shorter) for which there is
+    room in its 256 bytes.
     """
     out = bytearray(body.ljust(_BEXT_BYTES, b"\0"))
     lost = []
+    out[_DESCRIPTION] = described(bytes(out[_DESCRIPTION]), said)
     (reference,) = struct.unpack("<Q", out[338:346])
     out[338:346] = struct.pack("<Q", min(rescaled(reference, rate_hz, to_hz), 2**64 - 1))
     if any(out[_UMID]):
@@ -80,6 +88,23 @@ def rescale_bext(
     before = bytes(out[_BEXT_BYTES:]).rstrip(b"\0\r\n")
     lines = [*([before] if before else []), history.encode("ascii", "replace")]
     return bytes(out[:_BEXT_BYTES]) + b"\r\n".join(lines) + b"\r\n", lost
+
+
+def described(field: bytes, said: Sequence[str]) -> bytes:
+    """A bext description (256 bytes) with the first of the sentences `said` behind its text that there is room for.
+
+    None is cut: where the text leaves no room for any, it stays as it is.
+    """
+    room = _DESCRIPTION.stop - _DESCRIPTION.start
+    before = field.split(b"\0", 1)[0].rstrip()
+    for sentence in filter(None, said):
+        raw = sentence.encode("ascii", "replace")
+        if raw in before:
+            break
+        whole = before + (b" " if before else b"") + raw
+        if len(whole) <= room:
+            return whole.ljust(room, b"\0")
+    return field.ljust(room, b"\0")
 
 
 def read_markers(cue: bytes, adtl: bytes, codec: str | None = None, *, big_endian: bool = False) -> tuple[Marker, ...]:

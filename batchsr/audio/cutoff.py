@@ -120,7 +120,7 @@ class BandLevels:
         self._moments += count
 
     def cutoff(self) -> Cutoff:
-        """What the stream so far says."""
+        """Return what the stream so far says."""
         nothing = Cutoff(None, self._nyquist_hz, "none")
         if self._moments < _FEWEST_MOMENTS:
             return nothing

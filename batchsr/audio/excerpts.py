@@ -57,7 +57,7 @@ def excerpt(source: Path, output: Path, seconds: float, start_s: float | None = 
 
 
 def matched(excerpt: Excerpt) -> tuple[Block, Block, Block]:
-    """The excerpt at one loudness, and the difference: three blocks (n, C) within +-1.
+    """Return the excerpt at one loudness, and the difference: three blocks (n, C) within +-1.
 
     What the restoration adds is quiet, so a plain A/B is won by the louder: both get the same level, by their power.
     """

@@ -39,7 +39,7 @@ def condition(blocks: Iterable[Block], samples: int, cutoff_hz: float) -> Iterat
 
 
 def reach_samples(cutoff_hz: float) -> int:
-    """How far before and behind a sample `condition` looks, until its effect lies 120 dB below the sound."""
+    """Return how far before and behind a sample `condition` looks, until its effect lies 120 dB below the sound."""
     if cutoff_hz >= SAMPLE_RATE_HZ / 2:
         return 0
     return 2 * _decay_samples(scipy.signal.cheby1(_ORDER, _RIPPLE_DB, cutoff_hz, fs=SAMPLE_RATE_HZ, output="sos"))
@@ -117,7 +117,7 @@ class Crossover:
 
     @classmethod
     def below(cls, band_hz: float, source_rate_hz: int, *, exact: bool = False) -> Crossover:
-        """The crossover for a recording whose band ends at `band_hz`.
+        """Return the crossover for a recording whose band ends at `band_hz`.
 
         An edge that was detected may be 10 % too high, and behind the true edge the recording has nothing: a
         crossover there would leave a hole, so it lies well below. One that was given (`exact`) is believed. Either

@@ -132,7 +132,7 @@ class MixMeter:
         self._mean += float(np.square(block.mean(axis=1, dtype=np.float64)).sum())
 
     def remark(self) -> Remark | None:
-        """What is to be said: None unless the channels cancel each other."""
+        """Return what is to be said: None unless the channels cancel each other."""
         if self._channels < 2 or self._mean >= _CANCELLED_SHARE * self._each / self._channels**2 or not self._each:
             return None
         softer_db = 10 * math.log10(self._each / self._channels / self._mean) if self._mean else math.inf

@@ -85,3 +85,31 @@ def quantise(x: np.ndarray, scale: float, dither: np.ndarray, out: np.ndarray) -
                 value += dither[i]
             out[i, channel] = np.int32(min(max(np.rint(value), -scale), scale - 1))
     return clipped
+
+
+@compiled
+def line_sums(x: np.ndarray, radians: np.ndarray) -> np.ndarray:
+    """The sums of x (n,) times exp(-i * radians * n) for each of radians (k,), complex128 (k,)."""
+    out = np.zeros(len(radians), np.complex128)
+    for line in range(len(radians)):
+        total = 0j
+        for start in range(0, len(x), 1024):  # the phasor is set anew now and then, or its rounding would add up
+            phasor = np.exp(-1j * radians[line] * start)
+            turn = np.exp(-1j * radians[line])
+            for i in range(start, min(start + 1024, len(x))):
+                total += x[i] * phasor
+                phasor *= turn
+        out[line] = total
+    return out
+
+
+@compiled
+def add_lines(out: np.ndarray, window: np.ndarray, radians: np.ndarray, sizes: np.ndarray) -> None:
+    """Add to out (n,) the real parts of sizes (k,) times exp(i * radians * n), weighed by window (n,)."""
+    for line in range(len(radians)):
+        for start in range(0, len(out), 1024):
+            phasor = sizes[line] * np.exp(1j * radians[line] * start)
+            turn = np.exp(1j * radians[line])
+            for i in range(start, min(start + 1024, len(out))):
+                out[i] += window[i] * phasor.real
+                phasor *= turn

@@ -26,8 +26,10 @@ from batchsr.audio.broadcast import Marker
 from batchsr.audio.containers import foreign, headers, iff, wave
 from batchsr.audio.containers.bytes_at import BytesAt
 from batchsr.audio.containers.chunks import Chunk
+from batchsr.audio.treatment import NOTHING_SYNTHETIC, Synthetic
 from batchsr.audio.windows import SAMPLE_RATE_HZ
 from batchsr.audio.writer import Embedded
+from batchsr.display import counted
 
 # LIST/INFO's names and ours.
 _INFO: Final = MappingProxyType(
@@ -165,7 +167,7 @@ def _bounded(found: Metadata) -> Metadata:
         left -= len(value)
     cut = [one if len(one) <= _LONGEST_NAME else one[: _LONGEST_NAME - 3] + "..." for one in unread[:_MOST_UNREAD]]
     if len(unread) > len(cut):
-        cut.append(f"{len(unread) - len(cut):,} parts more")
+        cut.append(f"{counted(len(unread) - len(cut), 'part')} more")
     return dataclasses.replace(found, texts=MappingProxyType(texts), unread=tuple(cut))
 
 
@@ -181,7 +183,7 @@ def _tags(file: BinaryIO) -> tuple[dict[str, str], tuple[str, ...]]:
     except (tinytag.TinyTagException, ValueError, LookupError, TypeError, EOFError, OSError, struct.error):
         return {}, ("tags that are broken",)
     pictures = sum(len(images) for images in tag.images.as_dict().values())
-    return _texts_of(tag), (f"{pictures} pictures",) if pictures else ()
+    return _texts_of(tag), (counted(pictures, "picture"),) if pictures else ()
 
 
 def _texts_of(tag: tinytag.TinyTag) -> dict[str, str]:
@@ -290,17 +292,21 @@ def carry_over(
     source_rate_hz: int | Fraction,
     program: str,
     rate_hz: int = SAMPLE_RATE_HZ,
+    synthetic: Synthetic = NOTHING_SYNTHETIC,
 ) -> Carried:
     """Bring metadata to an output of `rate_hz` in the container `form` (a key of `SUBTYPES`).
 
-    `program` is what the coding history names: the program, its version and the model.
+    `program` is what the coding history names: the program, its version and the model. What is `synthetic` of the
+    output is said in its comment and, where there is one, in its bext chunk.
     """
     lost = list(metadata.unread)
+    if synthetic.sentence:
+        metadata = dataclasses.replace(metadata, texts=_marked(metadata.texts, synthetic.sentence, form))
     mask = metadata.channel_mask
     if mask is not None and mask.bit_count() != channels:
         mask = None
     if form == "wav":
-        chunks, more = _wav_chunks(metadata, subtype, channels, source_rate_hz, program, rate_hz)
+        chunks, more = _wav_chunks(metadata, subtype, channels, source_rate_hz, program, rate_hz, synthetic)
         return Carried(Embedded(chunks=chunks, channel_mask=mask), (*lost, *more))
     tags = {name: value for name, value in metadata.texts.items() if name in _TAGS[form] and len(value) <= _LONGEST_TAG}
     lost += [f"{name}: {value}" for name, value in metadata.texts.items() if name not in tags]
@@ -311,16 +317,35 @@ def carry_over(
     return Carried(Embedded(tags=MappingProxyType(tags)), tuple(lost))
 
 
+def _marked(texts: Mapping[str, str], sentence: str, form: str) -> Mapping[str, str]:
+    """The texts with the sentence in the comment, behind what stands there; alone where both are too long a tag."""
+    before = texts.get("comment", "")
+    if sentence in before:
+        return texts
+    said = f"{before.rstrip()} {sentence}" if before.strip() else sentence
+    if form != "wav" and len(said) > _LONGEST_TAG:
+        return MappingProxyType({**texts, "comment": sentence, "comment of the source": before})
+    return MappingProxyType({**texts, "comment": said})
+
+
 def _wav_chunks(
-    metadata: Metadata, subtype: str, channels: int, source_rate_hz: int | Fraction, program: str, rate_hz: int
+    metadata: Metadata,
+    subtype: str,
+    channels: int,
+    source_rate_hz: int | Fraction,
+    program: str,
+    rate_hz: int,
+    synthetic: Synthetic,
 ) -> tuple[tuple[tuple[bytes, bytes], ...], list[str]]:
     bits = {"PCM_16": 16, "PCM_24": 24}.get(subtype, 32)
     chunks: list[tuple[bytes, bytes]] = []
     lost: list[str] = []
     if metadata.bext is not None:
         mode = {1: "mono", 2: "stereo"}.get(channels, "multitrack")
-        history = f"A=PCM,F={rate_hz},W={bits},M={mode},T={program.replace(',', ';')}"
-        body, lost = broadcast.rescale_bext(metadata.bext, source_rate_hz, history, rate_hz)
+        told = "; ".join(filter(None, (program, synthetic.short.rstrip("."))))
+        history = f"A=PCM,F={rate_hz},W={bits},M={mode},T={told.replace(',', ';')}"
+        said = (synthetic.sentence, synthetic.short)
+        body, lost = broadcast.rescale_bext(metadata.bext, source_rate_hz, history, rate_hz, said)
         chunks.append((b"bext", body))
     if metadata.ixml is not None:
         chunks.append((b"iXML", broadcast.rescale_ixml(metadata.ixml, source_rate_hz, bits, rate_hz)))

@@ -85,11 +85,11 @@ class Plan:
         return start
 
     def length(self, index: int) -> int:
-        """How many samples of window `index` come from the file; zeros fill the rest."""
+        """Return how many samples of window `index` come from the file; zeros fill the rest."""
         return min(self.frame_samples, self.total_samples - self.start(index))
 
     def joint(self, index: int) -> tuple[int, int]:
-        """Where the output passes from window `index` to the next: first sample, and first sample behind it.
+        """Return where the output passes from window `index` to the next: first sample, and first sample behind it.
 
         It lies in the middle of what the two share. The two are equal when the change is abrupt.
         """
@@ -102,7 +102,7 @@ class Plan:
         return first, first + fade
 
     def borders(self) -> list[int]:
-        """The middle of every joint, in samples: where a seam would be heard."""
+        """Return the middle of every joint, in samples: where a seam would be heard."""
         return [sum(self.joint(index)) // 2 for index in range(self.count - 1)]
 
 

@@ -270,7 +270,7 @@ class Disk:
         return self.position
 
     def tell(self) -> int:
-        """The position."""
+        """Return the position."""
         return self.position
 
     def check(self) -> None:

@@ -25,8 +25,8 @@ from batchsr.settings import textfile
 
 _SECTIONS = {
     "Every day": ("enqueue", "work", "watch", "status", "report", "upsample"),
-    "Look closer": ("list", "show", "listen", "verify"),
-    "Steer": ("retry", "cancel", "edit", "forget", "pause", "resume"),
+    "Look closer": ("list", "show", "listen", "explain", "verify"),
+    "Steer": ("retry", "cancel", "edit", "undo", "forget", "relocate", "pause", "resume"),
     "Models": ("models", "doctor", "evaluate"),
     "Set up and keep": ("config", "service", "completion", "db", "gc"),
 }

@@ -1,8 +1,9 @@
-"""What the shell completes: profiles, batches and the numbers of jobs, as they are at this moment."""
+"""What the shell completes: profiles, batches, numbers of jobs and codes of errors, as they are at this moment."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Final
 
 import click
@@ -45,6 +46,24 @@ def numbers(context: click.Context, parameter: click.Parameter, incomplete: str)
                     if str(job.id).startswith(incomplete)
                 ]
     return []
+
+
+def numbers_or_files(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return what `numbers` does, else leave it to the shell's files."""
+    return numbers(context, parameter, incomplete) or [CompletionItem(incomplete, type="file")]
+
+
+def errors(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the codes of errors that begin like this, and each family of them as `input.*`."""
+    codes = {error.code for error in _below(BatchsrError)}
+    families = {f"{code.partition('.')[0]}.*" for code in codes if "." in code}
+    return [CompletionItem(code) for code in sorted(codes | families) if code.startswith(incomplete)]
+
+
+def _below(error: type[BatchsrError]) -> Iterator[type[BatchsrError]]:
+    for child in error.__subclasses__():
+        yield child
+        yield from _below(child)
 
 
 def _app(context: click.Context) -> App:

@@ -35,7 +35,12 @@ _LEFT = {
 @click.command("edit")
 @selection_options
 @click.option("--priority", type=click.IntRange(-_HIGHEST, _HIGHEST), help="Higher goes first.")
-@click.option("--to-batch", metavar="NAME", help="The batch that they belong to from now on; '' for none.")
+@click.option(
+    "--to-batch",
+    shell_complete=completing.batches,
+    metavar="NAME",
+    help="The batch that they belong to from now on; '' for none.",
+)
 @click.option("--profile", shell_complete=completing.profiles, help="Restore them like this: a profile's name or file.")
 @click.option("--variant", type=VariantType(), help=f"{KINDS}.  [default: the profile's, else left open]")
 @click.option("--out", type=UserPath(), help="Mirror the tree of their sources below this folder.")

@@ -14,12 +14,12 @@ from typing import Any, BinaryIO
 import click
 
 from batchsr.audio import files
-from batchsr.cli import completing
+from batchsr.cli import completing, forecast
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import restoration_options
 from batchsr.cli.paths import UserFile, UserPath
 from batchsr.cli.variant import KINDS, VariantType, variant_name
-from batchsr.display import counted, listed
+from batchsr.display import counted, listed, shown
 from batchsr.errors import EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, UsageError
 from batchsr.intake import again, gather, manifest, walk
 from batchsr.queue import OWNED, Answer, Outcome, Queue
@@ -27,6 +27,7 @@ from batchsr.queue.opening import preview_of
 from batchsr.report.progress import clock
 from batchsr.settings import profile as profiles
 from batchsr.settings import textfile
+from batchsr.worker.forecast import Forecast, Pace
 
 
 @click.command("enqueue")
@@ -46,7 +47,8 @@ from batchsr.settings import textfile
 @click.option("--priority", type=int, help="Higher goes first.  [default: 0]")
 @click.option("--overwrite", is_flag=True, help="Let outputs replace existing files.")
 @click.option("--update", is_flag=True, help="Let files that are queued already take the settings given now.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and how much audio it is; write nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, how long it takes and what room; write nothing.")
+@click.option("--calibrate", is_flag=True, help="With --dry-run: measure this machine for some seconds.")
 @restoration_options
 @json_option
 @pass_app
@@ -67,6 +69,7 @@ def enqueue_command(
     overwrite: bool,
     update: bool,
     dry_run: bool,
+    calibrate: bool,
     given: dict[str, Any],
 ) -> None:
     """Put files into the queue: PATHs are files, folders (with -r) and globs.
@@ -79,6 +82,8 @@ def enqueue_command(
     if not arguments and not manifests:
         raise UsageError("nothing to enqueue", remedy="name files, folders with -r, globs, --from-file or --job")
     variant = variant_name(variant)
+    if calibrate and not dry_run:
+        raise UsageError("--calibrate is for the forecast of a dry run", remedy="add --dry-run")
     tally = _Tally(app, dry_run, exclude)
     work: list[tuple[Iterable[gather.Found | walk.Refused], gather.Request]] = []
     for path in manifests:
@@ -108,10 +113,13 @@ def enqueue_command(
             )
             for one in again.settled(queue, taken, update=update):
                 tally.taken(one, queue, _kept_priority(queue, one.intake, asked))
+        if dry_run:
+            request = work[-1][1]
+            tally.pace = forecast.pace(app, queue, request.variant, request.settings.overlap, calibrate=calibrate)
     if app.json:
         # With the keys of every line, for programs that look at no others.
         app.emit({"source": None, "outcome": "summary", "id": None, "summary": tally.summary()})
-    for line in tally.told():
+    for line in (*tally.told(), *_told_of_manifests(manifests, tally)):
         app.note(line)
     sys.exit(tally.exit_code)
 
@@ -139,6 +147,8 @@ class _Tally:
         self.refused: list[walk.Refused] = []
         self.outcomes: collections.Counter[str] = collections.Counter()
         self.audio_s = 0.0
+        self.needs = Forecast(app.db.with_name(app.db.name + ".scratch"))
+        self.pace: Pace | None = None
         self.doubtful: collections.Counter[str] = collections.Counter()
 
     def found(self, paths: Iterable[gather.Found | walk.Refused]) -> Iterator[gather.Found]:
@@ -169,6 +179,8 @@ class _Tally:
         self.outcomes[str(taken.enqueued.outcome)] += 1
         if taken.enqueued.outcome in _TO_DO:
             self.audio_s += taken.job.audio_s or 0.0
+            if self.dry_run:
+                self.needs.add(taken.job, taken.enqueued.output)
             if taken.job.note:
                 self.doubtful[taken.job.note.partition(":")[0]] += 1
         # A number that only the copy of a dry run has given is nobody's.
@@ -177,7 +189,7 @@ class _Tally:
         _tell_taken(self.app, settled, note, is_known=is_known)
 
     def summary(self) -> dict[str, Any]:
-        """The counts, for programs."""
+        """Return the counts, for programs."""
         return {
             "dry_run": self.dry_run,
             "outcomes": dict(self.outcomes),
@@ -185,7 +197,7 @@ class _Tally:
             "will_fail": dict(self.doubtful),
             "refused": dict(collections.Counter(one.code for one in self.refused)),
             "excluded": self.excluded,
-        }
+        } | ({"forecast": forecast.document(self.needs, self.pace)} if self.dry_run else {})
 
     def told(self) -> Iterator[str]:
         """The counts, and what was left out."""
@@ -194,6 +206,8 @@ class _Tally:
         codes = collections.Counter(one.code for one in self.refused)
         refused = f"; {len(self.refused)} refused ({listed(codes)})" if self.refused else ""
         yield f"{'would be: ' if self.dry_run else ''}{counts}; {clock(self.audio_s)} of audio{doubtful}{refused}"
+        if self.dry_run:
+            yield from forecast.told(self.needs, self.pace)
         if others := self.outcomes[Outcome.OTHER_SETTINGS]:
             yield (
                 f"{counted(others, 'file is', 'files are')} known with other settings, and left as they are: "
@@ -223,6 +237,13 @@ def _kept_priority(queue: Any, taken: gather.Intake, asked: int | None) -> str:
     if job is None or job.priority == asked:
         return ""
     return f"it keeps priority {job.priority}: `batchsr edit {job.id} --priority {asked}` changes it"
+
+
+def _told_of_manifests(manifests: tuple[Path, ...], tally: _Tally) -> Iterator[str]:
+    """Yield what to change where a manifest names what is not there."""
+    if any(one.code == "input.missing" and one.is_named for one in tally.refused):
+        for path in manifests:
+            yield f"{shown(path)}: its [sources] are relative to {shown(path.absolute().parent)}; name your own there"
 
 
 def _note(settled: again.Settled) -> str:

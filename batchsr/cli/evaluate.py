@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import click
+from rich.console import Console
 
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import compute_options
 from batchsr.cli.variant import KINDS, VariantType, variant_name
+from batchsr.report.tables import figures_table
 
 
 @click.command("evaluate")
@@ -32,7 +35,8 @@ def evaluate_command(
     """Degrade the full-band clips in folder CLIPS, restore them, and measure the distance to what they were.
 
     Rows are plain interpolation, spectral band replication, and each variant with and without --keep-band;
-    figures are log-spectral distances (lower is better), with both constants in use.
+    figures are log-spectral distances (lower is better), with both constants in use. Off a terminal
+    the table is Markdown.
     """
     from batchsr.models.flashsr.model import FlashSR
     from batchsr.quality import evaluate
@@ -50,5 +54,9 @@ def evaluate_command(
                 if app.json:
                     app.emit(dataclasses.asdict(result))
                 app.note(f"{result.clip} at {rate_hz} Hz, {result.method}: {result.score.lsd:.2f}", level=1)
-    if not app.json:
+    if app.json:
+        return
+    if not sys.stdout.isatty():
         app.say(evaluate.tabulate(results))
+        return
+    figures_table(Console(no_color=not app.color), evaluate.HEAD, evaluate.rows(results), evaluate.NOTE)

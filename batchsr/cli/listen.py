@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.selection import job_ids
 from batchsr.display import shown
@@ -17,7 +18,7 @@ from batchsr.settings.schedule import place_s
 
 
 @click.command("listen")
-@click.argument("what", metavar="ID|FILE")
+@click.argument("what", metavar="ID|FILE", shell_complete=completing.numbers_or_files)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The page.  [default: beside the restored file]")
 @click.option("--at", "start", metavar="TIME", help="Where it begins, like 90 or 1:30.  [default: where it is loud]")
 @click.option("--seconds", type=click.FloatRange(1, 60), default=10.0, show_default=True, help="Its length.")

@@ -14,20 +14,21 @@ from batchsr.settings.profile import COPIES, FORMATS, RATES_HZ, SUBTYPES, Settin
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class OffAutoNumber(click.ParamType[Any]):
-    """off, auto, or a number."""
+class WordsOrNumber(click.ParamType[Any]):
+    """One of some words, or a number."""
 
-    def __init__(self, name: str, what: str) -> None:
-        self.name = f"off|auto|{name}"
+    def __init__(self, name: str, what: str, words: tuple[str, ...] = ("off", "auto")) -> None:
+        self.name = "|".join((*words, name))
         self._what = what
+        self._words = words
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value in ("off", "auto") or isinstance(value, float):
+        if value in self._words or isinstance(value, float):
             return value
         try:
             return float(value)
         except ValueError:
-            self.fail(f"{value!r} is neither off, auto nor {self._what}", param, ctx)
+            self.fail(f"{value!r} is neither {', '.join(self._words)} nor {self._what}", param, ctx)
 
 
 def restoration_options(function: F) -> F:
@@ -38,10 +39,18 @@ def restoration_options(function: F) -> F:
         click.option("--overlap", type=float, metavar="S", help="Seconds that windows share.  [default: 0.5]"),
         click.option(
             "--lowpass",
-            type=OffAutoNumber("HZ", "a frequency in Hz"),
+            type=WordsOrNumber("HZ", "a frequency in Hz"),
             help="Low-pass before the model.  [default: off]",
         ),
         click.option("--keep-band/--no-keep-band", default=None, help="Keep the recording below its cutoff."),
+        click.option(
+            "--declick",
+            type=WordsOrNumber("K", "a number from 4 to 10", ("off",)),
+            help="Interpolate clicks: 4 touches much, 10 little.  [default: off]",
+        ),
+        click.option(
+            "--dehum", type=click.Choice(["off", "auto"]), help="Subtract mains hum that stands out.  [default: off]"
+        ),
         click.option("--format", "format_", type=click.Choice(FORMATS), help="Container.  [default: wav]"),
         click.option("--subtype", type=click.Choice(SUBTYPES), help="Sample format.  [default: PCM_24]"),
         click.option(
@@ -64,7 +73,7 @@ def restoration_options(function: F) -> F:
         ),
         click.option(
             "--input-scale",
-            type=OffAutoNumber("FULL", "the sample value that is full scale"),
+            type=WordsOrNumber("FULL", "the sample value that is full scale"),
             help="Full scale of float files: 32768 for 16-bit numbers written as floats.  [default: off]",
         ),
     ]

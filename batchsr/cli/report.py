@@ -19,31 +19,11 @@ from batchsr.display import counted, printable
 from batchsr.errors import BatchsrError
 from batchsr.queue import Queue, State
 from batchsr.report import batch as batch_report
-from batchsr.report.live import plain_table
+from batchsr.report import columns
 from batchsr.report.progress import clock
+from batchsr.report.tables import plain_table
 from batchsr.temporary import whole_file
 
-_REPORT_COLUMNS = (
-    *(
-        "id",
-        "state",
-        "batch",
-        "source",
-        "output",
-        "variant",
-        "revision",
-        "sample_rate",
-        "channels",
-        "audio_s",
-        "wall_s",
-    ),
-    *("rtf", "windows_total", "windows_resumed", "attempts", "clipped_samples", "source_sha256", "output_sha256"),
-    *("error_code", "error", "remarks", "finished_at"),
-)
-
-
-_TABLE_COLUMNS = ("id", "state", "file", "audio_s", "wall_s", "rtf", "x real time", "attempts", "error")
-_TABLE_SOURCES = ("id", "state", "source", "audio_s", "wall_s", "rtf", "attempts", "error")
 _LONG_ROWS = 1000
 
 
@@ -68,21 +48,21 @@ def report_command(app: App, batch: str | None, form: str | None, output: Path |
     with app.queue() as queue:
         check_batch(queue, batch)
         if lines:
-            for row in queue.rows(_REPORT_COLUMNS, batch=batch):
+            for row in queue.rows(columns.RECORD, batch=batch):
                 app.emit(row)
             return
         totals = queue.totals(batch)
         if form == "table":
-            _print_table(app, queue.rows(_TABLE_SOURCES, batch=batch))
+            _print_table(app, queue.rows(columns.TABLE_ROWS, batch=batch))
         elif form == "html":
             _write_page(app, queue, batch, output, review, totals)
             return
         else:
-            rows = queue.rows(_REPORT_COLUMNS, batch=batch)
+            rows = queue.rows(columns.RECORD, batch=batch)
             if output is not None:
-                batch_report.write(output, rows, form, _REPORT_COLUMNS)
+                batch_report.write(output, rows, form, columns.RECORD)
             else:
-                for block in batch_report.table(rows, form, _REPORT_COLUMNS):
+                for block in batch_report.table(rows, form, columns.RECORD):
                     click.echo(block, nl=False)
             return
     for state, total in totals.items():
@@ -120,7 +100,7 @@ def _write_page(
         "heard": files,
         "notes": notes,
     }
-    rows = queue.rows(build.COLUMNS, batch=batch)
+    rows = queue.rows(columns.PAGE, batch=batch)
     if output is None:
         build.write_page(sys.stdout.buffer, rows, **facts)
         return
@@ -136,12 +116,12 @@ def _print_table(app: App, rows: Iterator[dict[str, Any]]) -> None:
     following = next(shown, None)
     if following is None:
         console = Console(file=sys.stdout, no_color=not app.color, width=None if sys.stdout.isatty() else 160)
-        console.print(plain_table(beginning, _TABLE_COLUMNS))
+        console.print(plain_table(beginning, columns.TABLE))
         return
-    widths = [max(len(name), *(len(str(row[name] or "")) for row in beginning)) for name in _TABLE_COLUMNS]
-    titles: dict[str, Any] = {name: name for name in _TABLE_COLUMNS}
+    widths = [max(len(name), *(len(str(row[name] or "")) for row in beginning)) for name in columns.TABLE]
+    titles: dict[str, Any] = {name: name for name in columns.TABLE}
     for row in itertools.chain((titles,), beginning, (following,), shown):
-        cells = (f"{row[name] or '':<{width}}" for name, width in zip(_TABLE_COLUMNS, widths, strict=True))
+        cells = (f"{row[name] or '':<{width}}" for name, width in zip(columns.TABLE, widths, strict=True))
         app.say(printable("  ".join(cells).rstrip()))
 
 

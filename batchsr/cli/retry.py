@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 
 import click
 
@@ -34,7 +35,8 @@ def retry_command(app: App, selection: Selection, redo: bool, yes: bool) -> None
         elif selection == Selection(selection.numbers):
             retried = queue.retry(selection.ids(), redo=redo)
         else:
-            states = selection.states or (*_FAILED, *((State.DONE,) if redo else ()))
+            undone = (State.CANCELLED,) if selection.error and fnmatch.fnmatchcase("undone", selection.error) else ()
+            states = selection.states or (*_FAILED, *((State.DONE,) if redo else ()), *undone)
             chosen = dataclasses.replace(selection, states=states)
             retried = queue.retry([job.id for job in chosen.jobs(queue)], redo=redo)
         tell_ids(app, "retried", retried)

@@ -48,7 +48,7 @@ class Selection:
         return self != Selection(self.numbers) or any("-" in number for number in self.numbers)
 
     def ids(self) -> list[int] | None:
-        """The numbers, or None if none were given. Raises ConfigError for what is no number."""
+        """Return the numbers, or None if none were given. Raises ConfigError for what is no number."""
         return job_ids(self.numbers) or None
 
     def jobs(self, queue: Queue, *, newest_first: bool = False, limit: int | None = None) -> Iterator[Job]:
@@ -110,13 +110,18 @@ class _StateType(click.Choice[str]):
 
 
 def selection_options(function: F) -> F:
-    """The arguments and options that say which jobs are meant; the command gets them as `selection`."""
+    """Add the arguments and options that say which jobs are meant; the command gets them as `selection`."""
     options = [
         click.argument("ids", nargs=-1, shell_complete=completing.numbers),
         click.option("--state", "states", multiple=True, type=_StateType(), help="In a state."),
         click.option("--batch", shell_complete=completing.batches, help="Of this batch."),
         click.option("--path", metavar="GLOB", help="Whose source's path matches, or holds this text."),
-        click.option("--error", metavar="CODE", help="Whose error has this code, like 'input.*'."),
+        click.option(
+            "--error",
+            shell_complete=completing.errors,
+            metavar="CODE",
+            help="Whose error has this code, like 'input.*'.",
+        ),
     ]
 
     @functools.wraps(function)

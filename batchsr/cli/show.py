@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-import json
+import shutil
+import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
+from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.selection import job_ids
 from batchsr.errors import UsageError
-from batchsr.storage import printable
+from batchsr.queue import Job, State
 
 
 @click.command("show")
-@click.argument("job_id")
+@click.argument("job_id", shell_complete=completing.numbers)
 @json_option
 @pass_app
 def show_command(app: App, job_id: str) -> None:
-    """All that is known of one job: its row, its attempts, its events."""
+    """All that is known of one job, in words: what it is, what was done to it, and its history."""
     with app.queue() as queue:
         (number,) = job_ids((job_id,))
         job = queue.get(number)
         if job is None:
             raise UsageError(f"there is no job {number}", remedy="`batchsr list` shows them")
         document = {**job.to_dict(), "attempts_made": queue.attempts(number), "events": queue.events(number)}
-    app.answer(document, _lines(document))
+    app.answer(document, _told(document, job))
 
 
-def _lines(document: Mapping[str, Any]) -> Iterator[str]:
-    for key, value in document.items():
-        if isinstance(value, list):
-            yield f"{key}:"
-            for entry in value:
-                yield "  " + ", ".join(f"{k}={printable(str(v))}" for k, v in entry.items() if v is not None)
-        elif value is not None and value != "":
-            yield f"{key}: {printable(json.dumps(value) if isinstance(value, dict) else str(value))}"
+def _told(document: Mapping[str, Any], job: Job) -> Iterator[str]:
+    """The same for people, as wide as the terminal; without one each entry is a line."""
+    from batchsr.report.about import about
+    from batchsr.report.page.heard import report_of
+
+    report = report_of(Path(job.output), job) if job.state is State.DONE else {}
+    yield from about(document, report, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)

@@ -1,4 +1,4 @@
-"""Telling somebody that a run has begun and how it ended: by a command, by a ping."""
+"""Telling somebody that a run has begun and how it ended: by a command, a ping, the desktop."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ import sys
 import threading
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
 
 import click
 
+from batchsr.cli import desktop
 from batchsr.cli.app import App
-from batchsr.display import shown
+from batchsr.display import counted, shown
 from batchsr.errors import EXIT_OK, EXIT_SIGHUP, EXIT_SIGINT, EXIT_SIGTERM, BatchsrError, UsageError
+from batchsr.signals import SUPERVISOR_VARIABLE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 OPTIONS: Final = ("--on-done", "--on-trouble", "--ping")
+FLAGS: Final = ("--notify",)
 _STOPPED: Final = (EXIT_SIGHUP, EXIT_SIGINT, EXIT_SIGTERM)
 """Somebody stopped it, who knows: there is nothing to tell."""
 _COMMAND_S: Final = 60.0
@@ -33,21 +37,29 @@ _PING_S: Final = 10.0
 
 
 def telling_options(function: F) -> F:
-    """The options that say whom to tell. What they do never changes how the command itself ends."""
+    """The options that say whom to tell. What they do never changes how the command itself ends.
+
+    The command finds whoever it tells in `app.teller`, for what is to be told before the end.
+    """
     options = [
         click.option(
             "--on-done", metavar="COMMAND", help="Run by sh when it ended well; facts in BATCHSR_* and on stdin."
         ),
         click.option("--on-trouble", metavar="COMMAND", help="The same when files failed, or it paused or broke off."),
         click.option("--ping", metavar="URL", help="Call URL/start, then URL or URL/fail, as healthchecks wants it."),
+        click.option(
+            "--notify", is_flag=True, envvar="BATCHSR_NOTIFY", help="Say it on the desktop, where there is one."
+        ),
     ]
 
     @functools.wraps(function)
     def wrapped(app: App, /, *args: Any, **kwargs: Any) -> Any:
-        on_done, on_trouble, ping = (kwargs.pop(name) for name in ("on_done", "on_trouble", "ping"))
+        on_done, on_trouble, ping, notify = (kwargs.pop(name) for name in ("on_done", "on_trouble", "ping", "notify"))
         if ping is not None and not ping.startswith(("http://", "https://")):
             raise UsageError(f"--ping {ping}: not a web address", remedy="it begins with https:// or http://")
-        with _told(app, on_done, on_trouble, ping):
+        ours = os.environ.get(SUPERVISOR_VARIABLE) != str(os.getppid())  # else whoever started us tells it
+        app.teller = Teller(app, on_done, on_trouble, ping, notify=notify and ours)
+        with app.teller:
             return function(app, *args, **kwargs)
 
     for option in reversed(options):
@@ -55,30 +67,62 @@ def telling_options(function: F) -> F:
     return wrapped  # type: ignore[return-value]
 
 
-@contextlib.contextmanager
-def _told(app: App, on_done: str | None, on_trouble: str | None, ping: str | None) -> Iterator[None]:
-    """Tell of the beginning, and of the end by whichever way it comes, which is then taken."""
-    if ping is not None:
-        _call(app, _with_path(ping, "start"))
-    exit_code, error = EXIT_OK, ""
-    try:
-        yield
-    except SystemExit as e:
-        exit_code = e.code if isinstance(e.code, int) else int(e.code is not None)
-        raise
-    except BatchsrError as e:
-        exit_code, error = e.exit_code, str(e)
-        raise
-    except BaseException as e:
-        exit_code, error = EXIT_SIGINT if isinstance(e, KeyboardInterrupt) else 1, f"{type(e).__name__}: {e}"
-        raise
-    finally:
-        if exit_code not in _STOPPED:
-            well = exit_code == EXIT_OK
-            if ping is not None:
-                _call(app, ping if well else _with_path(ping, "fail"))
-            if (command := on_done if well else on_trouble) is not None:
-                _run(app, command, _facts(app, exit_code, error))
+class Teller:
+    """Tells of the beginning of a run, and of its end by whichever way that comes, which is then taken."""
+
+    def __init__(
+        self, app: App, on_done: str | None, on_trouble: str | None, ping: str | None, *, notify: bool
+    ) -> None:
+        self._app = app
+        self._on_done = on_done
+        self._on_trouble = on_trouble
+        self._ping = ping
+        self._notify = notify
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody is to be told."""
+        return bool(self._on_done or self._on_trouble or self._ping or self._notify)
+
+    def tell(self, exit_code: int, error: str = "") -> None:
+        """Tell that what there was to do is over, well or not. Takes a minute and 15 seconds at the most."""
+        well = exit_code == EXIT_OK
+        if self._ping is not None:
+            _call(self._app, self._ping if well else _with_path(self._ping, "fail"))
+        command = self._on_done if well else self._on_trouble
+        if command is not None or self._notify:
+            facts = _facts(self._app, exit_code, error)
+            if self._notify:
+                desktop.show("batchsr is done" if well else "batchsr: trouble", _in_words(facts))
+            if command is not None:
+                _run(self._app, command, facts)
+
+    def __enter__(self) -> Self:
+        if self._ping is not None:
+            _call(self._app, _with_path(self._ping, "start"))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        code, said = EXIT_OK, ""
+        if isinstance(error, SystemExit):
+            code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        elif isinstance(error, BatchsrError):
+            code, said = error.exit_code, str(error)
+        elif error is not None:
+            code = EXIT_SIGINT if isinstance(error, KeyboardInterrupt) else 1
+            said = f"{type(error).__name__}: {error}"
+        if code not in _STOPPED:
+            self.tell(code, said)
+
+
+def _in_words(facts: Mapping[str, Any]) -> str:
+    """What a notification says of the queue."""
+    failed = facts.get("failed", 0) + facts.get("quarantined", 0)
+    left = sum(facts.get(state, 0) for state in ("queued", "waiting", "running", "committing"))
+    said = [counted(facts.get("done", 0), "file") + " done", *([f"{failed:,} failed"] if failed else [])]
+    return ", ".join([*said, *([f"{left:,} left"] if left else [])]) + (f". {facts['error']}" if facts["error"] else "")
 
 
 def _facts(app: App, exit_code: int, error: str) -> dict[str, Any]:

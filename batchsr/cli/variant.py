@@ -51,13 +51,13 @@ def variant_name(variant: str | None) -> str | None:
 
 
 def model_option(function: F) -> F:
-    """The option that names a model; with `variant_of`, the command has the variant that it means."""
+    """Add the option that names a model; with `variant_of`, the command has the variant that it means."""
     choice = click.Choice(["flashsr", "resample"])
     return click.option("--model", type=choice, help="flashsr, or resample: the baseline without a model.")(function)
 
 
 def variant_of(model: str | None, variant: str | None) -> str | None:
-    """The variant that both options name together. Raises UsageError if they contradict each other."""
+    """Return the variant that both options name together. Raises UsageError if they contradict each other."""
     from batchsr.models import registry
 
     if model is None or (model == registry.FLASHSR and variant not in registry.WITHOUT_WEIGHTS):

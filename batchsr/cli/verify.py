@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.selection import job_ids
 from batchsr.errors import EXIT_SOME_FAILED
@@ -15,7 +16,7 @@ from batchsr.worker import maintenance
 
 
 @click.command("verify")
-@click.argument("ids", nargs=-1)
+@click.argument("ids", nargs=-1, shell_complete=completing.numbers)
 @json_option
 @pass_app
 def verify_command(app: App, ids: tuple[str, ...]) -> None:

@@ -14,6 +14,7 @@ from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import compute_options, restoration_options
 from batchsr.cli.paths import UserPath
+from batchsr.cli.telling import telling_options
 from batchsr.cli.variant import KINDS, VariantType, variant_name
 from batchsr.cli.watch_loop import WatchLoop
 from batchsr.cli.watch_worker import Allowance, worker_command
@@ -104,10 +105,12 @@ from batchsr.storage import printable
 @restoration_options
 @json_option
 @pass_app
+@telling_options
 def watch_command(app: App, /, folders: tuple[str, ...], given: dict[str, Any], **options: Any) -> None:
     """Watch folders, and enqueue the recordings that arrive in them, each once and whole.
 
-    A file is taken when it has held still and is as long as its header says. Safe to stop and start at any time.
+    A file is taken when it has held still and is as long as its header says. Safe to stop and start at any time. With
+    --work, --on-done and the like tell each time that all which arrived is dealt with.
     """
     from batchsr.audio import files
     from batchsr.intake.hotfolder import After, HotFolder

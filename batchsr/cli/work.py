@@ -17,6 +17,7 @@ from batchsr.cli.child_command import PROGRAM, as_words, parsed
 from batchsr.cli.keep_awake import staying_awake
 from batchsr.cli.options import compute_options
 from batchsr.cli.run_events import events_of_run
+from batchsr.cli.telling import FLAGS as TELLING_FLAGS
 from batchsr.cli.telling import OPTIONS as TELLING
 from batchsr.cli.telling import telling_options
 from batchsr.cli.variant import KINDS, VariantType, model_option, variant_name, variant_of
@@ -169,7 +170,8 @@ def _supervise(
 
 _OF_ALL_WORKERS = ("--procs", "--stop-after", "--for")
 """Options that the supervisor apportions."""
-_NOT_A_WORKERS = (*_OF_ALL_WORKERS, *TELLING)
+_TAKE_VALUES = (*_OF_ALL_WORKERS, *TELLING)
+_NOT_A_WORKERS = (*_TAKE_VALUES, *TELLING_FLAGS)
 _LEFT = (State.QUEUED, State.WAITING, State.RUNNING, State.COMMITTING)
 
 
@@ -236,8 +238,6 @@ def _load(variant: str, dtype: str | None, device: str | None, say: Callable[[st
 
 def _worker_command(words: list[str], ends_s: float | None, limit: int | None) -> list[str]:
     """The command line of one worker under a supervisor: this one's, with one process and what is left to do."""
-    kept = [
-        word for given in parsed(words, _NOT_A_WORKERS) if given.option not in _NOT_A_WORKERS for word in given.words
-    ]
+    kept = [word for given in parsed(words, _TAKE_VALUES) if given.option not in _NOT_A_WORKERS for word in given.words]
     left = f"{max(0.0, ends_s - time.monotonic()):.3f}s" if ends_s is not None else None
     return [*PROGRAM, *kept, "--supervised", *as_words({"procs": 1, "stop_after": limit, "for_": left})]

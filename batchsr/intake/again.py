@@ -66,7 +66,7 @@ def _settle(queue: Queue, some: list[Intake], *, update: bool) -> Iterator[Settl
 
 
 def is_gone(one: Intake) -> bool:
-    """Whether the output of a job that is done is gone, though its folder is there."""
+    """Return whether the output of a job that is done is gone, though its folder is there."""
     output, state = one.enqueued.output, one.enqueued.state
     return state is State.DONE and not os.path.lexists(output) and os.path.isdir(os.path.dirname(output))
 

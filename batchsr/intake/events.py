@@ -158,7 +158,7 @@ class ObserverEvents:
         self._handler.woken.set()
 
     def is_listening(self) -> bool:
-        """Whether all of the observer's threads live."""
+        """Return whether all of the observer's threads live."""
         return self._observer is not None and all(thread.is_alive() for thread in self._threads)
 
     def close(self) -> None:
@@ -185,7 +185,7 @@ class _Handler(FileSystemEventHandler):
         self._lost = False
 
     def wait(self, timeout_s: float) -> list[Hint]:
-        """What was collected; waits for something, or for `woken`."""
+        """Return what was collected; waits for something, or for `woken`."""
         if self.woken.wait(timeout_s):
             time.sleep(_COALESCE_S)
         self.woken.clear()
@@ -221,7 +221,7 @@ class _Handler(FileSystemEventHandler):
 
 
 def same_name(one: str, other: str) -> bool:
-    """Whether two names are one on a Mac's disks, which keep letter case and accents as written and ignore them.
+    """Return whether two names are one on a Mac's disks, which keep letter case and accents as written and ignore them.
 
     FSEvents tells a name as the disk has it, `realpath` as it was typed.
     """
@@ -233,7 +233,7 @@ def _folded(name: str) -> str:
 
 
 def must_poll(folder: str, mode: PollMode) -> bool:
-    """Whether `folder` is on a file system that does not tell of changes made elsewhere."""
+    """Return whether `folder` is on a file system that does not tell of changes made elsewhere."""
     return mode == "always" or (mode == "auto" and file_system(folder) not in _LOCAL)
 
 

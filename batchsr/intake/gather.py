@@ -113,7 +113,7 @@ def gather(
 
 
 def output_names(path: str, root: str, request: Request) -> tuple[str, str]:
-    """The wanted output path, and the one that keeps the extension in case another job has the first."""
+    """Return the wanted output path, and the one that keeps the extension in case another job has the first."""
     folder, name = os.path.split(path)
     if request.out is not None:
         folder = os.path.normpath(os.path.join(os.path.abspath(request.out), os.path.relpath(folder, root)))

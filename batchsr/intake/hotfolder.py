@@ -1,4 +1,4 @@
-"""What becomes of ripe files: into the queue, and after the work out of the folder.
+"""What becomes of settled files: into the queue, and after the work out of the folder.
 
 Nothing is kept beside the queue's rows. Whether a source is to be moved is derived: it stands under its name,
 it is the very file of a job, and that job is over. So a crash between the row and the move costs nothing but
@@ -74,12 +74,12 @@ class HotFolder:
         self._listed: dict[str, set[bytes]] = {}
         self._complaints: dict[str, float] = {}  # what was said, and when it may be said again
 
-    def tick(self, ripe: Iterable[SettledFile]) -> None:
+    def tick(self, settled: Iterable[SettledFile]) -> None:
         """Enqueue these files, drop the jobs of files that were removed, move the sources of jobs that are over.
 
         A queue or a disk that cannot be used now is said once an hour, and tried again soon.
         """
-        self._backlog.extend(ripe)
+        self._backlog.extend(settled)
         try:
             if self._backlog:
                 self._enqueue()

@@ -31,6 +31,7 @@ _FOLDERS: Final = (
         ".rsync-tmp",
     ),
     *(".dropbox.cache", ".dropbox", ".owncloud", ".nextcloud", ".tmp.drivedownload", ".tmp.driveupload"),
+    "batchsr-undone",  # our own: what `undo` took back
     *(".git", ".svn", ".hg", ".bzvol", ".backups.backupdb", "backups.backupdb"),
 )
 # Never taken.

@@ -105,7 +105,7 @@ class Manifest:
                 yield one
 
     def effective(self, *, profile: str | None = None, given: Mapping[str, Any] | None = None) -> Effective:
-        """The settings that hold for it: `profile` instead of its own, and `given` stronger than its options."""
+        """Return the settings that hold for it: `profile` instead of its own, and `given` stronger than its options."""
         return profiles.effective(profile=profile or self.profile, options=self.options, given=given)
 
     def request(
@@ -117,7 +117,7 @@ class Manifest:
         priority: int | None = None,
         overwrite: bool = False,
     ) -> Request:
-        """How the sources are to be restored; what is given here is stronger than the manifest."""
+        """Return how the sources are to be restored; what is given here is stronger than the manifest."""
         return Request(
             settings=effective.settings,
             variant=variant or effective.variant,

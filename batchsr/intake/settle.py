@@ -1,7 +1,7 @@
 """When is a file that just arrived whole? Decided by looks at it, spaced in time; this module owns no clock.
 
-A file is ripe when size, mtime and inode hold still over two looks `settle_s` apart and its header's length
-fits its size. One whose header never fits is given up on after `patience_s` of stillness: it is ripe too, as
+A file is settled when size, mtime and inode hold still over two looks `settle_s` apart and its header's length
+fits its size. One whose header never fits is given up on after `patience_s` of stillness: it is settled too, as
 not whole, so that the queue's record says once what is wrong with it.
 """
 
@@ -59,7 +59,7 @@ class _Waiting:
 
 
 def look(path: str) -> FileStat | None:
-    """The file as it is now; None when there is no regular file under that name."""
+    """Return the file as it is now; None when there is no regular file under that name."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -68,7 +68,7 @@ def look(path: str) -> FileStat | None:
 
 
 def whole(path: str) -> bool:
-    """Whether the header's length fits; False also for what cannot be opened (yet)."""
+    """Return whether the header's length fits; False also for what cannot be opened (yet)."""
     try:
         return files.fits_header(Path(path))
     except InputError:
@@ -123,8 +123,8 @@ class Settler:
         """Wait for it no longer."""
         self._waiting.pop(path, None)
 
-    def ripe(self, now_s: float, limit: int = 1000) -> list[SettledFile]:
-        """Take the looks that are due, and return what is ripe: at most `limit`, the rest at the next call."""
+    def settled(self, now_s: float, limit: int = 1000) -> list[SettledFile]:
+        """Take the looks that are due, and return what is settled: at most `limit`, the rest at the next call."""
         found: list[SettledFile] = []
         while self._heap and self._heap[0][0] <= now_s and len(found) < limit:
             due_s, _, path = heapq.heappop(self._heap)

@@ -41,7 +41,7 @@ class Scope:
     """What our own outputs' stems end with."""
 
     def root_of(self, path: str) -> str | None:
-        """The innermost watched folder that holds `path`."""
+        """Return the innermost watched folder that holds `path`."""
         return max((root for root in self.folders if path.startswith(_below(root))), key=len, default=None)
 
     def enters(self, folder: str) -> bool:
@@ -50,7 +50,7 @@ class Scope:
         return not (name.startswith(".") or leftovers.is_left_folder(name) or folder in self.skip)
 
     def wants(self, path: str, root: str) -> bool:
-        """Whether the file `path` below `root` is a recording to take. May read its first bytes."""
+        """Return whether the file `path` below `root` is a recording to take. May read its first bytes."""
         name, relative = os.path.basename(path), os.path.relpath(path, root)
         if name.startswith(".") or leftovers.is_left_file(name) or _matches(self.exclude, name, relative):
             return False
@@ -109,13 +109,13 @@ class Watcher:
         """What the first scan passes by; None once it was said."""
 
     def run(self, stop: threading.Event) -> Iterator[list[SettledFile]]:
-        """Batches of ripe files, for ever; an empty one at least every `tick_s` seconds. Ends after `stop` is set."""
+        """Yield lists of settled files, for ever; an empty one every `tick_s` seconds. Ends after `stop` is set."""
         self._listen()
         next_scan_s = self._scan_all()
         while not stop.is_set():
             now_s = self._clock()
-            ripe, self._renamed = [*self._renamed, *self._settler.ripe(now_s)], []
-            yield ripe
+            settled, self._renamed = [*self._renamed, *self._settler.settled(now_s)], []
+            yield settled
             if stop.is_set():
                 return
             due_s = self._settler.due_s
@@ -140,7 +140,7 @@ class Watcher:
         last_s = self._clock() + self._settler.settle_s
         while (due_s := self._settler.due_s) is not None and due_s <= last_s:
             sleep(max(0.0, due_s - self._clock()))
-            yield self._settler.ripe(self._clock())
+            yield self._settler.settled(self._clock())
         given_up = []
         for path, look, still in self._settler.drain():
             if still and wall() - look.mtime_ns / 1e9 > self._settler.patience_s:

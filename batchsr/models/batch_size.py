@@ -65,7 +65,7 @@ def refit(rows: int, row_bytes: int) -> None:
 
 
 def free_bytes() -> int | None:
-    """What the default device has free for arrays, MLX's own cache included; None where it does not say."""
+    """Return what the default device has free for arrays, MLX's own cache included; None where it does not say."""
     import mlx.core as mx
 
     info: dict[str, Any] = mx.device_info()

@@ -58,7 +58,7 @@ class Location:
 
 
 def variants() -> tuple[str, ...]:
-    """The names that `resolve` knows; any other is taken for a path."""
+    """Return the names that `resolve` knows; any other is taken for a path."""
     return (*REPOSITORIES, *PACKAGED)
 
 

@@ -37,7 +37,7 @@ def errors(url: str) -> Iterator[None]:
 
 
 def told(error: BaseException, url: str) -> HubError:
-    """The sentence for what was raised, by its class's name and those above it."""
+    """Return the sentence for what was raised, by its class's name and those above it."""
     response = getattr(error, "response", None)
     if response is not None and getattr(response, "status_code", 0) >= 400:
         return of_status(response, url)
@@ -74,7 +74,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def of_status(response: Any, url: str) -> HubError:
-    """The sentence for an answer that is an HTTP error."""
+    """Return the sentence for an answer that is an HTTP error."""
     status, at = int(response.status_code), host(url)
     if status == 401:
         return HubError(
@@ -99,7 +99,7 @@ def of_status(response: Any, url: str) -> HubError:
 
 
 def token(*, quiet: bool = False) -> str | None:
-    """The user's token, if it can be one; else it is left out, which is enough for bundles that are public."""
+    """Return the user's token, if it can be one; else it is left out, which is enough for bundles that are public."""
     from huggingface_hub import get_token
 
     try:

@@ -20,7 +20,7 @@ _REVISION = "resample 1"
 
 
 class Resample:
-    """See the module."""
+    """The model that gives every window back as it is."""
 
     def __init__(self) -> None:
         self.frame_samples = FRAME_SAMPLES

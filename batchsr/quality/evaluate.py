@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,7 +128,7 @@ BASELINES: Mapping[str, Restorer] = {"sinc": measure.sinc, "replication": replic
 
 
 def both_ways(name: str, restore: Restorer) -> dict[str, Restorer]:
-    """The methods `NAME` and `NAME+keep`: a restoration as it is, and with the recording's own band put back.
+    """Return the methods `NAME` and `NAME+keep`: a restoration as it is, and with the recording's own band put back.
 
     The cutoff is given to the crossover, not detected. Each sound is restored once for the two.
     """
@@ -147,7 +148,7 @@ def both_ways(name: str, restore: Restorer) -> dict[str, Restorer]:
 
 
 def find_clips(folder: Path) -> list[Path]:
-    """The WAV and FLAC files of a folder, by name. Raises InputMissing when there is none."""
+    """Return the WAV and FLAC files of a folder, by name. Raises InputMissing when there is none."""
     clips = sorted(path for path in folder.glob("*") if path.suffix.lower() in {".wav", ".flac"})
     if not clips:
         raise InputMissing(f"{folder}: no WAV or FLAC clip in it")
@@ -179,22 +180,27 @@ def evaluate(
 
 
 def group_of(clip: str) -> str:
-    """The kind of audio that a clip's name begins with, up to the first underscore."""
+    """Return the kind of audio that a clip's name begins with, up to the first underscore."""
     return clip.split("_", 1)[0]
 
 
 def mean(results: Iterable[Result]) -> Score:
-    """The mean of every figure. Infinite signal-to-distortion ratios (an untouched band) count as 100 dB."""
+    """Return the mean of every figure. Infinite signal-to-distortion ratios (an untouched band) count as 100 dB."""
     rows = [dataclasses.astuple(result.score) for result in results]
     v = np.nan_to_num(np.array(rows), posinf=100.0, neginf=-100.0).mean(axis=0).tolist()
     return Score(v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7])
 
 
-def tabulate(results: Sequence[Result]) -> str:
-    """The results as a Markdown table: a row for each method, rate and group of clips, `all` first."""
-    head = ("method", "rate", "clips", "LSD", "below", "above", "1e-5: LSD", "below", "above", "SI-SDR dB", "LU")
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+HEAD: Final = ("method", "rate", "clips", "LSD", "below", "above", "1e-5: LSD", "below", "above", "SI-SDR dB", "LU")
+NOTE: Final = (
+    "LSD with e = 1e-8, then with e = 1e-5; `below` and `above` the cutoff, 0.9 of the rate's Nyquist frequency."
+)
+
+
+def rows(results: Sequence[Result]) -> list[list[str]]:
+    """Return the results as rows of texts under `HEAD`: one for each method, rate and group of clips, `all` first."""
     groups = sorted({group_of(result.clip) for result in results})
+    found = []
     for method in dict.fromkeys(result.method for result in results):
         for rate_hz in sorted({result.rate_hz for result in results}):
             for group in ["all", *groups] if len(groups) > 1 else ["all"]:
@@ -207,6 +213,12 @@ def tabulate(results: Sequence[Result]) -> str:
                     s = mean(chosen)
                     figures = [f"{v:.2f}" for v in dataclasses.astuple(s)[:6]]
                     figures += [f"{s.si_sdr_db:.1f}", f"{s.loudness_lu:+.2f}"]
-                    lines.append("| " + " | ".join([method, f"{rate_hz}", f"{group} ({len(chosen)})", *figures]) + " |")
-    note = "LSD with e = 1e-8, then with e = 1e-5; `below` and `above` the cutoff, 0.9 of the rate's Nyquist frequency."
-    return "\n".join([*lines, "", note])
+                    found.append([method, f"{rate_hz}", f"{group} ({len(chosen)})", *figures])
+    return found
+
+
+def tabulate(results: Sequence[Result]) -> str:
+    """Return `rows` as a Markdown table."""
+    lines = ["| " + " | ".join(HEAD) + " |", "|" + " --- |" * len(HEAD)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows(results)]
+    return "\n".join([*lines, "", NOTE])

@@ -54,7 +54,7 @@ def middle(clip: NDArray[np.float32], seconds: float | None) -> NDArray[np.float
 
 
 def degrade(clip: Signal, rate_hz: int) -> NDArray[np.float32]:
-    """What is left of a 48 kHz clip at `rate_hz`, a divisor of 48,000: low-pass, then every q-th sample.
+    """Return what is left of a 48 kHz clip at `rate_hz`, a divisor of 48,000: low-pass, then every q-th sample.
 
     The low-pass is Chebyshev-I, order 8, 0.1 dB ripple, zero phase, at 0.9 of the new Nyquist frequency.
     """
@@ -77,7 +77,7 @@ def fit(x: Signal, length: int) -> Signal:
 
 
 def kept(x: Signal, cutoff_hz: float) -> NDArray[np.float64]:
-    """The part of a 48 kHz signal below `cutoff_hz`, zero phase (linear-phase FIR, 1 kHz transition, 80 dB)."""
+    """Return the part of a 48 kHz signal below `cutoff_hz`, zero phase (linear-phase FIR, 1 kHz transition, 80 dB)."""
     taps = signal.firwin(257, cutoff_hz, window=("kaiser", signal.kaiser_beta(80.0)), fs=SAMPLE_RATE_HZ)
     return np.asarray(signal.oaconvolve(x.astype(np.float64), taps, mode="same"))
 

@@ -11,7 +11,7 @@ sqlite/        the queue in one SQLite file
 """
 
 from batchsr.queue.clock import Clock
-from batchsr.queue.interface import IntakeQueue, Overview, Pulse, Queue, Upkeep, Worker, WorkQueue
+from batchsr.queue.interface import IntakeQueue, Maintenance, Overview, Pulse, Queue, Worker, WorkQueue
 from batchsr.queue.job import LIVE, OWNED, TERMINAL, Backend, Enqueued, Job, NewJob, Outcome, Result, State
 from batchsr.queue.published import is_published
 from batchsr.queue.steering import Answer, Changed, Move, Speed, Wish
@@ -28,6 +28,7 @@ __all__ = [
     "Enqueued",
     "IntakeQueue",
     "Job",
+    "Maintenance",
     "Move",
     "NewJob",
     "Outcome",
@@ -42,7 +43,6 @@ __all__ = [
     "Speed",
     "State",
     "Trouble",
-    "Upkeep",
     "Wish",
     "WorkQueue",
     "Worker",

@@ -3,7 +3,7 @@
     WorkQueue      a worker's part: who is at it, the next job, what became of it; it knows nothing else
     IntakeQueue    taking jobs in, and what a person decides about them
     Overview       looking
-    Upkeep         checking, backing up, tidying
+    Maintenance    checking, backing up, tidying
 
 `queue/sqlite/` keeps a queue in one file for the processes of one machine. Every method may raise QueueError,
 QueueBusy or ResourceError. The contract stands in `tests/queue`, which runs against every implementation.
@@ -117,7 +117,7 @@ class WorkQueue(_Closable, Protocol):
         """
 
     def progress(self, job: Job, windows_done: int, windows_total: int) -> None:
-        """So many windows are safe in the scratch. Raises ClaimLost."""
+        """Note that so many windows are safe in the scratch. Raises ClaimLost."""
 
     def committing(self, job: Job, result: Result) -> None:
         """The output is whole and about to get its name. Raises ClaimLost: then it must not get it."""
@@ -276,7 +276,7 @@ class Overview(Protocol):
         """Every claim of a job, oldest first: who, how many windows and seconds, how it ended."""
 
 
-class Upkeep(Protocol):
+class Maintenance(Protocol):
     """Checking, backing up, tidying."""
 
     @property
@@ -308,5 +308,5 @@ class Upkeep(Protocol):
         """Remove what dead workers left in `workers_folder`. Returns how many files."""
 
 
-class Queue(WorkQueue, IntakeQueue, Overview, Upkeep, Protocol):
+class Queue(WorkQueue, IntakeQueue, Overview, Maintenance, Protocol):
     """All of it, as the command line has it."""

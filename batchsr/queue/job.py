@@ -271,7 +271,7 @@ def stored_path(path: str) -> str | bytes:
 
 
 def loaded_path(value: str | bytes) -> str:
-    """The inverse of `stored_path`."""
+    """Return the path that `stored_path` was given."""
     return value if isinstance(value, str) else os.fsdecode(value)
 
 

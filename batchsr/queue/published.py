@@ -9,7 +9,7 @@ from batchsr.queue.job import Job
 
 
 def is_published(job: Job) -> bool:
-    """Whether the file under the output's name is the one that the row speaks of; if so it is made durable.
+    """Return whether the file under the output's name is the one that the row speaks of; if so it is made durable.
 
     Raises ResourceError if the file system cannot promise that.
     """

@@ -69,7 +69,8 @@ class Speed:
     """What the latest work on this queue took."""
 
     files: int
-    audio_s: float
+    channel_s: float
+    """Seconds of audio, counted once for each channel that was restored."""
     busy_s: float
     """Seconds in which at least one worker was at it."""
     variant: str
@@ -79,5 +80,5 @@ class Speed:
 
     @property
     def rtf(self) -> float:
-        """Seconds of work for one second of audio."""
-        return self.busy_s / self.audio_s
+        """Seconds of work for one second of one channel."""
+        return self.busy_s / self.channel_s

@@ -10,17 +10,15 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Final, Protocol, Self
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from batchsr.display import printable
 from batchsr.report.progress import Finished, InFlight, Progress, clock, closing, line, picture, wrapped
 
-_TEXT_COLUMNS: Final = ("state", "source", "file", "error", "case", "figure")
 _FILES_SHOWN: Final = 4
 _OTHER_LINES: Final = 8  # of a screen: the totals above the workers' lines, and a few of what was said before
 _MOST_TOLD: Final = 64
@@ -282,13 +280,3 @@ class Screen:
 
 def _named(job: JobView) -> str:
     return f"#{job.id}  {job.source}" if job.id else job.source  # a file without a queue has no number
-
-
-def plain_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
-    """Rows of the queue as a table for `list` and `status`."""
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold", justify="left" if column in _TEXT_COLUMNS else "right")
-    for row in rows:
-        table.add_row(*(Text("" if row.get(column) is None else printable(row[column])) for column in columns))
-    return table

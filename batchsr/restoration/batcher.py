@@ -51,7 +51,7 @@ class _Offer:
     future: Future[None]
 
     def goes_with(self, other: _Offer) -> bool:
-        """Whether one call of the model can do both."""
+        """Return whether one call of the model can do both."""
         return (self.timestep, self.seed) == (other.timestep, other.seed)
 
 
@@ -106,7 +106,7 @@ class Batcher:
         return isinstance(self._refusal, BatchShrunk)
 
     def renewed(self) -> Batcher:
-        """The same model in the same thread, with passes of the size it has now."""
+        """Return the same model in the same thread, with passes of the size it has now."""
         return Batcher(self._model, self._thread)
 
     def _pass(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 
 from batchsr import storage, temporary
 from batchsr.audio import files, formats, metadata
+from batchsr.audio.treatment import Synthetic
 from batchsr.audio.windows import Block
 from batchsr.errors import OutputExists
 from batchsr.restoration.task import Task
@@ -46,8 +47,17 @@ def check(task: Task, channels: int) -> None:
 class Copies:
     """The copies of one output under construction. Leaving the block discards what was not published."""
 
-    def __init__(self, task: Task, channels: int, frames: int, described: metadata.Metadata, source_rate: Any) -> None:
-        """`frames` is one channel's length at the output's rate; `described` is what the recording says of itself."""
+    def __init__(
+        self,
+        task: Task,
+        channels: int,
+        frames: int,
+        described: metadata.Metadata,
+        source_rate: Any,
+        synthetic: Synthetic,
+    ) -> None:
+        """`frames` is one channel's length at the output's rate; `described` is what the recording says of itself;
+        `synthetic` is what each copy says is made up."""
         self._task = task
         self._held = contextlib.ExitStack()
         self._files: list[tuple[str, Temporary, files.Writer]] = []
@@ -62,6 +72,7 @@ class Copies:
                     channels=channels,
                     source_rate_hz=source_rate,
                     program="",
+                    synthetic=synthetic,
                     rate_hz=task.settings.rate,
                 )
                 file = self._held.enter_context(Temporary.beside(path))

@@ -41,7 +41,7 @@ def check_names(output: Path, *, overwrite: bool, sidecar: bool) -> None:
 
 
 def record_beside(output: Path, document: Mapping[str, Any]) -> Temporary:
-    """The sidecar of an output, written and synced, but not yet under its name. Raises ResourceError."""
+    """Write and sync the sidecar of an output, but not yet under its name. Raises ResourceError."""
     record = Temporary.beside(sidecar_path(output))
     try:
         record.write((json.dumps(document, indent=2, ensure_ascii=True) + "\n").encode("ascii"))

@@ -20,6 +20,7 @@ from batchsr.audio.levels import MixMeter
 from batchsr.audio.meters.loudness import LoudnessMeter
 from batchsr.audio.meters.seams import SeamMeter
 from batchsr.audio.remarks import Remark, bounded
+from batchsr.audio.repair import declick, dehum
 from batchsr.audio.resample import resample_blocks
 from batchsr.audio.treatment import Treatment, decide
 from batchsr.audio.windows import Block, Plan
@@ -32,14 +33,18 @@ from batchsr.settings.profile import Settings
 class Recording:
     """One source under one set of settings. Opens the file anew for each stream, so several may run at once."""
 
-    def __init__(self, path: Path, info: files.SourceInfo, settings: Settings) -> None:
+    def __init__(
+        self, path: Path, info: files.SourceInfo, settings: Settings, alive: Callable[[], None] = lambda: None
+    ) -> None:
+        """`alive` is called now and then in passes that finish no window; it stops them by raising."""
         self.path = path
         self.info = info
         self.settings = settings
         self.witness = SourceWitness(path, info)
         """Remembers what was read, for the hash that goes on record."""
         self.channels = info.channels
-        for stage in stages.chain(settings, None):
+        self._alive = alive
+        for stage in stages.chain(settings, Treatment(), info.sample_rate):
             self.channels = stage.channels(self.channels)
         self.remarks = info.remarks
         """What is odd about the source; complete when `conditioned` has been read to its end."""
@@ -47,16 +52,29 @@ class Recording:
         self._level_remarks: tuple[Remark, ...] = ()
 
     def treatment(self) -> Treatment:
-        """Decide the treatment, from a pass over the file where the settings ask for its cutoff, and its level before.
+        """Decide the treatment, from passes over the file: for its level, its clicks, its hum and its cutoff.
+
+        Each where the settings ask for it, and each behind what is done for those before it.
 
         Raises InputLevels for whole numbers written as floats, unless they are to be scaled.
         """
         self._full_scale, self._level_remarks = self._scale()
-        return decide(self.settings.lowpass, self.settings.keep_band, self.info.sample_rate, self._cutoff)
+        mended = Treatment()
+        if self.settings.declick != "off":
+            clicks = declick.find(self._mended(mended), self.settings.declick, self.info.frames)
+            mended = dataclasses.replace(mended, clicks=clicks)
+            if (said := clicks.remark()) is not None:
+                self._level_remarks = (*self._level_remarks, said)
+        if self.settings.dehum == "auto":
+            mended = dataclasses.replace(mended, hum=dehum.find(self._mended(mended), self.info.sample_rate))
+        decided = decide(
+            self.settings.lowpass, self.settings.keep_band, self.info.sample_rate, lambda: self._cutoff(mended)
+        )
+        return dataclasses.replace(decided, clicks=mended.clicks, hum=mended.hum)
 
     def stages(self, treatment: Treatment) -> list[stages.Stage]:
         """What the recording goes through before the model, made anew for one stream."""
-        return stages.chain(self.settings, treatment.lowpass_hz)
+        return stages.chain(self.settings, treatment, self.info.sample_rate)
 
     def resampled(self, treatment: Treatment, measurements: Measurements | None = None) -> Generator[Block, None, None]:
         """The recording at 48 kHz, (n, channels), measured on the way."""
@@ -82,7 +100,7 @@ class Recording:
         """Make one more pass over the source for the witness. Raises InputChanged where the treatment would differ."""
         with self._open() as source:
             for _ in self.witness.watched(source.blocks()):
-                pass
+                self._alive()
         if self.treatment() != treatment:
             raise _changed(self.path)
 
@@ -94,9 +112,22 @@ class Recording:
             raise _changed(self.path)
         return source
 
-    def _cutoff(self) -> Cutoff:
+    def _cutoff(self, mended: Treatment) -> Cutoff:
+        if mended == Treatment():
+            with self._open() as source:
+                return find_cutoff(self._living(self._blocks(source)), self.info.sample_rate)
+        return find_cutoff(self._mended(mended), self.info.sample_rate)
+
+    def _mended(self, treatment: Treatment) -> Iterator[Block]:
+        """A whole pass over the recording behind the stages at its own rate, as far as they are decided."""
         with self._open() as source:
-            return find_cutoff(self._blocks(source), self.info.sample_rate)
+            blocks = self._living(self._blocks(source))
+            yield from stages.run(self.stages(treatment), "recording", blocks, self.info.frames)
+
+    def _living(self, blocks: Iterable[Block]) -> Iterator[Block]:
+        for block in blocks:
+            self._alive()
+            yield block
 
     def _blocks(self, source: files.Source) -> Iterator[Block]:
         """A whole pass over the source, its full scale at 1."""

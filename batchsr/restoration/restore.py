@@ -25,9 +25,10 @@ from batchsr import __version__, faults, storage, temporary
 from batchsr.audio import files, metadata, windows
 from batchsr.audio.filters import keep_band
 from batchsr.audio.resample import at_rate
-from batchsr.audio.treatment import Treatment
+from batchsr.audio.treatment import NOTHING_SYNTHETIC, Synthetic, Treatment, synthetic
 from batchsr.audio.windows import Block
 from batchsr.errors import InputChanged, OutputIsSource, OutputTooLarge
+from batchsr.models.resample import NAME as RESAMPLE
 from batchsr.restoration import copies, pipeline, publishing, stages
 from batchsr.restoration import sidecar as sidecars
 from batchsr.restoration.batcher import Batcher
@@ -50,26 +51,30 @@ def restore(
     on_windows: Callable[[int, int], None],
     before_publish: Callable[[Restored], None],
     spent_s: Callable[[], float] | None = None,
+    alive: Callable[[], None] = lambda: None,
 ) -> Restored:
     """Restore one file, taking up where an earlier attempt stopped.
 
     `on_windows(done, total)` is called once with what the scratch holds already, then whenever more windows are
     safe there, then now and then with the same figures while the output is written and hashed; it stops the
-    restoration by raising. `before_publish` is called when the output is finished but not yet
-    visible, with all there is to record; it too may raise. `spent_s()` is the time to put on record, that since the
-    call if not given. The scratch file stays in any case: discard it when the job is recorded as done.
+    restoration by raising. `before_publish` is called when the output is finished but not yet visible, with all there
+    is to record; it too may raise. `alive()` is called now and then before the first of these, while the recording is
+    listened to for what is to be decided; it too may raise.
+
+    `spent_s()` is the time to put on record, that since the call if not given. The scratch file stays in any case:
+    discard it when the job is recorded as done.
 
     Raises the InputError, OutputError, ResourceError, TransientError and ModelError families.
     """
     if spent_s is None:
         started = time.monotonic()
         spent_s = lambda: time.monotonic() - started  # noqa: E731
-    case = _prepare(task, model)
+    case = _prepare(task, model, alive)
     with contextlib.ExitStack() as held:
         scratch = held.enter_context(case.scratch(model))
         output = held.enter_context(Temporary.beside(task.output))
         more = held.enter_context(
-            Copies(task, case.recording.channels, case.output_samples, case.described, case.info.rate)
+            Copies(task, case.recording.channels, case.output_samples, case.described, case.info.rate, case.synthetic)
         )
         made = _make(case, model, scratch, output, more, on_windows)
         restored = _on_record(case, made, output, more, lambda: on_windows(case.plan.count, case.plan.count), spent_s)
@@ -101,6 +106,7 @@ class _Case:
     info: files.SourceInfo
     recording: Recording
     treatment: Treatment
+    synthetic: Synthetic
     described: metadata.Metadata
     carried: metadata.Carried
     plan: windows.Plan
@@ -127,7 +133,7 @@ class _Case:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Made:
-    """What came of the windows."""
+    """How the windows were made, and what was measured meanwhile."""
 
     clipped_samples: int
     resumed: int
@@ -135,7 +141,7 @@ class _Made:
     ear: Measurements
 
 
-def _prepare(task: Task, model: Batcher) -> _Case:
+def _prepare(task: Task, model: Batcher, alive: Callable[[], None]) -> _Case:
     """Look at the source and at the place of the output, decide how it is done, and refuse what cannot end well."""
     info = files.probe(task.source, accept_truncated=task.settings.accept_truncated)
     # Behind the look at the source: with its share away, an output that stands there proves nothing yet.
@@ -144,7 +150,7 @@ def _prepare(task: Task, model: Batcher) -> _Case:
         if was is not None and was != now:
             raise InputChanged(f"{task.source} changed after it was enqueued", remedy="enqueue it again")
     settings = task.settings
-    recording = Recording(task.source, info, settings)
+    recording = Recording(task.source, info, settings, alive)
     plan = windows.Plan.of(info.samples_at(), model.frame_samples, settings.overlap)
     files.check_format(settings.format, settings.subtype, recording.channels, settings.rate)
     copies.check(task, recording.channels)
@@ -154,16 +160,20 @@ def _prepare(task: Task, model: Batcher) -> _Case:
         for path in (task.output, sidecars.sidecar_path(task.output), *(path for _, path in copies.paths(task))):
             temporary.remove_temporaries(path)
     described = metadata.read(task.source)
+    decided = recording.treatment()
+    variant = Path(str(task.provenance.get("variant", ""))).name
+    made_up = NOTHING_SYNTHETIC if variant == RESAMPLE else synthetic(decided, float(info.rate), settings.rate)
     carried = metadata.carry_over(
         described,
         form=settings.format,
         subtype=settings.subtype,
         channels=recording.channels,
         source_rate_hz=info.rate,
-        program=f"batchsr {__version__}; FlashSR {Path(str(task.provenance.get('variant', ''))).name}".rstrip(),
+        program=f"batchsr {__version__}; {'' if variant == RESAMPLE else 'FlashSR '}{variant}".rstrip(),
         rate_hz=settings.rate,
+        synthetic=made_up,
     )
-    return _Case(task, info, recording, recording.treatment(), described, carried, plan)
+    return _Case(task, info, recording, decided, made_up, described, carried, plan)
 
 
 def _check_output(task: Task) -> None:
@@ -350,6 +360,7 @@ def _on_record(
         case.plan,
         restored,
         case.treatment,
+        case.synthetic,
         made.ear,
         case.recording.remarks,
         stages.entries(case.recording.stages(case.treatment)),

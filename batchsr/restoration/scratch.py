@@ -103,7 +103,7 @@ class Scratch:
         faults.point("slot.after_fsync")
 
     def was_made_from(self, index: int, made_from: bytes) -> bool:
-        """Whether the finished window `index` was made from samples with this fingerprint."""
+        """Return whether the finished window `index` was made from samples with this fingerprint."""
         with storage.resource_errors(self.path, "read"):
             raw = os.pread(self._fd, HEADER.size, index * self.slot_bytes)
         return len(raw) == HEADER.size and bytes(HEADER.unpack(raw)[3]) == made_from

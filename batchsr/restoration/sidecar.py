@@ -18,11 +18,12 @@ from batchsr.restoration.sidecar_reading import SCHEMA
 if TYPE_CHECKING:
     from batchsr.audio.files import SourceInfo
     from batchsr.audio.remarks import Remark
-    from batchsr.audio.treatment import Treatment
+    from batchsr.audio.treatment import Synthetic, Treatment
     from batchsr.audio.windows import Plan
     from batchsr.restoration.recording import Measurements
     from batchsr.restoration.task import Restored, Task
 
+NOTHING_MADE_UP: Final = "Nothing in it is synthetic: it is the recording itself at another rate."
 _LIBRARIES: Final = ("mlx", "numpy", "scipy", "soundfile", "soxr")
 
 
@@ -37,6 +38,7 @@ def sidecar(
     plan: Plan,
     restored: Restored,
     treatment: Treatment,
+    made_up: Synthetic,
     ear: Measurements,
     remarks: Sequence[Remark],
     stages: Sequence[Mapping[str, Any]],
@@ -44,11 +46,11 @@ def sidecar(
     """The provenance of one output, JSON-able, as sidecar.schema.json describes it."""
     settings = json.loads(task.settings.to_json())
     heard = ear.source()
-    band = heard["band"]
     crossover = treatment.crossover
     return {
         "schema": SCHEMA,
-        "note": _note(band["cutoff_hz"] or band["nyquist_hz"], treatment, task.settings.rate),
+        "note": _note(made_up),
+        "synthetic": _synthetic(made_up),
         "source": {
             "path": os.path.abspath(task.source),
             "sha256": restored.source_sha256,
@@ -106,20 +108,20 @@ def sidecar(
     }
 
 
-def _note(band_hz: float, treatment: Treatment, rate_hz: int) -> str:
+def _synthetic(made_up: Synthetic) -> dict[str, Any]:
+    return {
+        "above_hz": made_up.above_hz,
+        "recording_below_hz": made_up.recording_below_hz,
+        "sentence": made_up.sentence or NOTHING_MADE_UP,
+        "digital_source_type": made_up.source_type,
+    }
+
+
+def _note(made_up: Synthetic) -> str:
     """The sentence that a person must read before taking the output for the recording."""
-    if treatment.bypass:
-        return "An access derivative. The recording is full-band already: it was resampled and nothing was synthesised."
-    edge_hz = treatment.crossover.stop_hz if treatment.crossover else band_hz
-    above = f"content above {edge_hz:.0f} Hz is synthesised"
-    if edge_hz >= rate_hz / 2:
-        above = f"what was synthesised above {edge_hz:.0f} Hz is beyond what {rate_hz} Hz hold"
-    below = (
-        f"below {treatment.crossover.pass_hz:.0f} Hz it is the recording itself"
-        if treatment.crossover
-        else "the rest was resynthesised by the model as well"
-    )
-    return f"An access derivative, not the recording: {above}; {below}."
+    if made_up.above_hz is None:
+        return f"An access derivative. {NOTHING_MADE_UP}"
+    return f"An access derivative, not the recording. {made_up.sentence}"
 
 
 def _iso(timestamp: float) -> str:

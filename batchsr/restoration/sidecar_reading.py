@@ -16,7 +16,10 @@ from batchsr import storage
 from batchsr.errors import SidecarForeign
 
 PREFIX: Final = "batchsr.sidecar/"
-SCHEMA: Final = PREFIX + "1"
+SCHEMA: Final = PREFIX + "2"
+"""What is written. `sidecar.schema.json` describes it."""
+READ: Final = (PREFIX + "1", SCHEMA)
+"""What is read: every version there has been, since archives outlive programs."""
 MOST_BYTES: Final = 13 << 20
 """Ours are a few kB. The most is a recording's million characters of texts, each 12 bytes as ASCII with escapes."""
 MOST_LEVELS: Final = 16
@@ -104,8 +107,8 @@ def parse(path: Path, data: bytes) -> Record:
         raise _foreign(path, "it is nested too deeply") from e
     except (msgspec.MsgspecError, UnicodeDecodeError) as e:
         raise _foreign(path, str(e)[:300]) from e
-    if said.schema != SCHEMA:
-        raise _foreign(path, f"its schema is {said.schema[:60]!r}, not {SCHEMA}")
+    if said.schema not in READ:
+        raise _foreign(path, f"its schema is {said.schema[:60]!r}, not one of {', '.join(READ)}")
     if _is_deep(document):
         raise _foreign(path, f"it is nested more than {MOST_LEVELS} levels deep")
     return Record(said, document)

@@ -127,7 +127,7 @@ def restore_one(
 
 
 def checkpoints_of(source: Path, output: Path) -> Path:
-    """Where the finished windows of this source and output are kept."""
+    """Return where the finished windows of this source and output are kept."""
     names = "\0".join(os.path.realpath(path) for path in (source, output))
     name = hashlib.sha256(os.fsencode(names)).hexdigest()[:32]
     return platformdirs.user_cache_path("batchsr") / "upsample" / f"{name}.slots"

@@ -18,6 +18,8 @@ from typing import Any, Literal, Protocol
 
 from batchsr.audio.channels import mix_down
 from batchsr.audio.filters import condition, reach_samples
+from batchsr.audio.repair import declick, dehum
+from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
 from batchsr.settings.profile import Settings
 
@@ -47,6 +49,11 @@ class Stage(Protocol):
         """What its samples depend on beside the stream, JSON-able."""
         ...
 
+    @property
+    def found(self) -> Mapping[str, Any]:
+        """What it found and decided, JSON-able; empty for a stage that decides nothing."""
+        ...
+
     def channels(self, channels: int) -> int:
         """How many channels come out for so many."""
         ...
@@ -70,6 +77,11 @@ class Mono:
         """None."""
         return {}
 
+    @property
+    def found(self) -> Mapping[str, Any]:
+        """Nothing."""
+        return {}
+
     def channels(self, channels: int) -> int:
         """One."""
         return 1
@@ -77,6 +89,72 @@ class Mono:
     def run(self, blocks: Iterator[Block], total_samples: int) -> Iterator[Block]:
         """The mean of each block's channels."""
         return mix_down(blocks)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Declick:
+    """Interpolates clicks, but for a recording of which too much would be touched: that stays as it is."""
+
+    threshold: float
+    clicks: declick.Clicks
+    context_samples: int = declick.CONTEXT_SAMPLES
+    name: str = "declick"
+    version: int = 1
+    place: Place = "recording"
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """From how many times the usual prediction error on a sample is a click's."""
+        return {"threshold": self.threshold}
+
+    @property
+    def found(self) -> Mapping[str, Any]:
+        """How much it touches, or would have."""
+        return self.clicks.to_dict()
+
+    def channels(self, channels: int) -> int:
+        """As many."""
+        return channels
+
+    def run(self, blocks: Iterator[Block], total_samples: int) -> Iterator[Block]:
+        """The stream without clicks."""
+        if self.clicks.steps_back or not self.clicks.touched_share:
+            return blocks
+        return declick.declick(blocks, self.threshold, total_samples)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Dehum:
+    """Subtracts the lines of mains hum that stand out."""
+
+    hum: dehum.Hum
+    rate_hz: float
+    name: str = "dehum"
+    version: int = 1
+    place: Place = "recording"
+
+    @property
+    def context_samples(self) -> int:
+        """A block on either side."""
+        return round(2 * dehum.HOP_S * self.rate_hz)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """None beside the recording's own rate."""
+        return {}
+
+    @property
+    def found(self) -> Mapping[str, Any]:
+        """The lines."""
+        return self.hum.to_dict()
+
+    def channels(self, channels: int) -> int:
+        """As many."""
+        return channels
+
+    def run(self, blocks: Iterator[Block], total_samples: int) -> Iterator[Block]:
+        """The stream without hum."""
+        return dehum.dehum(blocks, self.hum, self.rate_hz)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,6 +172,11 @@ class LowPass:
         """The frequency."""
         return {"cutoff_hz": self.cutoff_hz}
 
+    @property
+    def found(self) -> Mapping[str, Any]:
+        """Nothing: the treatment says where the frequency is from."""
+        return {}
+
     def channels(self, channels: int) -> int:
         """As many."""
         return channels
@@ -103,13 +186,20 @@ class LowPass:
         return condition(blocks, total_samples, self.cutoff_hz)
 
 
-def chain(settings: Settings, lowpass_hz: float | None) -> list[Stage]:
-    """The stages of one restoration, in order. `lowpass_hz` was decided from the settings and the recording."""
+def chain(settings: Settings, treatment: Treatment, rate_hz: float) -> list[Stage]:
+    """The stages of one restoration, in order. `treatment` was decided from the settings and the recording.
+
+    `rate_hz` is the recording's. What the treatment does not name, as while it is still being decided, is left out.
+    """
     stages: list[Stage] = []
     if settings.channels == "mono":
         stages.append(Mono())
-    if lowpass_hz is not None:
-        stages.append(LowPass(lowpass_hz, reach_samples(lowpass_hz)))
+    if settings.declick != "off" and treatment.clicks is not None:
+        stages.append(Declick(settings.declick, treatment.clicks))
+    if treatment.hum is not None:
+        stages.append(Dehum(treatment.hum, rate_hz))
+    if treatment.lowpass_hz is not None:
+        stages.append(LowPass(treatment.lowpass_hz, reach_samples(treatment.lowpass_hz)))
     return stages
 
 
@@ -130,6 +220,7 @@ def entries(stages: Sequence[Stage]) -> list[dict[str, Any]]:
             "place": stage.place,
             "context_samples": stage.context_samples,
             "settings": dict(stage.settings),
+            **({"found": dict(stage.found)} if stage.found else {}),
         }
         for stage in stages
     ]

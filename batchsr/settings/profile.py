@@ -27,6 +27,7 @@ from batchsr.settings import textfile, tomlfile
 
 Lowpass = Literal["off", "auto"] | float
 InputScale = Literal["off", "auto"] | float
+Declick = Literal["off"] | float
 FORMATS: Final = tuple(formats.WRITTEN)
 SUBTYPES: Final = tuple(dict.fromkeys(subtype for subtypes in formats.SUBTYPES.values() for subtype in subtypes))
 COPIES: Final = ("opus", "mp3", "flac")
@@ -69,6 +70,10 @@ class Settings:
     """Sample value that is full scale in float files: "off" (1), "auto" (found for whole numbers) or a number."""
     rate: int = 48_000
     """Sample rate of the output in Hz, one of RATES_HZ."""
+    declick: Declick = "off"
+    """Interpolate clicks: "off", or from how many times the usual prediction error on, 4 (many) to 10 (few)."""
+    dehum: Literal["off", "auto"] = "off"
+    """Subtract the lines of mains hum that stand out: "off" or "auto"."""
 
     def __post_init__(self) -> None:
         def check(ok: bool, key: str, want: str) -> None:
@@ -104,6 +109,12 @@ class Settings:
             "input_scale",
             "off, auto or the sample value that is full scale, as 32768",
         )
+        check(
+            self.declick == "off" or (_is_number(self.declick) and 4 <= float(self.declick) <= 10),
+            "declick",
+            "off, or a number from 4 (touches much) to 10 (touches little); 6 is a good first one",
+        )
+        check(self.dehum in ("off", "auto"), "dehum", "off or auto")
         check(_is_int(self.rate) and self.rate in RATES_HZ, "rate", "one of " + ", ".join(map(str, RATES_HZ)) + " Hz")
         for form in (self.format, *copies):
             if not formats.WRITTEN[form].takes_rate(self.rate):
@@ -145,7 +156,7 @@ class Settings:
 
 
 _LATER: Final[Mapping[str, object]] = MappingProxyType(
-    {"accept_truncated": False, "also": "", "input_scale": "off", "rate": 48_000}
+    {"accept_truncated": False, "also": "", "input_scale": "off", "rate": 48_000, "declick": "off", "dehum": "off"}
 )
 DEFAULT: Final = "default"
 COMMAND_LINE: Final = "command line"
@@ -250,7 +261,7 @@ def layer(path: Path, values: Mapping[str, Any], *, prefix: str = "") -> Layer:
     checked = dict(values)
     for key, value in checked.items():
         tomlfile.check_known(path, key, known, prefix=prefix)
-        if key in ("overlap", "lowpass", "input_scale") and _is_number(value):
+        if key in ("overlap", "lowpass", "input_scale", "declick") and _is_number(value):
             checked[key] = float(value)  # 1 and 1.0 are the same wish, and must have the same hash
     if "variant" in checked:
         checked["variant"] = _variant(path, checked["variant"], prefix)

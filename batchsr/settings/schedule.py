@@ -26,7 +26,7 @@ class Span:
     end: int
 
     def holds(self, now: datetime.datetime) -> bool:
-        """Whether the clock on the wall shows a time in the span."""
+        """Return whether the clock on the wall shows a time in the span."""
         minute = now.hour * 60 + now.minute
         if self.start < self.end:
             return self.start <= minute < self.end

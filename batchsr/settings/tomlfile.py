@@ -28,7 +28,7 @@ _KINDS: Final[Mapping[str, str]] = {
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The file's top table. Raises ConfigError when it cannot be read or is not TOML."""
+    """Return the file's top table. Raises ConfigError when it cannot be read or is not TOML."""
     try:
         return tomllib.loads(textfile.text_bytes(path.read_bytes(), str(path)).decode("utf-8"))
     except OSError as e:

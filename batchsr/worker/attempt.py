@@ -73,6 +73,7 @@ class Attempt:
                 model,
                 on_windows=self._on_windows,
                 before_publish=self._before_publish,
+                alive=self._stop_if_asked,
                 spent_s=lambda: job.wall_s + self._file.spent_s(),  # over all attempts
             )
         return self._queue.finish(job, keep_report=not self._has_sidecar())
@@ -108,6 +109,9 @@ class Attempt:
             self.progressed = self.progressed or 0 <= self._windows_done < done
             self._file.progress((total - done) * self._channels, progressed=self.progressed)
             self._windows_done, self._told_at_s = done, now_s
+        self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
         if self._stop.signal is not None:
             raise Interrupted
 

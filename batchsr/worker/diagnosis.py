@@ -45,7 +45,7 @@ _OWN: Final = "own"
 def write_trouble(
     job: Job, error: Exception, scratch_folder: Path, queue_folder: Path
 ) -> Trouble | Literal["own"] | None:
-    """What the matter is with the place that the output, or the scratch, could not be written to.
+    """Return what the matter is with the place that the output, or the scratch, could not be written to.
 
     "own" when the folder takes other files. None when the error is about no place, or about the disk that the queue
     itself is on.
@@ -119,14 +119,14 @@ def source_trouble(job: Job) -> Trouble | None:
 
 
 def is_source_error(job: Job, error: Exception) -> bool:
-    """Whether the error came from reading the source."""
+    """Return whether the error came from reading the source."""
     if isinstance(error, InputError):
         return True
     return isinstance(error, OSError) and error.filename is not None and os.fsdecode(error.filename) == job.source
 
 
 def is_write_error(job: Job, error: Exception, scratch_folder: Path) -> bool:
-    """Whether the system's error, not yet one of ours, names a file in the output's or the scratch's folder."""
+    """Return whether the system's error, not yet one of ours, names a file in the output's or the scratch's folder."""
     if not isinstance(error, OSError) or error.filename is None:
         return False
     _, name = _os_error(error)
@@ -134,7 +134,7 @@ def is_write_error(job: Job, error: Exception, scratch_folder: Path) -> bool:
 
 
 def lies_on(trouble: Trouble, job: Job) -> bool:
-    """Whether the job needs this place, by its paths."""
+    """Return whether the job needs this place, by its paths."""
     if trouble.side == "scratch":
         return True
     folder = os.path.dirname(job.source if trouble.side == "source" else job.output)
@@ -155,7 +155,7 @@ def can_write(folder: Path) -> bool:
 
 
 def mount_root(folder: str) -> str:
-    """Where the file system begins that holds this folder, or would hold it."""
+    """Return where the file system begins that holds this folder, or would hold it."""
     here = existing(folder)
     with contextlib.suppress(OSError):
         device = os.stat(here).st_dev
@@ -165,7 +165,7 @@ def mount_root(folder: str) -> str:
 
 
 def existing(folder: str) -> str:
-    """The folder, or the nearest above it that is there."""
+    """Return the folder, or the nearest above it that is there."""
     while not os.path.isdir(folder) and (above := os.path.dirname(folder)) != folder:
         folder = above
     return folder

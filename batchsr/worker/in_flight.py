@@ -22,7 +22,7 @@ from batchsr.queue import Job
 
 _PASSES_AHEAD: Final = 2  # one is computed, one is ready
 _MOST_FINISHING: Final = 2  # files that are being finished while others fill the passes
-_MOST_FILES: Final = 66
+MOST_FILES: Final = 66
 
 
 class InFlightFile:
@@ -41,7 +41,7 @@ class InFlightFile:
         self._all = together
 
     def progress(self, rows_left: int, *, progressed: bool) -> None:
-        """So many rows are left now; `progressed` when windows were made."""
+        """Note that so many rows are left now; `progressed` when windows were made."""
         self._all.update(self, rows_left, progressed)
 
     def spent_s(self) -> float:
@@ -54,7 +54,7 @@ class InFlightFiles:
 
     def __init__(self) -> None:
         self._files: dict[int, InFlightFile] = {}
-        self._pool = ThreadPoolExecutor(_MOST_FILES, thread_name_prefix="file")
+        self._pool = ThreadPoolExecutor(MOST_FILES, thread_name_prefix="file")
         self._changed = threading.Condition()
         self._changes = self._seen = 0
         self._error: BaseException | None = None
@@ -87,7 +87,7 @@ class InFlightFiles:
             files = list(self._files.values())
         rows = _PASSES_AHEAD * batch_windows
         return (
-            len(files) < min(rows + _MOST_FINISHING, _MOST_FILES)
+            len(files) < min(rows + _MOST_FINISHING, MOST_FILES)
             and sum(file.rows_left for file in files) < rows
             and not any(file.suspect for file in files)
         )

@@ -12,7 +12,7 @@ from batchsr.queue import Job, Place, Trouble
 
 
 class Listener(Protocol):
-    """Whom a worker tells what it does; `job` is the job as of then. Never called by two threads at once."""
+    """Is told what a worker does; `job` is the job as of then. Never called by two threads at once."""
 
     def claimed(self, job: Job) -> None: ...
     def windows(self, job: Job, done: int, total: int) -> None: ...

@@ -20,12 +20,12 @@ RESOURCE_ERRNOS: Final = frozenset(
 
 
 def is_want_of_threads(error: Exception) -> bool:
-    """Whether Python could not start a thread: the machine's limit, not the file's fault."""
+    """Return whether Python could not start a thread: the machine's limit, not the file's fault."""
     return isinstance(error, RuntimeError) and "can't start new thread" in str(error)
 
 
 def is_over(pause: Pause, min_free_bytes: float) -> bool:
-    """Whether what paused the queue is gone: every probe can be written to (or, for a lost share, read) again.
+    """Return whether what paused the queue is gone: every probe can be written to (or, for a lost share, read) again.
 
     Whether there is room for the next file as well is the caller's to ask (batchsr.worker.space).
     """

@@ -67,7 +67,7 @@ class Places:
             self._listener.freed(place.trouble)
 
     def trouble_for(self, job: Job) -> Trouble | None:
-        """The trouble of a known place that this job cannot do without."""
+        """Return the trouble of a known place that this job cannot do without."""
         for place in self._known:
             if diagnosis.lies_on(place.trouble, job) and self._still(place.trouble, job):
                 return place.trouble

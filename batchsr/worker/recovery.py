@@ -21,7 +21,7 @@ from batchsr.settings.profile import Settings
 
 
 def finished_before(job: Job, settings: Settings, backend: Backend) -> Result | None:
-    """What is under the output's name, if it is what this job would make; None if not, or if nothing is.
+    """Return what is under the output's name, if it is what this job would make; None if not, or if nothing is.
 
     Either the row knows the file's hash from an attempt that got as far as committing, or the sidecar proves
     it: same source, settings and model, and the hashes of both files are those it names. Raises ResourceError.

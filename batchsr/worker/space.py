@@ -52,13 +52,28 @@ def need_of(job: Job, frame_samples: int = FRAME_SAMPLES) -> Need:
     if job.frames is None or job.sample_rate is None or job.channels is None or job.state is State.COMMITTING:
         return Need()
     settings = Settings.from_json(job.settings)
-    channels = 1 if settings.channels == "mono" else job.channels
-    samples = -(-job.frames * SAMPLE_RATE_HZ // job.sample_rate)
-    slots = max(0, Plan.of(samples, frame_samples, settings.overlap).count - job.windows_done)
+    return need_of_recording(
+        job.frames, job.sample_rate, job.channels, settings, frame_samples=frame_samples, windows_done=job.windows_done
+    )
+
+
+def need_of_recording(
+    frames: int,
+    rate_hz: int,
+    channels: int,
+    settings: Settings,
+    *,
+    frame_samples: int = FRAME_SAMPLES,
+    windows_done: int = 0,
+) -> Need:
+    """The same from what a header says: samples of one channel, their rate, the number of channels."""
+    channels = 1 if settings.channels == "mono" else channels
+    samples = -(-frames * SAMPLE_RATE_HZ // rate_hz)
+    slots = max(0, Plan.of(samples, frame_samples, settings.overlap).count - windows_done)
     return Need(
         rows=slots * channels,
         scratch_bytes=slots * (HEADER.size + 4 * channels * frame_samples),
-        output_bytes=-(-job.frames * settings.rate // job.sample_rate) * channels * _SAMPLE_BYTES[settings.subtype],
+        output_bytes=-(-frames * settings.rate // rate_hz) * channels * _SAMPLE_BYTES[settings.subtype],
     )
 
 

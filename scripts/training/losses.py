@@ -20,7 +20,7 @@ SILENT = 10.0
 JUDGED = (512, 1024, 2048, 4096)
 """The discriminators' resolutions."""
 CHANNELS = 32
-"""Of a discriminator."""
+"""Width of a discriminator."""
 Judges = Mapping[str, jax.Array]
 
 

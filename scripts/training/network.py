@@ -27,7 +27,7 @@ MAX_PERIOD = 10_000
 PRECISE = 2
 """So many of the vocoder's levels, the last ones, are computed in float32 throughout."""
 ROWS = 4096
-"""Of one piece of a sum over all samples: the pieces run side by side, and are added up afterwards."""
+"""Rows of one piece of a sum over all samples: the pieces run side by side, and are added up afterwards."""
 
 
 class Scope:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,16 +11,6 @@ import pytest
 import soundfile
 
 Make = Callable[..., Path]
-
-
-@pytest.fixture(scope="session")
-def recordings(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shared recordings and broken files, unpacked: inputs/ and bad/."""
-    folder = tmp_path_factory.mktemp("recordings")
-    for name in ("inputs", "bad"):
-        with tarfile.open(shared / "audio" / f"{name}.tar") as tar:
-            tar.extractall(folder, filter="tar")
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -618,3 +618,10 @@ def test_a_block_codec_is_read_behind_its_claimed_end_and_where_it_is_cut(tmp_pa
         probe(path)
     info, _ = heard(path, accept_truncated=True)
     assert info.frames == 5 * samples
+
+
+@pytest.mark.parametrize(("loops", "said"), [(1, "1 mark that tells a player"), (2, "2 marks that tell a player")])
+def test_one_mark_and_several_are_counted_in_their_right_form(tmp_path: Path, loops: int, said: str) -> None:
+    sound = (9, struct.pack("<IBBHI", 8000, 16, 1, 4, 0) + SOUND.tobytes())
+    info, _ = heard(odd.write(tmp_path, "x.voc", odd.voc(*[(6, struct.pack("<H", 3))] * loops, sound)))
+    assert any(said in remark.message for remark in info.remarks)

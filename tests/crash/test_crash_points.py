@@ -39,7 +39,7 @@ JOB_POINTS = (
     "done.before",
     "done.after",
 )
-OTHER_POINTS = ("migration.during", "enqueue.during", "reaper.during")
+OTHER_POINTS = ("migration.during", "enqueue.during", "reaper.during", "undo.moved", "undo.before_row")
 
 
 def test_every_point_is_tried_here() -> None:

@@ -20,10 +20,10 @@ from batchsr.models.flashsr import bundle
 from batchsr.models.tools import make
 
 CASES = 200
-"""Of each of both files."""
+"""So many broken configs, and as many broken weights."""
 MOST_BYTES = 200 << 20
 MOST_S = 5.0
-"""Of the processor, since other tests run beside this one."""
+"""Counted in time of the processor, since other tests run beside this one."""
 VALUES: list[Any] = [
     None,
     True,

@@ -22,7 +22,7 @@ from batchsr.settings.profile import Settings
 from .test_bundle import save, tensors
 
 GAIN = 5e3
-"""Of the encoder's first convolution: bands with nothing in them, at a log-mel of -11.5, then go beyond float16."""
+"""Makes the encoder's first convolution so large that empty bands, at a log-mel of -11.5, go beyond float16."""
 
 
 class Stop(Exception):

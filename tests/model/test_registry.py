@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import rig
@@ -12,7 +13,7 @@ import soundfile
 from program import Program
 
 from batchsr import FlashSR
-from batchsr.cli.variant import variant_of
+from batchsr.cli.variant import model_option, variant_of
 from batchsr.errors import UsageError
 from batchsr.models import registry
 from batchsr.models.interface import WindowModel
@@ -36,6 +37,11 @@ def test_a_model_restores_rows_of_its_window_the_same_in_any_company(model: Wind
         assert np.array_equal(model.windows(999, 0)(sound[index : index + 1], [index])[0], together[index])
     assert model.batch_windows >= 1
     assert len(model.identity.weights_sha256) == 64
+
+
+def test_every_model_can_be_chosen_on_the_command_line() -> None:
+    command = model_option(click.command()(lambda model: None))
+    assert list(command.params[0].type.choices) == list(registry.MODELS)
 
 
 def test_names_lead_to_models(tiny_folder: Path) -> None:

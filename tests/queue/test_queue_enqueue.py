@@ -220,8 +220,8 @@ def test_inode_numbers_beyond_63_bits_survive(queue: Queue) -> None:
     assert queue.get(1).inode == 2**64 - 5
 
 
-def test_a_hundred_thousand_paths_take_well_under_a_minute(queue: Queue) -> None:
-    count = 10_000  # a tenth, and a tenth of the time; of this process's own time, whatever else the machine does
+def test_ten_thousand_paths_take_a_few_seconds(queue: Queue) -> None:
+    count = 10_000  # timed by what this process uses, whatever else the machine does
     began = time.process_time()
     assert (
         sum(answer.outcome is Outcome.QUEUED for answer in queue.enqueue(rig.new_job(str(n)) for n in range(count)))

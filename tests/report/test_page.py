@@ -21,6 +21,7 @@ import soundfile
 from program import FAST_MODEL, Program
 
 from batchsr.audio import excerpts
+from batchsr.report import columns
 from batchsr.report.page import build, heard
 from batchsr.report.page.choosing import choose
 
@@ -50,7 +51,7 @@ REPORT: dict[str, Any] = {
 
 
 def row(number: int, **more: Any) -> dict[str, Any]:
-    values: dict[str, Any] = dict.fromkeys(build.COLUMNS)
+    values: dict[str, Any] = dict.fromkeys(columns.PAGE)
     return values | {
         "id": number,
         "state": "done",
@@ -92,8 +93,8 @@ def test_a_hundred_thousand_rows_stay_under_five_megabytes_and_are_all_there() -
     assert len(data) < 5_000_000
     found = unpacked(data)
     assert len(found) == 100_001
-    assert found[0] == list(build.COLUMNS)
-    assert found[99_999][build.COLUMNS.index("source")] == "/archive/88/call-99998.wav"
+    assert found[0] == list(columns.PAGE)
+    assert found[99_999][columns.PAGE.index("source")] == "/archive/88/call-99998.wav"
 
 
 def test_the_sentence_on_top_says_what_was_done() -> None:
@@ -113,7 +114,7 @@ def test_a_hostile_name_is_text_everywhere(recordings: tuple[Path, Path]) -> Non
 
 def test_names_that_are_no_unicode_are_in_the_page(recordings: tuple[Path, Path]) -> None:
     (_, values) = unpacked(page([row(1, source=os.fsdecode(b"/archive/\xe9.wav"))]))
-    assert values[build.COLUMNS.index("source")] == "/archive/\\xe9.wav"
+    assert values[columns.PAGE.index("source")] == "/archive/\\xe9.wav"
 
 
 def test_clips_are_opus_of_ten_seconds_and_equally_loud(recordings: tuple[Path, Path]) -> None:

@@ -78,8 +78,8 @@ class Hot:
         """Watch until `until` gives something true, and return it."""
         assert self._running is not None
         deadline = time.monotonic() + timeout_s
-        for ripe in self._running:
-            self.hot.tick(ripe)
+        for settled in self._running:
+            self.hot.tick(settled)
             if value := until():
                 return value
             assert time.monotonic() < deadline, f"it did not happen in time; {self.states()}"

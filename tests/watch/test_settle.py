@@ -1,4 +1,4 @@
-"""When a file is ripe, by a clock and looks that the test makes up; and what the watcher makes of scripted events."""
+"""When a file is settled, by a clock and looks that the test makes up; and what a watcher makes of scripted hints."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def disk() -> Disk:
     return Disk()
 
 
-def test_a_file_is_ripe_when_it_held_still_over_two_looks(disk: Disk) -> None:
+def test_a_file_is_settled_when_it_held_still_over_two_looks(disk: Disk) -> None:
     settler = disk.settler()
     disk.files["a"] = SMALL
     settler.notice("a", 0.0)
     assert settler.due_s == 10.0
-    assert settler.ripe(9.9) == []
-    assert settler.ripe(10.0) == [SettledFile("a", SMALL)]
+    assert settler.settled(9.9) == []
+    assert settler.settled(10.0) == [SettledFile("a", SMALL)]
     assert settler.due_s is None
     assert len(settler) == 0
 
@@ -57,9 +57,9 @@ def test_a_change_of_size_mtime_or_inode_starts_the_wait_anew(disk: Disk, change
     disk.files["a"] = SMALL
     settler.notice("a", 0.0)
     disk.files["a"] = dataclasses.replace(SMALL, **change)
-    assert settler.ripe(10.0) == []
-    assert settler.ripe(19.9) == []
-    assert settler.ripe(20.0) == [SettledFile("a", disk.files["a"])]
+    assert settler.settled(10.0) == []
+    assert settler.settled(19.9) == []
+    assert settler.settled(20.0) == [SettledFile("a", disk.files["a"])]
 
 
 def test_another_device_number_is_no_change(disk: Disk) -> None:
@@ -67,7 +67,7 @@ def test_another_device_number_is_no_change(disk: Disk) -> None:
     disk.files["a"] = SMALL
     settler.notice("a", 0.0)
     disk.files["a"] = dataclasses.replace(SMALL, device=2)
-    assert [ripe.path for ripe in settler.ripe(10.0)] == ["a"]
+    assert [settled.path for settled in settler.settled(10.0)] == ["a"]
 
 
 def test_a_close_shortens_the_wait_and_no_more(disk: Disk) -> None:
@@ -75,11 +75,11 @@ def test_a_close_shortens_the_wait_and_no_more(disk: Disk) -> None:
     disk.files["a"] = SMALL
     settler.notice("a", 0.0)
     settler.notice("a", 1.0, closed=True)
-    assert settler.ripe(3.4) == []
+    assert settler.settled(3.4) == []
     disk.files["a"] = LARGE  # opened again and written to
-    assert settler.ripe(3.5) == []
-    assert settler.ripe(13.4) == []
-    assert settler.ripe(13.5) == [SettledFile("a", LARGE)]
+    assert settler.settled(3.5) == []
+    assert settler.settled(13.4) == []
+    assert settler.settled(13.5) == [SettledFile("a", LARGE)]
 
 
 def test_a_close_after_a_change_counts_from_the_change(disk: Disk) -> None:
@@ -88,8 +88,8 @@ def test_a_close_after_a_change_counts_from_the_change(disk: Disk) -> None:
     settler.notice("a", 0.0)
     disk.files["a"] = LARGE
     settler.notice("a", 9.9, closed=True)
-    assert settler.ripe(10.0) == []
-    assert settler.ripe(12.4) == [SettledFile("a", LARGE)]
+    assert settler.settled(10.0) == []
+    assert settler.settled(12.4) == [SettledFile("a", LARGE)]
 
 
 def test_a_storm_of_events_costs_no_look(disk: Disk) -> None:
@@ -103,7 +103,7 @@ def test_a_storm_of_events_costs_no_look(disk: Disk) -> None:
     settler = Settler(settle_s=10, patience_s=600, look=look, whole=lambda path: True)
     for moment in range(1000):
         settler.notice("a", moment / 1000)
-    assert len(settler.ripe(11.0)) == 1
+    assert len(settler.settled(11.0)) == 1
     assert looks == 2
 
 
@@ -115,7 +115,7 @@ def test_a_header_that_does_not_fit_is_looked_at_less_and_less_and_given_up_once
     looks, found = [], []
     while (due_s := settler.due_s) is not None:
         looks.append(due_s)
-        found += settler.ripe(due_s)
+        found += settler.settled(due_s)
     assert found == [SettledFile("a", SMALL, whole=False)]
     assert looks == [10, 30, 70, 150, 310, 470, 600]
 
@@ -126,7 +126,7 @@ def test_a_file_that_grows_for_hours_is_not_given_up(disk: Disk) -> None:
     for moment in range(0, 7200, 10):
         disk.files["a"] = FileStat(moment + 1, moment, 7, 1)
         settler.notice("a", moment)
-        assert settler.ripe(moment) == []
+        assert settler.settled(moment) == []
 
 
 def test_a_file_that_goes_is_forgotten(disk: Disk) -> None:
@@ -134,7 +134,7 @@ def test_a_file_that_goes_is_forgotten(disk: Disk) -> None:
     disk.files["a"] = SMALL
     settler.notice("a", 0.0)
     del disk.files["a"]
-    assert settler.ripe(10.0) == []
+    assert settler.settled(10.0) == []
     assert settler.due_s is None
     settler.notice("a", 11.0)
     assert len(settler) == 0
@@ -150,7 +150,7 @@ def test_a_file_that_goes_is_forgotten(disk: Disk) -> None:
         max_size=60,
     )
 )
-def test_whatever_happens_a_ripe_file_has_held_still(steps: list[tuple[str, str, float]]) -> None:
+def test_whatever_happens_a_settled_file_has_held_still(steps: list[tuple[str, str, float]]) -> None:
     disk = Disk()
     settler = disk.settler(settle_s=4.0)
     now_s, changed_s = 0.0, dict[str, float]()
@@ -161,10 +161,10 @@ def test_whatever_happens_a_ripe_file_has_held_still(steps: list[tuple[str, str,
         elif what == "remove":
             disk.files.pop(path, None)
         elif what == "look":
-            for ripe in settler.ripe(now_s):
-                assert disk.files[ripe.path] == ripe.look
-                assert now_s - changed_s[ripe.path] >= 1.0  # a quarter of the settling time, at the least
-                assert ripe.path not in settler
+            for settled in settler.settled(now_s):
+                assert disk.files[settled.path] == settled.look
+                assert now_s - changed_s[settled.path] >= 1.0  # a quarter of the settling time, at the least
+                assert settled.path not in settler
         else:
             settler.notice(path, now_s, closed=what == "closed")
 
@@ -213,7 +213,7 @@ class Script:
 
 
 def run(root: Path, script: Script, rescan_s: float = 60.0) -> list[tuple[float, str]]:
-    """(when, which file) of all that becomes ripe until the script ends."""
+    """(when, which file) of all that becomes settled until the script ends."""
     watcher = Watcher(
         Scope((str(root),)),
         script,
@@ -223,8 +223,8 @@ def run(root: Path, script: Script, rescan_s: float = 60.0) -> list[tuple[float,
         clock=script.clock,
     )
     found = []
-    for ripe in watcher.run(script.stop):
-        for one in ripe:
+    for settled in watcher.run(script.stop):
+        for one in settled:
             watcher.remember(one.path, one.look)
             found.append((round(script.now_s, 1), os.path.basename(one.path)))
     return found
@@ -306,8 +306,8 @@ def test_a_change_of_case_is_a_rename_where_the_old_name_still_seems_to_be_there
         clock=script.clock,
     )
     found = []
-    for ripe in watcher.run(script.stop):
-        for one in ripe:
+    for settled in watcher.run(script.stop):
+        for one in settled:
             watcher.remember(one.path, one.look)
             found.append((os.path.basename(one.path), one.renamed_from and os.path.basename(one.renamed_from)))
     assert found == [("Tape.wav", None), ("tape.wav", "Tape.wav")]
@@ -362,7 +362,7 @@ def test_once_takes_what_holds_still_and_says_what_it_leaves(tmp_path: Path) -> 
         script.now_s += seconds
         grows.write_bytes(b"\0" * (1 + grows.stat().st_size))
 
-    found = {os.path.basename(one.path): one.whole for ripe in watcher.once(sleep=sleep) for one in ripe}
+    found = {os.path.basename(one.path): one.whole for settled in watcher.once(sleep=sleep) for one in settled}
     assert found == {"whole.wav": True, "old and cut.wav": False}
     assert len(said) == 2
     assert any("fresh and cut.wav" in text for text in said)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import resource
-import subprocess
-import sys
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -106,18 +104,6 @@ def test_a_file_beyond_the_limit_of_file_sizes_fails_alone(db: Path, out: Path, 
     assert (job_of(db, long).state, job_of(db, long).error_code) == (State.FAILED, "output.too_large")
     assert job_of(db, short).state is State.DONE
     assert list(out.glob(".batchsr-*")) == []
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 3 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "batchsr-test", str(folder)]
-    if not sys.platform.startswith("linux") or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("this user may not mount a small file system")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("what", ["output", "scratch"])

@@ -22,7 +22,7 @@ class Bytes(Protocol):
 
 
 def is_cut(file: Bytes) -> bool:
-    """Whether the file is shorter than its header says. A live stream's header says nothing."""
+    """Return whether the file is shorter than its header says. A live stream's header says nothing."""
     head = file.at(0, _LONGEST_HEADER)
     at = head.find(_PROPERTIES)
     if at < 0 or len(head) < at + 92:

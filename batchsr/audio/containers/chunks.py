@@ -123,7 +123,7 @@ class _Walker:
         return Walk(chunks, None, more, searches > 0, bool(more))
 
     def chunk_at(self, position: int) -> Chunk | None:
-        """The chunk whose head stands there, whatever it says; None at the end of the file."""
+        """Return the chunk whose head stands there, whatever it says; None at the end of the file."""
         file, layout = self.file, self.layout
         head = file.at(position, layout.head_bytes)
         if len(head) < layout.head_bytes:
@@ -146,12 +146,12 @@ class _Walker:
         return Chunk(key, start, claimed, end)
 
     def behind(self, chunk: Chunk) -> int:
-        """Where the next chunk begins: padded as the format wants, or not, as some writers leave it."""
+        """Return where the next chunk begins: padded as the format wants, or not, as some writers leave it."""
         places = self.places_behind(chunk.start, chunk.end)
         return places[0] if len(places) == 1 else max(places, key=self.likeness)
 
     def places_behind(self, start: int, end: int) -> list[int]:
-        """Where a chunk may begin behind a body, the likeliest first."""
+        """Return where a chunk may begin behind a body, the likeliest first."""
         align = self.layout.align
         if align != 2:
             return [-(-end // align) * align]
@@ -167,7 +167,7 @@ class _Walker:
         return int(is_name(self.layout, self.file.at(position, self.layout.head_bytes)))
 
     def audio_chunk(self, chunk: Chunk) -> tuple[Chunk, int, str]:
-        """The chunk of audio with its true end, where the walk goes on, and what else stands behind it."""
+        """Return the chunk of audio with its true end, where the walk goes on, and what else stands behind it."""
         file, layout = self.file, self.layout
         if chunk.cut:
             return chunk, file.size, ""
@@ -189,13 +189,13 @@ class _Walker:
         return chunk, file.size, rest.left_out
 
     def possible_ends(self, chunk: Chunk) -> Iterable[int]:
-        """Where the audio may end by its length; one of 32 bits may have lost multiples of 4 GB."""
+        """Return where the audio may end by its length; one of 32 bits may have lost multiples of 4 GB."""
         if self.layout.length_format not in ("<I", ">I"):
             return (chunk.end,)
         return itertools.islice(range(chunk.end, self.file.size + 1, 1 << 32), _MOST_WRAPS)
 
     def is_chain(self, position: int) -> bool:
-        """Whether chunks stand there, and not samples."""
+        """Return whether chunks stand there, and not samples."""
         file, layout = self.file, self.layout
         known = False
         for count in range(CHAIN_CHUNKS):
@@ -225,7 +225,7 @@ class _Walker:
         return 0 <= end - (chunk.start + chunk.claimed) <= 1
 
     def announced_end(self) -> int:
-        """Where the file is to end by the length at its beginning; 0 where that says nothing."""
+        """Return where the file is to end by the length at its beginning; 0 where that says nothing."""
         layout, begin = self.layout, self.begin
         if layout is CAF:
             return 0
@@ -248,7 +248,7 @@ class _Walker:
         return None
 
     def is_file(self, position: int) -> bool:
-        """Whether another file of the same kind begins there."""
+        """Return whether another file of the same kind begins there."""
         head = self.file.at(position, 12)
         kin = {self.magic, *((b"RIFF", b"RF64", b"BW64") if self.magic[:2] != b"FO" else ())}
         if len(head) < 12 or head[:4] not in kin:

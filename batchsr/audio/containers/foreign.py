@@ -12,7 +12,7 @@ _UNDERSTOOD = (b"desc", b"data", b"info", b"free", b"pakt", b"kuki", b"chan", b"
 
 
 def parts_left_behind(file: BytesAt, container: str) -> tuple[str, ...]:
-    """What a CAF or FLAC file holds that nobody here carries over, by name. Other containers give nothing."""
+    """Return what a CAF or FLAC file holds that nobody here carries over, by name. Other containers give nothing."""
     if container == "CAF":
         names = [chunk.key for chunk in caf.walk(file).chunks if chunk.key not in _UNDERSTOOD]
         parts = [name.decode("latin-1").strip() for name in names if all(32 <= c < 127 for c in name)]

@@ -58,16 +58,16 @@ class Frame:
         return HEAD_BYTES + side
 
     def side_at(self, head: bytes) -> tuple[int, int]:
-        """Where the side information of Layer III begins and ends, given the frame's header."""
+        """Return where the side information of Layer III begins and ends, given the frame's header."""
         behind_checksum = 0 if head[1] & 1 else 2
         return HEAD_BYTES + behind_checksum, self.tag_at + behind_checksum
 
     def goes_with(self, other: Frame) -> bool:
-        """Whether both can belong to one stream."""
+        """Return whether both can belong to one stream."""
         return (self.layer, self.mpeg1, self.rate_hz) == (other.layer, other.mpeg1, other.rate_hz)
 
     def continues(self, other: Frame) -> bool:
-        """Whether one decoder can go from one to the other without a word: also the channels agree."""
+        """Return whether one decoder can go from one to the other without a word: also the channels agree."""
         return self.goes_with(other) and self.channels == other.channels
 
 

@@ -31,7 +31,7 @@ class Bytes(Protocol):
 
 
 def is_cut(file: Bytes) -> bool:
-    """Whether a box of the outermost level is longer than what is there of it."""
+    """Return whether a box of the outermost level is longer than what is there of it."""
     return any(end > file.size for _, _, end in _boxes(file, 0, file.size, overrunning=True))
 
 

@@ -200,7 +200,7 @@ def walk(fd: int, size: int, start: int = 0) -> Found:
 
 
 def pieces(fd: int, size: int, found: Found) -> tuple[tuple[Piece, ...], list[Remark]]:
-    """How the file is to be read, and what is odd. No pieces: libsndfile reads it well as it is."""
+    """Return how the file is to be read, and what is odd. No pieces: libsndfile reads it well as it is."""
     groups = [[s for s in group if s.codec] for group in found.groups]
     groups = [group for group in groups if any(run for s in group for run in s.runs)]
     remarks: list[Remark] = []

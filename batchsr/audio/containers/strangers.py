@@ -103,6 +103,6 @@ def _frames_follow(head: bytes) -> bool:
 
 
 def is_text(head: bytes) -> bool:
-    """Whether bytes are something to be read: nearly all of them letters, blanks and line ends."""
+    """Return whether bytes are something to be read: nearly all of them letters, blanks and line ends."""
     readable = sum(32 <= c < 127 or c in (9, 10, 13) for c in head)
     return len(head) >= _TEXT_BYTES and readable >= 0.97 * len(head)

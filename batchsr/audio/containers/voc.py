@@ -17,6 +17,7 @@ from batchsr.audio.decoders.interface import Gap, Piece
 from batchsr.audio.decoders.raw import Samples
 from batchsr.audio.decoders.virtual_file import Range
 from batchsr.audio.remarks import Remark
+from batchsr.display import counted
 
 _END, _SOUND, _MORE, _SILENCE, _MARK, _TEXT, _REPEAT, _AGAIN, _EXTENDED, _NEW = range(10)
 _CODECS: Final = {0: ("PCM_U8", 1), 4: ("PCM_16", 2), 6: ("ALAW", 1), 7: ("ULAW", 1)}
@@ -140,7 +141,7 @@ class _Blocks:
             self._stretches.append((samples, [one]))
 
     def header(self) -> Header:
-        """What the blocks come to, after `read`."""
+        """Return what the blocks come to, after `read`."""
         sounds = [one for one in self._stretches if not isinstance(one, Gap)]
         header = Header(self._container, data_start=self._start, data_bytes=self._there)
         if sounds:
@@ -161,7 +162,9 @@ class _Blocks:
         if self._too_silent:
             remarks.append(left_out(f"silence between its blocks beyond {_LONGEST_SILENCE_S // 3600} hour"))
         if self._loops:
-            remarks.append(left_out(f"{self._loops} marks that tell a player to repeat a part"))
+            remarks.append(
+                left_out(f"{counted(self._loops, 'mark that tells', 'marks that tell')} a player to repeat a part")
+            )
         if self._files > 1:
             remarks.append(Remark(PARTS, f"it is {self._files:,} files joined one behind the other: all were read"))
         if len(rates_hz) > 1:

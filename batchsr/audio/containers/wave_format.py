@@ -131,6 +131,6 @@ class Format:
         return Samples(name, subtype, "BIG" if self.big_endian else "LITTLE", self.rate_hz, self.channels, size)
 
     def same_sound(self, other: Format) -> bool:
-        """Whether both describe the same samples."""
+        """Return whether both describe the same samples."""
         ours, theirs = self.samples(""), other.samples("")
         return ours == theirs if ours is not None and theirs is not None else self.body == other.body

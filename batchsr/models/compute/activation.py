@@ -36,7 +36,7 @@ Path = Callable[..., mx.array]
 
 
 def kaiser_sinc() -> np.ndarray:
-    """The twelve taps: cutoff 0.25, half width 0.3 (both of the doubled rate), as float64; they sum to one."""
+    """Return the twelve taps: cutoff 0.25, half width 0.3 (both of the doubled rate), as float64; they sum to one."""
     delta_f = 4 * 0.3
     attenuation = 2.285 * (TAPS / 2 - 1) * np.pi * delta_f + 7.95
     beta = 0.1102 * (attenuation - 8.7)  # Kaiser's formula above 50 dB; these constants give 51.02 dB
@@ -113,7 +113,7 @@ def _path(x: mx.array, training: bool) -> Path:
 def polyphase(
     x: mx.array, up: mx.array, down: mx.array, frequency: mx.array, gain: mx.array, bias: mx.array | None = None
 ) -> mx.array:
-    """The activation in plain operations."""
+    """Return the activation in plain operations."""
     B, T, C = x.shape
     x, dtype = x.astype(mx.float32), x.dtype
     if bias is not None:
@@ -130,7 +130,7 @@ def polyphase(
 
 
 def fused(dtype: mx.Dtype = mx.float32, gradients: bool = True) -> Path | None:
-    """The kernel for MLX's GPU, or None where there is none or it does not compute what `polyphase` does.
+    """Return the kernel for MLX's GPU, or None where there is none or it does not compute what `polyphase` does.
 
     `gradients`: whether they are wanted; compiling and testing their kernel takes seconds.
     """
@@ -139,7 +139,7 @@ def fused(dtype: mx.Dtype = mx.float32, gradients: bool = True) -> Path | None:
 
 @functools.cache
 def verdict(dtype: mx.Dtype, gradients: bool) -> kernel_test.Verdict[Path]:
-    """The same, with the reason where there is no kernel."""
+    """Return the same, with the reason where there is no kernel."""
     if mx.metal.is_available():
         kind, make, header, thread = "metal", mx.fast.metal_kernel, kernels.METAL_HEADER, kernels.METAL_THREAD
     elif mx.cuda.is_available():

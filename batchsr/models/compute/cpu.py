@@ -113,7 +113,7 @@ def _convolved(
 
 
 def prepack(weight: mx.array) -> mx.array:
-    """The same weight (out, ..., in) with its memory ordered (..., in, out), as convolutions want it."""
+    """Return the same weight (out, ..., in) with its memory ordered (..., in, out), as convolutions want it."""
     axes = list(range(1, weight.ndim))
     return mx.contiguous(weight.transpose(*axes, 0)).transpose(weight.ndim - 1, *range(weight.ndim - 1))
 

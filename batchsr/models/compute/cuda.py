@@ -55,14 +55,14 @@ def kernels(dtype: mx.Dtype) -> Kernels | None:
 
 @functools.cache
 def verdict(dtype: mx.Dtype) -> kernel_test.Verdict[Kernels]:
-    """The same, with the reason where there are none."""
+    """Return the same, with the reason where there are none."""
     if not mx.cuda.is_available() or dtype not in TOLERANCES:
         return kernel_test.Verdict(None, "no CUDA")
     return judged(Kernels(add, group_norm, conv1d), dtype, proven.circumstances("cuda", str(dtype)))
 
 
 def judged(candidates: Kernels, dtype: mx.Dtype, circumstances: str | None = None) -> kernel_test.Verdict[Kernels]:
-    """The candidates, or nothing and a warning where they do not run or give wrong numbers."""
+    """Return the candidates, or nothing and a warning where they do not run or give wrong numbers."""
     return kernel_test.judged(
         "the CUDA kernels",
         lambda: candidates,
@@ -135,7 +135,7 @@ def add(x: mx.array, h: mx.array, bias: mx.array) -> mx.array:
 def group_norm(
     x: mx.array, bias: mx.array | None, weight: mx.array, beta: mx.array, eps: float, activate: bool
 ) -> mx.array:
-    """The norm of x + bias, scaled by `weight` and shifted by `beta`, then SiLU if `activate`.
+    """Return the norm of x + bias, scaled by `weight` and shifted by `beta`, then SiLU if `activate`.
 
     x (B, ..., C), bias (C,) or (B, C), weight and beta (C,).
     """

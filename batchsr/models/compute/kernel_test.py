@@ -1,4 +1,4 @@
-"""Kernels on trial: used where they give the right numbers, and elsewhere plain operations, with a warning."""
+"""Test our kernels: they are used where they give the right numbers, and elsewhere plain operations, with a warning."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verdict(Generic[T]):
-    """What came of a trial."""
+    """How the test of the kernels ended."""
 
     used: T | None
     """The kernels, or None where plain operations compute instead."""

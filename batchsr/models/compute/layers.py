@@ -20,24 +20,24 @@ from batchsr.models.compute import cuda
 
 
 def on_cpu() -> bool:
-    """Whether arrays are computed on the CPU."""
+    """Return whether arrays are computed on the CPU."""
     return bool(mx.default_device().type == mx.DeviceType.cpu)
 
 
 def by_cpu(layer: nn.Module, x: mx.array) -> bool:
-    """Whether `compute.cpu` computes what a layer makes of x. (It is imported only then: it takes a second.)"""
+    """Return whether `compute.cpu` computes what a layer makes of x. (It is imported only then: it takes a second.)"""
     return not layer.training and x.dtype == mx.float32 and on_cpu()
 
 
 def by_cuda(layer: nn.Module, x: mx.array) -> cuda.Kernels | None:
-    """The kernels for arrays like x if they may stand in for the layer's plain operations."""
+    """Return the kernels for arrays like x if they may stand in for the layer's plain operations."""
     if layer.training or on_cpu() or x.shape[-1] % cuda.VECTOR:
         return None
     return cuda.kernels(x.dtype)
 
 
 def by_products(layer: nn.Module, x: mx.array) -> bool:
-    """Whether a convolution is computed as matrix products: in float32 on CUDA."""
+    """Return whether a convolution is computed as matrix products: in float32 on CUDA."""
     return not (layer.training or on_cpu()) and x.dtype == mx.float32 and mx.cuda.is_available()
 
 
@@ -150,18 +150,18 @@ class _Convolution(_Weighted):
     bias: mx.array
 
     def product(self, x: mx.array) -> mx.array:
-        """The convolution without its bias, in plain operations."""
+        """Return the convolution without its bias, in plain operations."""
         raise NotImplementedError
 
     def computed(self, x: mx.array, to: mx.array | None = None) -> mx.array:
-        """The convolution, and `to`, by batchsr.models.compute.cpu."""
+        """Return the convolution, and `to`, by batchsr.models.compute.cpu."""
         raise NotImplementedError
 
     def __call__(self, x: mx.array) -> mx.array:
         return self.computed(x) if by_cpu(self, x) else self.product(x) + self.bias
 
     def deferred(self, x: mx.array) -> tuple[mx.array, mx.array | None]:
-        """The convolution, and what whoever reads it must still add to it, or None."""
+        """Return the convolution, and what whoever reads it must still add to it, or None."""
         return (self.product(x), self.bias) if by_cuda(self, self.bias) else (self(x), None)
 
     def plus(self, x: mx.array, to: mx.array) -> mx.array:

@@ -124,7 +124,7 @@ def text(
     header: str,
     source: str,
 ) -> str:
-    """The whole program of a kernel: inputs and outputs by `names`, then the sizes of the `shaped` inputs.
+    """Return the whole program of a kernel: inputs and outputs by `names`, then the sizes of the `shaped` inputs.
 
     `shaped` has the number of axes of each input whose shape the source asks for, else 0.
     """

@@ -220,7 +220,7 @@ def check_tensors(
 
 
 def quantisable(shape: tuple[int, ...], group_size: int = GROUP_SIZE) -> bool:
-    """Whether a tensor of this shape is quantised in an int4 or int8 bundle."""
+    """Return whether a tensor of this shape is quantised in an int4 or int8 bundle."""
     return len(shape) >= 2 and math.prod(shape[1:]) % group_size == 0
 
 
@@ -234,7 +234,7 @@ def quantise(value: mx.array, config: QuantisationConfig) -> tuple[mx.array, mx.
 def dequantise(
     packed: mx.array, scales: mx.array, biases: mx.array, config: QuantisationConfig, shape: tuple[int, ...]
 ) -> mx.array:
-    """The tensor, float32: integer * scale + bias, computed in float32."""
+    """Return the tensor, float32: integer * scale + bias, computed in float32."""
     flat = mx.dequantize(
         packed,
         scales.astype(mx.float32),

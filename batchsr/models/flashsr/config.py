@@ -81,7 +81,7 @@ class ModelConfig(ModelSizes):
         return dataclasses.replace(config, unknown_keys=tuple(notes.unknown), oddities=tuple(notes.oddities))
 
     def to_mapping(self) -> dict[str, Any]:
-        """What config.json holds for this: `from_mapping` gives it back."""
+        """Return what config.json holds for this: `from_mapping` gives it back."""
         values = dataclasses.asdict(self)
         del values["unknown_keys"], values["oddities"]
         if self.quantization is None:

@@ -56,13 +56,13 @@ def refuse_others(values: Mapping[str, Any]) -> None:
 
 
 def is_audiosr(text: str) -> bool:
-    """Whether a name means an AudioSR."""
+    """Return whether a name means an AudioSR."""
     text = text.lower()
     return bool(re.search(r"audio[-_ ]?sr(?![a-z])", text)) and "flashsr" not in folded(text)
 
 
 def audiosr_error(said_by: str) -> BundleError:
-    """The refusal of an AudioSR, which has another vocoder and restores in many steps."""
+    """Return the refusal of an AudioSR, which has another vocoder and restores in many steps."""
     return BundleError(
         f"this is an AudioSR bundle ({said_by}): another model, which needs many steps (200) a window, not one",
         remedy="take a FlashSR bundle: --variant int4, int8 or tiny",

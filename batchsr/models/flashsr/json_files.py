@@ -100,5 +100,5 @@ def name_shown(name: str) -> str:
 
 
 def some(names: list[str] | tuple[str, ...]) -> str:
-    """The first three of many names."""
+    """Return the first three of many names."""
     return ", ".join(name_shown(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")

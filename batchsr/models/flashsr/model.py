@@ -68,7 +68,7 @@ class FlashSR:
         device: str | None = None,
         say: Callable[[str], None] = log.info,
     ) -> FlashSR:
-        """The model of a variant (int4, int8, tiny) or of a bundle's folder.
+        """Load the model of a variant (int4, int8, tiny) or of a bundle's folder.
 
         `dtype` (float32, float16, bfloat16) and `device` (cpu, gpu) are the backend's choice unless given. Raises
         ModelUnavailable when neither the cache nor the hub has it, BundleError naming what is wrong with it,
@@ -164,7 +164,7 @@ class FlashSR:
         return self.config.audio.sample_rate
 
     def noise(self, seed: int, window_index: int) -> np.ndarray:
-        """The noise of a window, float32 (frame_samples / 3840, 32, 16): the same on every machine."""
+        """Return the noise of a window, float32 (frame_samples / 3840, 32, 16): the same on every machine."""
         _check_seed(seed)
         if not arrays.is_int(window_index) or not 0 <= window_index < 2**63:
             raise UsageError(f"window_index = {window_index!r} is no index")

@@ -136,7 +136,7 @@ class _Target:
         return cls(name, shape, dtype, across, np.array(array, copy=False), array)
 
     def parameter(self) -> mx.array:
-        """The tensor, in its shape and type; on the CPU without a copy."""
+        """Return the tensor, in its shape and type; on the CPU without a copy."""
         array = mx.array(self.values) if self.array is None else self.array
         if self.across:
             axes = len(self.shape) - 1

@@ -52,7 +52,7 @@ class Made:
 
 
 def config_of_size(size: str, *, format: str = "float32", frame_samples: int | None = None) -> ModelConfig:
-    """The config of one of SIZES, in a format and with a window of `frame_samples`. Raises BundleError."""
+    """Return the config of one of SIZES, in a format and with a window of `frame_samples`. Raises BundleError."""
     if size not in SIZES:
         raise BundleError(f"size = {size!r} is unknown", remedy="known: " + ", ".join(SIZES))
     config = SIZES[size]
@@ -63,7 +63,7 @@ def config_of_size(size: str, *, format: str = "float32", frame_samples: int | N
 
 
 def in_format(config: ModelConfig, format: str) -> ModelConfig:
-    """The same sizes, stored in another format. Raises BundleError naming an unknown one."""
+    """Return the same sizes, stored in another format. Raises BundleError naming an unknown one."""
     if format not in FLOAT_FORMATS and format not in QUANTISED_FORMATS:
         known = ", ".join((*dict.fromkeys(FLOAT_FORMATS.values()), *QUANTISED_FORMATS))
         raise BundleError(f"format = {format!r} is unknown", remedy=f"known: {known}")

@@ -15,7 +15,7 @@ from batchsr.models.compute.activation import kaiser_sinc
 
 
 def init_of(name: str) -> str:
-    """How a tensor of this name is drawn: `normal_scaled`, `one_plus`, `small` or `fir`."""
+    """Return how a tensor of this name is drawn: `normal_scaled`, `one_plus`, `small` or `fir`."""
     if name.endswith(".filter"):
         return "fir"
     if name.endswith((".bias", ".alpha", ".beta")):
@@ -29,7 +29,7 @@ def init_of(name: str) -> str:
 
 
 def draw(seed: str, name: str, shape: tuple[int, ...], init: str | None = None) -> np.ndarray:
-    """The tensor, float32. `init` is `init_of(name)` unless given."""
+    """Return the tensor, float32. `init` is `init_of(name)` unless given."""
     init = init or init_of(name)
     if init == "fir":
         return kaiser_sinc().astype(np.float32).reshape(shape)

@@ -131,7 +131,7 @@ class _Archive:
         self._storages: dict[_Storage, np.ndarray] = {}
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """The tensors by name."""
+        """Return the tensors by name."""
         found = _followed(self._pickle)
         if isinstance(found, dict) and not any(isinstance(value, _Tensor) for value in found.values()):
             found = next((found[key] for key in _STATE_KEYS if isinstance(found.get(key), dict)), found)

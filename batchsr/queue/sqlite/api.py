@@ -173,7 +173,7 @@ class SqliteQueue:
         return claims.claim(self._store, worker.name, backend)
 
     def progress(self, job: Job, windows_done: int, windows_total: int) -> None:
-        """So many windows are safe in the scratch. Raises ClaimLost."""
+        """Note that so many windows are safe in the scratch. Raises ClaimLost."""
         claims.progress(self._store, job, windows_done, windows_total)
 
     def committing(self, job: Job, result: Result) -> None:

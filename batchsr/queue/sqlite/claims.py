@@ -58,7 +58,7 @@ def to_job(row: dict[str, Any]) -> Job:
 
 
 def clock_values(store: Store) -> dict[str, Any]:
-    """The parameters :now, :steady and :boot."""
+    """Return the parameters :now, :steady and :boot."""
     return {"now": store.clock.wall(), "steady": store.clock.steady(), "boot": store.clock.boot}
 
 
@@ -95,7 +95,7 @@ def sign_off(store: Store, worker: str, ending: str) -> None:
 
 
 def claim(store: Store, worker: str, backend: Backend) -> Job | None:
-    """The next job that is open or names this variant, now owned by `worker` and bound to `backend`.
+    """Claim the next job that is open or names this variant: now owned by `worker` and bound to `backend`.
 
     None if there is none, or if the queue is paused. Windows that another backend made do not count. Raises
     ClaimLost if the worker itself was taken for dead, as when somebody removed its lock file: it must join anew.
@@ -161,7 +161,7 @@ def _end_backoffs(db: Database, values: dict[str, Any]) -> None:
 
 
 def peek(store: Store, variant: str) -> Job | None:
-    """The job that `claim` would give next, backoffs that are over included; pauses do not matter here."""
+    """Return the job that `claim` would give next, backoffs that are over included; pauses do not matter here."""
     first = "AND (variant IS NULL OR variant = :variant) ORDER BY priority DESC, id LIMIT 1"
     ready = f"INDEXED BY jobs_ready WHERE state = 'queued' AND held IS NULL {first}"
     rows = store.rows(  # apart, so that each goes by its own index
@@ -201,7 +201,7 @@ def next_due_s(store: Store, variant: str) -> float | None:
 
 
 def bound_variants(store: Store) -> list[str]:
-    """The variants that jobs still to be done name or are bound to, most urgent first."""
+    """Return the variants that jobs still to be done name or are bound to, most urgent first."""
     rows = store.rows(
         "SELECT variant FROM jobs WHERE state IN ('queued', 'waiting', 'running', 'committing') "
         "AND variant IS NOT NULL GROUP BY variant ORDER BY max(priority) DESC, min(id)"
@@ -250,7 +250,7 @@ _RESULT: Final = frozenset(field.name for field in dataclasses.fields(Result) if
 
 
 def finish(store: Store, job: Job, result: Result | None, reason: str = "", *, keep_report: bool = True) -> Job:
-    """The output stands under its name, safe from a power cut. Raises ClaimLost."""
+    """Note that the output stands under its name, safe from a power cut. Raises ClaimLost."""
     values = _owner(store, job) | {"reason": reason}
     sets = ""
     if result is not None:
@@ -279,7 +279,7 @@ def finish(store: Store, job: Job, result: Result | None, reason: str = "", *, k
 def fail(
     store: Store, job: Job, code: str, message: str, wait_s: Callable[[int], float | None] = lambda failures: None
 ) -> Job:
-    """The attempt failed. `wait_s(failures in a row)` says how long to wait before the next; None gives up.
+    """Note that the attempt failed. `wait_s(failures in a row)` says how long to wait before the next; None gives up.
 
     Returns the job, which is then waiting or failed. Raises ClaimLost.
     """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def current(store: Store) -> Pause | None:
-    """The pause, if the queue is paused."""
+    """Return the pause, if the queue is paused."""
     rows = store.rows("SELECT * FROM control WHERE paused")
     if not rows:
         return None

@@ -127,7 +127,7 @@ def note_generation(path: Path, generation: str | None) -> None:
 
 
 def raw_generation(path: Path) -> str | None:
-    """The generation that the file itself names, whatever its log says; None if it names none."""
+    """Return the generation that the file itself names, whatever its log says; None if it names none."""
     with contextlib.suppress(sqlite3.Error), raw(path) as connection:
         row = connection.execute("SELECT generation FROM control").fetchone()
         return str(row[0]) if row and row[0] else None
@@ -143,12 +143,12 @@ def raw(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def described(path: Path, what: str) -> QueueDamaged:
-    """The error for a damaged database: what is wrong, what can still be read, how to go on."""
+    """Return the error for a damaged database: what is wrong, what can still be read, how to go on."""
     return QueueDamaged(f"{path} is damaged: {what}; {_readable(path)}", remedy=REMEDY)
 
 
 def is_garbage(path: Path, error: BaseException | None) -> bool:
-    """Whether an error that no program of ours should raise comes from damaged pages."""
+    """Return whether an error that no program of ours should raise comes from damaged pages."""
     return isinstance(error, _GARBAGE) and bool(_problems(path))
 
 

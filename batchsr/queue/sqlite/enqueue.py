@@ -273,7 +273,7 @@ def free_output(db: Database, job_id: int, output: str) -> str | None:
 
 
 def same_file_as_output(outputs: Iterable[str], path: str) -> bool:
-    """Whether `path` is one of these outputs, by name or as the file system sees it."""
+    """Return whether `path` is one of these outputs, by name or as the file system sees it."""
     for output in outputs:
         if output == path:
             return True

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def folder_id(db: Database, folder: str | bytes) -> int:
-    """The number of a folder, as `stored_path` gives it."""
+    """Return the number of a folder, as `stored_path` gives it."""
     found = db.conn.execute("SELECT id FROM folders WHERE path = ?", (folder,)).fetchone()
     if found is None:
         return int(db.conn.execute("INSERT INTO folders (path) VALUES (?)", (folder,)).lastrowid or 0)

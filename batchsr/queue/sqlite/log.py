@@ -50,7 +50,7 @@ class HeldLog:
 
 
 def size_bytes(database: Path) -> int:
-    """How large the log is; 0 where there is none."""
+    """Return how large the log is; 0 where there is none."""
     try:
         return beside(database, "-wal").stat().st_size
     except OSError:
@@ -65,7 +65,7 @@ def holders(database: Path) -> tuple[int, ...]:
 
 
 def readers(database: Path, locks: Path = _LOCKS) -> set[int]:
-    """The other processes that are in a read transaction now; empty where the system does not tell."""
+    """Return the other processes that are in a read transaction now; empty where the system does not tell."""
     with contextlib.suppress(OSError):
         inode = os.stat(beside(database, "-shm")).st_ino
         lines = locks.read_text().splitlines()

@@ -48,7 +48,7 @@ class OwnerLock:
 
 
 def lock_path(folder: Path, worker: str) -> Path:
-    """Where a worker's lock file stands."""
+    """Return where a worker's lock file stands."""
     return folder / f"{worker}.lock"
 
 

@@ -75,7 +75,7 @@ def free(store: Store, place: Place | None) -> int:
 
 
 def places(store: Store, variant: str | None = None, *, counted: bool = True) -> list[Place]:
-    """The places in trouble that jobs (for this variant, or open ones) are held for, the longest first.
+    """Return the places in trouble that jobs (for this variant, or open ones) are held for, the longest first.
 
     Not `counted`, `jobs` is 1 where there are any: counting takes milliseconds with a hundred thousand.
     """
@@ -90,7 +90,7 @@ def places(store: Store, variant: str | None = None, *, counted: bool = True) ->
 
 
 def held_job(store: Store, place: Place) -> Job | None:
-    """The least demanding of the jobs that are held for a place: what it cannot have, none can."""
+    """Return the least demanding of the jobs that are held for a place: what it cannot have, none can."""
     rows = store.rows(
         f"SELECT {COLUMNS} FROM jobs WHERE held = ? ORDER BY coalesce(frames * channels, 0), id LIMIT 1", (place.id,)
     )

@@ -121,12 +121,12 @@ def get(store: Store, job_id: int) -> Job | None:
 
 
 def in_flight(store: Store) -> list[Job]:
-    """The jobs that workers own now."""
+    """Return the jobs that workers own now."""
     return [to_job(row) for row in store.rows(f"SELECT {COLUMNS} FROM jobs WHERE worker IS NOT NULL")]
 
 
 def batches(store: Store) -> list[str]:
-    """The names of the batches that have jobs, sorted; "" for jobs without one."""
+    """Return the names of the batches that have jobs, sorted; "" for jobs without one."""
     return [str(row["batch"]) for row in store.rows("SELECT DISTINCT batch FROM jobs ORDER BY batch")]
 
 
@@ -158,7 +158,7 @@ def _totals(store: Store, condition: str, values: Mapping[str, Any]) -> dict[str
 
 
 def status(store: Store) -> dict[str, Any]:
-    """The queue at a glance; see Queue.status."""
+    """Return the queue at a glance; see Queue.status."""
     with store.reading():  # one moment for all of it
         found = totals(store)
         pause = control.current(store) or _full_disk(store)
@@ -261,7 +261,7 @@ def queued_for(store: Store) -> dict[str, int]:
 
 
 def pulse(store: Store) -> Pulse:
-    """Whether workers get on; by indexes alone, whatever the number of jobs."""
+    """Return whether workers get on; by indexes alone, whatever the number of jobs."""
     with store.reading():
         owned = store.rows(
             "SELECT w.id, w.pid, w.boot, j.windows_done, a.seen_steady FROM jobs j INDEXED BY jobs_owned "
@@ -284,7 +284,7 @@ def pulse(store: Store) -> Pulse:
 
 
 def files_ended(store: Store, since: float, pid: int | None) -> int:
-    """How many files were brought to an end, done or failed, by workers that began after a wall time."""
+    """Return how many files were brought to an end, done or failed, by workers that began after a wall time."""
     rows = store.rows(
         "SELECT count(*) AS files FROM attempts a JOIN workers w ON w.id = a.worker "
         "WHERE w.started_at >= :since AND w.pid = coalesce(:pid, w.pid) AND a.outcome IN ('done', 'failed')",
@@ -311,7 +311,7 @@ def attempts(store: Store, job_id: int) -> list[dict[str, Any]]:
 
 
 def is_output(store: Store, path: str) -> bool:
-    """Whether a job writes, or wrote, this very file."""
+    """Return whether a job writes, or wrote, this very file."""
     rows = store.rows(
         "SELECT output FROM jobs WHERE output_key = ? AND state NOT IN ('cancelled', 'superseded')", (folded_key(path),)
     )
@@ -370,7 +370,7 @@ CHECKS: Final[Sequence[tuple[str, str]]] = (
 
 
 def check(store: Store) -> list[str]:
-    """What is wrong with the database, one sentence each; empty when it is sound.
+    """Return what is wrong with the database, one sentence each; empty when it is sound.
 
     A large log that somebody holds is no fault of the database: see `Store.held_log`.
     """
@@ -390,5 +390,5 @@ def check(store: Store) -> list[str]:
 
 
 def database_files(path: Path) -> list[Path]:
-    """The database and what SQLite keeps beside it."""
+    """Return the database and what SQLite keeps beside it."""
     return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")]

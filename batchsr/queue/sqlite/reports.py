@@ -19,7 +19,7 @@ def packed(text: str) -> bytes:
 
 
 def remarks_of(text: str | None) -> str | None:
-    """What a report says was odd about the source, as JSON; None if nothing."""
+    """Return what a report says was odd about the source, as JSON; None if nothing."""
     try:
         found = json.loads(text or "{}").get("source", {}).get("remarks") or None
     except (ValueError, AttributeError):
@@ -28,7 +28,7 @@ def remarks_of(text: str | None) -> str | None:
 
 
 def unpacked(data: bytes) -> str:
-    """The inverse of `packed`."""
+    """Return what `packed` was given."""
     return zlib.decompress(data).decode()
 
 
@@ -47,6 +47,6 @@ def forget(db: Database, job_id: int) -> None:
 
 
 def report_of(store: Store, job_id: int) -> dict[str, Any] | None:
-    """The report that is kept of a job; None if there is none, as where it has a sidecar."""
+    """Return the report that is kept of a job; None if there is none, as where it has a sidecar."""
     rows = store.rows("SELECT data FROM reports WHERE job = ?", (job_id,))
     return dict(json.loads(unpacked(rows[0]["data"]))) if rows else None

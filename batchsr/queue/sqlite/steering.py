@@ -176,7 +176,8 @@ def recent_speed(store: Store, variant: str | None) -> Speed | None:
     """How fast the latest work went (for a variant); None if nothing was done yet. Concurrent work counts once."""
     rows = store.rows(
         "SELECT a.job, a.started_at, a.ended_at, a.variant, j.device, "
-        "j.audio_s * (a.windows_done - coalesce(a.windows_start, 0)) / j.windows_total AS audio_s "
+        "iif(json_extract(j.settings, '$.channels') = 'mono', 1, coalesce(j.channels, 1)) * j.audio_s * "
+        "(a.windows_done - coalesce(a.windows_start, 0)) / j.windows_total AS channel_s "
         "FROM attempts a JOIN jobs j ON j.id = a.job WHERE a.ended_at > a.started_at AND j.windows_total > 0 "
         "AND a.windows_done > coalesce(a.windows_start, 0) AND a.variant = coalesce(?, a.variant) "
         "ORDER BY a.rowid DESC LIMIT ?",
@@ -187,11 +188,11 @@ def recent_speed(store: Store, variant: str | None) -> Speed | None:
     for start, end in sorted((row["started_at"], row["ended_at"]) for row in same):
         busy_s += max(0.0, end - max(start, ends))
         ends = max(ends, end)
-    audio_s = sum(row["audio_s"] or 0.0 for row in same)
-    if not audio_s or busy_s <= 0:
+    channel_s = sum(row["channel_s"] or 0.0 for row in same)
+    if not channel_s or busy_s <= 0:
         return None
     files = len({row["job"] for row in same})
-    return Speed(files, audio_s, busy_s, str(same[0]["variant"]), str(same[0]["device"] or ""), ends)
+    return Speed(files, channel_s, busy_s, str(same[0]["variant"]), str(same[0]["device"] or ""), ends)
 
 
 def _row(db: Database, job_id: int) -> dict[str, Any] | None:

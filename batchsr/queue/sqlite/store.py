@@ -44,7 +44,7 @@ Parameters = Sequence[Any] | Mapping[str, Any]
 
 
 def keeps_commits_in_wal(version: tuple[int, ...]) -> bool:
-    """Whether this SQLite is free of the WAL-reset bug, which loses commits when several processes write.
+    """Return whether this SQLite is free of the WAL-reset bug, which loses commits when several processes write.
 
     Source: https://sqlite.org/wal.html, "the WAL-reset bug": fixed in 3.51.3, 3.50.7 and 3.44.6.
     """
@@ -52,7 +52,7 @@ def keeps_commits_in_wal(version: tuple[int, ...]) -> bool:
 
 
 def describe() -> dict[str, str]:
-    """The SQLite in use, for `doctor`."""
+    """Return the SQLite in use, for `doctor`."""
     return {
         "version": sqlite3.sqlite_version,
         "module": sqlite3.__name__,
@@ -160,7 +160,7 @@ class Store:
         return str(self._connection.execute(statement).fetchone()[0])
 
     def is_folded(self) -> bool:
-        """Whether all that was written stands in the database itself, not in its write-ahead log."""
+        """Return whether all that was written stands in the database itself, not in its write-ahead log."""
         log = damage.beside(self.path, "-wal")
         return not log.exists() or log.stat().st_size == 0
 
@@ -178,7 +178,7 @@ class Store:
             return row is not None and row[0] == 0
 
     def held_log(self) -> log.HeldLog | None:
-        """The write-ahead log, if it is large and a reader keeps it from being folded. Not within `reading`."""
+        """Return the write-ahead log, if it is large and a reader keeps it from being folded. Not within `reading`."""
         if log.size_bytes(self.path) < log.LARGE_BYTES:
             return None
         with self._lock, errors_of(self.path):

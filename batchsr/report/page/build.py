@@ -15,10 +15,10 @@ from typing import Any, BinaryIO, Final
 
 from batchsr.display import counted, printable
 from batchsr.queue import Job
+from batchsr.report.columns import PAGE
 from batchsr.report.progress import clock
 from batchsr.temporary import whole_file
 
-COLUMNS: Final = ("id", "state", "batch", "source", "output", "audio_s", "rtf", "error_code", "error", "remarks")
 _CHUNK_BYTES: Final = 3 * 16_384  # base64 of a multiple of three has no padding within
 
 
@@ -88,9 +88,9 @@ def _facts(totals: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
 
 def _json_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """One JSON array of arrays; what repeats in every row is left to the packing."""
-    yield "[" + json.dumps(list(COLUMNS))
+    yield "[" + json.dumps(list(PAGE))
     for row in rows:
-        values = [_value(row.get(column)) for column in COLUMNS]
+        values = [_value(row.get(column)) for column in PAGE]
         yield ",\n" + json.dumps(values, ensure_ascii=True, separators=(",", ":"))
     yield "]"
 
