@@ -37,7 +37,7 @@ def check(claims: Iterable[tuple[tuple[str, ...], object]], config: ModelSizes) 
 
 
 def same(value: object, wanted: object) -> bool:
-    """Return whether a value of JSON says the same as `wanted`, however it is written: 10.0, "48 kHz", "Hann", 1 for true."""
+    """Return whether a value of JSON says what `wanted` does, however written: 10.0, "48 kHz", "Hann", 1 for true."""
     if isinstance(value, str) and value.strip().lower() in ("null", "none"):
         value = None
     if isinstance(wanted, re.Pattern):
