@@ -56,6 +56,21 @@ def excerpt(source: Path, output: Path, seconds: float, start_s: float | None = 
     return Excerpt(start_s, one, other)
 
 
+def cut(source: Path, target: Path, seconds: float, start_s: float | None = None) -> float:
+    """Write a stretch of a recording, as it is, to a WAV file of floats; without a start, where it is loud.
+
+    Returns where it begins, in seconds: a start behind the end is moved forward. Raises the InputError family.
+    """
+    with Source.open(source, accept_truncated=True) as file:
+        rate_hz = file.info.sample_rate
+        if start_s is None:
+            start_s = _loud_place(file, seconds)
+        start_s = min(max(0.0, start_s), max(0.0, file.info.frames / rate_hz - seconds))
+        block = file.stretch(round(start_s * rate_hz), max(1, round(seconds * rate_hz)))
+    soundfile.write(target, block, rate_hz, subtype="FLOAT", format="WAV")
+    return start_s
+
+
 def matched(excerpt: Excerpt) -> tuple[Block, Block, Block]:
     """Return the excerpt at one loudness, and the difference: three blocks (n, C) within +-1.
 

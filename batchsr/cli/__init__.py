@@ -24,11 +24,11 @@ from batchsr.errors import EXIT_SIGINT, BatchsrError
 from batchsr.settings import textfile
 
 _SECTIONS = {
-    "Every day": ("enqueue", "work", "watch", "status", "report", "upsample"),
+    "Every day": ("run", "enqueue", "work", "watch", "status", "report", "upsample"),
     "Look closer": ("list", "show", "listen", "explain", "verify"),
     "Steer": ("retry", "cancel", "edit", "undo", "forget", "relocate", "pause", "resume"),
     "Models": ("models", "doctor", "evaluate"),
-    "Set up and keep": ("config", "service", "completion", "db", "gc"),
+    "Set up and keep": ("config", "service", "completion", "db", "import-sidecars", "gc"),
 }
 """Headings of the help -> commands under them."""
 

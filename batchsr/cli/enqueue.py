@@ -7,27 +7,32 @@ import dataclasses
 import fnmatch
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 
 from batchsr.audio import files
-from batchsr.cli import completing, forecast
+from batchsr.cli import completing, enqueued, forecast
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import restoration_options
 from batchsr.cli.paths import UserFile, UserPath
+from batchsr.cli.preview import Preview, preview_options, some_of
 from batchsr.cli.variant import KINDS, VariantType, variant_name
 from batchsr.display import counted, listed, shown
 from batchsr.errors import EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, UsageError
 from batchsr.intake import again, gather, manifest, walk
-from batchsr.queue import OWNED, Answer, Outcome, Queue
+from batchsr.queue import Outcome, Queue
 from batchsr.queue.opening import preview_of
 from batchsr.report.progress import clock
 from batchsr.settings import profile as profiles
 from batchsr.settings import textfile
+from batchsr.settings.profile import DEFAULT_VARIANT
 from batchsr.worker.forecast import Forecast, Pace
+
+_Work = tuple[Iterable[gather.Found | walk.Refused], gather.Request]
+"""What was found, and how it is to be restored."""
 
 
 @click.command("enqueue")
@@ -49,6 +54,7 @@ from batchsr.worker.forecast import Forecast, Pace
 @click.option("--update", is_flag=True, help="Let files that are queued already take the settings given now.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, how long it takes and what room; write nothing.")
 @click.option("--calibrate", is_flag=True, help="With --dry-run: measure this machine for some seconds.")
+@preview_options
 @restoration_options
 @json_option
 @pass_app
@@ -70,6 +76,7 @@ def enqueue_command(
     update: bool,
     dry_run: bool,
     calibrate: bool,
+    preview: Preview | None,
     given: dict[str, Any],
 ) -> None:
     """Put files into the queue: PATHs are files, folders (with -r) and globs.
@@ -85,7 +92,7 @@ def enqueue_command(
     if calibrate and not dry_run:
         raise UsageError("--calibrate is for the forecast of a dry run", remedy="add --dry-run")
     tally = _Tally(app, dry_run, exclude)
-    work: list[tuple[Iterable[gather.Found | walk.Refused], gather.Request]] = []
+    work: list[_Work] = []
     for path in manifests:
         collection = manifest.load(path)
         effective = collection.effective(profile=profile, given=given)
@@ -104,6 +111,9 @@ def enqueue_command(
         )
         below = root and os.path.abspath(root)
         work.append((gather.gather(arguments, recursive=recursive, root=below, left=tally.left), request))
+    if preview is not None:
+        _preview(app, preview, work, tally)
+        return
     with preview_of(app.db) if dry_run else app.queue(make=True) as queue:
         asked = priority if not dry_run else None
         for found, request in work:
@@ -124,15 +134,13 @@ def enqueue_command(
     sys.exit(tally.exit_code)
 
 
-_TO_DO = (Outcome.QUEUED, Outcome.SUPERSEDING, Outcome.UPDATED, Outcome.DONE_AGAIN)
-_REFUSED = {
-    Answer.IN_HAND: "a worker has it in hand, and finishes it as it was asked for",
-    Answer.DONE: "it is done: add --overwrite to make it anew, or --out to make another beside it",
-    Answer.TWIN: "another job does that already",
-    Answer.GONE: "it went away meanwhile",
-    Answer.OVER: "it is cancelled or superseded",
-}
-"""Why a job keeps its settings."""
+def _preview(app: App, preview: Preview, work: Sequence[_Work], tally: _Tally) -> None:
+    """Make a page to hear some of the files in several ways, and enqueue nothing."""
+    found = [one.path for some, _ in work for one in tally.found(some)]
+    request = work[0][1]
+    page = Path(request.out or ".", "batchsr-preview.html")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    preview.make(app, some_of(found), request.settings, request.variant or DEFAULT_VARIANT, page=page)
 
 
 class _Tally:
@@ -171,13 +179,13 @@ class _Tally:
     def refuse(self, one: walk.Refused) -> None:
         """One that cannot become a job."""
         self.refused.append(one)
-        _tell_refused(self.app, one)
+        enqueued.tell_refused(self.app, one)
 
     def taken(self, settled: again.Settled, queue: Queue, note: str = "") -> None:
         """One that the queue has answered for."""
         taken = settled.intake
         self.outcomes[str(taken.enqueued.outcome)] += 1
-        if taken.enqueued.outcome in _TO_DO:
+        if taken.enqueued.outcome in enqueued.TO_DO:
             self.audio_s += taken.job.audio_s or 0.0
             if self.dry_run:
                 self.needs.add(taken.job, taken.enqueued.output)
@@ -186,7 +194,7 @@ class _Tally:
         # A number that only the copy of a dry run has given is nobody's.
         number = taken.enqueued.job_id
         is_known = not self.dry_run or (number is not None and queue.get(number) is not None)
-        _tell_taken(self.app, settled, note, is_known=is_known)
+        enqueued.tell_taken(self.app, settled, note, is_known=is_known)
 
     def summary(self) -> dict[str, Any]:
         """Return the counts, for programs."""
@@ -244,50 +252,3 @@ def _told_of_manifests(manifests: tuple[Path, ...], tally: _Tally) -> Iterator[s
     if any(one.code == "input.missing" and one.is_named for one in tally.refused):
         for path in manifests:
             yield f"{shown(path)}: its [sources] are relative to {shown(path.absolute().parent)}; name your own there"
-
-
-def _note(settled: again.Settled) -> str:
-    """What a person should know of one path that the queue knows already."""
-    answer = settled.intake.enqueued
-    if answer.outcome is Outcome.ALREADY_DONE and not os.path.lexists(answer.output):
-        return f"its output is gone, with its folder: `batchsr retry --redo {answer.job_id}` makes it again"
-    if answer.outcome is Outcome.DONE_AGAIN:
-        return "its output is gone"
-    if answer.outcome is Outcome.UPDATED:
-        return "it has these settings already" if settled.answer is Answer.UNCHANGED else "takes the settings given now"
-    if answer.outcome is Outcome.OTHER_SETTINGS:
-        if settled.answer is not None:
-            return _REFUSED[settled.answer]
-        how = "in a worker's hands" if answer.state in OWNED else str(answer.state)
-        gone = ", its output is gone" if again.is_gone(settled.intake) else ""
-        return f"it is {how} with other settings{gone}; --update gives it these"
-    if answer.beside is not None:
-        return "another job restores it as well, to another output"
-    return ""
-
-
-def _tell_taken(app: App, settled: again.Settled, told_of_priority: str, *, is_known: bool) -> None:
-    taken = settled.intake
-    answer, job = taken.enqueued, taken.job
-    is_new = answer.outcome in _TO_DO
-    number = answer.job_id if is_known else None
-    note = "; ".join(filter(None, (told_of_priority, _note(settled), job.note)))
-    document = {
-        "source": job.source,
-        "outcome": str(answer.outcome),
-        "id": number,
-        "state": str(answer.state) if answer.state else None,
-        "output": answer.output,
-        "audio_s": job.audio_s,
-        "note": note,
-    }
-    told = f"#{number}" if number is not None else "-"
-    arrow = f" -> {answer.output}" if is_new else ""
-    app.answer(document, f"{answer.outcome!s:<16} {told:<6} {job.source}{arrow}{f'  ({note})' if note else ''}")
-
-
-def _tell_refused(app: App, one: walk.Refused) -> None:
-    app.answer(
-        {"source": one.path, "outcome": "refused", "id": None, "error_code": one.code, "error": one.message},
-        f"{'refused':<16} {'-':<6} {one.message}",
-    )

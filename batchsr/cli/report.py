@@ -55,7 +55,7 @@ def report_command(app: App, batch: str | None, form: str | None, output: Path |
         if form == "table":
             _print_table(app, queue.rows(columns.TABLE_ROWS, batch=batch))
         elif form == "html":
-            _write_page(app, queue, batch, output, review, totals)
+            write_page(app, queue, batch, output, review, totals)
             return
         else:
             rows = queue.rows(columns.RECORD, batch=batch)
@@ -71,7 +71,7 @@ def report_command(app: App, batch: str | None, form: str | None, output: Path |
             app.say(f"{state}: {counted(int(total['jobs']), 'file')}, {times}")
 
 
-def _write_page(
+def write_page(
     app: App,
     queue: Queue,
     batch: str | None,

@@ -17,6 +17,7 @@ import click
 from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import compute_options, restoration_options
+from batchsr.cli.preview import Preview, preview_options
 from batchsr.cli.variant import KINDS, VariantType, model_option, variant_of
 from batchsr.errors import UsageError
 from batchsr.report.live import Screen, screen_console
@@ -49,6 +50,7 @@ FINISHING: Final = "finishing the windows in hand, then stopping (once more: at 
 )
 @compute_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@preview_options
 @restoration_options
 @json_option
 @pass_app
@@ -62,6 +64,7 @@ def upsample_command(
     dtype: str | None,
     device: str | None,
     overwrite: bool,
+    preview: Preview | None,
     given: dict[str, Any],
 ) -> None:
     """Restore SOURCE to 48 kHz: one file, at once, without the queue. SOURCE - is standard input.
@@ -69,6 +72,9 @@ def upsample_command(
     After Ctrl-C, or any other end, the same command goes on where it was.
     """
     variant = variant_of(model, variant)
+    if preview is not None:
+        _preview(app, preview, source, output, variant, profile, dtype, device, given)
+        return
     with contextlib.ExitStack() as held:
         if STANDARD in (source, output):
             output = _checked(app, output, given)
@@ -83,10 +89,33 @@ def upsample_command(
                 source = folder / "stdin"
                 with source.open("xb") as file:
                     shutil.copyfileobj(sys.stdin.buffer, file, _COPIED_BYTES)
-            held.callback(_forget, source, output)
+            from batchsr.restoration import single
+
+            held.callback(single.forget, source, output)
         else:
             piped = False
         _upsample(app, source, output, variant, profile, dtype, device, overwrite, given, piped=piped)
+
+
+def _preview(
+    app: App,
+    preview: Preview,
+    source: Path,
+    output: Path | None,
+    variant: str | None,
+    profile: str | None,
+    dtype: str | None,
+    device: str | None,
+    given: dict[str, Any],
+) -> None:
+    """Make the page of a preview, beside where the output would stand."""
+    if STANDARD in (source, output):
+        raise UsageError("a preview needs files that have names", remedy="name SOURCE and leave -o out, or name it too")
+    effective = profiles.effective(profile=profile, given=given)
+    beside = output if output is not None else source
+    page = beside.with_name(fitted_name(beside.stem, "_preview.html"))
+    name = variant or effective.variant or DEFAULT_VARIANT
+    preview.make(app, [source], effective.settings, name, page=page, dtype=dtype, device=device)
 
 
 def _checked(app: App, output: Path | None, given: Mapping[str, Any]) -> Path:
@@ -101,14 +130,6 @@ def _checked(app: App, output: Path | None, given: Mapping[str, Any]) -> Path:
         if given.get("also"):
             raise UsageError("a copy for access needs a name to stand beside", remedy="leave out --also, or name -o")
     return output
-
-
-def _forget(source: Path, output: Path) -> None:
-    """Remove what is kept to go on from: nobody can name a pipe's file again."""
-    from batchsr.restoration import single
-
-    for path in (kept := single.checkpoints_of(source, output), kept.with_suffix(".lock")):
-        path.unlink(missing_ok=True)
 
 
 def _upsample(

@@ -135,9 +135,9 @@ def work_command(
             stay=stay,
             gate=gate,
         )
-        load = functools.partial(_load, dtype=dtype, device=device, say=events.phase)
+        load = functools.partial(load_model, dtype=dtype, device=device, say=events.phase)
         with staying_awake(events, keep_awake, allowed=not no_keep_awake) as listener:
-            shift = Shift(queue, options, listener, load, before=lambda: _expect(screen, queue.totals_of_run()))
+            shift = Shift(queue, options, listener, load, before=lambda: expect(screen, queue.totals_of_run()))
             summary = shift.work(chosen, DEFAULT_VARIANT)
         _tell_left(queue, events, chosen, summary)
         screen.show_summary()
@@ -159,7 +159,7 @@ def _supervise(
     """Let several workers work, which share one screen. Returns the exit code for all of them."""
     from batchsr.worker.supervisor import supervise
 
-    _expect(screen, queue.totals_of_run())
+    expect(screen, queue.totals_of_run())
     hears = Workers(screen, app.emit if app.json else None)
     code = supervise(queue, command, workers, events, limit=limit, environments=environments, hears=hears)
     screen.show_summary()
@@ -197,7 +197,7 @@ def _workers(procs: int | None, device: str | None, *, share_gpu: bool) -> tuple
     return procs or max(1, gpus), environments
 
 
-def _expect(screen: Screen, totals: Mapping[str, Mapping[str, float]]) -> None:
+def expect(screen: Screen, totals: Mapping[str, Mapping[str, float]]) -> None:
     """Tell the screen how much is left, and what earlier runs of the same batch ended."""
     left = [totals[state] for state in _LEFT]
     failed = totals[State.FAILED]["jobs"] + totals[State.QUARANTINED]["jobs"]
@@ -230,7 +230,7 @@ def _tell_left(queue: Queue, screen: Screen | Events, variant: str | None, summa
                 )
 
 
-def _load(variant: str, dtype: str | None, device: str | None, say: Callable[[str], None]) -> Any:
+def load_model(variant: str, dtype: str | None, device: str | None, say: Callable[[str], None]) -> Any:
     from batchsr.models import registry
 
     return registry.load(variant, dtype=dtype, device=device, say=say)

@@ -12,13 +12,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from batchsr.queue.clock import Clock
+from batchsr.queue.finished import Finished
 from batchsr.queue.interface import Pulse, Worker
-from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State
+from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State, stored_text
 from batchsr.queue.sqlite import (
     claims,
     control,
     damage,
     enqueue,
+    importing,
     manage,
     owners,
     places,
@@ -97,7 +99,15 @@ class SqliteQueue:
 
     def again(self) -> SqliteQueue:
         """The same queue through another connection, for another thread; close it."""
-        return SqliteQueue.open(self.path, clock=self.clock)
+        other = SqliteQueue.open(self.path, clock=self.clock)
+        other._store.batch = self._store.batch
+        return other
+
+    def of_batch(self, batch: str) -> SqliteQueue:
+        """The same queue through another connection, which claims jobs of this batch alone; close it."""
+        other = SqliteQueue.open(self.path, clock=self.clock)
+        other._store.batch = stored_text(batch)
+        return other
 
     @property
     def probe_folder(self) -> Path:
@@ -119,6 +129,18 @@ class SqliteQueue:
     def enqueue(self, jobs: Iterable[NewJob]) -> Iterator[Enqueued]:
         """Take in jobs, some hundreds a transaction, and say for each, in order, what happened. Lazy: consume it."""
         return enqueue.enqueue(self._store, jobs)
+
+    def import_done(self, finished: Iterable[Finished], *, dry_run: bool = False) -> Iterator[Enqueued]:
+        """Take in jobs that are done already, and say for each, in order, what happened. Lazy: consume it.
+
+        `queued` means that it was taken (its state is done). What the queue knows of that wish or of that output stays
+        as it is. With `dry_run` nothing is written.
+        """
+        if not dry_run:
+            yield from importing.import_done(self._store, finished)
+            return
+        with contextlib.closing(SqliteQueue(Store.in_memory(self._store, self.clock))) as copy:
+            yield from copy.import_done(finished)
 
     def preview(self, jobs: Iterable[NewJob]) -> Iterator[Enqueued]:
         """What `enqueue` would say, without writing anything."""

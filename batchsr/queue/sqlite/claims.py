@@ -100,7 +100,7 @@ def claim(store: Store, worker: str, backend: Backend) -> Job | None:
     None if there is none, or if the queue is paused. Windows that another backend made do not count. Raises
     ClaimLost if the worker itself was taken for dead, as when somebody removed its lock file: it must join anew.
     """
-    values = clock_values(store) | dataclasses.asdict(backend) | {"worker": worker}
+    values = clock_values(store) | dataclasses.asdict(backend) | {"worker": worker, "batch": store.batch}
     with store.writing() as db:
         if next(db.query("SELECT paused FROM control"))["paused"]:
             return None
@@ -117,7 +117,7 @@ def claim(store: Store, worker: str, backend: Backend) -> Job | None:
                 changed_at = :now, reason = 'claimed'
             WHERE id = (
                 SELECT id FROM jobs INDEXED BY jobs_ready WHERE state = 'queued' AND held IS NULL
-                AND (variant IS NULL OR variant = :variant) ORDER BY priority DESC, id LIMIT 1
+                AND (variant IS NULL OR variant = :variant){_only(store)} ORDER BY priority DESC, id LIMIT 1
             )
             RETURNING {COLUMNS}"""
         rows = list(db.query(sql, values))
@@ -162,21 +162,26 @@ def _end_backoffs(db: Database, values: dict[str, Any]) -> None:
 
 def peek(store: Store, variant: str) -> Job | None:
     """Return the job that `claim` would give next, backoffs that are over included; pauses do not matter here."""
-    first = "AND (variant IS NULL OR variant = :variant) ORDER BY priority DESC, id LIMIT 1"
+    first = f"AND (variant IS NULL OR variant = :variant){_only(store)} ORDER BY priority DESC, id LIMIT 1"
     ready = f"INDEXED BY jobs_ready WHERE state = 'queued' AND held IS NULL {first}"
     rows = store.rows(  # apart, so that each goes by its own index
         f"SELECT * FROM (SELECT {COLUMNS} FROM jobs {ready}) "
         f"UNION ALL SELECT * FROM (SELECT {COLUMNS} FROM jobs INDEXED BY jobs_waiting WHERE {DUE} {first}) "
         "ORDER BY priority DESC, id LIMIT 1",
-        clock_values(store) | {"variant": variant},
+        clock_values(store) | {"variant": variant, "batch": store.batch},
     )
     return to_job(rows[0]) if rows else None
 
 
+def _only(store: Store) -> str:
+    """The condition that a job is of the batch that this connection is for, if it is for one."""
+    return "" if store.batch is None else " AND batch = :batch"
+
+
 def take_last_try(store: Store, variant: str) -> Job | None:
     """A quarantined job that was not tried again since, queued for that now; None if there is none."""
-    values = {"variant": variant, "now": store.clock.wall()}
-    which = "state = 'quarantined' AND last_try = 0 AND (variant IS NULL OR variant = :variant)"
+    values = {"variant": variant, "now": store.clock.wall(), "batch": store.batch}
+    which = f"state = 'quarantined' AND last_try = 0 AND (variant IS NULL OR variant = :variant){_only(store)}"
     if not store.rows(f"SELECT 1 FROM jobs WHERE {which} LIMIT 1", values):  # without a lock, as nearly always
         return None
     sql = (
@@ -193,8 +198,9 @@ def next_due_s(store: Store, variant: str) -> float | None:
     """Seconds until the first backoff of a job for this variant is over; None if none waits."""
     rows = store.rows(
         "SELECT min(CASE WHEN run_boot = :boot THEN run_at_steady - :steady ELSE run_at - :now END) AS wait_s "
-        "FROM jobs INDEXED BY jobs_waiting WHERE state = 'waiting' AND (variant IS NULL OR variant = :variant)",
-        clock_values(store) | {"variant": variant},
+        "FROM jobs INDEXED BY jobs_waiting WHERE state = 'waiting' AND (variant IS NULL OR variant = :variant)"
+        + _only(store),
+        clock_values(store) | {"variant": variant, "batch": store.batch},
     )
     wait_s = rows[0]["wait_s"]
     return None if wait_s is None else max(0.0, wait_s)
@@ -204,7 +210,8 @@ def bound_variants(store: Store) -> list[str]:
     """Return the variants that jobs still to be done name or are bound to, most urgent first."""
     rows = store.rows(
         "SELECT variant FROM jobs WHERE state IN ('queued', 'waiting', 'running', 'committing') "
-        "AND variant IS NOT NULL GROUP BY variant ORDER BY max(priority) DESC, min(id)"
+        f"AND variant IS NOT NULL{_only(store)} GROUP BY variant ORDER BY max(priority) DESC, min(id)",
+        {"batch": store.batch},
     )
     return [row["variant"] for row in rows]
 

@@ -80,11 +80,12 @@ def places(store: Store, variant: str | None = None, *, counted: bool = True) ->
     Not `counted`, `jobs` is 1 where there are any: counting takes milliseconds with a hundred thousand.
     """
     condition = "" if variant is None else " AND (variant IS NULL OR variant = :variant)"
+    condition += "" if store.batch is None else " AND batch = :batch"
     jobs = f"FROM jobs WHERE held = p.id{condition}"
     count = f"(SELECT count(*) {jobs})" if counted else f"EXISTS (SELECT 1 {jobs})"
     rows = store.rows(
         f"SELECT p.*, {count} AS jobs FROM places p ORDER BY p.since, p.id",
-        {} if variant is None else {"variant": variant},
+        {"variant": variant, "batch": store.batch},
     )
     return [_place(row) for row in rows if row["jobs"]]
 
