@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import importlib.util
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import click
 import numpy as np
@@ -19,6 +21,8 @@ import soundfile
 from program import FAST_MODEL
 
 from batchsr.cli import cli
+from batchsr.report.progress import Finished, InFlight, Progress, picture
+from batchsr.report.progress import line as line_of
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -152,3 +156,33 @@ def test_the_site_is_made_without_a_broken_link() -> None:
     assert made.returncode == 0, made.stdout + made.stderr
     pages = {path.relative_to(ROOT / "build" / "site").as_posix() for path in (ROOT / "build" / "site").rglob("*.html")}
     assert {"index.html", "measurements.html", "examples/label.html"} <= pages
+
+
+def test_readme_has_pictures_of_the_screen_and_the_report_as_they_look_today() -> None:
+    folder = ROOT / "docs" / "pictures"
+    shown = re.findall(r"!\[[^]]+\]\(docs/pictures/([^)]+)\)", README)
+    assert sorted(shown) == ["report.png", "screen.svg"] == sorted(path.name for path in folder.iterdir())
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 200_000
+    assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
+    root = ElementTree.parse(folder / "screen.svg").getroot()
+    rows: dict[str, str] = collections.defaultdict(str)
+    for text in root.iter("{http://www.w3.org/2000/svg}text"):
+        rows[text.get("clip-path", "")] += (text.text or "").replace("\xa0", " ")
+    drawn = "\n".join(rows.values())
+    # Drawn again from what the picture says, the moving part is the same line for line.
+    files, restored = re.search(r"(\d+) of (\d+) files", drawn), re.search(r"· (\d+) failed", drawn)
+    assert files
+    assert restored
+    progress = Progress(files_total=int(files[2]), files_failed=int(restored[1]))
+    progress.files_done = int(files[1]) - progress.files_failed
+    for worker, done, total, name in re.findall(r"^ (\d) restoring +(\d+)/(\d+) (.*?) *$", drawn, re.MULTILINE):
+        progress.in_flight[int(worker)] = InFlight(
+            int(worker), name, windows_done=int(done), windows_total=int(total), worker=int(worker)
+        )
+    again = list(picture(progress, 88, 0.0))
+    assert len(progress.in_flight) == 2
+    assert again[0].startswith(files[0])
+    assert all(line in drawn for line in again[2:]), (again, drawn)
+    assert (
+        line_of(Finished(2, "/archive/1968/interview 07, side A.wav", "done", 8.0, 2.0)).split("  of")[0][:50] in drawn
+    )

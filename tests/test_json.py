@@ -163,6 +163,7 @@ def test_what_the_page_does_not_show_has_its_shape_too(program: Program, tmp_pat
     answer("gc", "--older-than", "0", "--vacuum")
     answer("listen", "2")
     answer("explain", "b_upsampled.wav")
+    answer("import-sidecars", ".", code=3)
     answer("upsample", "c.wav", "--variant", "fast")
     (tmp_path / "in").mkdir()
     os.link(tmp_path / "c.wav", tmp_path / "in" / "d.wav")

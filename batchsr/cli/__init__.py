@@ -28,7 +28,7 @@ _SECTIONS = {
     "Look closer": ("list", "show", "listen", "explain", "verify"),
     "Steer": ("retry", "cancel", "edit", "undo", "forget", "relocate", "pause", "resume"),
     "Models": ("models", "doctor", "evaluate"),
-    "Set up and keep": ("config", "service", "completion", "db", "gc"),
+    "Set up and keep": ("config", "service", "completion", "db", "import-sidecars", "gc"),
 }
 """Headings of the help -> commands under them."""
 

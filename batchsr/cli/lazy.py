@@ -11,7 +11,7 @@ import click
 
 
 class LazyGroup(click.Group):
-    """`sections`: heading -> commands; batchsr.cli.<command> defines each as `<command>_command`."""
+    """`sections`: heading -> commands; batchsr.cli.<command> defines each as `<command>_command`, with _ for -."""
 
     def __init__(self, *args: Any, sections: Mapping[str, Sequence[str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -24,9 +24,10 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self._names:
             return None
-        command = getattr(importlib.import_module(f"batchsr.cli.{cmd_name}"), f"{cmd_name}_command")
+        name = cmd_name.replace("-", "_")
+        command = getattr(importlib.import_module(f"batchsr.cli.{name}"), f"{name}_command")
         if not isinstance(command, click.Command):
-            raise AssertionError(f"batchsr.cli.{cmd_name}.{cmd_name}_command is no command")
+            raise AssertionError(f"batchsr.cli.{name}.{name}_command is no command")
         return command
 
     def resolve_command(

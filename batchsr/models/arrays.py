@@ -19,7 +19,8 @@ def checked(x: np.ndarray, ndims: tuple[int, ...], expected: str) -> np.ndarray:
     if x.ndim not in ndims:
         raise InputFormat(f"the sound has {x.ndim} axes instead of {expected}")
     if x.dtype.kind != "f":
-        raise InputFormat(f"the sound is of type {x.dtype} instead of float", remedy="scale integers to +-1 first")
+        remedy = "scale integers to +-1 first" if x.dtype.kind in "iu" else "pass floats within +-1, or int16 or int32"
+        raise InputFormat(f"the sound is of type {x.dtype} instead of float", remedy=remedy)
     if x.size == 0:
         raise InputEmpty("the sound holds no sample")
     if not max(-x.min(), x.max()) <= MAX_LEVEL:  # nor if it is NaN
@@ -48,7 +49,9 @@ def check_channels_last(x: np.ndarray) -> None:
 
 def whole_hz(sample_rate: float) -> int:
     low, high = RATES_HZ
-    if not is_number(sample_rate) or not low <= sample_rate <= high:
+    if not is_number(sample_rate):
+        raise InputLimits(f"sample_rate = {sample_rate!r} is no number", remedy="pass it in Hz, like 8000")
+    if not low <= sample_rate <= high:
         raise InputLimits(f"sample_rate = {sample_rate!r} lies outside {low} to {high} Hz")
     if sample_rate != int(sample_rate):
         raise InputLimits(f"sample_rate = {sample_rate!r} is no whole number of Hz", remedy="resample it first")

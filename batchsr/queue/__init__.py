@@ -2,6 +2,7 @@
 
 interface.py   what a worker and the command line ask of a queue
 job.py         states, a job as it comes in and as it stands, how names are stored
+finished.py    a job that was done before the queue knew of it
 steering.py    what a person changes about jobs, and the answers
 trouble.py     what keeps jobs from being claimed
 published.py   whether an output is the one that a job speaks of
@@ -11,6 +12,7 @@ sqlite/        the queue in one SQLite file
 """
 
 from batchsr.queue.clock import Clock
+from batchsr.queue.finished import Finished
 from batchsr.queue.interface import IntakeQueue, Maintenance, Overview, Pulse, Queue, Worker, WorkQueue
 from batchsr.queue.job import LIVE, OWNED, TERMINAL, Backend, Enqueued, Job, NewJob, Outcome, Result, State
 from batchsr.queue.published import is_published
@@ -26,6 +28,7 @@ __all__ = [
     "Changed",
     "Clock",
     "Enqueued",
+    "Finished",
     "IntakeQueue",
     "Job",
     "Maintenance",

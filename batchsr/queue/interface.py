@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from batchsr.queue.clock import Clock
+from batchsr.queue.finished import Finished
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State
 from batchsr.queue.steering import Changed, Move, Speed, Wish
 from batchsr.queue.trouble import Pause, PauseKind, Place, Trouble
@@ -169,6 +170,13 @@ class IntakeQueue(Protocol):
 
     def enqueue(self, jobs: Iterable[NewJob]) -> Iterator[Enqueued]:
         """Take in jobs, some hundreds a transaction, and say for each, in order, what happened. Lazy: consume it."""
+
+    def import_done(self, finished: Iterable[Finished], *, dry_run: bool = False) -> Iterator[Enqueued]:
+        """Take in jobs that are done already, and say for each, in order, what happened. Lazy: consume it.
+
+        `queued` means that it was taken (its state is done). What the queue knows of that wish or of that output stays
+        as it is. With `dry_run` nothing is written.
+        """
 
     def preview(self, jobs: Iterable[NewJob]) -> Iterator[Enqueued]:
         """What `enqueue` would say, without writing anything."""

@@ -6,7 +6,9 @@ document is kept as it is, but no larger and no deeper than our own ever are. No
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -23,6 +25,8 @@ READ: Final = (PREFIX + "1", SCHEMA)
 MOST_BYTES: Final = 13 << 20
 """Ours are a few kB. The most is a recording's million characters of texts, each 12 bytes as ASCII with escapes."""
 MOST_LEVELS: Final = 16
+
+_LONE_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -83,7 +87,8 @@ class Record(msgspec.Struct):
 def is_ours(path: Path) -> bool:
     """Whether a sidecar of ours, sound or not, stands under this name: a new one may replace it."""
     try:
-        return msgspec.json.decode(storage.read_small(path, MOST_BYTES), type=_Head).schema.startswith(PREFIX)
+        document = _decoded(storage.read_small(path, MOST_BYTES))
+        return msgspec.convert(document, _Head).schema.startswith(PREFIX)
     except (OSError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return False
 
@@ -101,8 +106,8 @@ def read(path: Path) -> Record | None:
 def parse(path: Path, data: bytes) -> Record:
     """The same for bytes that were read; `path` is for the message."""
     try:
-        said = msgspec.json.decode(data, type=_Document)
-        document: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
+        document = _decoded(data)
+        said = msgspec.convert(document, _Document)
     except RecursionError as e:
         raise _foreign(path, "it is nested too deeply") from e
     except (msgspec.MsgspecError, UnicodeDecodeError) as e:
@@ -112,6 +117,26 @@ def parse(path: Path, data: bytes) -> Record:
     if _is_deep(document):
         raise _foreign(path, f"it is nested more than {MOST_LEVELS} levels deep")
     return Record(said, document)
+
+
+def _decoded(data: bytes) -> dict[str, Any]:
+    """A JSON object. Raises msgspec.MsgspecError, RecursionError, UnicodeDecodeError."""
+    try:
+        found: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
+    except msgspec.DecodeError:
+        if _LONE_SURROGATE.search(data) is None:
+            raise
+    else:
+        return found
+    # A name whose bytes are no UTF-8 has lone surrogates here, as Python keeps them; msgspec knows no such thing.
+    try:
+        return msgspec.convert(json.loads(data.decode("utf-8"), parse_constant=_no_number), dict[str, Any])
+    except ValueError as e:
+        raise msgspec.DecodeError(str(e)) from e
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
 
 
 def _foreign(path: Path, why: str) -> SidecarForeign:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from batchsr.queue.clock import Clock
+from batchsr.queue.finished import Finished
 from batchsr.queue.interface import Pulse, Worker
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State, stored_text
 from batchsr.queue.sqlite import (
@@ -19,6 +20,7 @@ from batchsr.queue.sqlite import (
     control,
     damage,
     enqueue,
+    importing,
     manage,
     owners,
     places,
@@ -127,6 +129,18 @@ class SqliteQueue:
     def enqueue(self, jobs: Iterable[NewJob]) -> Iterator[Enqueued]:
         """Take in jobs, some hundreds a transaction, and say for each, in order, what happened. Lazy: consume it."""
         return enqueue.enqueue(self._store, jobs)
+
+    def import_done(self, finished: Iterable[Finished], *, dry_run: bool = False) -> Iterator[Enqueued]:
+        """Take in jobs that are done already, and say for each, in order, what happened. Lazy: consume it.
+
+        `queued` means that it was taken (its state is done). What the queue knows of that wish or of that output stays
+        as it is. With `dry_run` nothing is written.
+        """
+        if not dry_run:
+            yield from importing.import_done(self._store, finished)
+            return
+        with contextlib.closing(SqliteQueue(Store.in_memory(self._store, self.clock))) as copy:
+            yield from copy.import_done(finished)
 
     def preview(self, jobs: Iterable[NewJob]) -> Iterator[Enqueued]:
         """What `enqueue` would say, without writing anything."""

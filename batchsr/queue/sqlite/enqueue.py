@@ -31,7 +31,7 @@ from batchsr.queue.sqlite.store import Store
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-_CHUNK: Final = 500  # jobs a transaction: a few tens of milliseconds, so that workers hardly wait
+CHUNK: Final = 500  # jobs a transaction: a few tens of milliseconds, so that workers hardly wait
 _INDEXES: Final = {
     "dedupe_key": ("jobs_dedupe", "state <> 'superseded'"),
     "output_key": ("jobs_output", "state NOT IN ('cancelled', 'superseded')"),
@@ -44,9 +44,9 @@ _UNFINISHED: Final = (State.QUEUED, State.WAITING, State.RUNNING, State.FAILED, 
 def enqueue(store: Store, jobs: Iterable[NewJob]) -> Iterator[Enqueued]:
     """Take in jobs and say for each, in order, what happened. Nothing is locked while `jobs` makes the next one."""
     source = iter(jobs)
-    while chunk := list(itertools.islice(source, _CHUNK)):
+    while chunk := list(itertools.islice(source, CHUNK)):
         with store.writing() as db:
-            answers = _Intake(store, db, chunk).run()
+            answers = Intake(store, db, chunk).run()
             faults.point("enqueue.during")
         yield from answers
 
@@ -69,7 +69,7 @@ class _Known:
         return self.state not in (State.CANCELLED, State.SUPERSEDED)
 
 
-class _Intake:
+class Intake:
     """One chunk in one transaction. What the database knows about its names is read once, at the start."""
 
     def __init__(self, store: Store, db: Database, chunk: list[NewJob]) -> None:
@@ -194,11 +194,11 @@ class _Intake:
                 return name
         raise AssertionError("numbers do not end")
 
-    def _insert(self, job: NewJob, output: str) -> _Known:
+    def _insert(self, job: NewJob, output: str, state: State = State.QUEUED) -> _Known:
         identity = stored_text(job.identity)
         known = _Known(
             id=self._next_id,
-            state=State.QUEUED,
+            state=state,
             source_key=exact_key(job.source),
             output=output,
             output_key=folded_key(output),
