@@ -35,6 +35,8 @@ HOMES = {
     "psutil": ("intake/events.py",),
     "rich": ("report", "cli", "models/hub_client.py"),
     "click": ("cli",),
+    "bagit": ("archive/bag.py",),
+    "lxml": ("archive/premis.py",),
 }
 
 # A module may import from its own row and from rows above it, never from below.

@@ -27,8 +27,9 @@ _SECTIONS = {
     "Every day": ("run", "enqueue", "work", "watch", "status", "report", "upsample"),
     "Look closer": ("list", "show", "listen", "explain", "verify"),
     "Steer": ("retry", "cancel", "edit", "undo", "forget", "relocate", "pause", "resume"),
+    "Archive": ("export", "import-sidecars"),
     "Models": ("models", "doctor", "evaluate"),
-    "Set up and keep": ("config", "service", "completion", "db", "import-sidecars", "gc"),
+    "Set up and keep": ("config", "service", "completion", "db", "gc"),
 }
 """Headings of the help -> commands under them."""
 
