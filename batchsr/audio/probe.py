@@ -42,6 +42,7 @@ CHANNELS_LIMIT: Final = 64
 
 _LOOK_BYTES: Final = 4096
 LIBSNDFILE: Final = f"libsndfile {LIBSNDFILE_VERSION}"
+COPY: Final = "copy it again from where it came"
 INSTALL: Final = "install ffmpeg, or the extra with it (pip install 'batchsr[ffmpeg]'), and retry: then it is read"
 # WAVE formats that libsndfile knows: where it refuses one of these, its own words say more.
 _PLAIN_TAGS: Final = (0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0011, 0x0031, 0xFFFE)
@@ -181,13 +182,13 @@ def examine(
     """`probe_open`, with what the walk over the header found: `open_decoder` takes it."""
     name = shown(path)
     if status.st_size == 0:
-        raise InputEmpty(f"{name} is empty: 0 bytes", remedy="copy it again from where it came")
+        raise InputEmpty(f"{name} is empty: 0 bytes", remedy=COPY)
     try:
         header = headers.inspect(fd, status.st_size)
     except OSError as e:
         raise InputUnreadable(f"{name} cannot be read: {e.strerror}", remedy="check the disk") from e
     if header.trouble == "mangled":
-        raise InputFormat(f"{name} cannot be decoded: {header.detail}", remedy="copy it again from where it came")
+        raise InputFormat(f"{name} cannot be decoded: {header.detail}", remedy=COPY)
     if header.data_start and header.container != "FLAC":
         _check_limits(name, header.rate_hz, header.channels)
     if header.trouble == "unsupported":
@@ -214,8 +215,7 @@ def examine(
             raise _truncated(name, detail, acceptable=bool(header.rest))
         header = _as_it_is(dataclasses.replace(header, detail=detail))
         with contextlib.closing(open_decoder(fd, header)) as decoder:
-            frames = decoder.frames
-        remarks = bounded(header.remarks)
+            frames, remarks = decoder.frames, bounded(header.remarks)
     exact = header.exact_rate
     if exact is not None and abs(exact - rate_hz) >= 1:
         exact = None  # parts of several rates were brought to one
@@ -346,14 +346,15 @@ def _truncated(name: str, detail: str, *, acceptable: bool = False) -> InputTrun
         if acceptable
         else f"keep what is there: ffmpeg -i {name} OUT.wav"
     )
-    remedy = f"copy it again; or {rest}"
-    return InputTruncated(f"{name} is cut short: {detail}", remedy=remedy)
+    return InputTruncated(f"{name} is cut short: {detail}", remedy=f"copy it again; or {rest}")
 
 
 def _stranger(path: Path, name: str, head: bytes, e: DecodeError) -> InputFormat | None:
     """What is to be said of a file that is none of the containers known here; None if it looks like none at all."""
     hint = formats.BY_EXTENSION.get(path.suffix.lower())
     form = strangers.format_of(head) or (hint if strangers.is_for_ffmpeg(head, path.suffix) else None)
+    if form is not None and form.reader == "libsndfile":
+        return InputFormat(f"{name} begins as {form.title}, and goes on as none that is read", remedy=COPY)
     if form is not None:
         but = ", whatever its name says," if hint is not None and hint is not form else ""
         return InputFormat(f"{name} is{but} {form.title}, which libsndfile does not read", remedy=INSTALL)
@@ -361,8 +362,8 @@ def _stranger(path: Path, name: str, head: bytes, e: DecodeError) -> InputFormat
     if what:
         return InputFormat(f"{name} is not audio but {what}", remedy=instead)
     if hint is not None and hint.options:
-        message = f"{name} is headerless audio: nothing in it says its rate or format"
-        return InputFormat(message, remedy=f"say what it is: ffmpeg {hint.options} -i {name} OUT.wav")
+        what = f"{name} is headerless audio: nothing in it says its rate or format"
+        return InputFormat(what, remedy=f"say what it is: ffmpeg {hint.options} -i {name} OUT.wav")
     return None
 
 
@@ -373,7 +374,7 @@ def _decoder_error(name: str, header: headers.Header, e: DecodeError) -> InputTr
             return InputFormat(
                 f"{name} is {header.detail}, but {e.message}", remedy="find the recording that belongs to it"
             )
-        remedy = "copy it again from where it came"
+        remedy = COPY
         if "moov" in e.message:
             remedy += "; its index is missing, as when a recorder loses power: untrunc can make it anew"
         return InputFormat(f"{name} looks like {header.detail}, but cannot be decoded: {e.message}", remedy=remedy)

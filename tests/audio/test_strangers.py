@@ -27,6 +27,14 @@ STRANGERS: dict[str, tuple[bytes, str]] = {
 }
 
 
+def test_a_riff_file_of_another_kind_is_not_promised_to_a_program_that_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "x.rmp"
+    path.write_bytes(b"RIFF" + (4000).to_bytes(4, "little") + b"RMP3data" + bytes(4000))
+    with pytest.raises(InputFormat, match="none that is read") as caught:
+        probe(path)
+    assert "ffmpeg" not in caught.value.remedy
+
+
 @pytest.mark.parametrize("suffix", [".wav", ".mp3", ".raw"])
 @pytest.mark.parametrize("name", STRANGERS)
 def test_a_stranger_is_named_whatever_its_extension_says(tmp_path: Path, name: str, suffix: str) -> None:

@@ -86,7 +86,7 @@ KEYS: dict[str, tuple[Edit, tuple[str, ...]]] = {
     "in mel": (set_in("mel", win=2048), ("mel.win",)),
     "in audio": (set_in("audio", channels=1), ("audio.channels",)),
     "in quantization": (set_in("quantization", quantizer="mlx", skipped=[]), ("quantization.quantizer",)),
-    "in voc": (lambda c: c.update(voc={**c.pop("vocoder"), "num_mels": 256}), ("voc.num_mels",)),
+    "in voc": (lambda c: c.update(voc={**c.pop("vocoder"), "num_mels": c["mel"]["n_mels"]}), ("voc.num_mels",)),
     "names that do things to a terminal": (lambda c: c.update({"\x1b[2J\u202e": 1, "\ud800": 2}), ("\\x1b",)),
     "70 KB": (large, ("provenance",)),
 }

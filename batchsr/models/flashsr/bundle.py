@@ -30,7 +30,7 @@ import numpy as np
 
 from batchsr.display import counted
 from batchsr.errors import BundleError
-from batchsr.models.flashsr import config_claims, json_files, weights
+from batchsr.models.flashsr import config_identity, json_files, weights
 from batchsr.models.flashsr.config import ModelConfig
 from batchsr.models.flashsr.config_reading import QUANTISED_FORMATS
 from batchsr.models.flashsr.config_sizes import QuantisationConfig
@@ -90,8 +90,8 @@ def open_bundle(folder: Path) -> Opened:
         return _opened(folder)
     except BundleError as e:
         # The hub's cache has the model's name two folders up.
-        if config_claims.is_audiosr(" ".join(folder.absolute().parts[-3:])) and "AudioSR bundle" not in e.message:
-            raise config_claims.audiosr_error(e.message) from e
+        if config_identity.is_audiosr(" ".join(folder.absolute().parts[-3:])) and "AudioSR bundle" not in e.message:
+            raise config_identity.audiosr_error(e.message) from e
         raise
 
 
@@ -104,7 +104,7 @@ def _opened(folder: Path) -> Opened:
     if config.unknown_keys:
         count = len(config.unknown_keys)
         warnings.append(
-            f"{folder}: {CONFIG_NAME} has {counted(count, 'key')} that say nothing to this program: "
+            f"{folder}: {CONFIG_NAME} has {counted(count, 'key')} with no meaning to this program: "
             f"{some(config.unknown_keys)}"
         )
     warnings += [f"{folder}: {oddity}" for oddity in config.oddities]
