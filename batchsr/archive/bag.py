@@ -16,7 +16,7 @@ from batchsr.errors import ConfigError, PackageError
 _DECLARATION = b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
 
 
-def library() -> Any:
+def needed() -> Any:
     """Return bagit. Raises ConfigError where it is not installed."""
     try:
         import bagit
@@ -67,7 +67,7 @@ def write_tag_manifests(folder: Path, names: Sequence[str], algorithms: Iterable
 
 def check(folder: Path) -> None:
     """Have the bag looked at by bagit: all that it lists is there and nothing else. Raises PackageError."""
-    bagit = library()
+    bagit = needed()
     logging.getLogger("bagit").setLevel(logging.CRITICAL)
     try:
         bagit.Bag(str(folder)).validate(completeness_only=True)

@@ -83,9 +83,9 @@ def export(
 def check(wish: Wish) -> None:
     """Refuse at the start what would be refused at the end. Raises OutputExists, ConfigError."""
     if wish.premis:
-        premis.library()
+        premis.needed()
     if wish.in_bag:
-        bag.library()
+        bag.needed()
     target = wish.target
     if not os.path.lexists(target):
         return

@@ -10,6 +10,7 @@ Source: PREMIS Data Dictionary for Preservation Metadata, version 3.0, and its X
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
 import uuid
 from collections.abc import Iterable, Mapping
@@ -29,7 +30,7 @@ _OWN: Final = uuid.UUID("6f1b1f5e-0e52-4d7e-9a0a-6a5f0b9d7c11")
 _NAMES: Final = {"sha256": "SHA-256", "sha512": "SHA-512", "sha1": "SHA-1", "md5": "MD5"}
 
 
-def library() -> Any:
+def needed() -> Any:
     """Return lxml.etree. Raises ConfigError where it is not installed."""
     try:
         from lxml import etree
@@ -46,17 +47,14 @@ def write(
     checked_at: datetime.datetime,
 ) -> None:
     """Write the document of a package. `checksums` and `sizes` are of its files, as they were read in it just now."""
-    etree = library()
+    etree = needed()
     works = list(works)
     with etree.xmlfile(file, encoding="UTF-8") as xml:
         xml.write_declaration()
         with xml.element(_name("premis"), {"version": "3.0"}, nsmap={None: NAMESPACE, "xsi": _XSI}):
             maker = _Maker(etree, checksums, sizes, checked_at.isoformat(timespec="seconds"))
-            for part in (maker.objects, maker.events):
-                for work in works:
-                    for element in part(work):
-                        xml.write(element)
-            for element in maker.agents(works):
+            pieces = itertools.chain(map(maker.objects, works), map(maker.events, works), [maker.agents(works)])
+            for element in itertools.chain.from_iterable(pieces):
                 xml.write(element)
 
 
