@@ -140,7 +140,9 @@ def _preview(app: App, preview: Preview, work: Sequence[_Work], tally: _Tally) -
     request = work[0][1]
     page = Path(request.out or ".", "batchsr-preview.html")
     page.parent.mkdir(parents=True, exist_ok=True)
-    preview.make(app, some_of(found), request.settings, request.variant or DEFAULT_VARIANT, page=page)
+    head = {"source": None, "outcome": "preview", "id": None}
+    variant = request.variant or DEFAULT_VARIANT
+    preview.make(app, some_of(found), request.settings, variant, page=page, head=head)
 
 
 class _Tally:
