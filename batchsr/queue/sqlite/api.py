@@ -6,6 +6,7 @@ Longer than other modules: it is as long as the interface, and each method names
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -305,17 +306,8 @@ class SqliteQueue:
         failures_first: bool = False,
     ) -> Iterator[Job]:
         """Jobs in an order, read in pages. `source` is a part of the source's path."""
-        return queries.jobs(
-            self._store,
-            states=states,
-            batch=batch,
-            ids=ids,
-            source=source,
-            newest_first=newest_first,
-            limit=limit,
-            sort=sort,
-            failures_first=failures_first,
-        )
+        chosen = functools.partial(queries.jobs, self._store, states=states, batch=batch, ids=ids, source=source)
+        return chosen(newest_first=newest_first, limit=limit, sort=sort, failures_first=failures_first)
 
     def in_flight(self) -> list[Job]:
         """The jobs that workers own now."""

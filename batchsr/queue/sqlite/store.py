@@ -2,6 +2,8 @@
 
 Every write happens in `Store.writing()`, which is BEGIN IMMEDIATE ... COMMIT: a deferred transaction that
 has read fails at once with SQLITE_BUSY_SNAPSHOT when another process wrote meanwhile, whatever the timeout.
+
+Longer than other modules: the one connection, and its errors in our words, are one thing.
 """
 
 from __future__ import annotations
