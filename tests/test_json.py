@@ -16,6 +16,7 @@ import jsonschema
 import numpy as np
 import pytest
 import soundfile
+from person import Person
 from program import FAST_MODEL, Program
 
 from batchsr.cli import cli
@@ -127,14 +128,20 @@ def test_the_commands_of_the_page_answer_as_it_shows(program: Program) -> None:
             assert any(line.keys() == shown.keys() for line in alike), (shown.keys(), alike[0].keys())
 
 
-def test_what_the_page_does_not_show_has_its_shape_too(program: Program, tmp_path: Path) -> None:
+def test_what_the_page_does_not_show_has_its_shape_too(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = Program(tmp_path)
     other.environment |= program.environment | {"BATCHSR_DB": str(other.db)}
+    person = Person(tmp_path)
+    monkeypatch.chdir(tmp_path)
     for name in ("a", "b", "c"):
         soundfile.write(tmp_path / f"{name}.wav", np.random.default_rng(2).uniform(-0.1, 0.1, 2_000), 8_000)
 
-    def answer(*words: str, code: int | None = 0) -> list[dict[str, Any]]:
-        return fit(named(list(words)), other.run(*words, "--json", code=code).stdout)
+    def answer(*words: str, code: int = 0) -> list[dict[str, Any]]:
+        if words[0] == "watch" or "fast" in words:
+            return fit(named(list(words)), other.run(*words, "--json", code=code).stdout)
+        return fit(named(list(words)), person.run(*words, "--json", code=code).out)  # in this process: milliseconds
 
     answer("db", "migrate")
     answer("db", "path")
@@ -160,6 +167,18 @@ def test_what_the_page_does_not_show_has_its_shape_too(program: Program, tmp_pat
     answer("verify")
     (tmp_path / "a_upsampled.wav").unlink()
     answer("verify", code=3)
+    answer("undo", "2", "--yes")
+    answer("undo", "1", "--yes", code=3)
+    answer("retry", "2")
+    answer("work", "--variant", "fast")
+    os.makedirs(tmp_path / "there")
+    os.link(tmp_path / "b.wav", tmp_path / "there" / "b.wav")
+    answer("relocate", ".", "there", "--dry-run", code=3)
+    answer("relocate", ".", "there", "--yes", code=3)
+    answer("enqueue", "a.wav", "--dry-run", "--calibrate", "--variant", "fast")
+    answer("enqueue", "a.wav", "--preview", "1", "--variant", "fast")
+    answer("upsample", "a.wav", "--preview", "1", "--compare", "lowpass", "--variant", "fast")
+    answer("run", "c.wav", "--variant", "fast", "--out", "own")
     answer("gc", "--older-than", "0", "--vacuum")
     answer("listen", "2")
     answer("explain", "b_upsampled.wav")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import rig
 from person import Person
+from program import Program
 
 from batchsr.errors import ClaimLost
 from batchsr.queue import Result, State
@@ -200,3 +201,12 @@ def test_misspelled_states_and_codes_are_answered_with_the_nearest(person: Perso
     assert "no error has the code 'xyz.*'" in person.run(command, "--error", "xyz.*", *more, code=2).err
     person.run(command, "--error", "input.*", *more)
     person.run(command, "--state", "held", *more)
+
+
+def test_a_hot_folder_with_another_profile_says_what_it_leaves_as_it_is(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    rig.record(tmp_path / "in" / "a.wav", 0.3)
+    program.run("watch", "in", "--once", "--settle", "0")
+    again = program.run("watch", "in", "--once", "--settle", "0", "--profile", "speech")
+    assert "1 file is known with other settings" in again.stderr
+    assert len(program.jobs()) == 1

@@ -6,8 +6,9 @@ import functools
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import click
@@ -21,6 +22,7 @@ from batchsr.temporary import whole_file
 
 F = TypeVar("F", bound=Callable[..., Any])
 MOST_FILES: Final = 3
+_NO_HEAD: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 def preview_options(function: F) -> F:
@@ -79,10 +81,12 @@ class Preview:
         page: Path,
         dtype: str | None = None,
         device: str | None = None,
+        head: Mapping[str, Any] = _NO_HEAD,
     ) -> None:
         """Restore a stretch of each source in each way, and write the page. Nothing is queued, no output is made.
 
-        page: where it goes where nothing else was said. A source that cannot be heard is told, and stands on the page.
+        page: where it goes where nothing else was said. head: fields that the answer for programs begins with.
+        A source that cannot be heard is told, and stands on the page.
         Raises UsageError if none could be. A signal ends the program between two windows.
         """
         from batchsr.models import registry
@@ -127,7 +131,7 @@ class Preview:
         with whole_file(page) as target:
             build.write_page(target, [], totals={}, title="batchsr preview", heard=files, notes=notes)
         app.note(f"{counted(len(files), 'way', 'ways')} to hear; nothing was queued or restored as a whole")
-        app.answer({"page": str(page), "ways": [file["name"] for file in files]}, str(page))
+        app.answer({**head, "page": str(page), "ways": [file["name"] for file in files]}, str(page))
 
 
 class _Stopped(Exception):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from batchsr import storage
+from batchsr.display import counted
 from batchsr.errors import QueueError, ResourceError, TransientError
 from batchsr.intake import gather, moving
 from batchsr.intake.settle import FileStat, SettledFile, look
@@ -104,6 +105,7 @@ class HotFolder:
         by_path = {one.path: one for one in self._backlog if look(one.path) is not None}
         self._backlog = list(by_path.values())
         found = [gather.Found(path, self._scope.root_of(path) or os.path.dirname(path)) for path in by_path]
+        others = 0
         for taken in gather.enqueue(self._queue, found, self._request):
             one = by_path[taken.job.source]
             if one.renamed_from is not None:
@@ -124,6 +126,12 @@ class HotFolder:
                 if not one.whole:
                     self._say(f"{one.path} never became whole; it is queued, so that its row says what is wrong")
                 self._told(taken)
+            others += taken.enqueued.outcome is Outcome.OTHER_SETTINGS
+        if others:
+            self._say(
+                f"{counted(others, 'file is', 'files are')} known with other settings, and left as they are: "
+                "`batchsr enqueue --update` gives them new ones"
+            )
         self._backlog.clear()
 
     def _drop_removed(self) -> None:

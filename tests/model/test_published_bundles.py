@@ -86,7 +86,7 @@ KEYS: dict[str, tuple[Edit, tuple[str, ...]]] = {
     "in mel": (set_in("mel", win=2048), ("mel.win",)),
     "in audio": (set_in("audio", channels=1), ("audio.channels",)),
     "in quantization": (set_in("quantization", quantizer="mlx", skipped=[]), ("quantization.quantizer",)),
-    "in voc": (lambda c: c.update(voc={**c.pop("vocoder"), "num_mels": 256}), ("voc.num_mels",)),
+    "in voc": (lambda c: c.update(voc={**c.pop("vocoder"), "num_mels": c["mel"]["n_mels"]}), ("voc.num_mels",)),
     "names that do things to a terminal": (lambda c: c.update({"\x1b[2J\u202e": 1, "\ud800": 2}), ("\\x1b",)),
     "70 KB": (large, ("provenance",)),
 }
@@ -140,6 +140,11 @@ def window(folder: Path) -> bytes:
 @pytest.fixture(scope="module")
 def expected(plain: Path) -> bytes:
     return window(plain)
+
+
+def test_one_unknown_key_is_told_in_the_singular(copied: Path) -> None:
+    (warning,) = bundle.open_bundle(edited(copied, set_in("vae", colour="blue"))).warnings
+    assert "1 key with no meaning to this program: vae.colour" in warning
 
 
 def test_the_plain_bundle_needs_no_warning(plain: Path) -> None:

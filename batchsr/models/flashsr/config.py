@@ -5,8 +5,9 @@ the UNet's multipliers nor the vocoder's sizes. A bundle of another size names t
 `vocoder`, under the names of the authors' code. Whatever is absent has the published value.
 
 A wrong type (config_reading.py), a value that this architecture cannot have or that does not go with the others
-(config_rules.py), and a key of another name that says of the model what is not so (config_claims.py) are each a
-BundleError naming the key. Keys that have no meaning here are kept in `unknown_keys`, but for those of INFORMATIONAL.
+(config_rules.py), a key of another name that says of the model what is not so (config_claims.py), and the name of
+another model (config_identity.py) are each a BundleError naming the key. Keys that have no meaning here are kept in
+`unknown_keys`, but for those of INFORMATIONAL.
 
 Source: bundle format of aufklarer/FlashSR-MLX-4bit; sizes of jakeoneijk/FlashSR_Inference, commit 2292814.
 """
@@ -18,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from batchsr.errors import BundleError
-from batchsr.models.flashsr import config_claims, config_rules
+from batchsr.models.flashsr import config_claims, config_identity, config_rules
 from batchsr.models.flashsr import config_reading as reading
 from batchsr.models.flashsr.config_sizes import (
     AudioConfig,
@@ -29,7 +30,7 @@ from batchsr.models.flashsr.config_sizes import (
     VaeConfig,
     VocoderConfig,
 )
-from batchsr.models.flashsr.json_files import name_shown, repeated
+from batchsr.models.flashsr.json_files import name_shown, repeated, shown
 
 INFORMATIONAL = (
     "name",
@@ -42,7 +43,7 @@ INFORMATIONAL = (
     "created",
     "training",
 )
-"""Top-level keys that a bundle may carry for people; their values are not looked at."""
+"""Top-level keys that a bundle may carry for people; of their values only a model's name is looked at."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,30 +58,26 @@ class ModelConfig(ModelSizes):
         """Read what json.loads gave for config.json. Raises BundleError naming the key at fault."""
         if not isinstance(values, Mapping):
             raise BundleError("config.json is not a JSON object", remedy="write the bundle again, or fetch it again")
-        config_claims.refuse_audiosr(values)
+        config_identity.refuse_others(values)
         for name in repeated(values):
             if name in _READERS or name in _ALIASES or name == "format":
                 raise BundleError(f"config.json names {name!r} twice", remedy="leave one of them")
         notes = reading.Notes()
         sections: dict[str, Any] = {}
-        for key, value in _with_quantization(values).items():
+        for key, value in _with_one_vocoder(_with_quantization(values)).items():
             name = _ALIASES.get(key, key)
             if name in _READERS:
-                if name in sections:
-                    raise BundleError(
-                        f"config.json names {name!r} twice, the second time as {key!r}", remedy="leave one of them"
-                    )
                 sections[name] = _READERS[name](key, value, notes)
             elif key not in INFORMATIONAL and key != "format":
-                notes.unknown[name_shown(key)] = value
+                notes.note(key, value=value)
         quantised = sections.get("quantization")
         bits = quantised.bits if quantised is not None else None
-        if values.get("format") is not None:
+        if "format" in values:
             sections["format"] = reading.format_(values["format"], bits, notes)
         elif bits is not None:
             sections["format"] = f"int{bits}"
         config = cls(**sections)
-        config_claims.check(notes.unknown, config)
+        config_claims.check(notes.claims, config)
         return dataclasses.replace(config, unknown_keys=tuple(notes.unknown), oddities=tuple(notes.oddities))
 
     def to_mapping(self) -> dict[str, Any]:
@@ -123,3 +120,24 @@ def _with_quantization(values: Mapping[str, Any]) -> Mapping[str, Any]:
     if values.get("format") in reading.FLOAT_FORMATS:
         return values
     return {**values, "quantization": {name: same[name] for name in ("bits", "group_size") if name in same}}
+
+
+def _with_one_vocoder(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config with the vocoder under one name where it stands under both and says the same."""
+    parts = [values.get(name) for name in ("vocoder", "voc")]
+    if "voc" not in values or "vocoder" not in values:
+        return values
+    rest = {key: value for key, value in values.items() if key != "voc"}
+    first, second = parts
+    if not isinstance(first, Mapping) or not isinstance(second, Mapping):
+        if second is None or second == first:
+            return rest
+        raise BundleError("config.json names 'vocoder' twice, the second time as 'voc'", remedy="leave one of them")
+    for name, value in second.items():
+        if name in first and first[name] != value:
+            raise BundleError(
+                f"config.json says two things of vocoder.{name_shown(name)}: {shown(first[name])} and, under 'voc', "
+                f"{shown(value)}",
+                remedy="leave one of them",
+            )
+    return {**rest, "vocoder": {**first, **second}}

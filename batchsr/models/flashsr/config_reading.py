@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from batchsr.errors import BundleError
+from batchsr.models.flashsr import config_claims
+from batchsr.models.flashsr.config_sizes import QUANTISATION_MODE
 from batchsr.models.flashsr.json_files import name_shown, repeated, shown
 
 FLOAT_FORMATS = {
@@ -28,7 +30,6 @@ FLOAT_FORMATS = {
 """Spellings of `format` for a bundle that is not quantised."""
 QUANTISED_FORMATS = {"int4": 4, "int8": 8}
 """Spellings of `format` for a quantised bundle, and the bits that go with them."""
-QUANTISATION_MODE = "mlx_affine_flat"
 _BITS_SAID = re.compile(r"(?i)(?:int|nf|fp|float|bf|[qwf])[-_ ]?([0-9]{1,3})|([0-9]{1,3})[-_ ]?bit")
 """What in a spelling of `format` speaks of a precision."""
 
@@ -37,10 +38,17 @@ _BITS_SAID = re.compile(r"(?i)(?:int|nf|fp|float|bf|[qwf])[-_ ]?([0-9]{1,3})|([0
 class Notes:
     """What a config says that this program has no use for, collected while it is read."""
 
-    unknown: dict[str, object] = dataclasses.field(default_factory=dict)
-    """Path of each unknown key -> its value."""
+    unknown: list[str] = dataclasses.field(default_factory=list)
+    """Path of each unknown key, as messages show it."""
+    claims: list[tuple[tuple[str, ...], object]] = dataclasses.field(default_factory=list)
+    """Their paths as they stand, and their values."""
     oddities: list[str] = dataclasses.field(default_factory=list)
     """Sentences about other things that were taken calmly."""
+
+    def note(self, *path: str, value: object) -> None:
+        """Keep a key that this program does not read."""
+        self.unknown.append(".".join(name_shown(part) for part in path))
+        self.claims.append((path, value))
 
 
 Reader = Callable[[str, object, Notes], Any]
@@ -51,6 +59,8 @@ def _wrong(key: str, value: object, expected: str) -> BundleError:
 
 
 def _integer(key: str, value: object, _: Notes) -> int:
+    if isinstance(value, float) and value.is_integer():  # as programs write it whose numbers are all of one type
+        return int(value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise _wrong(key, value, "a whole number")
     return value
@@ -116,8 +126,8 @@ def section(
             if name in ways:
                 kept[name] = ways[name](key, entry, notes)
             elif constants is None or name not in constants:
-                notes.unknown[f"{section}.{name_shown(name)}"] = entry
-            elif entry != constants[name] or type(entry) is not type(constants[name]):
+                notes.note(section, name, value=entry)
+            elif not config_claims.same(entry, constants[name]):
                 raise BundleError(
                     f"config.json: {key} = {shown(entry)} is not built; it can only be {constants[name]!r}",
                     remedy="this program cannot run that model",
@@ -152,6 +162,8 @@ def format_(text: object, bits: int | None, notes: Notes) -> str:
     `mlx`, leaves it to that section, or to the types of the tensors themselves, and is noted.
     """
     known = ", ".join([*QUANTISED_FORMATS, *dict.fromkeys(FLOAT_FORMATS.values())])
+    if text is None:
+        text = "null"
     if not isinstance(text, str):
         raise _wrong("format", text, f"one of {known}")
     if text in QUANTISED_FORMATS:

@@ -154,6 +154,12 @@ def _check_window(config: ModelSizes, want: Want) -> None:
     want(mel.n_fft % 2 == 0 and mel.n_fft >= mel.hop, "mel.n_fft", "it must be even and no shorter than mel.hop")
     want((mel.n_fft - mel.hop) % 2 == 0, "mel.hop", "the padding (n_fft - hop) / 2 must be whole")
     want(0 <= mel.fmin < mel.fmax <= mel.sr / 2, "mel.fmax", f"bands must lie between mel.fmin and {mel.sr / 2:g} Hz")
+    seconds = audio.frame_samples / audio.sample_rate
+    want(
+        math.isclose(audio.frame_sec, seconds, rel_tol=0.005),  # as rounded to two digits
+        "audio.frame_sec",
+        f"audio.frame_samples = {audio.frame_samples} are {seconds:g} s",
+    )
     multiple = config.window_multiple_samples
     want(
         audio.frame_samples % multiple == 0,

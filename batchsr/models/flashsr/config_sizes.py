@@ -8,9 +8,11 @@ Source: sizes of jakeoneijk/FlashSR_Inference, commit 2292814.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
-from batchsr.models.flashsr.config_reading import QUANTISATION_MODE
+QUANTISATION_MODE = "mlx_affine_flat"
+"""The one layout of quantised weights."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,11 +90,16 @@ class MelConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AudioConfig:
-    """One window. `sample_rate` in Hz, `frame_samples` in samples, `frame_sec` in seconds (informational)."""
+    """One window. `sample_rate` in Hz, `frame_samples` in samples, `frame_sec` in seconds: the same in another unit."""
 
     sample_rate: int = 48_000
     frame_samples: int = 245_760
-    frame_sec: float = 5.12
+    frame_sec: float = math.nan
+    """What follows from the others, unless it is given."""
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.frame_sec) and self.sample_rate:
+            object.__setattr__(self, "frame_sec", self.frame_samples / self.sample_rate)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

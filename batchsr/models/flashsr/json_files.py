@@ -19,6 +19,8 @@ from batchsr.errors import BundleError
 
 _SHOWN = 80
 """Characters of a name or a value that a message repeats."""
+_MOST_DIGITS = 4000
+"""Of a whole number: Python itself refuses more than 4,300."""
 A_BUNDLE = "a bundle is a folder with config.json and model.safetensors"
 
 
@@ -34,9 +36,14 @@ class Repeated(dict[str, Any]):
 def parsed(text: bytes) -> Any:
     """Return what a JSON text says. Raises ValueError, in a few words, on one that cannot be read."""
     try:
-        return json.loads(text.decode("utf-8-sig"), object_pairs_hook=_object)
+        return json.loads(text.decode("utf-8-sig"), object_pairs_hook=_object, parse_int=_integer)
     except RecursionError as e:
         raise ValueError("it is nested too deeply") from e
+
+
+def _integer(digits: str) -> int | float:
+    """A whole number; infinity where it is longer than Python reads one."""
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
