@@ -3,6 +3,7 @@
     BatchsrError                 code, failure, exit_code, remedy
     ├── UsageError               the command line is wrong
     │   └── ConfigError          a profile, a manifest or an option's value is wrong
+    │       └── ExtraMissing     an option needs a package that is not installed
     ├── ModelError               no usable model
     │   ├── ModelUnavailable     neither the cache nor the hub has it
     │   ├── BundleError          a bundle's config or weights break the format
@@ -10,6 +11,7 @@
     │   ├── NonFiniteOutput      the model made NaN or Inf out of a finite window
     │   └── ModelMemory          the device has too little memory for a pass
     │       └── BatchShrunk      so the passes became smaller, and the files in flight begin anew
+    ├── StageFailed              a stage before the model gave nothing, or nothing that can be used
     ├── InputError               this source can never be restored as it is
     │   ├── InputMissing         it is not there (any more)
     │   ├── InputNotRegular      a folder, FIFO, socket or device
@@ -41,6 +43,8 @@
 worker does with the job (batchsr.worker.worker): `input` fails at once, `transient` waits and tries again,
 `resource` pauses the queue and gives the attempt back. `exit_code` is what the process ends with when
 the error reaches the command line.
+
+Longer than other modules: one tree is read in one place.
 """
 
 from __future__ import annotations
@@ -90,6 +94,19 @@ class ConfigError(UsageError):
     """A profile, a manifest or an option has an unknown key, a wrong type or a value out of range."""
 
     code = "config"
+
+
+class ExtraMissing(ConfigError):
+    """An option needs a package that is not installed; the remedy is the line that installs it."""
+
+    code = "config.extra"
+
+
+class StageFailed(BatchsrError):
+    """A stage before the model gave nothing, or nothing that can be used."""
+
+    code = "stage.failed"
+    failure: ClassVar[Failure] = "input"
 
 
 class ModelError(BatchsrError):

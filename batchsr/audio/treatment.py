@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from batchsr.audio.cutoff import Cutoff
+from batchsr.audio.denoising import Denoising
 from batchsr.audio.filters import Crossover
 from batchsr.audio.repair.declick import Clicks
 from batchsr.audio.repair.dehum import Hum
@@ -27,6 +28,8 @@ class Treatment:
     """The clicks that were found; None: they are not looked for."""
     hum: Hum | None = None
     """The hum that was found; None: it is not looked for."""
+    denoising: Denoising | None = None
+    """What was decided about denoising; None: it is not asked for."""
 
 
 def decide(

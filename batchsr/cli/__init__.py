@@ -50,6 +50,7 @@ def cli(context: click.Context, /, db: Path | None, quiet: bool, verbose: int, n
     """
     app = context.ensure_object(App)
     app.db_path = db
+    app.db_is_typed = context.get_parameter_source("db") is click.core.ParameterSource.COMMANDLINE
     app.verbosity = -1 if quiet else verbose
     app.color = not no_color
     logging.getLogger("batchsr").handlers = [LogHandler(app)]

@@ -26,8 +26,8 @@ from batchsr.intake import again, gather, manifest, walk
 from batchsr.queue import Outcome, Queue
 from batchsr.queue.opening import preview_of
 from batchsr.report.progress import clock
+from batchsr.settings import extras, textfile
 from batchsr.settings import profile as profiles
-from batchsr.settings import textfile
 from batchsr.settings.profile import DEFAULT_VARIANT
 from batchsr.worker.forecast import Forecast, Pace
 
@@ -111,13 +111,13 @@ def enqueue_command(
         )
         below = root and os.path.abspath(root)
         work.append((gather.gather(arguments, recursive=recursive, root=below, left=tally.left), request))
+    _check(request for _, request in work)
     if preview is not None:
         _preview(app, preview, work, tally)
         return
     with preview_of(app.db) if dry_run else app.queue(make=True) as queue:
         asked = priority if not dry_run else None
         for found, request in work:
-            files.check_format(request.settings.format, request.settings.subtype, 1)
             taken = gather.enqueue(
                 queue, tally.found(found), request, dry_run=dry_run, lost=tally.refuse, check_outputs=True
             )
@@ -143,6 +143,13 @@ def _preview(app: App, preview: Preview, work: Sequence[_Work], tally: _Tally) -
     head = {"source": None, "outcome": "preview", "id": None}
     variant = request.variant or DEFAULT_VARIANT
     preview.make(app, some_of(found), request.settings, variant, page=page, head=head)
+
+
+def _check(requests: Iterable[gather.Request]) -> None:
+    """Refuse at once what no file could be made as, or what needs a package that is not there."""
+    for request in requests:
+        files.check_format(request.settings.format, request.settings.subtype, 1)
+        extras.check(request.settings)
 
 
 class _Tally:

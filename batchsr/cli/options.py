@@ -44,6 +44,11 @@ def restoration_options(function: F) -> F:
         ),
         click.option("--keep-band/--no-keep-band", default=None, help="Keep the recording below its cutoff."),
         click.option(
+            "--denoise",
+            type=WordsOrNumber("DB", "a limit in dB, 6 to 100"),
+            help="Denoise speech, by so much at most.  [default: off]",
+        ),
+        click.option(
             "--declick",
             type=WordsOrNumber("K", "a number from 4 to 10", ("off",)),
             help="Interpolate clicks: 4 touches much, 10 little.  [default: off]",

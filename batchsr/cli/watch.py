@@ -22,7 +22,7 @@ from batchsr.errors import UsageError
 from batchsr.intake import gather, manifest
 from batchsr.intake.child_processes import SleepInhibitor, WorkerProcess
 from batchsr.queue import Queue
-from batchsr.settings import profile, schedule
+from batchsr.settings import extras, profile, schedule
 from batchsr.storage import printable
 
 
@@ -128,6 +128,7 @@ def watch_command(app: App, /, folders: tuple[str, ...], given: dict[str, Any], 
         provenance=manifest.provenance(effective),
     )
     files.check_format(request.settings.format, request.settings.subtype, 1)
+    extras.check(request.settings)
     for check in (options["only_between"], schedule.span), (options["for_"], schedule.duration_s):
         if check[0] is not None:
             check[1](check[0])

@@ -8,26 +8,33 @@ What the stages are: batchsr.restoration.stages.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from batchsr.audio import files, levels
 from batchsr.audio.channels import Alikeness
 from batchsr.audio.cutoff import BandLevels, Cutoff, find_cutoff
+from batchsr.audio.denoising import FRAME_SAMPLES, Denoising, Listener, count, histogram, loudness_for_detector
 from batchsr.audio.levels import MixMeter
 from batchsr.audio.meters.loudness import LoudnessMeter
 from batchsr.audio.meters.seams import SeamMeter
 from batchsr.audio.remarks import Remark, bounded
 from batchsr.audio.repair import declick, dehum
-from batchsr.audio.resample import resample_blocks
+from batchsr.audio.resample import at_rate, reblock, resample_blocks
 from batchsr.audio.treatment import Treatment, decide
 from batchsr.audio.windows import Block, Plan
 from batchsr.errors import InputChanged
 from batchsr.restoration import stages
 from batchsr.restoration.source_identity import SourceWitness
+from batchsr.restoration.spool import Spool
 from batchsr.settings.profile import Settings
+from batchsr.speech import voice
 
 
 class Recording:
@@ -48,6 +55,10 @@ class Recording:
             self.channels = stage.channels(self.channels)
         self.remarks = info.remarks
         """What is odd about the source; complete when `conditioned` has been read to its end."""
+        self.spool: Spool | None = None
+        """Where the denoised recording is kept, once it is decided that there is one."""
+        self.resampled_digest = b""
+        """BLAKE2b of the recording at 48 kHz before it is denoised; known where that is asked for."""
         self._full_scale = 1.0
         self._level_remarks: tuple[Remark, ...] = ()
 
@@ -70,14 +81,29 @@ class Recording:
         decided = decide(
             self.settings.lowpass, self.settings.keep_band, self.info.sample_rate, lambda: self._cutoff(mended)
         )
-        return dataclasses.replace(decided, clicks=mended.clicks, hum=mended.hum)
+        decided = dataclasses.replace(decided, clicks=mended.clicks, hum=mended.hum)
+        if self.settings.denoise == "off":
+            return decided
+        return dataclasses.replace(decided, denoising=self._denoising(decided, self.settings.denoise))
 
     def stages(self, treatment: Treatment) -> list[stages.Stage]:
         """What the recording goes through before the model, made anew for one stream."""
         return stages.chain(self.settings, treatment, self.info.sample_rate)
 
     def resampled(self, treatment: Treatment, measurements: Measurements | None = None) -> Generator[Block, None, None]:
-        """The recording at 48 kHz, (n, channels), measured on the way."""
+        """The recording at 48 kHz, (n, channels), measured on the way.
+
+        Where it is denoised, the stream that is measured computes it, and one that is not waits for that one.
+        """
+        if self.spool is None:
+            yield from self._noisy(treatment, measurements)
+        elif measurements is None:
+            yield from self.spool.read()
+        else:
+            yield from self.spool.fill(self._noisy(treatment, measurements))
+
+    def _noisy(self, treatment: Treatment, measurements: Measurements | None = None) -> Generator[Block, None, None]:
+        """The recording at 48 kHz before it is denoised."""
         chain = self.stages(treatment)
         with self._open() as source:
             blocks = self._blocks(source)
@@ -123,6 +149,28 @@ class Recording:
         with self._open() as source:
             blocks = self._living(self._blocks(source))
             yield from stages.run(self.stages(treatment), "recording", blocks, self.info.frames)
+
+    def _denoising(self, treatment: Treatment, asked: Literal["auto"] | float) -> Denoising:
+        """Decide about denoising, from two passes: how loud it is, and where somebody speaks."""
+        total = self.info.samples_at()
+        powers = histogram()
+        digest = hashlib.blake2b(digest_size=32)
+        for block in reblock(self._living(self._noisy(treatment)), FRAME_SAMPLES):
+            count(powers, _power(block))
+            digest.update(np.ascontiguousarray(block).data.cast("B"))
+        self.resampled_digest = digest.digest()
+        gain = np.float32(loudness_for_detector(powers))
+        frames: deque[float] = deque()
+
+        def mean() -> Iterator[Block]:
+            for block in reblock(self._living(self._noisy(treatment)), FRAME_SAMPLES):
+                frames.append(_power(block))
+                yield gain * block.mean(axis=1, keepdims=True, dtype=np.float32)
+
+        listener = Listener()
+        for probability in voice.probabilities(at_rate(mean(), voice.RATE_HZ, -(-total // 3))):
+            listener.add(probability, frames.popleft())
+        return listener.decision(asked, total)
 
     def _living(self, blocks: Iterable[Block]) -> Iterator[Block]:
         for block in blocks:
@@ -201,6 +249,11 @@ class Measurements:
         self._seams.finish()
         levels_after = {**_levels(self._after), "peak_dbfs": _dbfs(self._written_peak)}
         return {**levels_after, "seams": dataclasses.asdict(self._seams.result)}
+
+
+def _power(block: Block) -> float:
+    """Mean square of the loudest channel."""
+    return float(np.square(block, dtype=np.float64).mean(axis=0).max())
 
 
 def _changed(path: Path) -> InputChanged:

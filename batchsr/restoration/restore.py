@@ -35,7 +35,10 @@ from batchsr.restoration.batcher import Batcher
 from batchsr.restoration.copies import Copies
 from batchsr.restoration.recording import Measurements, Recording
 from batchsr.restoration.scratch import HEADER, Scratch
+from batchsr.restoration.spool import Spool, spool_bytes, spool_path
 from batchsr.restoration.task import Restored, Task
+from batchsr.settings import extras
+from batchsr.speech import denoiser
 from batchsr.temporary import Temporary
 
 ALGORITHM: Final = 1
@@ -72,6 +75,8 @@ def restore(
     case = _prepare(task, model, alive)
     with contextlib.ExitStack() as held:
         scratch = held.enter_context(case.scratch(model))
+        if case.treatment.denoising is not None and case.treatment.denoising.on:
+            case.recording.spool = held.enter_context(case.spool(alive))
         output = held.enter_context(Temporary.beside(task.output))
         more = held.enter_context(
             Copies(task, case.recording.channels, case.output_samples, case.described, case.info.rate, case.synthetic)
@@ -93,9 +98,10 @@ def restore(
 
 
 def discard_scratch(path: Path) -> None:
-    """Remove a scratch file that is no longer needed."""
+    """Remove a scratch file that is no longer needed, and the spool beside it."""
     with storage.resource_errors(path, "remove the scratch file"):
         path.unlink(missing_ok=True)
+        spool_path(path).unlink(missing_ok=True)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -126,6 +132,27 @@ class _Case:
         """Length of one channel of the output, at its own rate."""
         return self.info.samples_at(self.task.settings.rate)
 
+    def spool(self, alive: Callable[[], None]) -> Spool:
+        """The denoised recording, opened."""
+        denoising = self.treatment.denoising
+        assert denoising is not None
+        parts = [
+            ALGORITHM,
+            stages.entries(self.recording.stages(self.treatment)),
+            [denoising.spans, self.recording.resampled_digest.hex()],
+        ]
+        return Spool(
+            spool_path(self.task.scratch),
+            key=hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest(),
+            channels=self.recording.channels,
+            total_samples=self.plan.total_samples,
+            denoising=denoising,
+            make=denoiser.Denoiser,
+            delay_samples=denoiser.DELAY_SAMPLES,
+            alive=alive,
+            name=str(self.task.source),
+        )
+
     def metadata(self) -> dict[str, object]:
         """What the recording says of itself, for the sidecar."""
         return {**self.described.to_dict(), "not_carried_over": list(self.carried.lost)}
@@ -143,6 +170,7 @@ class _Made:
 
 def _prepare(task: Task, model: Batcher, alive: Callable[[], None]) -> _Case:
     """Look at the source and at the place of the output, decide how it is done, and refuse what cannot end well."""
+    extras.check(task.settings)
     info = files.probe(task.source, accept_truncated=task.settings.accept_truncated)
     # Behind the look at the source: with its share away, an output that stands there proves nothing yet.
     _check_output(task)
@@ -192,6 +220,8 @@ def _check_size(task: Task, recording: Recording, plan: windows.Plan) -> None:
     """Refuse what is larger than a whole disk: no waiting for space would help, and the header may be lying."""
     samples = recording.info.samples_at(task.settings.rate) * recording.channels
     scratch_bytes = plan.count * (HEADER.size + 4 * recording.channels * plan.frame_samples)
+    if task.settings.denoise != "off":
+        scratch_bytes += spool_bytes(plan.total_samples, recording.channels)
     output_bytes = 2 * samples if task.settings.format in _UNCOMPRESSED else 0
     for folder, needed in ((task.scratch.parent, scratch_bytes), (task.output.parent, output_bytes)):
         with storage.output_errors(folder, "look at"):
@@ -251,6 +281,8 @@ def _make(
             resumed = _fill(case, model, scratch, gate, finished, measurements, on_more)
         finally:
             gate.close()
+            if case.recording.spool is not None:
+                case.recording.spool.give_up()
         writer = _wait(joining, lambda: on_windows(total, total))
     again = 0 if case.treatment.bypass else scratch.computed_again()
     return _Made(writer.clipped_samples, resumed, again, measurements)
@@ -363,7 +395,7 @@ def _on_record(
         case.synthetic,
         made.ear,
         case.recording.remarks,
-        stages.entries(case.recording.stages(case.treatment)),
+        stages.entries(case.recording.stages(case.treatment), case.recording.spool),
     )
     document["metadata"] = case.metadata()
     if case.task.settings.also:

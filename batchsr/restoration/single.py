@@ -24,6 +24,7 @@ from batchsr.errors import BatchShrunk, TransientError
 from batchsr.restoration.batcher import Batcher, run_beside_main
 from batchsr.restoration.restore import discard_scratch, restore
 from batchsr.restoration.task import Restored, Task
+from batchsr.settings import extras
 from batchsr.settings import profile as profiles
 from batchsr.settings.outputs import with_format_of
 from batchsr.settings.profile import DEFAULT_VARIANT, OUTPUT_SUFFIX, Settings
@@ -95,6 +96,7 @@ def restore_one(
     `on_notice` is told what a person should know. Raises TransientError while another process restores the same file.
     """
     files.check_format(settings.format, settings.subtype, 1)
+    extras.check(settings)
     files.probe(
         source, accept_truncated=settings.accept_truncated
     )  # a bad file is told at once, before gigabytes are loaded

@@ -17,11 +17,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from batchsr.audio.channels import mix_down
+from batchsr.audio.denoising import Denoising
 from batchsr.audio.filters import condition, reach_samples
 from batchsr.audio.repair import declick, dehum
 from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
+from batchsr.restoration import spool
 from batchsr.settings.profile import Settings
+from batchsr.speech import denoiser
 
 Place = Literal["recording", "resampled", "model"]
 """Where on the way: before the resampler, behind it, or for the model alone."""
@@ -158,6 +161,36 @@ class Dehum:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Denoise:
+    """Denoises speech, in the spool that the recording keeps (batchsr.restoration.spool); this says so."""
+
+    denoising: Denoising
+    name: str = "denoise"
+    version: int = 1
+    place: Place = "resampled"
+    context_samples: int = (spool.LEAD_PAGES + 1) * spool.PAGE
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The limit and the gain, and what computes."""
+        of_network = dict(denoiser.identity()) if self.denoising.on else {}
+        return {"limit_db": self.denoising.limit_db, "gain_db": self.denoising.gain_db, **of_network}
+
+    @property
+    def found(self) -> Mapping[str, Any]:
+        """What was decided, and from what."""
+        return self.denoising.to_dict()
+
+    def channels(self, channels: int) -> int:
+        """As many."""
+        return channels
+
+    def run(self, blocks: Iterator[Block], total_samples: int) -> Iterator[Block]:
+        """The stream as it is: the recording gives it to the spool behind all stages of its place."""
+        return blocks
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class LowPass:
     """Takes away what the model must not take for sound of the recording: all above a frequency."""
 
@@ -198,6 +231,8 @@ def chain(settings: Settings, treatment: Treatment, rate_hz: float) -> list[Stag
         stages.append(Declick(settings.declick, treatment.clicks))
     if treatment.hum is not None:
         stages.append(Dehum(treatment.hum, rate_hz))
+    if treatment.denoising is not None:
+        stages.append(Denoise(treatment.denoising))
     if treatment.lowpass_hz is not None:
         stages.append(LowPass(treatment.lowpass_hz, reach_samples(treatment.lowpass_hz)))
     return stages
@@ -211,8 +246,8 @@ def run(stages: Sequence[Stage], place: Place, blocks: Iterator[Block], total_sa
     return blocks
 
 
-def entries(stages: Sequence[Stage]) -> list[dict[str, Any]]:
-    """What the sidecar and the scratch's key say of them."""
+def entries(stages: Sequence[Stage], filled: spool.Spool | None = None) -> list[dict[str, Any]]:
+    """What the sidecar and the scratch's key say of them; with a spool that was filled, also what was removed."""
     return [
         {
             "name": stage.name,
@@ -220,7 +255,12 @@ def entries(stages: Sequence[Stage]) -> list[dict[str, Any]]:
             "place": stage.place,
             "context_samples": stage.context_samples,
             "settings": dict(stage.settings),
-            **({"found": dict(stage.found)} if stage.found else {}),
+            **_found(stage, filled),
         }
         for stage in stages
     ]
+
+
+def _found(stage: Stage, filled: spool.Spool | None) -> dict[str, Any]:
+    more = filled.found() if filled is not None and stage.name == "denoise" else {}
+    return {"found": {**stage.found, **more}} if stage.found else {}

@@ -5,6 +5,8 @@ names. `Settings.digest()` identifies them in the dedupe key, in scratch files a
 
 `effective` lays the sources of values over each other: default profile, named profile, manifest, command
 line. What it gives remembers where each value came from.
+
+Longer than other modules: each setting stands with what it may be, and with the layers that fill it.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from batchsr.settings import textfile, tomlfile
 
 Lowpass = Literal["off", "auto"] | float
 InputScale = Literal["off", "auto"] | float
+Denoise = Literal["off", "auto"] | float
 Declick = Literal["off"] | float
 FORMATS: Final = tuple(formats.WRITTEN)
 SUBTYPES: Final = tuple(dict.fromkeys(subtype for subtypes in formats.SUBTYPES.values() for subtype in subtypes))
@@ -72,6 +75,8 @@ class Settings:
     """Sample rate of the output in Hz, one of RATES_HZ."""
     declick: Declick = "off"
     """Interpolate clicks: "off", or from how many times the usual prediction error on, 4 (many) to 10 (few)."""
+    denoise: Denoise = "off"
+    """Denoise speech: "off", "auto" (where it is noisy), or the most dB that anything is attenuated by, 6 to 100."""
     dehum: Literal["off", "auto"] = "off"
     """Subtract the lines of mains hum that stand out: "off" or "auto"."""
 
@@ -113,6 +118,11 @@ class Settings:
             self.declick == "off" or (_is_number(self.declick) and 4 <= float(self.declick) <= 10),
             "declick",
             "off, or a number from 4 (touches much) to 10 (touches little); 6 is a good first one",
+        )
+        check(
+            self.denoise in ("off", "auto") or (_is_number(self.denoise) and 6 <= float(self.denoise) <= 100),
+            "denoise",
+            "off, auto, or the most dB that anything is attenuated by, 6 to 100 (no limit); auto takes 12",
         )
         check(self.dehum in ("off", "auto"), "dehum", "off or auto")
         check(_is_int(self.rate) and self.rate in RATES_HZ, "rate", "one of " + ", ".join(map(str, RATES_HZ)) + " Hz")
@@ -156,7 +166,15 @@ class Settings:
 
 
 _LATER: Final[Mapping[str, object]] = MappingProxyType(
-    {"accept_truncated": False, "also": "", "input_scale": "off", "rate": 48_000, "declick": "off", "dehum": "off"}
+    {
+        "accept_truncated": False,
+        "also": "",
+        "input_scale": "off",
+        "rate": 48_000,
+        "declick": "off",
+        "dehum": "off",
+        "denoise": "off",
+    }
 )
 DEFAULT: Final = "default"
 COMMAND_LINE: Final = "command line"
@@ -261,7 +279,7 @@ def layer(path: Path, values: Mapping[str, Any], *, prefix: str = "") -> Layer:
     checked = dict(values)
     for key, value in checked.items():
         tomlfile.check_known(path, key, known, prefix=prefix)
-        if key in ("overlap", "lowpass", "input_scale", "declick") and _is_number(value):
+        if key in ("overlap", "lowpass", "input_scale", "declick", "denoise") and _is_number(value):
             checked[key] = float(value)  # 1 and 1.0 are the same wish, and must have the same hash
     if "variant" in checked:
         checked["variant"] = _variant(path, checked["variant"], prefix)

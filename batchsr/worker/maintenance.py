@@ -20,7 +20,7 @@ from batchsr.temporary import dead_in
 
 KEEP_EVENTS_S: Final = 90 * 86400.0
 _OVER: Final = (State.DONE, State.CANCELLED, State.SUPERSEDED)
-_SCRATCH: Final = re.compile(r"(\d+)-[0-9a-f]{16}\.slots")
+_SCRATCH: Final = re.compile(r"(\d+)-[0-9a-f]{16}\.slots(\.spool)?")
 _AT_ONCE: Final = 100  # files removed while the queue is held still
 
 
@@ -134,7 +134,8 @@ def _collect_temporaries(folder: Path, *, dry_run: bool) -> Iterator[tuple[Path,
 
 
 def _is_garbage(scratch: Path, job: Job | None) -> bool:
-    return job is None or job.state in _OVER or scratch.name != job.scratch_name  # of an older queue under our name
+    own = scratch.name.removesuffix(".spool")
+    return job is None or job.state in _OVER or own != job.scratch_name  # of an older queue under our name
 
 
 def _scratch_files(folder: Path) -> Iterator[tuple[int, Path]]:

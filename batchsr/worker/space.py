@@ -16,6 +16,7 @@ from batchsr import storage
 from batchsr.audio.windows import SAMPLE_RATE_HZ, Plan
 from batchsr.queue import Job, Side, State
 from batchsr.restoration.scratch import HEADER
+from batchsr.restoration.spool import spool_bytes
 from batchsr.settings.profile import Settings
 
 FRAME_SAMPLES: Final = 245_760
@@ -72,7 +73,8 @@ def need_of_recording(
     slots = max(0, Plan.of(samples, frame_samples, settings.overlap).count - windows_done)
     return Need(
         rows=slots * channels,
-        scratch_bytes=slots * (HEADER.size + 4 * channels * frame_samples),
+        scratch_bytes=slots * (HEADER.size + 4 * channels * frame_samples)
+        + (spool_bytes(samples, channels) if settings.denoise != "off" else 0),
         output_bytes=-(-frames * settings.rate // rate_hz) * channels * _SAMPLE_BYTES[settings.subtype],
     )
 

