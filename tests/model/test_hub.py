@@ -103,7 +103,10 @@ def test_pull_takes_a_newer_commit_and_resolve_follows_it(tmp_path: Path) -> Non
         assert ask("hub.resolve('int4')", tmp_path, endpoint)["answer"][3] == COMMIT
         assert ask("hub.pull('int4')", tmp_path, endpoint)["answer"][3] == commit
     folder = Path(ask("hub.resolve('int4')", tmp_path)["answer"][1])
-    assert (folder.name, (folder / "model.safetensors").read_bytes()) == (commit, b"other weights")
+    assert (folder.name, (folder / "model.safetensors").read_bytes()) == (
+        commit,
+        newer[f"{REPOSITORY}/model.safetensors"],
+    )
 
 
 def test_pull_without_a_network_keeps_to_the_cache(tmp_path: Path) -> None:
