@@ -349,3 +349,17 @@ def test_joined_and_cut_files_of_amr_are_walked_by_their_frames(tmp_path: Path) 
     path.write_bytes(one[:-5])
     with pytest.raises(InputTruncated, match="last frame has 27 of 32 bytes"):
         probe(path)
+
+
+@pytest.mark.parametrize("extension", ["m4a", "mov"])
+def test_sound_that_begins_late_by_the_edit_list_is_said(
+    encode: Callable[..., Path], tmp_path: Path, extension: str
+) -> None:
+    prompt = encode(extension, ["-c:a", "alac"], sound(0.5))
+    assert probe(prompt).remarks == ()
+    late = tmp_path / f"late.{extension}"
+    command = [str(PROGRAM), "-v", "error", "-i", prompt, "-itsoffset", "0.75", "-i", prompt]
+    subprocess.run([*command, "-map", "1:a", "-c", "copy", late], check=True)
+    remarks = probe(late).remarks
+    assert [remark.code for remark in remarks] == ["input.begins_late"]
+    assert "0.750 s" in remarks[0].message

@@ -105,8 +105,17 @@ def version(path: str) -> str:
 class FfmpegDecoder:
     """A whole file that ffmpeg decodes: the first of its audio streams."""
 
-    def __init__(self, file: VirtualFile, *, duration: Fraction | None = None, accept_truncated: bool = False) -> None:
+    def __init__(
+        self,
+        file: VirtualFile,
+        *,
+        duration: Fraction | None = None,
+        pause: Fraction = Fraction(0),
+        accept_truncated: bool = False,
+    ) -> None:
         """Decode the file once to learn what it is. `duration`, in seconds, is where its sound surely ends.
+
+        `pause`, in seconds, is how much of the container's length passes before the sound begins.
 
         Raises DecodeError, with `cut` set for a file that was cut.
         """
@@ -116,7 +125,7 @@ class FfmpegDecoder:
         self._path, self._fd, self._stretch = path, file.fd, _stretch(file)
         status = os.fstat(file.fd)
         identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        facts = _facts(path, file.fd, self._stretch, (*identity, *self._stretch))
+        facts = _facts(path, file.fd, self._stretch, float(pause), (*identity, *self._stretch))
         if facts.cut and not accept_truncated:
             raise DecodeError(facts.cut, cut=True)
         self.name = f"ffmpeg {version(path)}"
@@ -259,19 +268,19 @@ def _stretch(file: VirtualFile) -> tuple[int, ...]:
     return segment.start, segment.start + segment.length
 
 
-def _facts(path: str, fd: int, stretch: tuple[int, ...], identity: tuple[int, ...]) -> _Facts:
+def _facts(path: str, fd: int, stretch: tuple[int, ...], pause_s: float, identity: tuple[int, ...]) -> _Facts:
     """Decode a file once. `identity` is what stays the same only while the file does."""
     key = (path, identity)
     found = _memory.get(key)
     if found is None:
-        found = _decode_once(path, fd, stretch)
+        found = _decode_once(path, fd, stretch, pause_s)
         while len(_memory) >= _MOST_REMEMBERED:
             _memory.pop(next(iter(_memory)), None)
         _memory[key] = found
     return found
 
 
-def _decode_once(path: str, fd: int, stretch: tuple[int, ...]) -> _Facts:
+def _decode_once(path: str, fd: int, stretch: tuple[int, ...], pause_s: float) -> _Facts:
     child = _Child(path, fd, stretch)
     frames = 0
     try:
@@ -289,7 +298,7 @@ def _decode_once(path: str, fd: int, stretch: tuple[int, ...]) -> _Facts:
         reason = _plain(cut or (faults[0] if faults else "it holds no audio that ffmpeg decodes"))
         raise DecodeError(f"ffmpeg says: {reason}", cut=bool(cut))
     claimed_s = _claimed_s(log)
-    if not cut and claimed_s is not None and frames / rate_hz < claimed_s * 0.999 - _SLACK_S:
+    if not cut and claimed_s is not None and frames / rate_hz + pause_s < claimed_s * 0.999 - _SLACK_S:
         cut = f"{_SHORTER} {claimed_s:.2f} s, {frames / rate_hz:.2f} s could be decoded"
     elif not cut and status:
         cut = faults[-1] if faults else f"ffmpeg ended with {status}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from fractions import Fraction
 from typing import Final
 
 from batchsr.audio.containers import asf, framed, mp4
@@ -13,6 +14,7 @@ from batchsr.audio.decoders.virtual_file import Range
 from batchsr.audio.remarks import Remark
 
 _CUT: Final = "input.cut_short"
+_LATE_S: Final = 0.001
 
 
 def parts(file: BytesAt, *, accept_truncated: bool) -> tuple[tuple[Part, ...], tuple[Remark, ...]]:
@@ -37,8 +39,15 @@ def parts(file: BytesAt, *, accept_truncated: bool) -> tuple[tuple[Part, ...], t
         if detail:
             message = f"it is cut short: {detail}; what is there was read, as --accept-truncated asks"
             remarks.append(Remark(_CUT, message))
-        duration = mp4.duration(part) if part.at(4, 4) in mp4.FIRST else None
-        opener = functools.partial(ffmpeg.FfmpegDecoder, duration=duration, accept_truncated=accept_truncated)
+        is_mp4 = part.at(4, 4) in mp4.FIRST
+        duration = mp4.duration(part) if is_mp4 else None
+        late = mp4.pause(part) if is_mp4 else Fraction(0)
+        if late >= _LATE_S:
+            message = f"its sound begins {float(late):.3f} s late by its edit list: the output begins with the sound"
+            remarks.append(Remark("input.begins_late", message))
+        opener = functools.partial(
+            ffmpeg.FfmpegDecoder, duration=duration, pause=late, accept_truncated=accept_truncated
+        )
         found.append(Part((Range(start, end - start),) if joined else None, opener=opener))
     return tuple(found), tuple(remarks)
 
