@@ -28,7 +28,8 @@
     │   │   └── SidecarForeign   what stands under the sidecar's name is no record of ours
     │   ├── OutputIsSource       in and out are the same file
     │   ├── OutputPathError      no file can stand under its name: too long, a folder, below a file
-    │   └── OutputTooLarge       larger than a file, or all of the disk, may be
+    │   ├── OutputTooLarge       larger than a file, or all of the disk, may be
+    │   └── PackageError         a batch cannot be packed as it is
     ├── ResourceError            the machine cannot go on: disk full, read-only, I/O error
     ├── TransientError           may well work the next time
     └── QueueError               the database
@@ -256,6 +257,12 @@ class OutputTooLarge(OutputError):
     """The output, or what it takes to make it, is larger than a file or the whole disk may be."""
 
     code = "output.too_large"
+
+
+class PackageError(OutputError):
+    """A batch cannot be packed: a file of it is missing or changed, or has a name that the package cannot hold."""
+
+    code = "output.package"
 
 
 class ResourceError(BatchsrError):

@@ -35,6 +35,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "status": ("status",),
     "list": LIST,
     "list --json": (*LIST, "--json"),
+    "list --sort path": (*LIST, "--sort", "path"),
+    "list --failures-first": (*LIST, "--failures-first"),
     "list --limit 50": (*LIST, "--limit", "50"),
     "report": ("report",),
     "report --as csv": ("report", "--as", "csv"),
@@ -92,7 +94,17 @@ def fill(queue: Queue, jobs: int) -> None:
             queue.progress(job, 13, 13)
             digest = hashlib.sha256(str(number).encode()).hexdigest()
             result = Result(
-                digest, 8_640_044, digest, 13, 0, 60.0, 8000, 1, 480_000, 0, report_of(str(number), str(number))
+                digest,
+                8_640_044,
+                source_sha256=digest,
+                windows_total=13,
+                windows_resumed=0,
+                audio_s=60.0,
+                sample_rate=8000,
+                channels=1,
+                frames=480_000,
+                clipped_samples=0,
+                report=report_of(str(number), str(number)),
             )
             queue.committing(job, result)
             queue.finish(job, keep_report=False)

@@ -37,6 +37,8 @@ HOMES = {
     "psutil": ("intake/events.py",),
     "rich": ("report", "cli", "models/hub_client.py"),
     "click": ("cli",),
+    "bagit": ("archive/bag.py",),
+    "lxml": ("archive/premis.py",),
 }
 
 # A module may import from its own row and from rows above it, never from below.
@@ -130,6 +132,30 @@ def test_the_queue_knows_an_implementation_in_one_module_and_the_worker_knows_no
         assert not named, f"{inside} imports {named}: it should know batchsr.queue alone"
         if inside.startswith(("worker/", "restoration/")) or inside == "queue/interface.py":
             assert not any(name.startswith("batchsr.queue.opening") for name in imports(path)), inside
+
+
+def test_no_function_of_the_queue_opens_a_file_past_sqlite_but_those_known_to_be_safe() -> None:
+    """Closing any descriptor of a database, its -wal or its -shm gives up a whole process's locks on it (POSIX)."""
+    safe = {
+        "queue/clock.py:_boot_id",  # of the kernel
+        "queue/sqlite/damage.py:_beginning",  # asked for a database alone that this process has not open
+        "queue/sqlite/log.py:readers",  # the kernel's table of locks
+        "queue/sqlite/owners.py:lock_of_dead",  # a worker's lock file
+        "queue/sqlite/owners.py:take",
+    }
+    ways = {"open", "open_file", "read_bytes", "read_text", "write_bytes", "write_text", "copy", "copy2", "copyfile"}
+    queues = {"Queue.open", "cls.open", "SqliteQueue.open"}
+    found = {
+        f"{path.relative_to(PACKAGE).as_posix()}:{function.name}"
+        for path in sorted((PACKAGE / "queue").rglob("*.py"))
+        for function in ast.walk(ast.parse(path.read_text()))
+        if isinstance(function, ast.FunctionDef)
+        for call in ast.walk(function)
+        if isinstance(call, ast.Call)
+        and (whole := ast.unparse(call.func)) not in queues
+        and whole.rpartition(".")[2] in ways
+    }
+    assert found == safe
 
 
 def test_at_most_eight_modules_stand_outside_the_rooms() -> None:

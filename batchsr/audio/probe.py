@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Final
 
 from batchsr.audio import formats
-from batchsr.audio.containers import asf, headers, mp4, strangers
+from batchsr.audio.containers import headers, strangers
 from batchsr.audio.containers.found import CUT
 from batchsr.audio.containers.wave_format import CODECS
-from batchsr.audio.decoders import ffmpeg
+from batchsr.audio.decoders import ffmpeg, foreign_parts
 from batchsr.audio.decoders.interface import DecodeError, Decoder, Part
 from batchsr.audio.decoders.libsndfile import LIBSNDFILE_VERSION, LibsndfileDecoder
 from batchsr.audio.decoders.opening import open_pieces, opens
@@ -199,7 +199,7 @@ def examine(
         header = _for_ffmpeg(path, fd, status.st_size, _settled(fd, header), accept_truncated)
         with contextlib.closing(open_decoder(fd, header)) as decoder:
             frames, rate_hz, channels = decoder.frames, decoder.sample_rate, decoder.channels
-            form, subtype, by = decoder.format, decoder.subtype, getattr(decoder, "name", LIBSNDFILE)
+            form, subtype, by = decoder.format, decoder.subtype, _reader_of(header)
             remarks = bounded((*header.remarks, *decoder.remarks))
     except DecodeError as e:
         if e.cut:
@@ -238,6 +238,12 @@ def examine(
     return info, header
 
 
+def _reader_of(header: headers.Header) -> str:
+    """Who decodes a file, with its version, for the sidecar."""
+    path = ffmpeg.program() if header.container == "FOREIGN" else None
+    return LIBSNDFILE if path is None else f"ffmpeg {ffmpeg.version(path)}"
+
+
 def _for_ffmpeg(path: Path, fd: int, size: int, header: headers.Header, accept_truncated: bool) -> headers.Header:
     """The header, with ffmpeg to decode the file where that is what reads its format and it is there."""
     head = os.pread(fd, _LOOK_BYTES, 0)
@@ -254,21 +260,12 @@ def _for_ffmpeg(path: Path, fd: int, size: int, header: headers.Header, accept_t
         )
     if header.container or not strangers.is_for_ffmpeg(head, path.suffix) or ffmpeg.program() is None:
         return header
-    file = headers.BytesAt(fd, size)
-    duration = mp4.duration(file) if head[4:8] in mp4.FIRST else None
-    opener = functools.partial(ffmpeg.FfmpegDecoder, duration=duration, accept_truncated=accept_truncated)
-    if not accept_truncated and head[4:8] in mp4.FIRST and mp4.is_cut(file):
-        raise DecodeError("its last box is longer than what is there of it", cut=True)
-    if head.startswith(asf.MAGIC) and asf.is_cut(file):
-        detail = "its header promises more bytes than are there"
-        if not accept_truncated:
-            raise DecodeError(detail, cut=True)
-        message = f"it is cut short: {detail}; what is there was read, as --accept-truncated asks"
-        header = dataclasses.replace(header, remarks=(*header.remarks, Remark(CUT, message)))
+    parts, remarks = foreign_parts.parts(headers.BytesAt(fd, size), accept_truncated=accept_truncated)
+    header = dataclasses.replace(header, remarks=(*header.remarks, *remarks))
     hint = formats.BY_EXTENSION.get(path.suffix.lower())
     form = strangers.format_of(head) or hint
     title = form.title if form is not None else "a stream of another kind"
-    return dataclasses.replace(header, container="FOREIGN", detail=title, pieces=(Part(opener=opener),))
+    return dataclasses.replace(header, container="FOREIGN", detail=title, pieces=parts)
 
 
 def _as_it_is(header: headers.Header) -> headers.Header:

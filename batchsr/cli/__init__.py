@@ -27,8 +27,9 @@ _SECTIONS = {
     "Every day": ("run", "enqueue", "work", "watch", "status", "report", "upsample"),
     "Look closer": ("list", "show", "listen", "explain", "verify"),
     "Steer": ("retry", "cancel", "edit", "undo", "forget", "relocate", "pause", "resume"),
+    "Archive": ("export", "import-sidecars"),
     "Models": ("models", "doctor", "evaluate"),
-    "Set up and keep": ("config", "service", "completion", "db", "import-sidecars", "gc"),
+    "Set up and keep": ("config", "service", "completion", "db", "gc"),
 }
 """Headings of the help -> commands under them."""
 
@@ -49,6 +50,7 @@ def cli(context: click.Context, /, db: Path | None, quiet: bool, verbose: int, n
     """
     app = context.ensure_object(App)
     app.db_path = db
+    app.db_is_typed = context.get_parameter_source("db") is click.core.ParameterSource.COMMANDLINE
     app.verbosity = -1 if quiet else verbose
     app.color = not no_color
     logging.getLogger("batchsr").handlers = [LogHandler(app)]

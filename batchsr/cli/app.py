@@ -29,6 +29,8 @@ class App:
     """The global options of one run of the program."""
 
     db_path: Path | None = None
+    db_is_typed: bool = False
+    """Whether --db was typed, which may be misspelled, and not set once for all in BATCHSR_DB."""
     json: bool = False
     verbosity: int = 0
     color: bool = True

@@ -2,45 +2,33 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.selection import Selection, selection_options
-from batchsr.queue import State
+from batchsr.queue import Sort
 from batchsr.storage import printable
-
-_SORTS = {
-    "id": lambda job: job.id,
-    "path": lambda job: job.source,
-    "length": lambda job: -(job.audio_s or 0.0),
-    "rtf": lambda job: -((job.wall_s or 0.0) / job.audio_s if job.audio_s else 0.0),
-    "changed": lambda job: -job.changed_at,
-}
 
 
 @click.command("list")
 @selection_options
-@click.option("--sort", type=click.Choice(list(_SORTS)), default="id", show_default=True, help="In this order.")
+@click.option("--sort", type=click.Choice(get_args(Sort)), default="id", show_default=True, help="In this order.")
 @click.option("--failures-first", is_flag=True, help="Failed and quarantined ones before the others.")
 @click.option("--newest-first", is_flag=True, help="The latest to come in first.")
 @click.option("-n", "--limit", type=int, help="At most so many.")
 @json_option
 @pass_app
 def list_command(
-    app: App, selection: Selection, sort: str, failures_first: bool, newest_first: bool, limit: int | None
+    app: App, selection: Selection, sort: Sort, failures_first: bool, newest_first: bool, limit: int | None
 ) -> None:
     """The jobs, one a line: all, or those that are named."""
     with app.queue() as queue:
-        jobs = selection.jobs(queue, newest_first=newest_first, limit=None if failures_first or sort != "id" else limit)
-        if sort != "id":
-            jobs = iter(sorted(jobs, key=_SORTS[sort]))
-        if failures_first:
-            jobs = iter(sorted(jobs, key=lambda job: job.state not in (State.FAILED, State.QUARANTINED)))
-        for job in itertools.islice(jobs, limit):
+        for job in selection.jobs(
+            queue, newest_first=newest_first, limit=limit, sort=sort, failures_first=failures_first
+        ):
             row = job.to_dict()
             app.answer(row, _line(row))
         selection.check(queue)

@@ -17,7 +17,7 @@ from batchsr.cli import completing
 from batchsr.cli.app import App
 from batchsr.display import counted
 from batchsr.errors import EXIT_DECLINED, BatchsrError, ConfigError, UsageError
-from batchsr.queue import Job, Queue, State
+from batchsr.queue import Job, Queue, Sort, State
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,8 +51,16 @@ class Selection:
         """Return the numbers, or None if none were given. Raises ConfigError for what is no number."""
         return job_ids(self.numbers) or None
 
-    def jobs(self, queue: Queue, *, newest_first: bool = False, limit: int | None = None) -> Iterator[Job]:
-        """The jobs, in the order they came in. Raises UsageError for a batch that is not there."""
+    def jobs(
+        self,
+        queue: Queue,
+        *,
+        newest_first: bool = False,
+        limit: int | None = None,
+        sort: Sort = "id",
+        failures_first: bool = False,
+    ) -> Iterator[Job]:
+        """The jobs in an order, by default the one they came in. Raises UsageError for a batch that is not there."""
         check_batch(queue, self.batch)
         check_code(queue, self.error)
         narrow = self.path is not None or self.error is not None or self.held
@@ -62,6 +70,8 @@ class Selection:
             ids=self.ids(),
             newest_first=newest_first,
             limit=None if narrow else limit,
+            sort=sort,
+            failures_first=failures_first,
         )
         left = limit
         for job in found:

@@ -111,7 +111,7 @@ def work_command(
     )
     wait_for_places_s = 0.0 if wait_for_places.strip() == "0" else schedule.duration_s(wait_for_places)
     workers, environments = _workers(procs, device, share_gpu=share_gpu)
-    if not stay and not app.db.exists():
+    if not stay and not app.db_is_typed and not app.db.exists():
         app.note(f"nothing is queued: there is no queue at {shown(app.db)} yet (`batchsr enqueue PATH...` makes one)")
         return
     console = screen_console(color=app.color)

@@ -27,6 +27,7 @@ import platformdirs
 from batchsr import storage
 from batchsr.errors import BatchsrError, BundleError, ModelUnavailable
 from batchsr.models import checksums, hub_client
+from batchsr.models.flashsr.config_file import MAX_CONFIG_BYTES, check_weights_file, read_config_file
 from batchsr.models.hub_client import Published
 from batchsr.models.hub_trouble import HubError
 from batchsr.temporary import write_atomic
@@ -181,6 +182,8 @@ def _fetched(variant: str, *, progress: bool, again: bool) -> Location:
         raise HubError(f"the hub gives no SHA-256 of {FILES[-1]}", "check HF_ENDPOINT: it may be no complete mirror")
     if any(file.commit != small.commit for file in files):
         raise HubError("the hub answers with files of two revisions", "try again")
+    if small.size_bytes > MAX_CONFIG_BYTES:
+        raise _no_bundle(variant, small, f"its {small.name} has {small.size_bytes} bytes")
     cache = hub_client.cache_folder(repository)
     snapshot = cache / "snapshots" / small.commit
     fetched = False
@@ -192,6 +195,7 @@ def _fetched(variant: str, *, progress: bool, again: bool) -> Location:
         if again or not _is(snapshot / file.name, file.etag):
             if again or not _is(cache / "blobs" / file.etag, file.etag):
                 hub_client.download(file, cache / "blobs" / file.etag, progress=progress)
+            _see_that_it_is_a_bundle_s(variant, file, cache / "blobs" / file.etag)
             _link(cache / "blobs" / file.etag, snapshot / file.name)
             fetched = True
     told = {"repository": repository, "commit": small.commit, "files": {file.name: file.etag for file in files}}
@@ -199,6 +203,27 @@ def _fetched(variant: str, *, progress: bool, again: bool) -> Location:
         checksums.write_json(_record(snapshot), told)
     _remember_main(cache, small.commit)
     return Location(variant, snapshot, repository, small.commit, "hub")
+
+
+def _see_that_it_is_a_bundle_s(variant: str, file: Published, blob: Path) -> None:
+    """Raise BundleError, and remove the file, unless it is a bundle's: a checksum does not tell that."""
+    try:
+        if file.name == FILES[0]:
+            read_config_file(blob)
+        else:
+            check_weights_file(blob)
+    except BundleError as e:
+        with contextlib.suppress(OSError):
+            blob.unlink()
+        raise _no_bundle(variant, file, e.message.replace(str(blob), file.name)) from e
+
+
+def _no_bundle(variant: str, file: Published, why: str) -> BundleError:
+    repository = REPOSITORIES[variant]
+    return BundleError(
+        f"what the hub publishes as {repository} at revision {file.commit} is no bundle of FlashSR: {why}",
+        remedy="check HF_ENDPOINT; what was pulled before is still used, and --variant tiny is part of the program",
+    )
 
 
 def _is(path: Path, etag: str) -> bool:
@@ -322,11 +347,26 @@ def _adopted_path() -> Path:
     return platformdirs.user_cache_path("batchsr") / "adopted.json"
 
 
+def _spoilt(variant: str) -> str | None:
+    """What keeps a revision that the cache does hold from being found, or None if it holds none."""
+    cache = hub_client.cache_folder(REPOSITORIES[variant])
+    reference = cache / "refs" / "main"
+    with contextlib.suppress(OSError):
+        whole = [folder.name for folder in sorted((cache / "snapshots").iterdir()) if _complete(folder)]
+        if whole and reference.exists():
+            return f"{reference} does not name a revision that is here ({', '.join(whole[:3])} would be)"
+        if whole:
+            return f"{reference} is missing, though revision {', '.join(whole[:3])} is here"
+    return None
+
+
 def _unavailable(variant: str, error: HubError) -> ModelUnavailable:
     """What to tell a user who has no model: why, what to do, and what works at once."""
     now = "; --variant tiny works now, it is part of the program" if _complete(_BUNDLES / "tiny") else ""
+    spoilt = _spoilt(variant)
+    here = f"cannot be found in the cache, since {spoilt}," if spoilt else "is not in the cache"
     return ModelUnavailable(
-        f"the model {variant!r} ({REPOSITORIES[variant]}) is not in the cache and cannot be fetched: {error.why}",
+        f"the model {variant!r} ({REPOSITORIES[variant]}) {here} and cannot be fetched: {error.why}",
         remedy=f"{error.remedy}; run `batchsr models pull {variant}` where the hub can be reached, copy that cache "
         f"here (HF_HOME), or give the folder of a bundle as --variant{now}",
     )

@@ -115,9 +115,13 @@ def download(file: Published, blob: Path, *, progress: bool = False) -> None:
                     remedy="free some space, or set HF_HOME to another disk",
                 )
             with _bar(file, progress) as tell:
+                resumed = os.fstat(fd).st_size > 0
                 _fetch(file, fd, tell)
+                if resumed and not _is_whole(file, fd, part):  # what was kept may have been another file's
+                    os.ftruncate(fd, 0)
+                    _fetch(file, fd, tell)
             storage.fsync(fd)
-            if os.fstat(fd).st_size != file.size_bytes or not checksums.matches(part, file.etag, anew=True):
+            if not _is_whole(file, fd, part):
                 part.unlink()
                 raise HubError(
                     f"{host(file.url)} sent another {file.name} than the hub promised: its checksum is wrong",
@@ -125,6 +129,10 @@ def download(file: Published, blob: Path, *, progress: bool = False) -> None:
                 )
             part.chmod(0o644 & ~_umask())
             part.replace(blob)
+
+
+def _is_whole(file: Published, fd: int, part: Path) -> bool:
+    return os.fstat(fd).st_size == file.size_bytes and checksums.matches(part, file.etag, anew=True)
 
 
 @contextlib.contextmanager
@@ -263,6 +271,8 @@ def _receive(file: Published, fd: int, silence_s: float, given_up: threading.Eve
     with session.stream("GET", file.url, headers=headers, timeout=silence_s, follow_redirects=True) as response:
         if response.status_code >= 400 and response.status_code != 416:
             raise of_status(response, file.url)
+        if response.status_code < 300:
+            _check_answer(file, response, have)
         begins = str(response.headers.get("Content-Range", "")).startswith(f"bytes {have}-")
         if response.status_code == 416 or (have and not (response.status_code == 206 and begins)):
             os.ftruncate(fd, 0)  # it does not go on there: from the beginning
@@ -284,6 +294,28 @@ def _receive(file: Published, fd: int, silence_s: float, given_up: threading.Eve
                 view, have = view[count:], have + count
     if have < file.size_bytes:
         raise ConnectionError("cut")
+
+
+def _check_answer(file: Published, response: Any, have: int) -> None:
+    """Raise HubError, before a byte is kept, if an answer's headers say that it is not the file from `have` on."""
+    at, headers = host(str(response.url)), response.headers
+    if "html" in str(headers.get("Content-Type", "")).lower():
+        raise HubError(
+            f"{at} sends a page instead of {file.name} (the login page of a network?)",
+            "log in to the network, or check HF_ENDPOINT and the proxy",
+        )
+    begun = re.fullmatch(
+        r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", str(headers.get("Content-Range", "")).strip()
+    )
+    partial = response.status_code == 206
+    if partial and begun and int(begun[1]) != have:
+        return  # it is asked for from the beginning
+    total = begun[2] if partial and begun else "*" if partial else str(headers.get("Content-Length", "*"))
+    if total.isdecimal() and int(total) != file.size_bytes:
+        raise HubError(
+            f"{at} sends {int(total)} bytes in place of the {file.size_bytes} of {file.name}",
+            "try again; if it stays so, a proxy or a mirror (HF_ENDPOINT) changes what passes through it",
+        )
 
 
 def _within(limit_s: float, function: Callable[[], T]) -> T:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 from collections.abc import Iterator
 from typing import Any, Final
@@ -42,6 +43,8 @@ def told(error: BaseException, url: str) -> HubError:
     if response is not None and getattr(response, "status_code", 0) >= 400:
         return of_status(response, url)
     at = host(url)
+    if isinstance(error, ValueError) and (wrong := _wrong_numbers()):
+        return HubError(f"{wrong[0]} is not a whole number of seconds", f"correct {wrong[0]}, or unset it")
     if isinstance(error, ValueError):  # the library's own, of the variables that it reads when it is imported
         return HubError("the hub's address is not valid", "check HF_ENDPOINT and HTTPS_PROXY")
     names = {cls.__name__ for cls in type(error).__mro__}
@@ -63,6 +66,18 @@ def told(error: BaseException, url: str) -> HubError:
     if names & {"InvalidURL", "UnsupportedProtocol", "LocalProtocolError", "HFValidationError"}:
         return HubError("the hub's address or a header of ours is not valid", "check HF_ENDPOINT and HTTPS_PROXY")
     return HubError(f"{at} could not be asked ({type(error).__name__})", "check HF_ENDPOINT and the network")
+
+
+def _wrong_numbers() -> list[str]:
+    """The library's variables that must be whole numbers, and are not."""
+    names = ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT")
+    found = []
+    for name in names:
+        try:
+            int(os.environ.get(name) or 0)
+        except ValueError:
+            found.append(name)
+    return found
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

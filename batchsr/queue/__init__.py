@@ -13,7 +13,7 @@ sqlite/        the queue in one SQLite file
 
 from batchsr.queue.clock import Clock
 from batchsr.queue.finished import Finished
-from batchsr.queue.interface import IntakeQueue, Maintenance, Overview, Pulse, Queue, Worker, WorkQueue
+from batchsr.queue.interface import IntakeQueue, Maintenance, Overview, Pulse, Queue, Sort, Worker, WorkQueue
 from batchsr.queue.job import LIVE, OWNED, TERMINAL, Backend, Enqueued, Job, NewJob, Outcome, Result, State
 from batchsr.queue.published import is_published
 from batchsr.queue.steering import Answer, Changed, Move, Speed, Wish
@@ -43,6 +43,7 @@ __all__ = [
     "Queue",
     "Result",
     "Side",
+    "Sort",
     "Speed",
     "State",
     "Trouble",

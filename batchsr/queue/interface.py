@@ -18,13 +18,16 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 from batchsr.queue.clock import Clock
 from batchsr.queue.finished import Finished
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State
 from batchsr.queue.steering import Changed, Move, Speed, Wish
 from batchsr.queue.trouble import Pause, PauseKind, Place, Trouble
+
+Sort = Literal["id", "path", "length", "rtf", "changed"]
+"""An order in which jobs are listed."""
 
 
 class Worker(Protocol):
@@ -219,8 +222,15 @@ class Overview(Protocol):
         source: str | None = None,
         newest_first: bool = False,
         limit: int | None = None,
+        sort: Sort = "id",
+        failures_first: bool = False,
     ) -> Iterator[Job]:
-        """Jobs in the order they came in, read in pages. `source` is a part of the source's path."""
+        """Jobs, read in pages. `source` is a part of the source's path.
+
+        In the order they came in; or by path, longest first (`length`), slowest first (`rtf`), latest change first
+        (`changed`), each with failed and quarantined ones before the others where `failures_first`. Ties go by
+        number, the highest first where `newest_first`.
+        """
 
     def batches(self) -> list[str]:
         """The names of the batches that have jobs, sorted; "" for jobs without one."""

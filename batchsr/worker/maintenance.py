@@ -78,6 +78,9 @@ def _verdict_on_copies(queue: Queue, job: Job) -> Verdict:
         return Verdict(job, "missing", "its sidecar, which names its copies, is not there")
     for copy in document.get("copies", []):
         path = Path(copy["path"])
+        moved = Path(job.output).with_name(path.name)  # with its output, as `relocate` and `export --move` do
+        if not os.path.lexists(path) and os.path.lexists(moved):
+            path = moved
         try:
             found = storage.sha256(path)
         except FileNotFoundError:

@@ -284,3 +284,82 @@ def test_a_wrong_checksum_is_never_without_a_word(encode: Callable[..., Path]) -
             said.add("refused")
     assert said
     assert said <= {"input.faults", "refused"}
+
+
+@pytest.mark.parametrize("between", [b"", b"TAG" + bytes(125)])
+@pytest.mark.parametrize(
+    ("extension", "options", "slack"),
+    [
+        ("wv", [], 0),
+        ("tta", [], 0),
+        ("m4a", ["-c:a", "alac"], 0),
+        ("m4a", [], 48),
+        ("aac", [], 4096),
+        ("ac3", [], 4096),
+    ],
+)
+def test_all_of_the_files_that_were_joined_are_read(
+    encode: Callable[..., Path], extension: str, options: list[str], slack: int, between: bytes
+) -> None:
+    if between and extension == "m4a":
+        pytest.skip("such files have no tags between them")
+    x = [sound(0.5), sound(0.8, seed=1), sound(0.6, seed=2)]
+    files = [encode(extension, options, each).read_bytes() for each in x]
+    path = encode(extension, options, x[0])
+    path.write_bytes(between.join(files))
+    got, info = read(path)
+    assert abs(len(got) - sum(map(len, x))) <= 3 * slack
+    if not slack:
+        np.testing.assert_allclose(got, np.concatenate(x), atol=2**-15)
+    if extension not in ("aac", "ac3"):
+        assert "input.joined" in [remark.code for remark in info.remarks]
+    assert info.decoder.startswith("ffmpeg ")
+
+
+def test_the_last_of_joined_files_is_cut_like_any_other(encode: Callable[..., Path]) -> None:
+    path = encode("wv", [], sound(1.0))
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[: len(whole) * 2 // 3])
+    with pytest.raises(InputTruncated):
+        probe(path)
+    assert 1.2 < probe(path, accept_truncated=True).duration_s < 1.9
+
+
+@pytest.mark.parametrize("extension", ["aac", "ac3", "eac3", "latm"])
+def test_a_stream_that_ends_inside_a_frame_is_cut(encode: Callable[..., Path], extension: str) -> None:
+    path = encode(extension, ["-c:a", "aac"] if extension == "latm" else [], sound(2.0))
+    whole = path.read_bytes()
+    for end in (len(whole) * 2 // 3 + 101, len(whole) - 1):
+        path.write_bytes(whole[:end])
+        with pytest.raises(InputTruncated, match=r"last frame has [\d,]+ of [\d,]+ bytes"):
+            probe(path)
+        assert "input.cut_short" in [remark.code for remark in probe(path, accept_truncated=True).remarks]
+    path.write_bytes(whole + b"TAG" + bytes(125))
+    assert "input.cut_short" not in [remark.code for remark in probe(path).remarks]
+
+
+def test_joined_and_cut_files_of_amr_are_walked_by_their_frames(tmp_path: Path) -> None:
+    one = b"#!AMR\n" + (b"\x3c" + bytes(31)) * 50
+    path = tmp_path / "x.amr"
+    path.write_bytes(one)
+    assert (probe(path).frames, probe(path).remarks) == (8000, ())
+    path.write_bytes(one * 3)
+    assert probe(path).frames == 24_000
+    assert [remark.code for remark in probe(path).remarks] == ["input.joined"]
+    path.write_bytes(one[:-5])
+    with pytest.raises(InputTruncated, match="last frame has 27 of 32 bytes"):
+        probe(path)
+
+
+@pytest.mark.parametrize("extension", ["m4a", "mov"])
+def test_sound_that_begins_late_by_the_edit_list_is_said(
+    encode: Callable[..., Path], tmp_path: Path, extension: str
+) -> None:
+    prompt = encode(extension, ["-c:a", "alac"], sound(0.5))
+    assert probe(prompt).remarks == ()
+    late = tmp_path / f"late.{extension}"
+    command = [str(PROGRAM), "-v", "error", "-i", prompt, "-itsoffset", "0.75", "-i", prompt]
+    subprocess.run([*command, "-map", "1:a", "-c", "copy", late], check=True)
+    remarks = probe(late).remarks
+    assert [remark.code for remark in remarks] == ["input.begins_late"]
+    assert "0.750 s" in remarks[0].message

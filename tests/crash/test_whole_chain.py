@@ -85,7 +85,7 @@ def test_five_recordings_with_every_stage_on_are_killed_and_end_in_the_bytes_of_
     ):
         code = rig.wait(rig.fork(lambda: int(rig.work(db, Model()).done < 0), fault=fault))
         kills += code < 0
-    assert kills == 4
+    assert kills == 5
     rig.work(db, Model())
     with open_queue(db) as queue:
         assert [job.state for job in queue.jobs()] == [State.DONE] * 5

@@ -25,9 +25,21 @@ from .hub_server import COMMIT
 from .hub_server import hub as hub_server
 
 REPOSITORY = "aufklarer/FlashSR-MLX-4bit"
+
+
+def weights_file(*names: str, size_bytes: int = 1 << 20) -> bytes:
+    """A safetensors file of so many bytes of data, in one tensor of each name."""
+    each = size_bytes // len(names)
+    header = {
+        n: {"dtype": "U8", "shape": [each], "data_offsets": [i * each, (i + 1) * each]} for i, n in enumerate(names)
+    }
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + (bytes(range(256)) * (size_bytes // 256 + 1))[: each * len(names)]
+
+
 FILES = {
-    f"{REPOSITORY}/config.json": b'{"format": "int4"}',
-    f"{REPOSITORY}/model.safetensors": bytes(range(256)) * 4096,
+    f"{REPOSITORY}/config.json": b'{"format": "int4", "quantization": {"bits": 4}}',
+    f"{REPOSITORY}/model.safetensors": weights_file("vae.a", "ldm.a", "voc.a", "vae.b"),
     f"{REPOSITORY}/README.md": b"a card",
 }
 NOWHERE = "http://127.0.0.1:9"
@@ -85,13 +97,16 @@ def test_what_is_cached_is_used_without_a_request(tmp_path: Path) -> None:
 def test_pull_takes_a_newer_commit_and_resolve_follows_it(tmp_path: Path) -> None:
     with hub_server(FILES) as (endpoint, _):
         ask("hub.pull('int4')", tmp_path, endpoint)
-    newer = {**FILES, f"{REPOSITORY}/model.safetensors": b"other weights"}
+    newer = {**FILES, f"{REPOSITORY}/model.safetensors": weights_file("vae.b", "ldm.b", "voc.b")}
     commit = "f" * 40
     with hub_server(newer, commit) as (endpoint, _):
         assert ask("hub.resolve('int4')", tmp_path, endpoint)["answer"][3] == COMMIT
         assert ask("hub.pull('int4')", tmp_path, endpoint)["answer"][3] == commit
     folder = Path(ask("hub.resolve('int4')", tmp_path)["answer"][1])
-    assert (folder.name, (folder / "model.safetensors").read_bytes()) == (commit, b"other weights")
+    assert (folder.name, (folder / "model.safetensors").read_bytes()) == (
+        commit,
+        newer[f"{REPOSITORY}/model.safetensors"],
+    )
 
 
 def test_pull_without_a_network_keeps_to_the_cache(tmp_path: Path) -> None:

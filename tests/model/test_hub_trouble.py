@@ -24,7 +24,7 @@ from batchsr.models import checksums, hub
 
 from .hub_server import COMMIT
 from .hub_server import hub as hub_server
-from .test_hub import FILES, NOWHERE, REPOSITORY, ask
+from .test_hub import FILES, NOWHERE, REPOSITORY, ask, weights_file
 
 WEIGHTS = FILES[f"{REPOSITORY}/model.safetensors"]
 TOKEN = "hf_aSecretThatNobodyMayRead"
@@ -118,8 +118,85 @@ def test_the_login_page_of_a_network_is_told(tmp_path: Path, odd: Odd) -> None:
     refused(tmp_path, odd, "not the hub", "log in")
 
 
-def test_a_login_page_in_place_of_the_weights_is_no_model(tmp_path: Path) -> None:
-    refused(tmp_path, login_for_weights)
+def login_with_206(request: BaseHTTPRequestHandler) -> bool:
+    more = {"Content_Range": f"bytes 20000-{len(WEIGHTS) - 1}/{len(WEIGHTS)}", "Content_Type": "TEXT/HTML; charset=x"}
+    return of_weights(request) and send(request, 206, LOGIN, **more)
+
+
+def other_length(request: BaseHTTPRequestHandler) -> bool:
+    return of_weights(request) and send(request, 200, b"busy", Content_Type="application/octet-stream")
+
+
+def other_total(request: BaseHTTPRequestHandler) -> bool:
+    return of_weights(request) and send(request, 206, b"x", Content_Range="bytes 20000-20000/20001")
+
+
+@pytest.mark.parametrize(
+    ("odd", "word"),
+    [(login_for_weights, "log in"), (login_with_206, "log in"), (other_length, "4 bytes"), (other_total, "20001")],
+)
+def test_what_is_not_the_file_is_not_kept_and_what_was_kept_is_not_lost(tmp_path: Path, odd: Odd, word: str) -> None:
+    refused(tmp_path, Cut(times=100, after=10_000), "broke off")
+    (part,) = tmp_path.rglob("*-part")
+    assert part.stat().st_size == 20_000
+    refused(tmp_path, odd, word)
+    assert part.read_bytes() == WEIGHTS[:20_000]
+    cut = Cut(times=0, after=0)
+    with hub_server(FILES, odd=cut) as (endpoint, _):
+        assert ask("hub.pull('int4')", tmp_path, endpoint)["answer"][3] == COMMIT
+    assert cut.ranges == ["bytes=20000-"]
+
+
+@pytest.mark.parametrize("odd", [login_for_weights, other_length])
+def test_of_a_login_page_in_place_of_the_weights_nothing_stays(tmp_path: Path, odd: Odd) -> None:
+    refused(tmp_path, odd)
+    assert not [path for path in tmp_path.rglob("*-part") if path.stat().st_size]
+    assert pulled(tmp_path)
+
+
+def test_a_part_that_was_another_file_s_is_fetched_once_more_from_the_beginning(tmp_path: Path) -> None:
+    refused(tmp_path, Cut(times=100, after=10_000), "broke off")
+    (part,) = tmp_path.rglob("*-part")
+    part.write_bytes(b"<html>" * 1000)
+    cut = Cut(times=0, after=0)
+    with hub_server(FILES, odd=cut) as (endpoint, _):
+        folder = Path(ask("hub.pull('int4')", tmp_path, endpoint)["answer"][1])
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert cut.ranges == ["bytes=6000-", None]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "word"),
+    [
+        ("config.json", b"<html>no</html>", "JSON"),
+        ("config.json", b'{"model_type": "whisper"}', "another model"),
+        ("config.json", b'{"sampleRate": 16000}', "sampleRate"),
+        ("config.json", b"{" + b" " * (3 << 20) + b"}", "bytes"),
+        ("model.safetensors", b"PK" * 400_000, "safetensors"),
+        ("model.safetensors", weights_file("model.encoder.weight"), "another model"),
+        ("model.safetensors", WEIGHTS[:-1], "bytes"),
+    ],
+)
+def test_what_is_no_bundle_is_refused_though_its_checksum_is_right(
+    tmp_path: Path, name: str, content: bytes, word: str
+) -> None:
+    folder = pulled(tmp_path)
+    newer = "f" * 40
+    with hub_server({**FILES, f"{REPOSITORY}/{name}": content}, newer) as (endpoint, _):
+        told = ask("hub.pull('int4')", tmp_path, endpoint)
+    assert told["error"] == "BundleError", told
+    assert word in told["text"]
+    assert REPOSITORY in told["text"]
+    assert len(told["text"]) < 2000
+    assert ask("hub.resolve('int4')", tmp_path)["answer"][1] == str(folder)  # the one before is used
+
+
+@pytest.mark.parametrize("name", ["HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"])
+def test_a_time_limit_that_is_no_number_is_named(tmp_path: Path, name: str) -> None:
+    told = ask("hub.pull('int4')", tmp_path, **{name: "soon"})
+    assert told["error"] == "ModelUnavailable"
+    assert name in told["text"]
+    assert "address" not in told["text"]
 
 
 def other_weights(request: BaseHTTPRequestHandler) -> bool:
@@ -415,7 +492,11 @@ def test_a_reference_with_a_newline_is_read(tmp_path: Path, text: str) -> None:
 def test_a_reference_that_makes_no_sense_is_none(tmp_path: Path, text: str) -> None:
     folder = pulled(tmp_path)
     (folder.parent.parent / "refs" / "main").write_text(text, encoding="latin-1")
-    assert ask("hub.resolve('int4')", tmp_path)["error"] == "ModelUnavailable"
+    told = ask("hub.resolve('int4')", tmp_path)
+    assert told["error"] == "ModelUnavailable"
+    assert "not in the cache" not in told["text"]
+    assert "refs/main does not name" in told["text"]
+    assert COMMIT in told["text"]
 
 
 def test_the_hub_s_checksums_are_kept_beside_the_snapshot(tmp_path: Path) -> None:

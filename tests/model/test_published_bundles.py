@@ -142,6 +142,11 @@ def expected(plain: Path) -> bytes:
     return window(plain)
 
 
+def test_one_unknown_key_is_told_in_the_singular(copied: Path) -> None:
+    (warning,) = bundle.open_bundle(edited(copied, set_in("vae", colour="blue"))).warnings
+    assert "1 key with no meaning to this program: vae.colour" in warning
+
+
 def test_the_plain_bundle_needs_no_warning(plain: Path) -> None:
     assert bundle.open_bundle(plain).warnings == ()
 

@@ -30,6 +30,30 @@ def test_jobs_come_in_order_and_can_be_chosen(queue: Queue) -> None:
     assert queue.counts("other")["queued"] == 1
 
 
+def test_jobs_come_in_any_order_a_page_at_a_time_while_others_change_them(queue: Queue) -> None:
+    fill(queue, *[f"n{number * 7 % 1203:04}" for number in range(1203)])
+    with queue.join() as worker:
+        for _ in range(3):
+            queue.fail(queue.claim(worker, rig.BACKEND), "x", "x", lambda failures: None)
+    by_path = [job.source for job in queue.jobs(sort="path")]
+    assert by_path == sorted(job.source for job in queue.jobs())
+    assert [job.id for job in queue.jobs(failures_first=True)][:4] == [1, 2, 3, 4]
+    assert [job.id for job in queue.jobs(failures_first=True, newest_first=True)][:4] == [3, 2, 1, 1203]
+    assert [job.source for job in queue.jobs(sort="path", failures_first=True)][:4] == [
+        *sorted(job.source for job in queue.jobs(states=["failed"])),
+        by_path[1],
+    ]
+    assert [job.source for job in queue.jobs(sort="path", limit=2, states=["queued"])] == by_path[1:3]
+    assert len(list(queue.jobs(sort="rtf", newest_first=True))) == len(list(queue.jobs(sort="length"))) == 1203
+    latest = list(queue.jobs(sort="changed"))
+    assert [job.changed_at for job in latest] == sorted((job.changed_at for job in latest), reverse=True)
+    reading = queue.jobs(sort="path")
+    assert next(reading).source == by_path[0]
+    queue.cancel(range(1, 1204))
+    assert queue.forget(range(1, 1204))
+    assert len(list(reading)) == 499, "the page in hand; those that were forgotten meanwhile are left out"
+
+
 def test_a_list_may_be_changed_while_it_is_read(queue: Queue) -> None:
     fill(queue, *[str(number) for number in range(1100)])
     seen = 0

@@ -39,6 +39,7 @@ class Model:
     name: str
     version: int
     priority: int
+    batch: str = ""
     state: State = Q
     claim: int = 0
     owner: str | None = None
@@ -65,6 +66,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.jobs: dict[int, Model] = {}
         self.paused = False
         self.dead: set[str] = set()
+        self.gone: set[int] = set()
         self.given: list[tuple[Worker, Job]] = []
         self.turn = 0
         self.enqueue("a", 0, 0)
@@ -82,6 +84,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(name=st.sampled_from("abc"), version=st.integers(0, 1), priority=st.integers(0, 2))
     def enqueue(self, name: str, version: int, priority: int) -> None:
         same = [i for i, m in self.jobs.items() if (m.name, m.version) == (name, version) and m.state != "superseded"]
+        latest = max({0, *self.jobs, *self.gone})
         (answer,) = self.queue.enqueue([rig.new_job(name, identity=f"{name}{version}", priority=priority)])
         if same:
             state = self.jobs[same[0]].state
@@ -98,6 +101,7 @@ class QueueMachine(RuleBasedStateMachine):
         for model in retired:
             model.state, model.owner = State.SUPERSEDED, None
         assert answer.outcome == ("superseding" if retired else "queued")
+        assert answer.job_id > latest, "a number that was forgotten comes never back"
         self.jobs[answer.job_id] = Model(name, version, priority)
 
     # Workers
@@ -131,19 +135,26 @@ class QueueMachine(RuleBasedStateMachine):
         self.given.append((worker, job))
         return worker, job
 
+    def current(self) -> list[tuple[Worker, Job]]:
+        """The claims that are still their jobs'."""
+        return [
+            (worker, job)
+            for worker, job in self.given
+            if (model := self.jobs.get(job.id)) is not None
+            and (model.claim, model.owner) == (job.claim_seq, worker.name)
+        ]
+
     def write(
         self, claim: tuple[Worker, Job], states: tuple[State, ...], action: Callable[[Job], object]
     ) -> Model | None:
         """Do what an owner does; it must work exactly if the claim is still the job's. Most are stale: prefer not."""
-        current = [
-            (w, j) for w, j in self.given if (self.jobs[j.id].claim, self.jobs[j.id].owner) == (j.claim_seq, w.name)
-        ]
+        current = self.current()
         self.turn += 1
         if current and self.turn % 4:
             claim = current[self.turn % len(current)]
         worker, job = claim
-        model = self.jobs[job.id]
-        if model.claim == job.claim_seq and model.owner == worker.name and model.state in states:
+        model = self.jobs.get(job.id)
+        if model is not None and model.claim == job.claim_seq and model.owner == worker.name and model.state in states:
             action(job)
             return model
         with pytest.raises(ClaimLost):
@@ -204,9 +215,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(target=workers, windows=st.integers(0, 2))
     def an_owner_dies_and_is_reaped(self, windows: int) -> Any:
-        held = [
-            (w, j) for w, j in self.given if (self.jobs[j.id].claim, self.jobs[j.id].owner) == (j.claim_seq, w.name)
-        ]
+        held = self.current()
         if not held:
             return multiple()
         worker, job = held[-1]
@@ -247,6 +256,27 @@ class QueueMachine(RuleBasedStateMachine):
         if cancelled:
             model.state, model.owner = State.CANCELLED, None
 
+    @rule(data=st.data(), priority=st.none() | st.integers(0, 2), batch=st.sampled_from([None, "", "b"]))
+    @precondition(lambda self: self.jobs)
+    def edit(self, data: st.DataObject, priority: int | None, batch: str | None) -> None:
+        job = data.draw(st.sampled_from(sorted(self.jobs)))
+        model = self.jobs[job]
+        edited = self.queue.edit([job], priority=priority, batch=batch)
+        assert edited == ([job] if model.state in (Q, W) else [])
+        if edited:
+            model.priority = model.priority if priority is None else priority
+            model.batch = model.batch if batch is None else batch
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.jobs)
+    def forget(self, data: st.DataObject) -> None:
+        job = data.draw(st.sampled_from(sorted(self.jobs)))
+        expected = [job] if self.jobs[job].owner is None else []
+        assert self.queue.forget([job]) == expected
+        if expected:
+            del self.jobs[job]
+            self.gone.add(job)
+
     @rule()
     def retry_all(self) -> None:
         expected = [i for i, model in sorted(self.jobs.items()) if model.state in ("failed", "quarantined")]
@@ -282,6 +312,8 @@ class QueueMachine(RuleBasedStateMachine):
                 model.failures,
             )
             assert job.windows_done == model.windows
+            assert (job.priority, job.batch) == (model.priority, model.batch)
+        assert {job.id for job in self.queue.jobs()} == set(self.jobs)
         live = [job.output for job in self.queue.jobs() if job.state not in ("cancelled", "superseded")]
         assert len(live) == len(set(live)), "no two jobs write one output"
 

@@ -245,6 +245,29 @@ def test_it_fits_the_screen_and_searches_sorts_filters_and_pages(opened: Any) ->
     assert opened.get_attribute("th:nth-child(4)", "aria-sort") == "descending"
 
 
+def test_a_hundred_thousand_files_are_searched_sorted_filtered_and_paged(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    failed = {"state": "failed", "error_code": "input.format", "error": "no audio"}
+    path.write_bytes(page(row(number, **(failed if number % 1_000 == 7 else {})) for number in range(1, 100_001)))
+    assert path.stat().st_size < 5_000_000
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    tab.goto(path.as_uri())
+    tab.wait_for_selector("body[data-ready=yes]")
+    assert tab.inner_text("#place").replace(",", "") == "1 to 100 of 100000"
+    assert tab.evaluate("document.querySelectorAll('tbody tr').length") == 100, "one page of rows is drawn, not all"
+    tab.fill("#search", "call-99999")
+    assert tab.inner_text("#place") == "1 to 1 of 1"
+    tab.fill("#search", "")
+    tab.select_option("#state", "failed")
+    assert tab.inner_text("#place") == "1 to 100 of 100"
+    tab.select_option("#state", "")
+    tab.click("th button:has-text('Length')")
+    tab.click("#after")
+    assert tab.inner_text("#place").replace(",", "") == "101 to 200 of 100000"
+    assert tab.inner_text("tbody tr:first-child td:nth-child(4)") == "0:13", "12.5 s, the shortest, rounded"
+    tab.close()
+
+
 def test_failures_stand_by_kind_and_lead_to_their_files(opened: Any) -> None:
     assert "3 \u00d7 input.format" in opened.inner_text("#kinds")
     assert "convert it" in opened.inner_text("#kinds")

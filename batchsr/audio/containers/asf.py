@@ -21,12 +21,16 @@ class Bytes(Protocol):
     def at(self, start: int, length: int) -> bytes: ...
 
 
-def is_cut(file: Bytes) -> bool:
-    """Return whether the file is shorter than its header says. A live stream's header says nothing."""
+def size(file: Bytes) -> int | None:
+    """Return how many bytes the header says the file has; None for a live stream's, whose header says nothing."""
     head = file.at(0, _LONGEST_HEADER)
     at = head.find(_PROPERTIES)
     if at < 0 or len(head) < at + 92:
-        return False
-    size = int.from_bytes(head[at + 40 : at + 48], "little")
+        return None
     flags = int.from_bytes(head[at + 88 : at + 92], "little")
-    return not flags & _BROADCAST and size > file.size
+    return None if flags & _BROADCAST else int.from_bytes(head[at + 40 : at + 48], "little")
+
+
+def is_cut(file: Bytes) -> bool:
+    """Return whether the file is shorter than its header says."""
+    return (size(file) or 0) > file.size

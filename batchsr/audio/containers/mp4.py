@@ -9,6 +9,7 @@ iTunes writes it.
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
@@ -41,6 +42,23 @@ def duration(file: Bytes) -> Fraction | None:
         if key == b"moov":
             return _in_movie(file, start, end)
     return None
+
+
+def pause(file: Bytes) -> Fraction:
+    """Return how long the edit list has the first audio track wait before it sounds, in seconds."""
+    for key, start, end in _boxes(file, 0, file.size):
+        if key != b"moov":
+            continue
+        scale = 0
+        for name, begin, stop in _boxes(file, start, end):
+            if name == b"mvhd":
+                scale = _scale(file.at(begin, 32))
+            boxes = {path: place for path, *place in _deep(file, begin, stop)} if name == b"trak" else {}
+            if scale and file.at(boxes.get(b"mdia/hdlr", [0])[0], 12)[8:12] == b"soun":
+                edits = _edits(file, *boxes[b"edts/elst"]) if b"edts/elst" in boxes else ()
+                waits = itertools.takewhile(lambda edit: edit[1] < 0, edits)
+                return Fraction(sum(length for length, _ in waits), scale)
+    return Fraction(0)
 
 
 def _in_movie(file: Bytes, start: int, end: int) -> Fraction | None:

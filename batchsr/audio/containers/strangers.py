@@ -80,26 +80,34 @@ def is_for_ffmpeg(head: bytes, extension: str) -> bool:
     return hint is not None and hint.reader == "ffmpeg" and not named(head)[0]
 
 
-def _frames_follow(head: bytes) -> bool:
-    """Whether a frame of AC-3, E-AC-3 or AAC in LOAS stands there, and another right behind it.
+def frame_length(head: bytes) -> int:
+    """Return the bytes of the frame of AC-3, E-AC-3, or AAC in ADTS or LOAS that begins there; 0 where none does.
 
-    Sources: ETSI TS 102 366 (syncinfo, Annex E), ISO/IEC 14496-3 (AudioSyncStream).
+    Sources: ETSI TS 102 366 (syncinfo, Annex E), ISO/IEC 14496-3 (AudioSyncStream, adts_frame).
     """
     if len(head) < 8:
-        return False
+        return 0
     if head[0] == 0x56 and head[1] & 0xE0 == 0xE0:
-        length = 3 + ((head[1] & 0x1F) << 8 | head[2])
-        return head[length : length + 1] == b"\x56" and (head[length + 1 : length + 2] or b"\0")[0] & 0xE0 == 0xE0
+        return 3 + ((head[1] & 0x1F) << 8 | head[2])
+    if head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
+        length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+        return length if length > 7 else 0
     code, size = head[4] >> 6, head[4] & 63
     if head[:2] != b"\x0b\x77" or head[5] >> 3 > 16:
-        return False
+        return 0
     if head[5] >> 3 > 10:
-        length = 2 * ((head[2] & 7) << 8 | head[3]) + 2
-    elif code < len(_AC3_RATES_HZ) and size < 2 * len(_AC3_KBITS):
-        length = 2 * (_AC3_KBITS[size >> 1] * 96_000 // _AC3_RATES_HZ[code] + (size & 1 if code == 1 else 0))
-    else:
-        return False
-    return head[length : length + 2] == head[:2]
+        return 2 * ((head[2] & 7) << 8 | head[3]) + 2
+    if code < len(_AC3_RATES_HZ) and size < 2 * len(_AC3_KBITS):
+        return 2 * (_AC3_KBITS[size >> 1] * 96_000 // _AC3_RATES_HZ[code] + (size & 1 if code == 1 else 0))
+    return 0
+
+
+def _frames_follow(head: bytes) -> bool:
+    """Whether a frame stands there, and another of its kind right behind it."""
+    length = frame_length(head)
+    behind = head[length : length + 2]
+    same = behind[:1] == head[:1] and len(behind) == 2 and (behind[1] ^ head[1]) & 0xE0 == 0
+    return bool(length) and same
 
 
 def is_text(head: bytes) -> bool:

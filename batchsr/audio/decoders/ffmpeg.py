@@ -32,7 +32,7 @@ from typing import IO, Final
 import numpy as np
 
 from batchsr.audio.decoders.interface import DecodeError
-from batchsr.audio.decoders.virtual_file import VirtualFile
+from batchsr.audio.decoders.virtual_file import Range, VirtualFile
 from batchsr.audio.remarks import Remark
 from batchsr.audio.windows import Block
 
@@ -105,18 +105,27 @@ def version(path: str) -> str:
 class FfmpegDecoder:
     """A whole file that ffmpeg decodes: the first of its audio streams."""
 
-    def __init__(self, file: VirtualFile, *, duration: Fraction | None = None, accept_truncated: bool = False) -> None:
+    def __init__(
+        self,
+        file: VirtualFile,
+        *,
+        duration: Fraction | None = None,
+        pause: Fraction = Fraction(0),
+        accept_truncated: bool = False,
+    ) -> None:
         """Decode the file once to learn what it is. `duration`, in seconds, is where its sound surely ends.
+
+        `pause`, in seconds, is how much of the container's length passes before the sound begins.
 
         Raises DecodeError, with `cut` set for a file that was cut.
         """
         path = program()
         if path is None:
             raise DecodeError("ffmpeg is not there")
-        self._path, self._fd = path, file.fd
+        self._path, self._fd, self._stretch = path, file.fd, _stretch(file)
         status = os.fstat(file.fd)
         identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        facts = _facts(path, file.fd, identity)
+        facts = _facts(path, file.fd, self._stretch, float(pause), (*identity, *self._stretch))
         if facts.cut and not accept_truncated:
             raise DecodeError(facts.cut, cut=True)
         self.name = f"ffmpeg {version(path)}"
@@ -134,7 +143,7 @@ class FfmpegDecoder:
     def read(self, frames: int) -> Block:
         """Return the next samples, (n, channels)."""
         if self._child is None:
-            self._child = _Child(self._path, self._fd)
+            self._child = _Child(self._path, self._fd, self._stretch)
             self._child.header()
         block = self._child.read(min(frames, self.frames - self._position), self.channels)
         self._position += len(block)
@@ -157,11 +166,14 @@ class FfmpegDecoder:
 class _Child:
     """One run of ffmpeg over a file."""
 
-    def __init__(self, path: str, fd: int) -> None:
+    def __init__(self, path: str, fd: int, stretch: tuple[int, ...]) -> None:
+        name = f"file:/dev/fd/{fd}"
+        if stretch:
+            name = f"subfile,,start,{stretch[0]},end,{stretch[1]},,:{name}"
         command = [path, "-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info", "-max_alloc", "268435456"]
-        command += ["-threads", "1", "-protocol_whitelist", "file", "-format_whitelist", _FORMATS]
+        command += ["-threads", "1", "-protocol_whitelist", "file,subfile", "-format_whitelist", _FORMATS]
         command += ["-err_detect", "crccheck"]  # otherwise what a checksum shows to be wrong is heard without a word
-        command += ["-i", f"file:/dev/fd/{fd}", "-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1"]
+        command += ["-i", name, "-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1"]
         command += ["-threads", "1", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
         try:
             self._process = subprocess.Popen(
@@ -248,20 +260,28 @@ _memory: dict[tuple[str, tuple[int, ...]], _Facts] = {}
 _MOST_REMEMBERED: Final = 256
 
 
-def _facts(path: str, fd: int, identity: tuple[int, ...]) -> _Facts:
+def _stretch(file: VirtualFile) -> tuple[int, ...]:
+    """Where the bytes of a joined file begin and end; () for a whole file."""
+    segment = file.segments[0] if len(file.segments) == 1 else None
+    if not isinstance(segment, Range) or (segment.start == 0 and segment.length >= os.fstat(file.fd).st_size):
+        return ()
+    return segment.start, segment.start + segment.length
+
+
+def _facts(path: str, fd: int, stretch: tuple[int, ...], pause_s: float, identity: tuple[int, ...]) -> _Facts:
     """Decode a file once. `identity` is what stays the same only while the file does."""
     key = (path, identity)
     found = _memory.get(key)
     if found is None:
-        found = _decode_once(path, fd)
+        found = _decode_once(path, fd, stretch, pause_s)
         while len(_memory) >= _MOST_REMEMBERED:
             _memory.pop(next(iter(_memory)), None)
         _memory[key] = found
     return found
 
 
-def _decode_once(path: str, fd: int) -> _Facts:
-    child = _Child(path, fd)
+def _decode_once(path: str, fd: int, stretch: tuple[int, ...], pause_s: float) -> _Facts:
+    child = _Child(path, fd, stretch)
     frames = 0
     try:
         rate_hz, channels = child.header()
@@ -278,7 +298,7 @@ def _decode_once(path: str, fd: int) -> _Facts:
         reason = _plain(cut or (faults[0] if faults else "it holds no audio that ffmpeg decodes"))
         raise DecodeError(f"ffmpeg says: {reason}", cut=bool(cut))
     claimed_s = _claimed_s(log)
-    if not cut and claimed_s is not None and frames / rate_hz < claimed_s * 0.999 - _SLACK_S:
+    if not cut and claimed_s is not None and frames / rate_hz + pause_s < claimed_s * 0.999 - _SLACK_S:
         cut = f"{_SHORTER} {claimed_s:.2f} s, {frames / rate_hz:.2f} s could be decoded"
     elif not cut and status:
         cut = faults[-1] if faults else f"ffmpeg ended with {status}"
@@ -318,7 +338,7 @@ def _claimed_s(log: str) -> float | None:
 
 def _plain(text: str) -> str:
     """A message of ffmpeg's without what differs from run to run, and not too long."""
-    return re.sub(r"file:/dev/fd/\d+:? ?|0x[0-9a-f]{6,}", "", text)[:160].strip()
+    return re.sub(r"(subfile,[^:]*:)?file:/dev/fd/\d+:? ?|0x[0-9a-f]{6,}", "", text)[:160].strip()
 
 
 def _bound_memory(pid: int) -> None:

@@ -19,7 +19,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -32,6 +31,7 @@ from batchsr.display import counted
 from batchsr.errors import BundleError
 from batchsr.models.flashsr import config_identity, json_files, weights
 from batchsr.models.flashsr.config import ModelConfig
+from batchsr.models.flashsr.config_file import read_config_file
 from batchsr.models.flashsr.config_reading import QUANTISED_FORMATS
 from batchsr.models.flashsr.config_sizes import QuantisationConfig
 from batchsr.models.flashsr.json_files import name_shown, some
@@ -43,8 +43,6 @@ CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 GROUP_SIZE = 64
 RULE = "every weight with ndim>=2 and (prod(shape[1:]) % group_size == 0)"
-MAX_CONFIG_BYTES = 2 << 20
-"""The published ones have 70 KB."""
 _REMEDY = "fetch or copy the bundle again; `batchsr models check` looks one over"
 _FLOATS = ("F32", "F16", "BF16")
 log = logging.getLogger(__name__)
@@ -65,19 +63,11 @@ class Opened:
 
 def read_config(folder: Path) -> ModelConfig:
     """Read config.json of a bundle. Raises BundleError naming the file or the key at fault."""
-    path = folder / CONFIG_NAME
-    with json_files.regular(path) as file:
-        size_bytes = os.fstat(file.fileno()).st_size
-        if size_bytes > MAX_CONFIG_BYTES:
-            raise BundleError(f"{path} has {size_bytes} bytes, so it is no bundle's", remedy=json_files.A_BUNDLE)
-        text = file.read(MAX_CONFIG_BYTES)
     try:
-        values = json_files.parsed(text)
-    except ValueError as e:
-        raise BundleError(f"{path} cannot be read: it is no JSON: {str(e)[:200]}", remedy=_REMEDY) from e
-    try:
-        return ModelConfig.from_mapping(values)
+        return read_config_file(folder / CONFIG_NAME)
     except BundleError as e:
+        if str(folder) in e.message:
+            raise
         raise BundleError(f"{folder}: {e.message}", remedy=e.remedy) from e
 
 

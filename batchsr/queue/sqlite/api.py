@@ -6,6 +6,7 @@ Longer than other modules: it is as long as the interface, and each method names
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +14,7 @@ from typing import Any, Self
 
 from batchsr.queue.clock import Clock
 from batchsr.queue.finished import Finished
-from batchsr.queue.interface import Pulse, Worker
+from batchsr.queue.interface import Pulse, Sort, Worker
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State, stored_text
 from batchsr.queue.sqlite import (
     claims,
@@ -301,11 +302,12 @@ class SqliteQueue:
         source: str | None = None,
         newest_first: bool = False,
         limit: int | None = None,
+        sort: Sort = "id",
+        failures_first: bool = False,
     ) -> Iterator[Job]:
-        """Jobs in the order they came in, read in pages. `source` is a part of the source's path."""
-        return queries.jobs(
-            self._store, states=states, batch=batch, ids=ids, source=source, newest_first=newest_first, limit=limit
-        )
+        """Jobs in an order, read in pages. `source` is a part of the source's path."""
+        chosen = functools.partial(queries.jobs, self._store, states=states, batch=batch, ids=ids, source=source)
+        return chosen(newest_first=newest_first, limit=limit, sort=sort, failures_first=failures_first)
 
     def in_flight(self) -> list[Job]:
         """The jobs that workers own now."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from batchsr import storage
 from batchsr.errors import QueueDamaged
-from batchsr.queue.interface import Pulse
+from batchsr.queue.interface import Pulse, Sort
 from batchsr.queue.job import LIVE, Job, State, folded_key, iso, loaded_path, stored_text
 from batchsr.queue.sqlite import control, damage, places
 from batchsr.queue.sqlite.claims import COLUMNS, to_job
@@ -38,8 +38,10 @@ def jobs(
     source: str | None = None,
     newest_first: bool = False,
     limit: int | None = None,
+    sort: Sort = "id",
+    failures_first: bool = False,
 ) -> Iterator[Job]:
-    """Jobs in the order they came in. `source` is a part of the source's path."""
+    """Jobs in an order, by default the one they came in. `source` is a part of the source's path."""
     conditions, values = ["1"], dict[str, Any]()
     if wanted := [str(State(state)) for state in states]:
         conditions.append("state IN (SELECT value FROM json_each(:states))")
@@ -53,6 +55,9 @@ def jobs(
     if source is not None:
         conditions.append("instr(CAST(source AS TEXT), :source)")
         values["source"] = stored_text(source)
+    if failures_first or sort != "id":
+        yield from _in_order(store, " AND ".join(conditions), values, _order(sort, failures_first, newest_first), limit)
+        return
     beyond, order = ("id < :last", "id DESC") if newest_first else ("id > :last", "id")
     values["last"] = 2**62 if newest_first else -1
     left = limit if limit is not None else 2**62
@@ -65,6 +70,35 @@ def jobs(
             return
         left -= len(page)
         values["last"] = page[-1].id
+
+
+_SORTS: Final[Mapping[Sort, str]] = {
+    "id": "",
+    "path": "CAST(source AS BLOB), ",
+    "length": "coalesce(audio_s, 0) DESC, ",
+    "rtf": "CASE WHEN audio_s > 0 THEN wall_s / audio_s ELSE 0 END DESC, ",
+    "changed": "changed_at DESC, ",
+}
+
+
+def _order(sort: Sort, failures_first: bool, newest_first: bool) -> str:
+    """Return what stands behind ORDER BY; ties by the number."""
+    first = "state NOT IN ('failed', 'quarantined'), " if failures_first else ""
+    return first + _SORTS[sort] + ("id DESC" if newest_first else "id")
+
+
+def _in_order(store: Store, where: str, values: Mapping[str, Any], order: str, limit: int | None) -> Iterator[Job]:
+    """Jobs in any order: SQLite sorts their numbers, eight bytes each are kept here, rows are read a page at a time.
+
+    A job that is forgotten meanwhile is left out; no read transaction is held between pages.
+    """
+    few = "" if limit is None else f" LIMIT {limit}"
+    ids = store.column(f"SELECT id FROM jobs WHERE {where} ORDER BY {order}{few}", values)
+    for start in range(0, len(ids), _PAGE):
+        page = ids[start : start + _PAGE]
+        sql = f"SELECT {COLUMNS} FROM jobs WHERE id IN (SELECT value FROM json_each(?))"
+        found = {row["id"]: row for row in store.rows(sql, (json.dumps(page.tolist()),))}
+        yield from (to_job(found[one]) for one in page if one in found)
 
 
 _MADE_OF: Final[Mapping[str, tuple[str, ...]]] = {"rtf": ("wall_s", "audio_s"), "retry_at": ("run_at",)}

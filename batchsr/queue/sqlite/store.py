@@ -2,10 +2,13 @@
 
 Every write happens in `Store.writing()`, which is BEGIN IMMEDIATE ... COMMIT: a deferred transaction that
 has read fails at once with SQLITE_BUSY_SNAPSHOT when another process wrote meanwhile, whatever the timeout.
+
+Longer than other modules: the one connection, and its errors in our words, are one thing.
 """
 
 from __future__ import annotations
 
+import array
 import contextlib
 import functools
 import os
@@ -231,6 +234,12 @@ class Store:
             cursor = self._connection.execute(sql, parameters)
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    def column(self, sql: str, parameters: Parameters = ()) -> array.array[int]:
+        """The one whole number that each row of a SELECT has, eight bytes each."""
+        with self._lock, errors_of(self.path):
+            damage.refuse_replaced(self.path, self._file)
+            return array.array("q", (row[0] for row in self._connection.execute(sql, parameters)))
 
     def backup(self, target: Path) -> None:
         """Copy the database as of one moment to `target`, whole or not at all. Raises ResourceError."""

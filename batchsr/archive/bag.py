@@ -1,0 +1,79 @@
+"""A package as a bag (BagIt 1.0, RFC 8493): its tag files and manifests, checked by bagit."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from batchsr import __version__
+from batchsr.archive import checksums
+from batchsr.display import printable, shown
+from batchsr.errors import ConfigError, PackageError
+
+_DECLARATION = b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
+
+
+def needed() -> Any:
+    """Return bagit. Raises ConfigError where it is not installed."""
+    try:
+        import bagit
+    except ImportError as e:
+        raise ConfigError("--bag needs bagit", remedy="pip install 'batchsr[archive]'") from e
+    return bagit
+
+
+def tag_names(algorithms: Iterable[str]) -> set[str]:
+    """Return the names of the tag files that a manifest of them lists."""
+    return {"bagit.txt", "bag-info.txt", *(f"manifest-{name}.txt" for name in algorithms)}
+
+
+def write_tags(
+    folder: Path,
+    found: Mapping[str, Mapping[str, str]],
+    total_bytes: int,
+    batch: str,
+    notes: Sequence[str],
+    algorithms: Iterable[str],
+    now: datetime.datetime,
+) -> None:
+    """Write bagit.txt, bag-info.txt and the manifests of the payload. `found` is path -> its checksums."""
+    (folder / "bagit.txt").write_bytes(_DECLARATION)
+    info = [
+        ("Bag-Software-Agent", f"batchsr {__version__}"),
+        ("Bagging-Date", now.date().isoformat()),
+        ("External-Identifier", batch),
+        *(("External-Description", note) for note in notes),
+        ("Payload-Oxum", f"{total_bytes}.{len(found)}"),
+    ]
+    text = "".join(f"{label}: {_one_line(value)}\n" for label, value in info if value)
+    (folder / "bag-info.txt").write_bytes(text.encode("utf-8"))
+    for name in algorithms:
+        (folder / f"manifest-{name}.txt").write_bytes(
+            checksums.manifest({path: read[name] for path, read in found.items()})
+        )
+
+
+def write_tag_manifests(folder: Path, names: Sequence[str], algorithms: Iterable[str]) -> None:
+    """Write the manifests of the tag files."""
+    read = {name: checksums.of_file(folder / name, algorithms) for name in names}
+    for algorithm in algorithms:
+        (folder / f"tagmanifest-{algorithm}.txt").write_bytes(
+            checksums.manifest({name: read[name][algorithm] for name in names})
+        )
+
+
+def check(folder: Path) -> None:
+    """Have the bag looked at by bagit: all that it lists is there and nothing else. Raises PackageError."""
+    bagit = needed()
+    logging.getLogger("bagit").setLevel(logging.CRITICAL)
+    try:
+        bagit.Bag(str(folder)).validate(completeness_only=True)
+    except bagit.BagError as e:
+        raise PackageError(f"{shown(folder)} is no sound bag: {printable(e)}") from e
+
+
+def _one_line(value: str) -> str:
+    return " ".join(printable(value.replace("\n", " ").replace("\r", " ")).split())

@@ -1,0 +1,209 @@
+"""PREMIS 3: what happened to each file of a package, to what, by whom, as one XML document written piece by piece.
+
+    objects   each recording (not in the package), output and copy, with size and checksums
+    events    migration (the restoration), validation (the output was read and is what its record says), fixity check
+    agents    the program, and the model with its revision
+
+Source: PREMIS Data Dictionary for Preservation Metadata, version 3.0, and its XML schema (Library of Congress).
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+from batchsr import __version__
+from batchsr.archive.contents import Work
+from batchsr.display import printable
+from batchsr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+NAMESPACE: Final = "http://www.loc.gov/premis/v3"
+_XSI: Final = "http://www.w3.org/2001/XMLSchema-instance"
+_OWN: Final = uuid.UUID("6f1b1f5e-0e52-4d7e-9a0a-6a5f0b9d7c11")
+_NAMES: Final = {"sha256": "SHA-256", "sha512": "SHA-512", "sha1": "SHA-1", "md5": "MD5"}
+
+
+def needed() -> Any:
+    """Return lxml.etree. Raises ConfigError where it is not installed."""
+    try:
+        from lxml import etree
+    except ImportError as e:
+        raise ConfigError("--premis needs lxml", remedy="pip install 'batchsr[archive]'") from e
+    return etree
+
+
+def write(
+    file: BinaryIO,
+    works: Iterable[Work],
+    checksums: Mapping[str, Mapping[str, str]],
+    sizes: Mapping[str, int],
+    checked_at: datetime.datetime,
+) -> None:
+    """Write the document of a package. `checksums` and `sizes` are of its files, as they were read in it just now."""
+    etree = needed()
+    works = list(works)
+    with etree.xmlfile(file, encoding="UTF-8") as xml:
+        xml.write_declaration()
+        with xml.element(_name("premis"), {"version": "3.0"}, nsmap={None: NAMESPACE, "xsi": _XSI}):
+            maker = _Maker(etree, checksums, sizes, checked_at.isoformat(timespec="seconds"))
+            pieces = itertools.chain(map(maker.objects, works), map(maker.events, works), [maker.agents(works)])
+            for element in itertools.chain.from_iterable(pieces):
+                xml.write(element)
+
+
+def _name(tag: str) -> str:
+    return f"{{{NAMESPACE}}}{tag}"
+
+
+def _identifier(*parts: object) -> str:
+    """The same parts always have the same identifier."""
+    return str(uuid.uuid5(_OWN, "\0".join(map(printable, parts))))
+
+
+class _Maker:
+    def __init__(
+        self,
+        etree: Any,
+        checksums: Mapping[str, Mapping[str, str]],
+        sizes: Mapping[str, int],
+        checked_at: str,
+    ) -> None:
+        self._etree = etree
+        self._checksums = checksums
+        self._sizes = sizes
+        self._checked_at = checked_at
+
+    def objects(self, work: Work) -> list[_Element]:
+        """The recording, the output and its copies."""
+        source = work.document["source"]
+        made = [self._object(_source_id(work), source.get("path"), source, {"sha256": source["sha256"]})]
+        for item in work.items:
+            if item.role == "sidecar":
+                continue
+            own = {"size_bytes": self._sizes[item.path], "format": os.path.splitext(item.path)[1].lstrip(".")}
+            element = self._object(_item_id(work, item.path), item.path, own, self._checksums[item.path])
+            relation = self._add(element, "relationship")
+            self._add(relation, "relationshipType", "derivation")
+            self._add(relation, "relationshipSubType", "has source")
+            self._linked(relation, "relatedObject", _source_id(work))
+            self._linked(relation, "relatedEvent", _identifier(work.job.id, "migration"))
+            made.append(element)
+        return made
+
+    def events(self, work: Work) -> list[_Element]:
+        """What happened to one recording, and to what came of it."""
+        document = work.document
+        said = document["synthetic"]["sentence"]
+        detail = f"Restored by batchsr with {printable(document['model'].get('variant', ''))}. {printable(said)}"
+        finished = document.get("finished")
+        at = str(finished) if _is_moment(finished) else self._checked_at
+        migration = self._event(work, "migration", at, detail)
+        self._agents_of(migration, work)
+        self._linked(migration, "linkingObject", _source_id(work), "source")
+        made = [migration]
+        checks = (
+            ("validation", "The output's header was read: rate, channels and length are those of its record."),
+            ("fixity check", "SHA-256 of each file in the package is that of the record."),
+        )
+        for kind, words in checks:
+            made.append(self._event(work, kind, self._checked_at, words))
+            self._linked(made[-1], "linkingAgent", _program_id())
+        for event in made:
+            for item in work.items:
+                if item.role == "output" or (item.role == "copy" and event is not made[1]):
+                    self._linked(event, "linkingObject", _item_id(work, item.path), "outcome")
+        return made
+
+    def agents(self, works: Iterable[Work]) -> list[_Element]:
+        """The program as it is now, the programs that restored, and the models."""
+        found = {_program_id(): ("batchsr", "software", __version__)}
+        for work in works:
+            found |= _agents(work)
+        made = []
+        for identifier, (name, kind, version) in found.items():
+            agent = self._etree.Element(_name("agent"))
+            self._linked(agent, "agent", identifier)
+            self._add(agent, "agentName", printable(name))
+            self._add(agent, "agentType", kind)
+            self._add(agent, "agentVersion", printable(version))
+            made.append(agent)
+        return made
+
+    def _object(
+        self, identifier: str, name: object, facts: Mapping[str, Any], checksums: Mapping[str, str]
+    ) -> _Element:
+        element: _Element = self._etree.Element(_name("object"), {f"{{{_XSI}}}type": "file"})
+        self._linked(element, "object", identifier)
+        about = self._add(element, "objectCharacteristics")
+        for algorithm, value in checksums.items():
+            fixity = self._add(about, "fixity")
+            self._add(fixity, "messageDigestAlgorithm", _NAMES[algorithm])
+            self._add(fixity, "messageDigest", value)
+        self._add(about, "size", str(facts["size_bytes"]))
+        form = self._add(self._add(about, "format"), "formatDesignation")
+        self._add(form, "formatName", printable(facts.get("format") or "unknown"))
+        self._add(element, "originalName", printable(name or "unknown"))
+        return element
+
+    def _event(self, work: Work, kind: str, at: str, detail: str) -> _Element:
+        event: _Element = self._etree.Element(_name("event"))
+        self._linked(event, "event", _identifier(work.job.id, kind, *([] if kind == "migration" else [at])))
+        self._add(event, "eventType", kind)
+        self._add(event, "eventDateTime", at)
+        self._add(self._add(event, "eventDetailInformation"), "eventDetail", detail)
+        self._add(self._add(event, "eventOutcomeInformation"), "eventOutcome", "success")
+        return event
+
+    def _agents_of(self, event: _Element, work: Work) -> None:
+        for identifier in _agents(work):
+            self._linked(event, "linkingAgent", identifier)
+
+    def _linked(self, above: _Element, what: str, identifier: str, role: str = "") -> None:
+        """An identifier of an object, event or agent: its own (`object`), or a link to one (`linkingObject`)."""
+        element = self._add(above, f"{what}Identifier")
+        self._add(element, f"{what}IdentifierType", "UUID")
+        self._add(element, f"{what}IdentifierValue", identifier)
+        if role:
+            self._add(element, f"{what}Role", role)
+
+    def _add(self, above: _Element, tag: str, text: str | None = None) -> _Element:
+        element: _Element = self._etree.SubElement(above, _name(tag))
+        element.text = text
+        return element
+
+
+def _agents(work: Work) -> dict[str, tuple[str, str, str]]:
+    """Identifier -> (name, type, version) of what restored a recording."""
+    model, program = work.document["model"], work.document.get("program")
+    version = str(program.get("version", "")) if isinstance(program, dict) else ""
+    variant, revision = os.path.basename(str(model.get("variant", "")) or "unknown"), str(model.get("revision", ""))
+    return {
+        _identifier("batchsr", version): ("batchsr", "software", version or "unknown"),
+        _identifier("model", variant, revision): (f"model {variant}", "software", revision or "unknown"),
+    }
+
+
+def _program_id() -> str:
+    return _identifier("batchsr", __version__)
+
+
+def _source_id(work: Work) -> str:
+    return _identifier("source", work.document["source"]["sha256"], work.document["source"].get("path"))
+
+
+def _item_id(work: Work, path: str) -> str:
+    return _identifier("file", work.job.id, path, next(item.sha256 for item in work.items if item.path == path))
+
+
+def _is_moment(value: object) -> bool:
+    try:
+        return isinstance(value, str) and datetime.datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return False

@@ -1,0 +1,64 @@
+"""What ffmpeg is given of a file: the whole, or one after another the files that were joined to it."""
+
+from __future__ import annotations
+
+import functools
+from fractions import Fraction
+from typing import Final
+
+from batchsr.audio.containers import asf, framed, mp4
+from batchsr.audio.containers.bytes_at import BytesAt
+from batchsr.audio.decoders import ffmpeg
+from batchsr.audio.decoders.interface import DecodeError, Part
+from batchsr.audio.decoders.virtual_file import Range
+from batchsr.audio.remarks import Remark
+
+_CUT: Final = "input.cut_short"
+_LATE_S: Final = 0.001
+
+
+def parts(file: BytesAt, *, accept_truncated: bool) -> tuple[tuple[Part, ...], tuple[Remark, ...]]:
+    """Return the parts that ffmpeg decodes, each a whole file to it, and what is odd about them.
+
+    Raises DecodeError, with `cut` set for a file that ends too early, unless that is accepted; OSError for a disk
+    that fails.
+    """
+    joined = framed.joined(file)
+    if len(joined) > framed.MAX_PARTS:
+        raise DecodeError(f"more than {framed.MAX_PARTS} files were joined in it: split it")
+    remarks = []
+    if joined:
+        message = f"it is {len(joined):,} files joined one behind the other: all were read"
+        remarks.append(Remark("input.joined", message))
+    found = []
+    for start, end in joined or ((0, file.size),):
+        part = framed.Stretch(file, start, end)
+        detail = _cut(part)
+        if detail and not accept_truncated:
+            raise DecodeError(detail, cut=True)
+        if detail:
+            message = f"it is cut short: {detail}; what is there was read, as --accept-truncated asks"
+            remarks.append(Remark(_CUT, message))
+        is_mp4 = part.at(4, 4) in mp4.FIRST
+        duration = mp4.duration(part) if is_mp4 else None
+        late = mp4.pause(part) if is_mp4 else Fraction(0)
+        if late >= _LATE_S:
+            message = f"its sound begins {float(late):.3f} s late by its edit list: the output begins with the sound"
+            remarks.append(Remark("input.begins_late", message))
+        opener = functools.partial(
+            ffmpeg.FfmpegDecoder, duration=duration, pause=late, accept_truncated=accept_truncated
+        )
+        found.append(Part((Range(start, end - start),) if joined else None, opener=opener))
+    return tuple(found), tuple(remarks)
+
+
+def _cut(file: framed.Stretch) -> str:
+    """How it is seen that the file ends too early; "" if it does not, or if only decoding will tell."""
+    head = file.at(0, 16)
+    if head[4:8] in mp4.FIRST:
+        return "its last box is longer than what is there of it" if mp4.is_cut(file) else ""
+    if head.startswith(asf.MAGIC):
+        missing = (asf.size(file) or 0) - file.size
+        return f"{missing:,} of the bytes that its header promises are missing" if missing > 0 else ""
+    frame = framed.cut_frame(file)
+    return f"its last frame has {frame[0]:,} of {frame[1]:,} bytes" if frame else ""
