@@ -39,6 +39,9 @@ HOMES = {
     "click": ("cli",),
     "bagit": ("archive/bag.py",),
     "lxml": ("archive/premis.py",),
+    "starlette": ("serve",),
+    "uvicorn": ("serve/server.py",),
+    "jinja2": ("serve/render.py",),
 }
 
 # A module may import from its own row and from rows above it, never from below.
@@ -54,6 +57,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("intake",),
     ("report",),
     ("archive",),
+    ("serve",),
     ("cli",),
     ("__main__",),
 ]
