@@ -35,7 +35,8 @@ from batchsr.restoration import stages
 from batchsr.restoration.source_identity import SourceWitness
 from batchsr.restoration.spool import Spool
 from batchsr.settings.profile import Settings
-from batchsr.speech import voice
+from batchsr.speech import opinion, voice
+from batchsr.speech.opinion import Opinion
 
 
 class Recording:
@@ -204,6 +205,10 @@ class Measurements:
         self._low_before, self._low_after = RumbleMeter(recording.channels), RumbleMeter(recording.channels)
         self._seams = SeamMeter(plan.borders())
         self._written_peak = 0.0
+        self._review_below = recording.settings.review_below
+        self._opinions: tuple[Opinion, Opinion] | None = None
+        if recording.settings.asks_opinions:
+            self._opinions = Opinion(speech=True), Opinion(speech=False)
 
     def remarks(self) -> tuple[Remark, ...]:
         """What was measured of the source and a person should know."""
@@ -221,18 +226,33 @@ class Measurements:
         """Add one block (n, channels) of the recording at 48 kHz."""
         self._before.add(block)
         self._low_before.add(block)
+        if self._opinions is not None:
+            self._opinions[0].add(block)
 
     def output_passing(self, blocks: Iterable[Block]) -> Iterator[Block]:
         """Measure the output (n, channels) at 48 kHz while it passes by to be written."""
         for block in blocks:
             self._after.add(block)
             self._low_after.add(block)
+            if self._opinions is not None:
+                self._opinions[1].add(block)
             self._seams.add(block)
             yield block
 
     def note_written_peak(self, peak: float) -> None:
         """Keep the largest absolute sample of the output at its own rate; full scale is 1."""
         self._written_peak = peak
+
+    def checks(self) -> dict[str, Any] | None:
+        """What opinions there are of the speech, JSON-able; None where they were not asked for."""
+        if self._opinions is None:
+            return None
+        (before, share), (after, _) = (one.finish() for one in self._opinions)
+        said: dict[str, Any] = {**opinion.identity(), "speech_share": round(share, 4), "before": None, "after": None}
+        if share < opinion.FEWEST_SPEECH or before is None or after is None:
+            return {**said, "review": None}
+        asked = self._review_below
+        return {**said, "before": before, "after": after, "review": None if asked == "off" else after["ovrl"] < asked}
 
     def source(self) -> dict[str, Any]:
         """What was measured of the recording, JSON-able."""

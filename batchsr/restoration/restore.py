@@ -398,6 +398,8 @@ def _on_record(
         stages.entries(case.recording.stages(case.treatment), case.recording.spool),
     )
     document["metadata"] = case.metadata()
+    if (checks := made.ear.checks()) is not None:
+        document["checks"] = {"quality": checks}
     if case.task.settings.also:
         document["copies"] = more.on_record(alive)
     return dataclasses.replace(restored, report=document)
