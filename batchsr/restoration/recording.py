@@ -24,6 +24,7 @@ from batchsr.audio.denoising import FRAME_SAMPLES, Denoising, Listener, count, h
 from batchsr.audio.levels import MixMeter
 from batchsr.audio.meters.loudness import LoudnessMeter
 from batchsr.audio.meters.seams import SeamMeter
+from batchsr.audio.meters.true_peak import TruePeakMeter
 from batchsr.audio.remarks import Remark, bounded
 from batchsr.audio.repair import declick, dehum
 from batchsr.audio.resample import at_rate, reblock, resample_blocks
@@ -200,6 +201,7 @@ class Measurements:
         self._mix = MixMeter(recording.info.channels) if recording.settings.channels == "mono" else None
         self._before = LoudnessMeter(recording.channels)
         self._after = LoudnessMeter(recording.channels)
+        self._true_peak = TruePeakMeter(recording.channels)
         self._seams = SeamMeter(plan.borders())
         self._written_peak = 0.0
 
@@ -223,6 +225,7 @@ class Measurements:
         """Measure the output (n, channels) at 48 kHz while it passes by to be written."""
         for block in blocks:
             self._after.add(block)
+            self._true_peak.add(block)
             self._seams.add(block)
             yield block
 
@@ -244,11 +247,23 @@ class Measurements:
             "silent_channels": [number for number, silent in enumerate(self._channels.silent) if silent],
         }
 
+    def loudness(self) -> dict[str, float | None]:
+        """How loud the output is, by EBU R 128's measures, as far as it was heard; None where there is no value."""
+        after, peak = self._after, self._true_peak.peak
+        values = {
+            "integrated_lufs": after.lufs,
+            "range_lu": after.range_lu,
+            "max_true_peak_dbtp": 20 * math.log10(peak) if peak > 0 else None,
+            "max_momentary_lufs": after.max_momentary_lufs,
+            "max_short_term_lufs": after.max_short_term_lufs,
+        }
+        return {name: None if value is None else round(value, 2) for name, value in values.items()}
+
     def output(self) -> dict[str, Any]:
         """What was measured of the output, JSON-able."""
         self._seams.finish()
         levels_after = {**_levels(self._after), "peak_dbfs": _dbfs(self._written_peak)}
-        return {**levels_after, "seams": dataclasses.asdict(self._seams.result)}
+        return {**levels_after, "loudness": self.loudness(), "seams": dataclasses.asdict(self._seams.result)}
 
 
 def _power(block: Block) -> float:
