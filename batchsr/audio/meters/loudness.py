@@ -98,6 +98,16 @@ class LoudnessMeter:
         """Loudest 3 s; None for silence, and for less than 3 s."""
         return float(_lufs(self._most_short_term)) if self._most_short_term > 0 else None
 
+    def measures(self) -> dict[str, float | None]:
+        """All of them but the peak, to hundredths, by the names that the sidecar has."""
+        values = {
+            "integrated_lufs": self.lufs,
+            "range_lu": self.range_lu,
+            "max_momentary_lufs": self.max_momentary_lufs,
+            "max_short_term_lufs": self.max_short_term_lufs,
+        }
+        return {name: None if value is None else round(value, 2) for name, value in values.items()}
+
 
 class _Histogram:
     """Energies above the absolute gate, in bins of 0.1 LU, with the exact energy of each bin."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from batchsr.queue import Job, State
+from batchsr.report.facts import RUMBLE_MARK_DBFS, rumble_added_db
 
 _SEED: Final = 0  # the same queue gives the same sample
 
@@ -48,9 +49,17 @@ def _oddness(report: Mapping[str, Any]) -> float:
     return float(len(report.get("source", {}).get("remarks") or []))
 
 
+def _rumble(report: Mapping[str, Any]) -> float:
+    """What was added below 50 Hz, where it is loud enough to matter."""
+    low = (report.get("output") or {}).get("below_50_hz_dbfs")
+    added = rumble_added_db(report)
+    return max(added or 0.0, 0.0) if low is not None and low >= RUMBLE_MARK_DBFS else 0.0
+
+
 _REASONS: Final[tuple[tuple[str, Callable[[Mapping[str, Any]], float]], ...]] = (
     ("the most clipping", _clipping),
     ("the largest change of level", _level_change),
+    ("the most added below 50 Hz", _rumble),
     ("the most noticeable joints", _seam),
     ("no cutoff was found", _doubt),
     ("the source is odd", _oddness),
