@@ -25,6 +25,7 @@ from batchsr.audio.levels import MixMeter
 from batchsr.audio.meters.loudness import LoudnessMeter
 from batchsr.audio.meters.rumble import RumbleMeter
 from batchsr.audio.meters.seams import SeamMeter
+from batchsr.audio.meters.true_peak import TruePeakMeter
 from batchsr.audio.remarks import Remark, bounded
 from batchsr.audio.repair import declick, dehum
 from batchsr.audio.resample import at_rate, reblock, resample_blocks
@@ -202,6 +203,7 @@ class Measurements:
         self._mix = MixMeter(recording.info.channels) if recording.settings.channels == "mono" else None
         self._before = LoudnessMeter(recording.channels)
         self._after = LoudnessMeter(recording.channels)
+        self._true_peak = TruePeakMeter(recording.channels)
         self._low_before, self._low_after = RumbleMeter(recording.channels), RumbleMeter(recording.channels)
         self._seams = SeamMeter(plan.borders())
         self._written_peak = 0.0
@@ -233,6 +235,7 @@ class Measurements:
         """Measure the output (n, channels) at 48 kHz while it passes by to be written."""
         for block in blocks:
             self._after.add(block)
+            self._true_peak.add(block)
             self._low_after.add(block)
             if self._opinions is not None:
                 self._opinions[1].add(block)
@@ -269,12 +272,16 @@ class Measurements:
             "silent_channels": [number for number, silent in enumerate(self._channels.silent) if silent],
         }
 
+    def loudness(self) -> dict[str, float | None]:
+        """How loud the output is, by EBU R 128's measures, as far as it was heard; None where there is no value."""
+        return {**self._after.measures(), "max_true_peak_dbtp": _dbfs(self._true_peak.peak)}
+
     def output(self) -> dict[str, Any]:
         """What was measured of the output, JSON-able."""
         self._seams.finish()
         levels_after = {**_levels(self._after), "peak_dbfs": _dbfs(self._written_peak)}
         levels_after["below_50_hz_dbfs"] = _rounded(self._low_after.dbfs)
-        return {**levels_after, "seams": dataclasses.asdict(self._seams.result)}
+        return {**levels_after, "loudness": self.loudness(), "seams": dataclasses.asdict(self._seams.result)}
 
 
 def _power(block: Block) -> float:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from batchsr import __version__, faults, storage, temporary
-from batchsr.audio import files, metadata, windows
+from batchsr.audio import broadcast, files, metadata, windows
 from batchsr.audio.filters import keep_band
 from batchsr.audio.resample import at_rate
 from batchsr.audio.treatment import NOTHING_SYNTHETIC, Synthetic, Treatment, synthetic
@@ -346,6 +346,7 @@ def _join(
                 writer.write(block)
             more.write(block)
             faults.point("assemble.during")
+        writer.amend(b"bext", broadcast.LOUDNESS_AT, broadcast.loudness_fields(measurements.loudness()))
         more.finish()
     measurements.note_written_peak(writer.peak)
     return writer
