@@ -33,7 +33,8 @@ from batchsr.restoration import copies, pipeline, publishing, stages
 from batchsr.restoration import sidecar as sidecars
 from batchsr.restoration.batcher import Batcher
 from batchsr.restoration.copies import Copies
-from batchsr.restoration.recording import Measurements, Recording
+from batchsr.restoration.measurements import Measurements
+from batchsr.restoration.recording import Recording
 from batchsr.restoration.scratch import HEADER, Scratch
 from batchsr.restoration.spool import Spool, spool_bytes, spool_path
 from batchsr.restoration.task import Restored, Task
@@ -268,7 +269,7 @@ def _make(
     finished = set(range(total)) if case.treatment.bypass else scratch.finished()
     on_windows(len(finished), total)
     gate = pipeline.Gate(scratch)
-    measurements = Measurements(case.recording, case.plan)
+    measurements = Measurements(case.info, case.task.settings, case.recording.channels, case.plan)
     with ThreadPoolExecutor(1, thread_name_prefix="join") as joiner:
         joining = joiner.submit(_join, case, gate, output, more, measurements)
 

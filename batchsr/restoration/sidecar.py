@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from batchsr.audio.remarks import Remark
     from batchsr.audio.treatment import Synthetic, Treatment
     from batchsr.audio.windows import Plan
-    from batchsr.restoration.recording import Measurements
+    from batchsr.restoration.measurements import Measurements
     from batchsr.restoration.task import Restored, Task
 
 NOTHING_MADE_UP: Final = "Nothing in it is synthetic: it is the recording itself at another rate."
