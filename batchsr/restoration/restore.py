@@ -34,7 +34,8 @@ from batchsr.restoration import sidecar as sidecars
 from batchsr.restoration.batcher import Batcher
 from batchsr.restoration.copies import Copies
 from batchsr.restoration.credentials import Signing
-from batchsr.restoration.recording import Measurements, Recording
+from batchsr.restoration.measurements import Measurements
+from batchsr.restoration.recording import Recording
 from batchsr.restoration.scratch import HEADER, Scratch
 from batchsr.restoration.spool import Spool, spool_bytes, spool_path
 from batchsr.restoration.task import Restored, Task
@@ -276,7 +277,7 @@ def _make(
     finished = set(range(total)) if case.treatment.bypass else scratch.finished()
     on_windows(len(finished), total)
     gate = pipeline.Gate(scratch)
-    measurements = Measurements(case.recording, case.plan)
+    measurements = Measurements(case.info, case.task.settings, case.recording.channels, case.plan)
     with ThreadPoolExecutor(1, thread_name_prefix="join") as joiner:
         joining = joiner.submit(_join, case, gate, output, more, measurements)
 
@@ -415,6 +416,8 @@ def _on_record(
         stages.entries(case.recording.stages(case.treatment), case.recording.spool),
     )
     document["metadata"] = case.metadata()
+    if (checks := made.ear.checks()) is not None:
+        document["checks"] = {"quality": checks}
     if case.task.settings.also:
         document["copies"] = more.on_record(alive)
     return dataclasses.replace(restored, report=document)
