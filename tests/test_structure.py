@@ -39,6 +39,8 @@ HOMES = {
     "psutil": ("intake/events.py",),
     "rich": ("report", "cli", "models/hub_client.py"),
     "click": ("cli",),
+    "c2pa": ("restoration/credentials.py",),
+    "cryptography": ("restoration/credentials.py",),
     "bagit": ("archive/bag.py",),
     "lxml": ("archive/premis.py",),
 }

@@ -33,6 +33,7 @@ from batchsr.restoration import copies, pipeline, publishing, stages
 from batchsr.restoration import sidecar as sidecars
 from batchsr.restoration.batcher import Batcher
 from batchsr.restoration.copies import Copies
+from batchsr.restoration.credentials import Signing
 from batchsr.restoration.measurements import Measurements
 from batchsr.restoration.recording import Recording
 from batchsr.restoration.scratch import HEADER, Scratch
@@ -56,6 +57,7 @@ def restore(
     before_publish: Callable[[Restored], None],
     spent_s: Callable[[], float] | None = None,
     alive: Callable[[], None] = lambda: None,
+    signing: Signing | None = None,
 ) -> Restored:
     """Restore one file, taking up where an earlier attempt stopped.
 
@@ -66,13 +68,15 @@ def restore(
     listened to for what is to be decided; it too may raise.
 
     `spent_s()` is the time to put on record, that since the call if not given. The scratch file stays in any case:
-    discard it when the job is recorded as done.
+    discard it when the job is recorded as done. `signing` puts content credentials into output and copies.
 
     Raises the InputError, OutputError, ResourceError, TransientError and ModelError families.
     """
     if spent_s is None:
         started = time.monotonic()
         spent_s = lambda: time.monotonic() - started  # noqa: E731
+    if signing is not None:
+        signing.check([task.settings.format, *(form for form, _ in copies.paths(task))])
     case = _prepare(task, model, alive)
     with contextlib.ExitStack() as held:
         scratch = held.enter_context(case.scratch(model))
@@ -83,7 +87,11 @@ def restore(
             Copies(task, case.recording.channels, case.output_samples, case.described, case.info.rate, case.synthetic)
         )
         made = _make(case, model, scratch, output, more, on_windows)
+        if signing is not None:
+            _sign(case, signing, output, more)
         restored = _on_record(case, made, output, more, lambda: on_windows(case.plan.count, case.plan.count), spent_s)
+        if signing is not None:
+            restored.report["credentials"] = {"format": "c2pa", "algorithm": signing.algorithm}
         record = None
         if task.settings.sidecar:
             record = held.enter_context(publishing.record_beside(task.output, restored.report))
@@ -362,6 +370,14 @@ def _wait(joining: Future[files.Writer], alive: Callable[[], None]) -> files.Wri
             if joining.done():
                 raise
             alive()
+
+
+def _sign(case: _Case, signing: Signing, output: Temporary, more: Copies) -> None:
+    """Put content credentials into the finished files, still without their names."""
+    sha256 = case.recording.witness.sha256(lambda: _compare(case), tick=lambda: None)
+    source = {"name": case.task.source.name, "sha256": sha256}
+    for form, file in ((case.task.settings.format, output), *more.files()):
+        signing.sign(file.fd, file.final, form, source, case.synthetic)
 
 
 def _on_record(
