@@ -147,3 +147,13 @@ def test_no_digest_changes_where_no_stage_is_asked_for() -> None:
     assert Settings.from_json(Settings(declick=6.0, dehum="auto").to_json()).declick == 6.0
     # What the canonical form of the first queues hashed to.
     assert Settings().digest() == "70a092368952eecec908333fdcc810e3dfc7800e3a2d43de797bce9d5c7d3fe9"
+
+
+def test_the_record_does_not_call_the_recording_itself_what_was_mended(tmp_path: Path) -> None:
+    source = transfer(tmp_path / "a.wav", 8.5, clicks=15)
+    for changes, words in (({}, ""), ({"declick": 6.0, "dehum": "auto"}, "de-clicked and de-hummed")):
+        settings = Settings(overlap=0.02, keep_band=True, lowpass=3_000.0, **changes)  # type: ignore[arg-type]
+        note = run(task_for(source, tmp_path / f"{len(words)}.wav", settings=settings), FakeModel()).report["note"]
+        assert ("it is the recording itself as it was de-clicked and de-hummed." in note) is bool(words)
+        assert ("The recording was de-clicked and de-hummed before." in note) is bool(words)
+    assert "made by a trained model" in note

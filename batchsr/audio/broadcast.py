@@ -1,7 +1,9 @@
 """The chunks of a broadcast WAV that know about samples, brought to the output's rate: bext, cue, adtl, iXML.
 
 Sources: EBU Tech 3285 v2 (bext), EBU R 98 (coding history), Microsoft multimedia programming interface 1991
-(cue, LIST adtl), iXML specification 3.0.
+(cue, LIST adtl), iXML specification 3.0, AES46 (cart).
+
+Longer than other modules: one function to read and one to write for each of the chunks.
 """
 
 from __future__ import annotations
@@ -21,7 +23,14 @@ _BEXT_BYTES: Final = 602
 _DESCRIPTION: Final = slice(0, 256)
 _UMID: Final = slice(348, 412)
 _LOUDNESS: Final = slice(412, 422)
-_LOUDNESS_UNSET: Final = struct.pack("<H", 0x7FFF) * 5
+LOUDNESS_AT: Final = _LOUDNESS.start
+"""Where in a bext chunk its loudness stands, five fields of 16 bits."""
+LOUDNESS: Final = ("integrated_lufs", "range_lu", "max_true_peak_dbtp", "max_momentary_lufs", "max_short_term_lufs")
+_MOST_LOUDNESS: Final = 99.99
+_UNSET: Final = struct.pack("<H", 0x7FFF)
+_LOUDNESS_UNSET: Final = _UNSET * 5
+_NEW: Final = bytes(256) + b"batchsr"
+_CART_TIMERS: Final = slice(684, 748)
 _POINT: Final = "<II4sIII"
 _LARGEST: Final = 0xFFFFFFFF
 _LTXT_BYTES: Final = 20
@@ -47,34 +56,56 @@ def rescaled(samples: int, rate_hz: int | Fraction, to_hz: int = SAMPLE_RATE_HZ)
     return int((2 * samples * to_hz + rate_hz) // (2 * rate_hz))
 
 
-def bext_fields(body: bytes) -> Mapping[str, str | int]:
+def bext_fields(body: bytes) -> Mapping[str, str | int | float]:
     """What a bext chunk says, for people."""
     body = body.ljust(_BEXT_BYTES, b"\0")
     names = (("description", 0, 256), ("originator", 256, 288), ("originator_reference", 288, 320))
-    fields: dict[str, str | int] = {name: text(body[start:end]) for name, start, end in names}
+    fields: dict[str, str | int | float] = {name: text(body[start:end]) for name, start, end in names}
     fields["date"], fields["time"] = text(body[320:330]), text(body[330:338])
     fields["time_reference"], fields["version"] = struct.unpack("<QH", body[338:348])
     if any(body[_UMID]):
         fields["umid"] = body[_UMID].hex()
+    fields |= read_loudness(body)
     fields["coding_history"] = text(body[_BEXT_BYTES:])
     return MappingProxyType({key: value for key, value in fields.items() if value != ""})
 
 
+def loudness_fields(values: Mapping[str, float | None]) -> bytes:
+    """The five loudness fields of a bext chunk: hundredths in 16 bits, and 7FFF where there is no value that fits.
+
+    `values` are integrated_lufs, range_lu, max_true_peak_dbtp, max_momentary_lufs and max_short_term_lufs.
+    """
+    fields = b""
+    for name in LOUDNESS:
+        value = values.get(name)
+        fits = value is not None and abs(value) <= _MOST_LOUDNESS
+        fields += struct.pack("<h", round(100 * value)) if fits and value is not None else _UNSET
+    return fields
+
+
+def read_loudness(body: bytes) -> Mapping[str, float]:
+    """What a bext chunk says of loudness; nothing where it is of a version before 2, or unset."""
+    if len(body) < _BEXT_BYTES or struct.unpack("<H", body[346:348])[0] < 2:
+        return MappingProxyType({})
+    found = zip(LOUDNESS, struct.unpack("<5h", body[_LOUDNESS]), strict=True)
+    return MappingProxyType({name: value / 100 for name, value in found if abs(value) <= 100 * _MOST_LOUDNESS})
+
+
 def rescale_bext(
-    body: bytes,
+    body: bytes | None,
     rate_hz: int | Fraction,
     history: str,
     to_hz: int = SAMPLE_RATE_HZ,
     said: Sequence[str] = (),
 ) -> tuple[bytes, list[str]]:
-    """The bext chunk for the output, and what it no longer says.
+    """The bext chunk (version 2) for the output, and what it no longer says; a new one where the source has none.
 
-    TimeReference counts samples and is brought to `to_hz`; `history` is added to the coding history. The UMID
-    names the source's material and the loudness is the source's, so neither goes into a derivative. The description
-    keeps its text, and has behind it the first of the sentences `said` (the same, ever shorter) for which there is
-    room in its 256 bytes.
+    TimeReference counts samples and is brought to `to_hz`; `history` is added to the coding history. The UMID names
+    the source's material and the loudness is the source's, so neither goes into a derivative: the loudness is unset,
+    and `loudness_fields` belong at LOUDNESS_AT once it is known. The description keeps its text, and has behind it the
+    first of the sentences `said` (the same, ever shorter) for which there is room in its 256 bytes.
     """
-    out = bytearray(body.ljust(_BEXT_BYTES, b"\0"))
+    out = bytearray((_NEW if body is None else body).ljust(_BEXT_BYTES, b"\0"))
     lost = []
     out[_DESCRIPTION] = described(bytes(out[_DESCRIPTION]), said)
     (reference,) = struct.unpack("<Q", out[338:346])
@@ -82,9 +113,10 @@ def rescale_bext(
     if any(out[_UMID]):
         out[_UMID] = bytes(64)
         lost.append("bext UMID (it names the source, not a derivative)")
-    if any(out[_LOUDNESS]) and out[_LOUDNESS] != _LOUDNESS_UNSET:
+    if out[346] >= 2 and any(out[_LOUDNESS]) and out[_LOUDNESS] != _LOUDNESS_UNSET:
         lost.append("bext loudness (it is the source's)")
-    out[_LOUDNESS] = _LOUDNESS_UNSET if out[346] >= 2 else bytes(10)
+    out[_LOUDNESS] = _LOUDNESS_UNSET
+    out[346:348] = struct.pack("<H", 2)
     before = bytes(out[_BEXT_BYTES:]).rstrip(b"\0\r\n")
     lines = [*([before] if before else []), history.encode("ascii", "replace")]
     return bytes(out[:_BEXT_BYTES]) + b"\r\n".join(lines) + b"\r\n", lost
@@ -204,6 +236,23 @@ def rescale_ixml(body: bytes, rate_hz: int | Fraction, bits: int, to_hz: int = S
     for name, number in new.items():
         body = re.sub(rb"(<" + name + rb">)[^<]*(</)", rb"\g<1>%d\g<2>" % number, body)
     return body
+
+
+def cart_fields(body: bytes) -> Mapping[str, str]:
+    """What a cart chunk says, for people: the first of its texts."""
+    names = ("title", "artist", "cut_id", "client_id", "category", "classification", "out_cue")
+    found = {name: text(body[at : at + 64]) for name, at in zip(names, range(4, 452, 64), strict=True)}
+    return MappingProxyType({name: value for name, value in found.items() if value})
+
+
+def rescale_cart(body: bytes, rate_hz: int | Fraction, to_hz: int = SAMPLE_RATE_HZ) -> bytes:
+    """A cart chunk whose eight timers, which count samples, are true of the output; the rest stays byte for byte."""
+    out = bytearray(body)
+    for at in range(_CART_TIMERS.start, min(_CART_TIMERS.stop, len(body) - 7), 8):
+        (samples,) = struct.unpack_from("<I", body, at + 4)
+        if any(body[at : at + 4]):  # a timer without a name is none
+            struct.pack_into("<I", out, at + 4, min(rescaled(samples, rate_hz, to_hz), _LARGEST))
+    return bytes(out)
 
 
 def sub_chunks(body: bytes, *, big_endian: bool = False) -> Iterator[tuple[bytes, bytes]]:

@@ -75,8 +75,8 @@ FORMATS: Final[tuple[Format, ...]] = (
         "libsndfile",
         _CHUNKS,
         f"PCM 8 to 32 bit, float, double, A-law, mu-law, {_BLOCKS}, NMS, G.721, MP3",
-        "LIST/INFO, bext, iXML, cue and adtl, ID3",
-        Written("wav", (*_PCM, "FLOAT"), "PCM_24", "LIST/INFO, bext, iXML, cue and adtl, loudspeakers"),
+        "LIST/INFO, bext, iXML, axml, cart, cue and adtl, ID3",
+        Written("wav", (*_PCM, "FLOAT"), "PCM_24", "LIST/INFO, bext, iXML, axml, cart, cue and adtl, loudspeakers"),
         ((0, b"RIFF"), (0, b"RIFX")),
     ),
     Format(

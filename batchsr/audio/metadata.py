@@ -118,6 +118,8 @@ class Metadata:
     """title, artist, date... and whatever other names the container has."""
     bext: bytes | None = None
     ixml: bytes | None = None
+    axml: bytes | None = None
+    cart: bytes | None = None
     markers: tuple[Marker, ...] = ()
     channel_mask: int | None = None
     unread: tuple[str, ...] = ()
@@ -130,6 +132,10 @@ class Metadata:
             found["bext"] = dict(broadcast.bext_fields(self.bext))
         if self.ixml is not None:
             found["ixml"] = broadcast.text(self.ixml)
+        if self.axml is not None:
+            found["axml"] = broadcast.text(self.axml)
+        if self.cart is not None:
+            found["cart"] = dict(broadcast.cart_fields(self.cart))
         if self.markers:
             found["markers"] = [dataclasses.asdict(marker) for marker in self.markers]
         return found
@@ -205,7 +211,7 @@ def _from_chunks(file: BytesAt, container: str) -> tuple[Metadata, BinaryIO | No
     tagged: BinaryIO | None = None
     texts: dict[str, str] = {}
     unread: list[str] = []
-    bext = ixml = None
+    bext = ixml = axml = cart = None
     cue = adtl = b""
     markers: tuple[Marker, ...] = ()
     mask = None
@@ -226,6 +232,10 @@ def _from_chunks(file: BytesAt, container: str) -> tuple[Metadata, BinaryIO | No
             bext = body
         elif key == b"iXML":
             ixml = body.rstrip(b"\0")
+        elif key == b"axml":
+            axml = body.rstrip(b"\0")
+        elif key == b"cart":
+            cart = body
         elif key == b"cue ":
             cue = body
         elif key == b"LIST" and body[:4] == b"INFO":
@@ -243,7 +253,7 @@ def _from_chunks(file: BytesAt, container: str) -> tuple[Metadata, BinaryIO | No
             unread.append(f"chunk {name}")
     markers = markers or broadcast.read_markers(cue, adtl, codec, big_endian=big_endian)
     texts = {name: value for name, value in texts.items() if value}
-    return Metadata(texts, bext, ixml, markers, mask, tuple(unread)), tagged
+    return Metadata(texts, bext, ixml, axml, cart, markers, mask, tuple(unread)), tagged
 
 
 def _code_page(file: BytesAt, chunks: Sequence[Chunk], endian: str) -> str | None:
@@ -313,6 +323,8 @@ def carry_over(
     if metadata.bext is not None:
         lost += [f"bext {name}: {value}" for name, value in broadcast.bext_fields(metadata.bext).items()]
     lost += ["iXML"] if metadata.ixml is not None else []
+    lost += ["axml"] if metadata.axml is not None else []
+    lost += ["cart"] if metadata.cart is not None else []
     lost += [f"{len(metadata.markers)} markers"] if metadata.markers else []
     return Carried(Embedded(tags=MappingProxyType(tags)), tuple(lost))
 
@@ -340,7 +352,7 @@ def _wav_chunks(
     bits = {"PCM_16": 16, "PCM_24": 24}.get(subtype, 32)
     chunks: list[tuple[bytes, bytes]] = []
     lost: list[str] = []
-    if metadata.bext is not None:
+    if metadata.bext is not None or program:
         mode = {1: "mono", 2: "stereo"}.get(channels, "multitrack")
         told = "; ".join(filter(None, (program, synthetic.short.rstrip("."))))
         history = f"A=PCM,F={rate_hz},W={bits},M={mode},T={told.replace(',', ';')}"
@@ -349,6 +361,10 @@ def _wav_chunks(
         chunks.append((b"bext", body))
     if metadata.ixml is not None:
         chunks.append((b"iXML", broadcast.rescale_ixml(metadata.ixml, source_rate_hz, bits, rate_hz)))
+    if metadata.axml is not None:
+        chunks.append((b"axml", metadata.axml))
+    if metadata.cart is not None:
+        chunks.append((b"cart", broadcast.rescale_cart(metadata.cart, source_rate_hz, rate_hz)))
     info = b""
     for name, value in sorted(metadata.texts.items()):
         if name in _INFO_ID:

@@ -75,6 +75,23 @@ def _convert(blocks: Iterable[Block], from_hz: float, to_hz: float, samples: int
         raise AssertionError(f"soxr kept back {left} samples")
 
 
+class Downsampler:
+    """48 kHz to a lower rate for one channel that comes bit by bit: for listening, so of no exact length."""
+
+    def __init__(self, rate_hz: int) -> None:
+        self._stream = soxr.ResampleStream(SAMPLE_RATE_HZ, rate_hz, 1, dtype="float32", quality="HQ")
+
+    def add(self, block: Block) -> Block:
+        """Take in the next (n, 1), and return what is ready of it."""
+        out: Block = self._stream.resample_chunk(np.ascontiguousarray(block))
+        return out.reshape(-1, 1)
+
+    def finish(self) -> Block:
+        """Return the rest; nothing may be added behind it."""
+        out: Block = self._stream.resample_chunk(np.zeros((0, 1), np.float32), last=True)
+        return out.reshape(-1, 1)
+
+
 def reblock(blocks: Iterable[Block], frames: int) -> Iterator[Block]:
     """The same stream in blocks of exactly `frames` frames, and one shorter one at the end where there is a rest."""
     held: list[Block] = []

@@ -31,6 +31,18 @@ class Treatment:
     denoising: Denoising | None = None
     """What was decided about denoising; None: it is not asked for."""
 
+    @property
+    def mended(self) -> str:
+        """What was done to the recording before the model, in words: "de-clicked and denoised"; "" for nothing."""
+        done = []
+        if self.clicks is not None and self.clicks.touched_share and not self.clicks.steps_back:
+            done.append("de-clicked")
+        if self.hum:
+            done.append("de-hummed")
+        if self.denoising is not None and self.denoising.on:
+            done.append("denoised")
+        return " and ".join(done)
+
 
 def decide(
     lowpass: Literal["off", "auto"] | float, keep_band: bool, rate_hz: int, find_cutoff: Callable[[], Cutoff]
@@ -85,6 +97,7 @@ def synthetic(treatment: Treatment, source_hz: float, rate_hz: int = SAMPLE_RATE
         # An output that ends in the cross-over itself holds no more than a mixture.
         above_hz = crossover.stop_hz if crossover.stop_hz < end_hz else crossover.pass_hz
         below_hz, rest = crossover.pass_hz, f"below {crossover.pass_hz:.0f} Hz it is the recording itself"
+        rest += f" as it was {mended}" if (mended := treatment.mended) else ""
     else:
         above_hz, below_hz = min(treatment.lowpass_hz or source_hz / 2, source_hz / 2), None
         above_hz = above_hz if above_hz < end_hz else 0.0

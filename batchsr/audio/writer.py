@@ -149,6 +149,14 @@ class Writer:
         self.samples += len(block)
         self._disk.check()
 
+    def amend(self, key: bytes, at: int, data: bytes) -> None:
+        """Replace bytes of a WAV's bext or iXML chunk, `at` from its body's start; nothing where it has none."""
+        start = self._layout.position_of(key) if self._layout is not None else None
+        if start is not None:
+            self._disk.seek(start + at)
+            self._disk.write(data)
+            self._disk.seek(self._disk.length)
+
     def close(self) -> None:
         """Finish the file; a second call does nothing."""
         if self._disk.closed:

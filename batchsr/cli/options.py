@@ -48,6 +48,12 @@ def restoration_options(function: F) -> F:
             type=WordsOrNumber("DB", "a limit in dB, 6 to 100"),
             help="Denoise speech, by so much at most.  [default: off]",
         ),
+        click.option("--quality/--no-quality", default=None, help="Put opinions of the speech on record."),
+        click.option(
+            "--review-below",
+            type=WordsOrNumber("X", "an opinion from 1 to 5", ("off",)),
+            help="Mark outputs of which the opinion is lower; asks for --quality.",
+        ),
         click.option(
             "--declick",
             type=WordsOrNumber("K", "a number from 4 to 10", ("off",)),

@@ -18,6 +18,7 @@ from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import compute_options, restoration_options
 from batchsr.cli.preview import Preview, preview_options
+from batchsr.cli.signing import signing_options
 from batchsr.cli.variant import KINDS, VariantType, model_option, variant_of
 from batchsr.errors import UsageError
 from batchsr.report.live import Screen, screen_console
@@ -28,6 +29,7 @@ from batchsr.signals import Stop
 from batchsr.storage import fitted_name, printable
 
 if TYPE_CHECKING:
+    from batchsr.restoration.credentials import Signing
     from batchsr.restoration.task import Restored
 
 STANDARD: Final = Path("-")
@@ -52,6 +54,7 @@ FINISHING: Final = "finishing the windows in hand, then stopping (once more: at 
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @preview_options
 @restoration_options
+@signing_options
 @json_option
 @pass_app
 def upsample_command(
@@ -65,6 +68,7 @@ def upsample_command(
     device: str | None,
     overwrite: bool,
     preview: Preview | None,
+    signing: Signing | None,
     given: dict[str, Any],
 ) -> None:
     """Restore SOURCE to 48 kHz: one file, at once, without the queue. SOURCE - is standard input.
@@ -94,7 +98,7 @@ def upsample_command(
             held.callback(single.forget, source, output)
         else:
             piped = False
-        _upsample(app, source, output, variant, profile, dtype, device, overwrite, given, piped=piped)
+        _upsample(app, source, output, variant, profile, dtype, device, overwrite, given, piped=piped, signing=signing)
 
 
 def _preview(
@@ -144,6 +148,7 @@ def _upsample(
     given: dict[str, Any],
     *,
     piped: bool,
+    signing: Signing | None,
 ) -> None:
     if output is not None:
         given = with_format_of(output, given)
@@ -169,6 +174,7 @@ def _upsample(
                     overwrite=overwrite,
                     on_windows=lambda windows, total: _on_windows(app, screen, file, stop, windows, total),
                     on_notice=screen.message,
+                    signing=signing,
                 )
             except _Stopped as e:
                 kept = f"{file.windows_done} of {file.windows_total} windows are kept"

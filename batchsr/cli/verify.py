@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.paths import UserPath
 from batchsr.cli.selection import job_ids
 from batchsr.errors import EXIT_SOME_FAILED
 from batchsr.storage import printable
@@ -17,23 +19,50 @@ from batchsr.worker import maintenance
 
 @click.command("verify")
 @click.argument("ids", nargs=-1, shell_complete=completing.numbers)
+@click.option("--policy", "policy_at", metavar="FILE", type=UserPath(path_type=Path), help="Ask this of each as well.")
 @json_option
 @pass_app
-def verify_command(app: App, ids: tuple[str, ...]) -> None:
-    """Hash the outputs again and compare with the rows: ok, missing, changed or truncated."""
+def verify_command(app: App, ids: tuple[str, ...], policy_at: Path | None) -> None:
+    """Hash the outputs again and compare with the rows: ok, missing, changed or truncated.
+
+    Where the record says that they were signed, their content credentials are checked as well. `--policy` also asks
+    what a file demands of them: TOML with rate, bits, channels, loudness and more, or a policy of MediaConch (.xml).
+    What breaks it is named, and ends the command with 3.
+    """
+    check = None
+    if policy_at is not None:
+        from batchsr.archive import policy
+
+        check = policy.read(policy_at)
     app.acts()
-    bad = 0
+    bad = broken = unsound = 0
     with app.queue() as queue:
         for verdict in maintenance.verify(queue, job_ids(ids) or None):
             bad += verdict.verdict != "ok"
+            job, breaks = verdict.job, None
+            if check is not None and verdict.verdict == "ok":
+                breaks = check(job, queue.report_of(job.id))
+                broken += bool(breaks)
+            signed = maintenance.credentials_of(queue, job) if verdict.verdict == "ok" else None
+            unsound += signed in ("broken", "missing")
             document: dict[str, Any] = {
                 "id": verdict.job.id,
                 "output": verdict.job.output,
                 "verdict": verdict.verdict,
                 "detail": verdict.detail,
+                "credentials": signed,
+                "policy": None if breaks is None else "fail" if breaks else "pass",
+                "breaks": breaks or [],
             }
-            line = printable(f"{verdict.verdict:<10} #{verdict.job.id}  {verdict.job.output}  {verdict.detail}")
-            app.answer(document, line if verdict.verdict != "ok" or app.verbosity > 0 else ())
+            word, detail = ("policy", "; ".join(breaks)) if breaks else (verdict.verdict, verdict.detail)
+            if signed in ("broken", "missing"):
+                word, detail = "unsigned", f"its content credentials are {signed}"
+            line = printable(f"{word:<10} #{job.id}  {job.output}  {detail}")
+            app.answer(document, line if word != "ok" or app.verbosity > 0 else ())
     app.note(f"{bad} of the outputs are not as they were made" if bad else "all outputs are as they were made")
-    if bad:
+    if check is not None:
+        app.note(f"{broken} of the others break the policy" if broken else "none of them breaks the policy")
+    if unsound:
+        app.note(f"{unsound} of the others have broken or no content credentials, and should have them")
+    if bad or broken or unsound:
         sys.exit(EXIT_SOME_FAILED)

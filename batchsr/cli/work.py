@@ -17,6 +17,7 @@ from batchsr.cli.child_command import PROGRAM, as_words, parsed
 from batchsr.cli.keep_awake import staying_awake
 from batchsr.cli.options import compute_options
 from batchsr.cli.run_events import events_of_run
+from batchsr.cli.signing import signing_options
 from batchsr.cli.telling import FLAGS as TELLING_FLAGS
 from batchsr.cli.telling import OPTIONS as TELLING
 from batchsr.cli.telling import telling_options
@@ -30,6 +31,7 @@ from batchsr.settings import schedule
 from batchsr.settings.profile import DEFAULT_VARIANT
 
 if TYPE_CHECKING:
+    from batchsr.restoration.credentials import Signing
     from batchsr.worker.listener import Summary
 
 
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     help="Held while files are restored.  [default: caffeinate -i, or systemd-inhibit, where there is one]",
 )
 @click.option("--no-keep-awake", is_flag=True, help="Let the machine fall asleep meanwhile.")
+@signing_options
 @click.option("--supervised", is_flag=True, hidden=True)  # one of several: events on stdout, and no screen
 @json_option
 @pass_app
@@ -90,6 +93,7 @@ def work_command(
     keep_awake: str | None,
     no_keep_awake: bool,
     supervised: bool,
+    signing: Signing | None,
 ) -> None:
     """Restore what is queued, and go on where an earlier run stopped.
 
@@ -134,6 +138,7 @@ def work_command(
             wait_for_places_s=wait_for_places_s,
             stay=stay,
             gate=gate,
+            signing=signing,
         )
         load = functools.partial(load_model, dtype=dtype, device=device, say=events.phase)
         with staying_awake(events, keep_awake, allowed=not no_keep_awake) as listener:

@@ -53,6 +53,7 @@ def facts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         low = output["below_50_hz_dbfs"]
         mark = ": listen to it" if added >= RUMBLE_MARK_DB and low >= RUMBLE_MARK_DBFS else ""
         yield "Below 50 Hz", f"{low:.1f} dBFS, {added:+.1f} dB against the recording{mark}"
+    yield from _opinions((report.get("checks") or {}).get("quality") or {})
     if output.get("peak_dbfs") is not None:
         clipped = output.get("clipped_samples") or 0
         clipping = f"{clipped:,} samples clipped" if clipped else "no clipping"
@@ -98,3 +99,12 @@ def _denoised(found: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     stays = f"; {clock(kept_s)} without speech stays" if kept_s else ""
     taken = f", took {' and '.join(parts)}" if parts else ""
     return f"denoised by {settings.get('limit_db'):.0f} dB at most ({found.get('why')}){taken}{stays}"
+
+
+def _opinions(quality: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    before, after = quality.get("before"), quality.get("after")
+    if before and after:
+        mark = ": review it" if quality.get("review") else ""
+        yield "Opinion of the speech", f"{before['ovrl']:.2f} before, {after['ovrl']:.2f} after, of 5 (DNSMOS){mark}"
+    elif quality:
+        yield "Opinion of the speech", f"none: speech in {100 * quality.get('speech_share', 0):.0f} % of it"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -109,6 +109,11 @@ class Copies:
         for _, file, writer in self._files:
             with storage.output_errors(file.final, "write"):
                 writer.close()
+
+    def files(self) -> Iterator[tuple[str, Temporary]]:
+        """Yield (format, file) of each."""
+        for form, file, _ in self._files:
+            yield form, file
 
     def on_record(self, tick: Callable[[], None]) -> list[dict[str, Any]]:
         """Return what the sidecar says of them."""

@@ -9,29 +9,25 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from batchsr.audio import files, levels
-from batchsr.audio.channels import Alikeness
-from batchsr.audio.cutoff import BandLevels, Cutoff, find_cutoff
+from batchsr.audio.cutoff import Cutoff, find_cutoff
 from batchsr.audio.denoising import FRAME_SAMPLES, Denoising, Listener, count, histogram, loudness_for_detector
-from batchsr.audio.levels import MixMeter
-from batchsr.audio.meters.loudness import LoudnessMeter
-from batchsr.audio.meters.rumble import RumbleMeter
-from batchsr.audio.meters.seams import SeamMeter
 from batchsr.audio.remarks import Remark, bounded
 from batchsr.audio.repair import declick, dehum
 from batchsr.audio.resample import at_rate, reblock, resample_blocks
 from batchsr.audio.treatment import Treatment, decide
-from batchsr.audio.windows import Block, Plan
+from batchsr.audio.windows import Block
 from batchsr.errors import InputChanged
 from batchsr.restoration import stages
+from batchsr.restoration.measurements import Measurements
 from batchsr.restoration.source_identity import SourceWitness
 from batchsr.restoration.spool import Spool
 from batchsr.settings.profile import Settings
@@ -156,20 +152,30 @@ class Recording:
         total = self.info.samples_at()
         powers = histogram()
         digest = hashlib.blake2b(digest_size=32)
+        of_channels, of_mean, sums = np.zeros(self.channels), 0.0, np.zeros(self.channels)
         for block in reblock(self._living(self._noisy(treatment)), FRAME_SAMPLES):
-            count(powers, _power(block))
+            power = _powers(block)
+            count(powers, float(power.max()))
+            of_channels += power
+            sums += block.sum(axis=0, dtype=np.float64)
+            of_mean += float(_powers(block.mean(axis=1, keepdims=True))[0])
             digest.update(np.ascontiguousarray(block).data.cast("B"))
         self.resampled_digest = digest.digest()
         gain = np.float32(loudness_for_detector(powers))
         frames: deque[float] = deque()
+        offsets = sums / max(total, 1)
+        # Channels of which one is inverted cancel each other: then the loudest is listened to, and not their mean.
+        loudest = int(of_channels.argmax()) if of_mean < of_channels.mean() / (2 * self.channels) else None
 
-        def mean() -> Iterator[Block]:
+        def heard() -> Iterator[Block]:
             for block in reblock(self._living(self._noisy(treatment)), FRAME_SAMPLES):
-                frames.append(_power(block))
-                yield gain * block.mean(axis=1, keepdims=True, dtype=np.float32)
+                frames.append(float(_powers(block).max()))
+                x = block - offsets
+                one = x.mean(axis=1, keepdims=True) if loudest is None else x[:, loudest : loudest + 1]
+                yield gain * one.astype(np.float32)
 
         listener = Listener()
-        for probability in voice.probabilities(at_rate(mean(), voice.RATE_HZ, -(-total // 3))):
+        for probability in voice.probabilities(at_rate(heard(), voice.RATE_HZ, -(-total // 3))):
             listener.add(probability, frames.popleft())
         return listener.decision(asked, total)
 
@@ -192,93 +198,14 @@ class Recording:
         return levels.full_scale_of(peaks, self.settings.input_scale, files.shown(self.path))
 
 
-class Measurements:
-    """Measures a restoration while it passes by, for the record: band, levels, channels, seams."""
-
-    def __init__(self, recording: Recording, plan: Plan) -> None:
-        self._source = BandLevels(recording.info.sample_rate)
-        self._channels = Alikeness(recording.info.channels)
-        self._mix = MixMeter(recording.info.channels) if recording.settings.channels == "mono" else None
-        self._before = LoudnessMeter(recording.channels)
-        self._after = LoudnessMeter(recording.channels)
-        self._low_before, self._low_after = RumbleMeter(recording.channels), RumbleMeter(recording.channels)
-        self._seams = SeamMeter(plan.borders())
-        self._written_peak = 0.0
-
-    def remarks(self) -> tuple[Remark, ...]:
-        """What was measured of the source and a person should know."""
-        cancelled = self._mix.remark() if self._mix is not None else None
-        return (cancelled,) if cancelled is not None else ()
-
-    def add_source(self, block: Block) -> None:
-        """Add one block (n, C) of the recording at its own rate."""
-        if self._mix is not None:
-            self._mix.add(block)
-        self._source.add(block)
-        self._channels.add(block)
-
-    def add_resampled(self, block: Block) -> None:
-        """Add one block (n, channels) of the recording at 48 kHz."""
-        self._before.add(block)
-        self._low_before.add(block)
-
-    def output_passing(self, blocks: Iterable[Block]) -> Iterator[Block]:
-        """Measure the output (n, channels) at 48 kHz while it passes by to be written."""
-        for block in blocks:
-            self._after.add(block)
-            self._low_after.add(block)
-            self._seams.add(block)
-            yield block
-
-    def note_written_peak(self, peak: float) -> None:
-        """Keep the largest absolute sample of the output at its own rate; full scale is 1."""
-        self._written_peak = peak
-
-    def source(self) -> dict[str, Any]:
-        """What was measured of the recording, JSON-able."""
-        cutoff = self._source.cutoff()
-        return {
-            "band": {
-                "cutoff_hz": cutoff.hz and round(cutoff.hz, 1),
-                "found_by": cutoff.how,
-                "nyquist_hz": cutoff.nyquist_hz,
-            },
-            **_levels(self._before),
-            "below_50_hz_dbfs": _rounded(self._low_before.dbfs),
-            "dual_mono": self._channels.dual_mono,
-            "silent_channels": [number for number, silent in enumerate(self._channels.silent) if silent],
-        }
-
-    def output(self) -> dict[str, Any]:
-        """What was measured of the output, JSON-able."""
-        self._seams.finish()
-        levels_after = {**_levels(self._after), "peak_dbfs": _dbfs(self._written_peak)}
-        levels_after["below_50_hz_dbfs"] = _rounded(self._low_after.dbfs)
-        return {**levels_after, "seams": dataclasses.asdict(self._seams.result)}
-
-
-def _power(block: Block) -> float:
-    """Mean square of the loudest channel."""
-    return float(np.square(block, dtype=np.float64).mean(axis=0).max())
+def _powers(block: Block) -> NDArray[np.float64]:
+    """Mean square of each channel, (C,), without what stands still: an offset is no sound."""
+    powers: NDArray[np.float64] = block.astype(np.float64).var(axis=0)
+    return powers
 
 
 def _changed(path: Path) -> InputChanged:
     return InputChanged(f"{path} changed while it was restored", remedy="enqueue it again once nothing writes to it")
-
-
-def _dbfs(peak: float) -> float | None:
-    return round(20 * math.log10(peak), 2) if peak > 0 else None
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 2)
-
-
-def _levels(meter: LoudnessMeter) -> dict[str, Any]:
-    return {
-        "peak_dbfs": _dbfs(meter.peak),
-        "loudness_lufs": None if meter.lufs is None else round(meter.lufs, 2),
-    }
 
 
 def _measured(blocks: Iterable[Block], measure: Callable[[Block], None]) -> Iterator[Block]:

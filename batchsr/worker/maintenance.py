@@ -13,7 +13,7 @@ from typing import Final, Literal
 from batchsr import storage
 from batchsr.errors import SidecarForeign
 from batchsr.queue import Job, Queue, State
-from batchsr.restoration import publishing, sidecar_reading
+from batchsr.restoration import credentials, publishing, sidecar_reading
 from batchsr.restoration.sidecar import sidecar_path
 from batchsr.settings.profile import Settings
 from batchsr.temporary import dead_in
@@ -90,6 +90,25 @@ def _verdict_on_copies(queue: Queue, job: Job) -> Verdict:
         if found != copy["sha256"]:
             return Verdict(job, "changed", f"its copy {path} has SHA-256 {found}, not {copy['sha256']}")
     return Verdict(job, "ok")
+
+
+def credentials_of(queue: Queue, job: Job) -> str | None:
+    """What the content credentials of a job's files are: `trusted`, `valid`, `broken`, `missing` or `unchecked`.
+
+    The worst of output and copies; None where its record says that they have none.
+    """
+    document = queue.report_of(job.id)
+    if document is None:
+        with contextlib.suppress(SidecarForeign, OSError):
+            record = sidecar_reading.read(sidecar_path(Path(job.output)))
+            document = None if record is None else record.document
+    if document is None or not document.get("credentials"):
+        return None
+    output = Path(job.output)
+    files = [(output, Settings.from_json(job.settings).format)]
+    files += [(output.with_name(Path(copy["path"]).name), copy["format"]) for copy in document.get("copies", [])]
+    states = [credentials.state(path, form) for path, form in files]
+    return min(states, key=("broken", "missing", "unchecked", "valid", "trusted").index)
 
 
 def collect_garbage(queue: Queue, *, dry_run: bool = False, events_older_s: float = KEEP_EVENTS_S) -> Garbage:

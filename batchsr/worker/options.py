@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from batchsr.restoration.credentials import Signing
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,3 +35,5 @@ class WorkerOptions:
     """Stop after so many files."""
     gate: Callable[[], float] = lambda: 0.0
     """Asked before each claim: seconds to wait and ask again; 0 goes on, infinity stops."""
+    signing: Signing | None = None
+    """Puts content credentials into outputs and copies."""

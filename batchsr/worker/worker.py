@@ -13,6 +13,7 @@ other living workers, who have a supervisor or a next `batchsr work` to take up 
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import random
 import signal
@@ -52,6 +53,8 @@ def run(
     passes through, nothing claimed. Raises the QueueError family when the database itself cannot be used. `rng` gives
     the jitter.
     """
+    if options.signing is not None:
+        restore = functools.partial(restore, signing=options.signing)
     return _Run(queue, load_model, options, listener or NullListener(), restore, rng).run()
 
 

@@ -15,7 +15,8 @@ from batchsr.audio.files import probe
 from batchsr.audio.remarks import Remark
 from batchsr.audio.windows import Plan
 from batchsr.errors import ConfigError, InputLevels
-from batchsr.restoration.recording import Measurements, Recording
+from batchsr.restoration.measurements import Measurements
+from batchsr.restoration.recording import Recording
 from batchsr.settings.profile import Settings
 
 RNG = np.random.default_rng(4)
@@ -26,7 +27,9 @@ def restored(path: Path, **settings: object) -> tuple[NDArray[np.float32], tuple
     """What reaches the model, and what is said of the source."""
     recording = Recording(path, probe(path), Settings(**settings))  # type: ignore[arg-type]
     treatment = recording.treatment()
-    measurements = Measurements(recording, Plan.of(recording.info.samples_at(), 4800, 0.0))
+    measurements = Measurements(
+        recording.info, recording.settings, recording.channels, Plan.of(recording.info.samples_at(), 4800, 0.0)
+    )
     return np.concatenate(list(recording.conditioned(treatment, measurements))), recording.remarks
 
 

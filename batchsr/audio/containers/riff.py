@@ -53,6 +53,8 @@ class RiffLayout:
         self._roomy = self.long or frames is None
         room = chunk(b"ds64" if self.long else b"JUNK", bytes(_DS64_BYTES)) if self._roomy else b""
         self._fact_at = 12 + len(room) + len(before) + len(form) + 8 if fact else 0
+        self._before_at = 12 + len(room)
+        self._extra = tuple(extra)
         self._body = room + before + form + fact + behind
         self._frames = frames or 0
 
@@ -63,6 +65,17 @@ class RiffLayout:
         for position, patch in self._sizes(self._frames):
             whole[position : position + len(patch)] = patch
         return bytes(whole)
+
+    def position_of(self, key: bytes) -> int | None:
+        """Where the body of a bext or iXML chunk begins in the file; None if there is none."""
+        at = self._before_at
+        for name, body in self._extra:
+            if name not in (b"bext", b"iXML"):
+                continue
+            if name == key:
+                return at + 8
+            at += len(chunk(name, body))
+        return None
 
     def finish(self, samples: int) -> Iterator[tuple[int, bytes]]:
         """What is to be written where, (position, bytes), when `samples` samples of each channel have been."""

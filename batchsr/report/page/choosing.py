@@ -56,9 +56,16 @@ def _rumble(report: Mapping[str, Any]) -> float:
     return max(added or 0.0, 0.0) if low is not None and low >= RUMBLE_MARK_DBFS else 0.0
 
 
+def _opinion(report: Mapping[str, Any]) -> float:
+    """How far an opinion that is to be reviewed is from the best."""
+    quality = (report.get("checks") or {}).get("quality") or {}
+    return 5.0 - float(quality["after"]["ovrl"]) if quality.get("review") and quality.get("after") else 0.0
+
+
 _REASONS: Final[tuple[tuple[str, Callable[[Mapping[str, Any]], float]], ...]] = (
     ("the most clipping", _clipping),
     ("the largest change of level", _level_change),
+    ("the lowest opinion of the speech", _opinion),
     ("the most added below 50 Hz", _rumble),
     ("the most noticeable joints", _seam),
     ("no cutoff was found", _doubt),
