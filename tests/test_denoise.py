@@ -112,6 +112,22 @@ def test_speech_that_is_30_db_softer_comes_out_30_db_softer(prompt: Samples, tmp
     assert abs(level_db(loud) - level_db(soft) - 30) < 0.5
 
 
+@pytest.mark.parametrize("channels", ["offset", "inverted"])
+def test_neither_an_offset_nor_an_inverted_channel_changes_what_is_decided(
+    prompt: Samples, tmp_path: Path, channels: str
+) -> None:
+    """An offset is no loudness, and the mean of two channels that cancel each other is no silence."""
+    x = noisy(prompt)
+    same = x / 4 if channels == "offset" else x
+    wanted = found(restored(written(tmp_path / "a.wav", same), tmp_path / "b.wav", denoise="auto")[1])
+    odd = x / 4 + 0.7 if channels == "offset" else np.stack([x, -x], axis=1)
+    said = found(restored(written(tmp_path / "c.wav", odd), tmp_path / "d.wav", denoise="auto")[1])
+    assert said["denoised"] is wanted["denoised"] is True
+    assert abs(said["snr_db"] - wanted["snr_db"]) <= 1
+    assert abs(said["gain_db"] - wanted["gain_db"]) < 0.2
+    assert abs(said["speech_share"] - wanted["speech_share"]) < 0.05
+
+
 def test_music_and_clean_speech_come_out_of_auto_to_the_bit(shared: Path, prompt: Samples, tmp_path: Path) -> None:
     sources = sorted((shared / "audio" / "eval").glob("*.flac"))
     sources = [path for path in sources if path.name.startswith(("music", "sfx"))]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from batchsr.audio import files, levels
 from batchsr.audio.cutoff import Cutoff, find_cutoff
@@ -151,20 +152,30 @@ class Recording:
         total = self.info.samples_at()
         powers = histogram()
         digest = hashlib.blake2b(digest_size=32)
+        of_channels, of_mean, sums = np.zeros(self.channels), 0.0, np.zeros(self.channels)
         for block in reblock(self._living(self._noisy(treatment)), FRAME_SAMPLES):
-            count(powers, _power(block))
+            power = _powers(block)
+            count(powers, float(power.max()))
+            of_channels += power
+            sums += block.sum(axis=0, dtype=np.float64)
+            of_mean += float(_powers(block.mean(axis=1, keepdims=True))[0])
             digest.update(np.ascontiguousarray(block).data.cast("B"))
         self.resampled_digest = digest.digest()
         gain = np.float32(loudness_for_detector(powers))
         frames: deque[float] = deque()
+        offsets = sums / max(total, 1)
+        # Channels of which one is inverted cancel each other: then the loudest is listened to, and not their mean.
+        loudest = int(of_channels.argmax()) if of_mean < of_channels.mean() / (2 * self.channels) else None
 
-        def mean() -> Iterator[Block]:
+        def heard() -> Iterator[Block]:
             for block in reblock(self._living(self._noisy(treatment)), FRAME_SAMPLES):
-                frames.append(_power(block))
-                yield gain * block.mean(axis=1, keepdims=True, dtype=np.float32)
+                frames.append(float(_powers(block).max()))
+                x = block - offsets
+                one = x.mean(axis=1, keepdims=True) if loudest is None else x[:, loudest : loudest + 1]
+                yield gain * one.astype(np.float32)
 
         listener = Listener()
-        for probability in voice.probabilities(at_rate(mean(), voice.RATE_HZ, -(-total // 3))):
+        for probability in voice.probabilities(at_rate(heard(), voice.RATE_HZ, -(-total // 3))):
             listener.add(probability, frames.popleft())
         return listener.decision(asked, total)
 
@@ -187,9 +198,10 @@ class Recording:
         return levels.full_scale_of(peaks, self.settings.input_scale, files.shown(self.path))
 
 
-def _power(block: Block) -> float:
-    """Mean square of the loudest channel."""
-    return float(np.square(block, dtype=np.float64).mean(axis=0).max())
+def _powers(block: Block) -> NDArray[np.float64]:
+    """Mean square of each channel, (C,), without what stands still: an offset is no sound."""
+    powers: NDArray[np.float64] = block.astype(np.float64).var(axis=0)
+    return powers
 
 
 def _changed(path: Path) -> InputChanged:
