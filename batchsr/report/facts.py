@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -53,7 +54,7 @@ def facts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         low = output["below_50_hz_dbfs"]
         mark = ": listen to it" if added >= RUMBLE_MARK_DB and low >= RUMBLE_MARK_DBFS else ""
         yield "Below 50 Hz", f"{low:.1f} dBFS, {added:+.1f} dB against the recording{mark}"
-    yield from _opinions((report.get("checks") or {}).get("quality") or {})
+    yield from _opinions(report)
     if output.get("peak_dbfs") is not None:
         clipped = output.get("clipped_samples") or 0
         clipping = f"{clipped:,} samples clipped" if clipped else "no clipping"
@@ -68,43 +69,66 @@ def facts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def rumble_added_db(report: Mapping[str, Any]) -> float | None:
     """By how much the output is louder below 50 Hz than the recording, in dB; None where that was not measured."""
-    before, after = ((report.get(side) or {}).get("below_50_hz_dbfs") for side in ("source", "output"))
-    if not isinstance(after, int | float):
-        return None
-    return after - (before if isinstance(before, int | float) else -120.0)
+    before, after = (_number(_part(report, side), "below_50_hz_dbfs") for side in ("source", "output"))
+    return None if after is None else after - (-120.0 if before is None else before)
+
+
+def opinion_to_review(report: Mapping[str, Any]) -> float | None:
+    """The opinion of the output's speech where it is lower than was asked for; None where it is not."""
+    quality = _part(_part(report, "checks"), "quality")
+    return _number(_part(quality, "after"), "ovrl") if quality.get("review") is True else None
+
+
+# A sidecar may have been written by anybody: what is not of the kind that it should be is left out.
+
+
+def _part(report: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = report.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _number(part: Mapping[str, Any], name: str) -> float | None:
+    value = part.get(name)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
 
 
 def _stages(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What each stage found and did, for those that say something."""
-    for stage in report.get("stages") or []:
-        found, settings = stage.get("found") or {}, stage.get("settings") or {}
-        if stage.get("name") == "declick":
-            share = f"{100 * found.get('touched_share', 0):.3f} % of the samples"
+    stages = report.get("stages")
+    for stage in stages if isinstance(stages, list) else []:
+        if not isinstance(stage, Mapping):
+            continue
+        found, settings = _part(stage, "found"), _part(stage, "settings")
+        if stage.get("name") == "declick" and (touched := _number(found, "touched_share")) is not None:
+            share = f"{100 * touched:.3f} % of the samples"
             back = found.get("stepped_back")
             yield "Clicks", f"stepped back: {share} stand out" if back else f"{share} were interpolated"
         elif stage.get("name") == "dehum":
-            lines = sum(len(channel) for channel in found.get("multiples") or [])
-            base = found.get("base_hz")
+            channels = found.get("multiples")
+            lines = sum(len(one) for one in channels if isinstance(one, list)) if isinstance(channels, list) else 0
+            base = _number(found, "base_hz")
             yield "Hum", f"{lines} lines of {base:.0f} Hz were subtracted" if base and lines else "none stands out"
         elif stage.get("name") == "denoise":
-            yield "Noise", _denoised(found, settings)
+            yield "Noise", _denoised(found, _number(settings, "limit_db"))
 
 
-def _denoised(found: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
-    if not found.get("denoised"):
+def _denoised(found: Mapping[str, Any], limit_db: float | None) -> str:
+    if found.get("denoised") is not True or limit_db is None:
         return f"not denoised: {found.get('why')}"
-    removed = found.get("removed_db") or {}
-    parts = [f"{db:.1f} dB of {kind}" for kind, db in removed.items() if db is not None]
-    kept_s = found.get("kept_s") or 0
+    removed = _part(found, "removed_db")
+    parts = [f"{db:.1f} dB of {kind}" for kind in ("speech", "pause") if (db := _number(removed, kind)) is not None]
+    kept_s = _number(found, "kept_s")
     stays = f"; {clock(kept_s)} without speech stays" if kept_s else ""
     taken = f", took {' and '.join(parts)}" if parts else ""
-    return f"denoised by {settings.get('limit_db'):.0f} dB at most ({found.get('why')}){taken}{stays}"
+    return f"denoised by {limit_db:.0f} dB at most ({found.get('why')}){taken}{stays}"
 
 
-def _opinions(quality: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    before, after = quality.get("before"), quality.get("after")
-    if before and after:
-        mark = ": review it" if quality.get("review") else ""
-        yield "Opinion of the speech", f"{before['ovrl']:.2f} before, {after['ovrl']:.2f} after, of 5 (DNSMOS){mark}"
-    elif quality:
-        yield "Opinion of the speech", f"none: speech in {100 * quality.get('speech_share', 0):.0f} % of it"
+def _opinions(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    quality = _part(_part(report, "checks"), "quality")
+    before, after = (_number(_part(quality, side), "ovrl") for side in ("before", "after"))
+    share = _number(quality, "speech_share")
+    if before is not None and after is not None:
+        mark = ": review it" if quality.get("review") is True else ""
+        yield "Opinion of the speech", f"{before:.2f} before, {after:.2f} after, of 5 (DNSMOS){mark}"
+    elif share is not None:
+        yield "Opinion of the speech", f"none: speech in {100 * share:.0f} % of it"

@@ -68,3 +68,21 @@ def test_a_change_of_level_is_marked_and_what_was_not_measured_is_left_out() -> 
         assert ("listen to it" in dict(facts(report))["Loudness"]) is marked
     assert rumble_added_db({}) is None
     assert dict(facts({})) == {}
+
+
+@pytest.mark.parametrize("odd", ["text", 7, None, True, [], {}, [1], ["x"], {"a": 1}, float("nan")])
+def test_a_sidecar_that_anybody_wrote_is_told_without_what_is_of_another_kind(odd: Any) -> None:
+    for report in (
+        {"stages": odd},
+        {"checks": odd},
+        {"checks": {"quality": odd}},
+        {"checks": {"quality": {"before": odd, "after": odd, "speech_share": odd, "review": odd}}},
+        {"source": {"below_50_hz_dbfs": odd}, "output": {"below_50_hz_dbfs": odd}},
+        *({"stages": [{"name": name, "found": odd, "settings": odd}]} for name in ("declick", "dehum", "denoise")),
+        {"stages": [stage("declick", {"threshold": odd}, touched_share=odd, stepped_back=odd)]},
+        {"stages": [stage("dehum", base_hz=odd, multiples=odd)]},
+        {"stages": [stage("dehum", base_hz=50.0, multiples=[odd])]},
+        {"stages": [stage("denoise", {"limit_db": odd}, denoised=True, why=odd, removed_db=odd, kept_s=odd)]},
+        {"stages": [stage("denoise", {"limit_db": 12}, denoised=odd, removed_db={"speech": odd}, kept_s=odd)]},
+    ):
+        assert all(isinstance(sentence, str) for _, sentence in facts(report))

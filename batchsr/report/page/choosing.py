@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from batchsr.queue import Job, State
-from batchsr.report.facts import RUMBLE_MARK_DBFS, rumble_added_db
+from batchsr.report.facts import RUMBLE_MARK_DBFS, opinion_to_review, rumble_added_db
 
 _SEED: Final = 0  # the same queue gives the same sample
 
@@ -51,15 +51,16 @@ def _oddness(report: Mapping[str, Any]) -> float:
 
 def _rumble(report: Mapping[str, Any]) -> float:
     """What was added below 50 Hz, where it is loud enough to matter."""
-    low = (report.get("output") or {}).get("below_50_hz_dbfs")
     added = rumble_added_db(report)
-    return max(added or 0.0, 0.0) if low is not None and low >= RUMBLE_MARK_DBFS else 0.0
+    if added is None or report["output"]["below_50_hz_dbfs"] < RUMBLE_MARK_DBFS:
+        return 0.0
+    return max(added, 0.0)
 
 
 def _opinion(report: Mapping[str, Any]) -> float:
     """How far an opinion that is to be reviewed is from the best."""
-    quality = (report.get("checks") or {}).get("quality") or {}
-    return 5.0 - float(quality["after"]["ovrl"]) if quality.get("review") and quality.get("after") else 0.0
+    after = opinion_to_review(report)
+    return 0.0 if after is None else 5.0 - after
 
 
 _REASONS: Final[tuple[tuple[str, Callable[[Mapping[str, Any]], float]], ...]] = (
