@@ -150,6 +150,8 @@ def _result(at: _Reader) -> Iterator[str]:
     clipped = at.whole("output", "clipped_samples")
     if clipped:
         yield f"{counted(clipped, 'sample')} over full scale had to be clamped."
+    if at.text("credentials", "format"):
+        yield f"It holds a signed statement of this ({at.text('credentials', 'format')}); `batchsr verify` checks it."
     for copy in at.items("copies")[:_MOST_LISTED]:
         if isinstance(copy, dict):
             yield f"A copy for access was written in the same pass: {os.path.basename(str(copy.get('path')))}."

@@ -1,9 +1,5 @@
 """Pack a batch: built beside its final name, checked there, and given the name at the end, whole or not at all.
 
-    .NAME.batchsr-export/            the package under construction; a killed export finds it again and goes on
-    .NAME.batchsr-export.progress    what of it was read and had the right checksum already
-    .NAME.batchsr-export.old/        the package that is being replaced, between two renames
-
 Every file is read in the package itself, so what its lists say is of what stands there. A package that grows is built
 anew from hard links to the files that are in it already.
 """
@@ -14,7 +10,6 @@ import contextlib
 import dataclasses
 import datetime
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -23,11 +18,11 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from batchsr import __version__, faults, storage
-from batchsr.archive import bag, checksums, premis
+from batchsr.archive import bag, checksums, exchange, premis
 from batchsr.archive.contents import Item, Work
 from batchsr.audio import files
 from batchsr.display import shown
-from batchsr.errors import InputError, OutputExists, PackageError, TransientError
+from batchsr.errors import BatchsrError, InputError, OutputExists, PackageError, ResourceError
 
 Way = Literal["copy", "link", "move"]
 MARK: Final = "batchsr-export.json"
@@ -63,21 +58,35 @@ def export(
     """
     target = wish.target
     check(wish)
-    with storage.output_errors(target, "build the package"):
-        storage.make_output_folder(target.parent)
-        _recover(target)
-        work_folder = _beside(target, "")
+    storage.make_output_folder(target.parent)
+    with _told(target):
+        work_folder = exchange.beside(target, "")
         work_folder.mkdir(exist_ok=True)
-        with _alone(work_folder):
-            found = _fill(works, wish, work_folder, on_file)
+        with exchange.alone(work_folder):
+            exchange.recover(target)
+            try:
+                found = _fill(works, wish, work_folder, on_file)
+            except BatchsrError:
+                exchange.clear_if_empty(work_folder, target)
+                raise
             _describe(works, wish, work_folder, found, report)
             _remove_strangers(work_folder, found, wish)
             if wish.in_bag:
                 bag.check(work_folder)
             faults.point("rename.before")
             _sync_tree(work_folder)
-            _exchange(work_folder, target)
+            exchange.exchange(work_folder, target)
             faults.point("rename.after")
+
+
+@contextlib.contextmanager
+def _told(target: Path) -> Iterator[None]:
+    """Turn an OSError into a ResourceError: what is there already stays, and the same command goes on."""
+    try:
+        yield
+    except OSError as e:
+        message = f"cannot build the package {shown(target)}: {e.strerror or e}"
+        raise ResourceError(message, remedy="see to that; then the same command goes on") from e
 
 
 def check(wish: Wish) -> None:
@@ -100,36 +109,9 @@ def check(wish: Wish) -> None:
         raise OutputExists(f"{shown(target)} exists and {what}", remedy="choose another folder")
 
 
-def _beside(target: Path, ending: str) -> Path:
-    return target.with_name(f".{target.name}.batchsr-export{ending}")
-
-
-def _recover(target: Path) -> None:
-    """Undo a change of names that a crash cut in two."""
-    old = _beside(target, ".old")
-    if old.is_dir():
-        if os.path.lexists(target):
-            shutil.rmtree(old)
-        else:
-            old.rename(target)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            raise TransientError(f"another process is exporting to {shown(folder.parent)}", remedy="wait for it") from e
-        yield
-    finally:
-        os.close(fd)
-
-
 def _fill(works: Sequence[Work], wish: Wish, folder: Path, on_file: Callable[[str], None]) -> dict[str, dict[str, str]]:
     """Bring every file into the package, and read it there. Returns path in the package -> its checksums."""
-    progress_at = _beside(wish.target, ".progress")
+    progress_at = exchange.beside(wish.target, ".progress")
     known = _progress(progress_at)
     found: dict[str, dict[str, str]] = {}
     with progress_at.open("ab") as progress:
@@ -277,16 +259,3 @@ def _sync_tree(folder: Path) -> None:
             if path.parent == folder or path.parent.name == "metadata":
                 storage.fsync_path(path)
         storage.fsync_path(Path(above))
-
-
-def _exchange(work_folder: Path, target: Path) -> None:
-    """Give the package its name. A crash in between is undone by the next export, which then has nothing to do."""
-    old = _beside(target, ".old")
-    if target.is_dir():
-        target.rename(old)
-        faults.point("sidecar.after")
-    work_folder.rename(target)
-    storage.fsync_path(target.parent)
-    if old.is_dir():
-        shutil.rmtree(old)
-    _beside(target, ".progress").unlink(missing_ok=True)

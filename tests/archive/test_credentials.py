@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from batchsr.archive import explain
 from batchsr.audio.files import probe
 from batchsr.cli import cli
 from batchsr.errors import ConfigError, OutputError
@@ -131,6 +132,7 @@ def test_a_signed_output_names_its_source_and_what_is_synthetic_and_its_sound_st
     assert (opened["action"], made["action"]) == ("c2pa.opened", "c2pa.edited")
     assert made["digitalSourceType"].endswith("/compositeWithTrainedAlgorithmicMedia")
     assert made["description"] == done.report["synthetic"]["sentence"]
+    assert any("signed statement" in sentence for sentence in explain.sentences(done.report))
     assert done.report["credentials"] == {"format": "c2pa", "algorithm": "es256"}
     assert probe(signed).frames == probe(plain).frames == 24_000
     assert np.array_equal(soundfile.read(signed)[0], soundfile.read(plain)[0])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -273,3 +275,51 @@ def test_the_report_and_the_events_are_of_this_moment(tmp_path: Path) -> None:
     assert len(times) == 3
     assert all(at >= before - datetime.timedelta(minutes=5) for at in times)
     assert soundfile.info(tmp_path / "bag" / "data" / "a_upsampled.wav").samplerate == 48_000
+
+
+def test_a_full_disk_is_told_with_the_package_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = fill(tmp_path, ("a", "b"))
+    copy, left = shutil.copy2, [1]
+
+    def full(origin: Path, place: Path, **more: Any) -> Any:
+        if not left:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(origin))
+        left.pop()
+        return copy(origin, place, **more)
+
+    monkeypatch.setattr(shutil, "copy2", full)
+    said = failed(db, tmp_path / "bag", "--bag")
+    assert f"{tmp_path}/bag: No space left on device" in said
+    assert not (tmp_path / "bag").exists()
+    monkeypatch.undo()
+    export(db, tmp_path / "bag", "--bag")
+    accepted(tmp_path / "bag")
+
+
+def test_two_exports_to_one_place_do_not_mix(tmp_path: Path) -> None:
+    db = fill(tmp_path, ("a",))
+    building = tmp_path / ".bag.batchsr-export"
+    building.mkdir()
+    fd = os.open(building, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        assert "another process" in failed(db, tmp_path / "bag", "--bag")
+    finally:
+        os.close(fd)
+    export(db, tmp_path / "bag", "--bag")
+    accepted(tmp_path / "bag")
+
+
+def test_an_export_that_could_bring_nothing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = fill(tmp_path, ("a",))
+
+    def elsewhere(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", elsewhere)
+    assert "cannot be linked" in failed(db, tmp_path / "bag", "--link")
+    assert [path.name for path in tmp_path.glob(".*")] == []
+    export(db, tmp_path / "moved", "--move")
+    run(db, "verify")

@@ -198,7 +198,7 @@ def test_a_kill_in_the_reaper_leaves_the_job_to_the_next_one(tmp_path: Path) -> 
 def test_a_kill_in_a_bulk_enqueue_takes_in_whole_chunks_and_repeating_it_completes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batchsr.queue.sqlite.enqueue._CHUNK", 50)
+    monkeypatch.setattr("batchsr.queue.sqlite.enqueue.CHUNK", 50)
     jobs = [rig.new_job(str(number)) for number in range(110)]
 
     def child(db: Path) -> None:
