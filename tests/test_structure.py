@@ -43,6 +43,9 @@ HOMES = {
     "cryptography": ("restoration/credentials.py",),
     "bagit": ("archive/bag.py",),
     "lxml": ("archive/premis.py",),
+    "starlette": ("serve",),
+    "uvicorn": ("serve/server.py",),
+    "jinja2": ("serve/render.py",),
 }
 
 # A module may import from its own row and from rows above it, never from below.
@@ -58,6 +61,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("intake",),
     ("report",),
     ("archive",),
+    ("serve",),
     ("cli",),
     ("__main__",),
 ]

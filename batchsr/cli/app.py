@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
-import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -17,10 +15,10 @@ from batchsr.display import printable, shown
 from batchsr.errors import UsageError
 from batchsr.queue import Queue
 from batchsr.queue.opening import open_queue
+from batchsr.report.answers import SCHEMA as SCHEMA
+from batchsr.report.answers import as_line
 from batchsr.settings import textfile
 
-SCHEMA: Final = 1
-"""Stands in every JSON answer. It rises when a field goes or changes its meaning; a field that is added leaves it."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -66,11 +64,8 @@ class App:
         click.echo(text.encode("utf-8", "surrogateescape"))
 
     def emit(self, document: Mapping[str, Any]) -> None:
-        """One JSON object on one line of stdout, with the number of its schema in front (docs/json.md).
-
-        ASCII, so that any file name passes any pipe. What is no number is null, as JSON has no other word for it.
-        """
-        click.echo(json.dumps({"schema": SCHEMA, **_finite(document)}, ensure_ascii=True, allow_nan=False))
+        """One JSON object on one line of stdout, with the number of its schema in front (docs/json.md)."""
+        click.echo(as_line(document))
 
     def answer(self, document: Mapping[str, Any], lines: str | Iterable[str]) -> None:
         """One answer on stdout: with --json the object, otherwise the line or lines. An iterator is read only then."""
@@ -94,15 +89,6 @@ class App:
         """One line for the person, on stderr; `level` 1 only with -v, silent with -q."""
         if self.verbosity >= level:
             click.echo(printable(text), err=True)
-
-
-def _finite(value: Any) -> Any:
-    """The same, with None for infinities and NaN."""
-    if isinstance(value, Mapping):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class LogHandler(logging.Handler):

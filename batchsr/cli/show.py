@@ -35,7 +35,7 @@ def show_command(app: App, job_id: str) -> None:
 def _told(document: Mapping[str, Any], job: Job) -> Iterator[str]:
     """The same for people, as wide as the terminal; without one each entry is a line."""
     from batchsr.report.about import about
-    from batchsr.report.page.heard import report_of
+    from batchsr.report.record import report_of
 
     report = report_of(Path(job.output), job) if job.state is State.DONE else {}
     yield from about(document, report, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)

@@ -3,6 +3,7 @@
 interface.py   what a worker and the command line ask of a queue
 job.py         states, a job as it comes in and as it stands, how names are stored
 finished.py    a job that was done before the queue knew of it
+sought.py      which jobs somebody looks for, a page at a time
 steering.py    what a person changes about jobs, and the answers
 trouble.py     what keeps jobs from being claimed
 published.py   whether an output is the one that a job speaks of
@@ -13,9 +14,10 @@ sqlite/        the queue in one SQLite file
 
 from batchsr.queue.clock import Clock
 from batchsr.queue.finished import Finished
-from batchsr.queue.interface import IntakeQueue, Maintenance, Overview, Pulse, Queue, Sort, Worker, WorkQueue
+from batchsr.queue.interface import IntakeQueue, Maintenance, Overview, Pulse, Queue, Worker, WorkQueue
 from batchsr.queue.job import LIVE, OWNED, TERMINAL, Backend, Enqueued, Job, NewJob, Outcome, Result, State
 from batchsr.queue.published import is_published
+from batchsr.queue.sought import FailureKind, Page, Sort, Sought
 from batchsr.queue.steering import Answer, Changed, Move, Speed, Wish
 from batchsr.queue.trouble import Pause, Place, PlaceCode, Side, Trouble
 
@@ -28,6 +30,7 @@ __all__ = [
     "Changed",
     "Clock",
     "Enqueued",
+    "FailureKind",
     "Finished",
     "IntakeQueue",
     "Job",
@@ -36,6 +39,7 @@ __all__ = [
     "NewJob",
     "Outcome",
     "Overview",
+    "Page",
     "Pause",
     "Place",
     "PlaceCode",
@@ -44,6 +48,7 @@ __all__ = [
     "Result",
     "Side",
     "Sort",
+    "Sought",
     "Speed",
     "State",
     "Trouble",

@@ -18,16 +18,14 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Protocol, Self
 
 from batchsr.queue.clock import Clock
 from batchsr.queue.finished import Finished
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State
+from batchsr.queue.sought import Browser, Sort
 from batchsr.queue.steering import Changed, Move, Speed, Wish
 from batchsr.queue.trouble import Pause, PauseKind, Place, Trouble
-
-Sort = Literal["id", "path", "length", "rtf", "changed"]
-"""An order in which jobs are listed."""
 
 
 class Worker(Protocol):
@@ -212,6 +210,10 @@ class IntakeQueue(Protocol):
 
 class Overview(Protocol):
     """Looking at the queue: nothing here writes."""
+
+    @property
+    def browser(self) -> Browser:
+        """Looks at a long queue a page at a time, and at its failures and batches by kind."""
 
     def jobs(
         self,

@@ -41,18 +41,9 @@ def about(document: Mapping[str, Any], report: Mapping[str, Any], width: int | N
 
     document: as `show --json` answers it. report: the output's sidecar, or empty.
     """
-    state = document["state"]
     name = printable(document["source"].rsplit("/", 1)[-1])
-    held = "; held for a place in trouble (`batchsr status`)" if document["held"] else ""
-    yield from _filled(f"#{document['id']}  {name}: {state}, {_STATES[state]}{held}", width)
-    for heading, pairs in (
-        ("", _row(document)),
-        ("How it is restored", _wishes(document)),
-        ("What was done", facts(report)),
-        ("History (UTC)", _history(document["events"])),
-        ("Attempts", _attempts(document["attempts_made"])),
-    ):
-        entries = list(pairs)
+    yield from _filled(f"#{document['id']}  {name}: {state_in_words(document)}", width)
+    for heading, entries in sections(document, report):
         beside = max([_LABEL, *(len(label) + 2 for label, _ in entries)])
         lines = [line for label, text in entries for line in _entry(label, text, width, beside)]
         if lines:
@@ -63,6 +54,21 @@ def about(document: Mapping[str, Any], report: Mapping[str, Any], width: int | N
     if next_ := _next(document):
         yield ""
         yield from _filled(next_, width)
+
+
+def state_in_words(document: Mapping[str, Any]) -> str:
+    """Return the state with what it means."""
+    held = "; held for a place in trouble (`batchsr status`)" if document["held"] else ""
+    return f"{document['state']}, {_STATES[document['state']]}{held}"
+
+
+def sections(document: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Yield what is told of one job: headings, and under each labels with their texts, which are not yet printable."""
+    yield "", list(_row(document))
+    yield "How it is restored", list(_wishes(document))
+    yield "What was done", list(facts(report))
+    yield "History (UTC)", list(_history(document["events"]))
+    yield "Attempts", list(_attempts(document["attempts_made"]))
 
 
 def _row(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

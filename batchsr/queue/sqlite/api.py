@@ -14,9 +14,11 @@ from typing import Any, Self
 
 from batchsr.queue.clock import Clock
 from batchsr.queue.finished import Finished
-from batchsr.queue.interface import Pulse, Sort, Worker
+from batchsr.queue.interface import Pulse, Worker
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State, stored_text
+from batchsr.queue.sought import Sort
 from batchsr.queue.sqlite import (
+    browsing,
     claims,
     control,
     damage,
@@ -45,6 +47,7 @@ class SqliteQueue:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.browser = browsing.Browser(store)
 
     @classmethod
     def open(cls, path: Path, *, clock: Clock | None = None) -> Self:
@@ -385,8 +388,6 @@ class SqliteQueue:
     def attempts(self, job_id: int) -> list[dict[str, Any]]:
         """Every claim of a job, oldest first: who, how many windows and seconds, how it ended."""
         return queries.attempts(self._store, job_id)
-
-    # Keeping
 
     def output_folders(self) -> set[str]:
         """The folders in which outputs of jobs that were ever claimed stand."""

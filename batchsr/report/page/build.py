@@ -39,7 +39,7 @@ def write_page(
     parts = _part("page.html").split("<!--")
     filled: dict[str, Callable[[], Iterable[str]]] = {
         "STYLE": lambda: [_part("page.css")],
-        "SCRIPT": lambda: [_part("page.js")],
+        "SCRIPT": lambda: [_part("player.js"), _part("page.js")],
         "TITLE": lambda: [html.escape(printable(title))],
         "SENTENCE": lambda: [html.escape(sentence(totals))],
         "FACTS": lambda: _facts(totals),

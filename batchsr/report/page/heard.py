@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from batchsr.audio import excerpts
 from batchsr.display import printable
-from batchsr.errors import OutputExists
-from batchsr.queue import Job
 from batchsr.report.facts import facts
 from batchsr.report.progress import clock
-from batchsr.restoration import sidecar, sidecar_reading
+from batchsr.report.record import report_of as report_of
 
 SECONDS: Final = 10.0
 COLUMNS: Final = 400
@@ -56,21 +53,6 @@ def heard(
         "clips": {word: _base64(excerpts.opus(clip)) for word, clip in zip(words, clips, strict=True)},
         "facts": [[label, printable(value)] for label, value in facts(report)],
     }
-
-
-def report_of(output: Path, job: Job | None = None) -> Mapping[str, Any]:
-    """Return what is on record of an output: its sidecar, or what its row keeps of it; empty where there is neither."""
-    try:
-        record = sidecar_reading.read(sidecar.sidecar_path(output))
-    except OutputExists:
-        record = None
-    if record is not None:
-        return record.document
-    try:
-        kept = json.loads((job.report if job else None) or "{}")
-    except ValueError:
-        kept = {}
-    return kept if isinstance(kept, dict) else {}
 
 
 def _cutoff_hz(report: Mapping[str, Any]) -> float | None:
