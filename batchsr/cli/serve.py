@@ -14,15 +14,18 @@ BIND = "127.0.0.1:8484"
 @click.option("--bind", default=BIND, show_default=True, metavar="ADDRESS:PORT", help="Where to listen.")
 @click.option("--name", "names", multiple=True, metavar="HOST", help="A name under which it may be asked; repeatable.")
 @click.option("--prefix", default="", metavar="/PATH", help="The path under which a proxy shows it.")
+@click.option("--read-only", is_flag=True, help="Show, and change nothing.")
+@click.option("--token", "wants_token", is_flag=True, help="Ask for the token on this machine too.")
 @pass_app
-def serve_command(app: App, bind: str, names: tuple[str, ...], prefix: str) -> None:
+def serve_command(app: App, bind: str, names: tuple[str, ...], prefix: str, read_only: bool, wants_token: bool) -> None:
     """Show the queue in a browser: what is going on, what failed and why, how it sounds, when it will be finished.
 
-    It reads the queue beside workers that work, and never touches them. Only this machine reaches it.
+    It reads the queue beside workers that work, and never touches them. Only this machine reaches it, unless --bind
+    says else: then whoever opens the link that the first start shows.
     """
     try:
         from batchsr.serve import app as application
-        from batchsr.serve import server
+        from batchsr.serve import server, token
         from batchsr.serve.guard import Doors
         from batchsr.serve.source import Source
     except ModuleNotFoundError as e:
@@ -32,18 +35,23 @@ def serve_command(app: App, bind: str, names: tuple[str, ...], prefix: str) -> N
             ) from e
         raise
     host, port = server.address_of(bind)
-    if not server.is_loopback(host):
-        raise ConfigError(
-            f"--bind {bind}: it is shown to this machine alone", remedy="a proxy, or `ssh -L`, brings it elsewhere"
-        )
+    is_loopback = server.is_loopback(host)
     if prefix and (not prefix.startswith("/") or prefix.endswith("/") or not prefix.isprintable() or '"' in prefix):
         raise ConfigError(f"--prefix {prefix!r}: not a path", remedy="write it like /batchsr")
     app.queue().close()
     socket = server.listening(host, port)
     port = socket.getsockname()[1]
     app.stays(stamped=False)
-    doors = Doors(True, tuple(name.lower() for name in names), prefix)
-    made = application.make(Source(app.db), doors)
-    shown = f"[{host}]" if ":" in host else host
-    ready = f"http://{shown}:{port}{prefix}/ shows {app.db}; Ctrl-C ends it"
-    server.Server(made, lambda: app.note(ready)).run(sockets=[socket])
+    secret, is_new = token.take(token.path_of(app.db)) if wants_token or not is_loopback else (None, False)
+    doors = Doors(is_loopback, tuple(name.lower() for name in names), prefix, secret)
+    made = application.make(Source(app.db), doors, read_only=read_only)
+    address = f"http://{server.reached_at(host)}:{port}{prefix}"
+
+    def ready() -> None:
+        app.note(f"{address}/ shows {app.db}; Ctrl-C ends it")
+        if is_new:
+            app.note(f"open this link once in each browser; it is not shown again: {address}/login?token={secret}")
+        elif secret is not None:
+            app.note(f"browsers need the link of the first start; a new one after `rm {token.path_of(app.db)}`")
+
+    server.Server(made, ready).run(sockets=[socket])

@@ -2,6 +2,10 @@
 
 app.py        which address is answered by what
 pages.py      the pages for people
+steering.py   what a person changes: a question, then a POST
+forms.py      forms that only a page of ours can have made
+token.py      without which nobody is answered beyond this machine
+render.py     pages from templates
 api.py        the command line's JSON, figures for Prometheus
 source.py     the queue as the server reads it, asked once for all viewers
 wanted.py     which files an address means

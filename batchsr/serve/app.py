@@ -20,11 +20,13 @@ from starlette.types import ASGIApp
 from batchsr.display import printable
 from batchsr.errors import BatchsrError, InputError, QueueError, ResourceError, UsageError
 from batchsr.serve.api import Api
+from batchsr.serve.forms import Forged, Forms
 from batchsr.serve.guard import TOKEN_COOKIE, Doors, Guard, is_token
 from batchsr.serve.hearing import Hearing
 from batchsr.serve.pages import Pages
 from batchsr.serve.render import Renderer
 from batchsr.serve.source import Source
+from batchsr.serve.steering import Steering
 from batchsr.serve.stream import Changes
 
 _STATIC: Final = {
@@ -45,10 +47,11 @@ class Application:
     source: Source
 
 
-def make(source: Source, doors: Doors) -> Application:
-    """Make the application that shows a queue."""
+def make(source: Source, doors: Doors, *, read_only: bool = False) -> Application:
+    """Make the application that shows a queue and, unless `read_only`, changes it."""
     changes = Changes(source)
-    renderer = Renderer(doors.prefix)
+    renderer = Renderer(doors.prefix, read_only, Forms(doors.prefix or "/"))
+    steering = Steering(source, renderer)
     pages = Pages(source, renderer, Hearing(source.path))
     api = Api(source, changes)
 
@@ -68,6 +71,7 @@ def make(source: Source, doors: Doors) -> Application:
             Route("/files/{number:int}/sound/{side}", pages.sound),
             Route("/batches", pages.batches),
             Route("/workers", pages.workers),
+            *(() if read_only else (Route("/ask", steering.ask), Route("/do", steering.do, methods=["POST"]))),
             Route("/changes", changes.answer),
             Route("/login", functools.partial(_login, doors)),
             Route("/static/{name}", _static),
@@ -125,6 +129,8 @@ def _trouble(renderer: Renderer, request: Request, error: Exception) -> Response
     match error:
         case InputError():
             status = 409
+        case Forged():
+            status = 403
         case UsageError(code="usage"):
             status = 404
         case UsageError():

@@ -128,6 +128,10 @@ class Guard:
         return address.is_loopback or not self._doors.is_loopback
 
     def _has_token(self, headers: Headers) -> bool:
+        """Return whether the cookie has it; programs give it as `Authorization: Bearer`."""
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return is_token(given.strip(), self._doors.token or "")
         try:
             cookie = SimpleCookie(headers.get("cookie", "")).get(TOKEN_COOKIE)
         except CookieError:

@@ -97,7 +97,7 @@ class Pages:
             request,
             "file.html",
             job=job,
-            told=about.sections(document, {}),
+            sections=about.sections(document, {}),
             what_state=about.state_in_words(document),
             facts=list(facts(report)),
             report=report,

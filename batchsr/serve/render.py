@@ -7,13 +7,15 @@ import json
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from batchsr.display import counted, printable
 from batchsr.queue import Job
 from batchsr.report.progress import clock
+from batchsr.serve.forms import Forms
+from batchsr.serve.wanted import steered
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,16 +23,25 @@ class Renderer:
     """Makes pages."""
 
     prefix: str
+    read_only: bool
+    forms: Forms
     _templates: jinja2.Environment = dataclasses.field(default_factory=lambda: _environment())
 
     def page(self, request: Request, name: str, status: int = 200, **values: Any) -> HTMLResponse:
         """Return the page of a template with these values."""
+        seed = self.forms.seed(request)
         text = self._templates.get_template(name).render(
             prefix=self.prefix,
+            read_only=self.read_only,
+            form_token=self.forms.token(seed),
+            told=steered(request.query_params),
             here=request.url.path,
             **values,
         )
-        return HTMLResponse(text.encode("utf-8", "replace"), status)
+        made = HTMLResponse(text.encode("utf-8", "replace"), status)
+        if not self.read_only:
+            self.forms.remember(made, seed)
+        return made
 
 
 def _environment() -> jinja2.Environment:
@@ -43,7 +54,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"clock": clock, "state": _state, "day": _day, "name": _name, "pretty": _pretty}
-    made.globals["counted"] = counted
+    made.globals |= {"counted": counted, "verbatim": _verbatim}
     return made
 
 
@@ -52,6 +63,11 @@ def _harmless(value: Any) -> Any:
     if value is None:
         return ""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _verbatim(text: str) -> Markup:
+    """Return text for a field of a form as it is, since it comes back: escaped, but not made harmless to look at."""
+    return escape(text)
 
 
 def _state(job: Job) -> str:

@@ -40,6 +40,13 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def reached_at(host: str) -> str:
+    """Return what stands for an address in a link: this machine's name where it listens on all of them."""
+    if host in ("0.0.0.0", "::"):
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
+
+
 def listening(host: str, port: int) -> socket.socket:
     """Return a socket that listens. Raises ConfigError for an address that is not here, ResourceError if taken."""
     try:

@@ -20,6 +20,8 @@ SORTS: Final[Mapping[Sort, str]] = {
     "rtf": "slowness",
     "changed": "latest change",
 }
+ACTIONS: Final = ("retry", "cancel", "priority", "pause", "resume")
+"""What a person may do."""
 _MOST_CHARACTERS: Final = 1_000
 
 
@@ -66,15 +68,30 @@ class Wanted:
             error=self.error or None,
         )
 
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return the same as fields of a form."""
+        return [(name, value) for name, value in self._fields().items() if value]
+
     def query(self, **changes: str | bool | None) -> str:
         """Return the query string of this list, or of one that differs in so much."""
         one = dataclasses.replace(self, **changes)  # type: ignore[arg-type]
-        pairs = {
-            "q": one.text,
-            "state": one.state,
-            "batch": "-" if one.batch == "" else one.batch,
-            "error": one.error,
-            "sort": "" if one.sort == "id" else one.sort,
-            "order": "down" if one.descending else "",
+        return urlencode(one.pairs(), errors="backslashreplace")
+
+    def _fields(self) -> dict[str, str]:
+        return {
+            "q": self.text,
+            "state": self.state,
+            "batch": "-" if self.batch == "" else self.batch or "",
+            "error": self.error,
+            "sort": "" if self.sort == "id" else self.sort,
+            "order": "down" if self.descending else "",
         }
-        return urlencode({name: value for name, value in pairs.items() if value}, errors="backslashreplace")
+
+
+def steered(query: Mapping[str, str]) -> tuple[str, int] | None:
+    """Return what was just done and to how many, if an address says so: one of our words and a number, no text."""
+    number = query.get("number", "")
+    did = query.get("did")
+    if did not in ACTIONS or not (number.isascii() and number.isdecimal() and len(number) < 12):
+        return None
+    return did, int(number)

@@ -49,9 +49,9 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(database: Path, doors: Doors | None = None) -> Iterator[Served]:
+def serving(database: Path, doors: Doors | None = None, *, read_only: bool = False) -> Iterator[Served]:
     """Serve a queue while the block lasts."""
-    made = app.make(Source(database), doors or Doors(True))
+    made = app.make(Source(database), doors or Doors(True), read_only=read_only)
     socket = server.listening("127.0.0.1", 0)
     ready = threading.Event()
     running = server.Server(made, ready.set)

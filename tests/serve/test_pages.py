@@ -13,7 +13,17 @@ from served import Served, serving
 
 from batchsr.queue.opening import open_queue
 
-PAGES = ("/", "/files", "/files?state=failed", "/files/1", "/files/3", "/batches", "/workers")
+PAGES = (
+    "/",
+    "/files",
+    "/files?state=failed",
+    "/files/1",
+    "/files/3",
+    "/batches",
+    "/workers",
+    "/ask?action=retry&all=1",
+    "/ask?action=priority&id=6",
+)
 
 
 def wait(condition: Callable[[], Any]) -> None:
