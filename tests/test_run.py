@@ -109,3 +109,50 @@ def test_after_ctrl_c_the_same_command_goes_on(tmp_path: Path) -> None:
         (job,) = queue.jobs()
     assert job.state is State.DONE
     assert job.windows_resumed
+
+
+def test_a_page_that_could_not_be_written_is_told_before_the_work_and_names_the_page(person: Person) -> None:
+    (a,) = person.record("a.wav")
+    nowhere = person.folder / "gone" / "page.html"
+    for page in (nowhere, person.folder):
+        said = run(person, a, "--report", page, code=2)
+        assert str(page.parent if page is nowhere else page) in said.err
+        assert ".part" not in said.err
+        assert not person.db.exists()
+    run(person, a)
+    for words in (("report", "-o"), ("listen", "1", "-o")):
+        assert str(nowhere.parent) in person.run(*words, nowhere, code=2).err
+    for words in (("upsample", a), ("enqueue", a)):
+        said = person.run(*words, "--preview", 1, "--variant", "fast", "--page", nowhere, code=2)
+        assert str(nowhere.parent) in said.err
+        assert "as asked" not in said.err, "nothing was restored for it"
+
+
+def test_a_report_by_a_name_that_is_no_reports_is_refused_and_not_printed(person: Person) -> None:
+    person.run("enqueue", *person.record("a.wav"))
+    for name in ("report.pdf", "report", "."):
+        said = person.run("report", "-o", person.folder / name, code=2)
+        assert said.out == ""
+        assert ".html" in said.err
+    person.run("report", "-o", person.folder / "R.HTML")
+    assert (person.folder / "R.HTML").read_text().startswith("<!doctype html>")
+
+
+def test_run_names_no_command_that_would_not_help(person: Person) -> None:
+    a, bad = person.record("a.wav", "bad.wav")
+    said = run(person, a)
+    assert "batchsr report" not in said.err
+    assert said.err.count("run-a-") == 0, "the page's path stands once, where programs read it"
+    bad.write_bytes(b"no sound")
+    said = run(person, a, bad, code=3)
+    assert "retry --batch run-a-" in said.err
+    assert "batchsr work" in run(person, a, person.folder, "-r", code=2).err
+
+
+def test_a_place_behind_the_end_of_a_recording_is_refused_and_no_other_is_taken(person: Person) -> None:
+    a, b = person.record("a.wav", "b.wav", seconds=2.0)
+    run(person, a)
+    for place, told in (("1:30", "before 90 s"), ("2", "before 2 s"), ("0:75", "no place"), ("1:60:00", "no place")):
+        assert told in person.run("listen", "1", "--at", place, code=2).err
+        assert told in person.run("upsample", b, "--preview", 1, "--at", place, "--variant", "fast", code=2).err
+    person.run("listen", "1", "--at", "1.5")

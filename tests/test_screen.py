@@ -338,3 +338,13 @@ def test_a_message_of_several_workers_is_said_once_until_a_file_moves() -> None:
     screen.claimed(Job(7))
     screen.message("paused: by request")
     assert out.getvalue().count("paused: by request") == 2
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 84, 88, 100])
+def test_figures_that_belong_together_stand_in_one_line(width: int) -> None:
+    text = line(Finished(1, "/tapes/reel 7/side a.wav", "done", 25.0, 7.225))
+    lines = wrapped(text, width)
+    assert all(len(one) <= width for one in lines)
+    assert any("RTF 0.289 (3.46 x real time)" in one for one in lines)
+    assert any("0:25 of audio in 0:07," in one for one in lines)
+    assert " ".join(" ".join(lines).split()) == " ".join(text.split())

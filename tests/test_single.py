@@ -13,8 +13,9 @@ import rig
 import soundfile
 
 from batchsr import restore_file
-from batchsr.errors import ConfigError, InputFormat, InputLimits, TransientError
+from batchsr.errors import ConfigError, InputFormat, InputLimits, OutputExists, OutputIsSource, TransientError
 from batchsr.restoration import single
+from batchsr.settings.profile import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -174,3 +175,19 @@ def test_a_wrong_option_of_an_array_is_named(tiny: Any) -> None:
     ):
         with pytest.raises(ConfigError, match=word):
             tiny.upsample(np.zeros(100, np.float32), 8_000, **options)
+
+
+def test_an_output_that_may_not_be_made_is_told_before_the_model_is_loaded(source: Path, tmp_path: Path) -> None:
+    class Never:
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError("the model was asked")
+
+    (there := tmp_path / "there.wav").write_bytes(b"another's")
+    for output, error in ((there, OutputExists), (source, OutputIsSource)):
+        with pytest.raises(error):
+            single.restore_one(source, output, Settings(), Never, overwrite=False, on_windows=lambda *_: None)
+    assert there.read_bytes() == b"another's"
+
+
+def test_what_a_restoration_gives_is_short_to_look_at(source: Path, tmp_path: Path) -> None:
+    assert len(repr(restore_file(source, tmp_path / "out.wav", model=rig.FastModel()))) < 700

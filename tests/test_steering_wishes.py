@@ -210,3 +210,30 @@ def test_a_hot_folder_with_another_profile_says_what_it_leaves_as_it_is(tmp_path
     again = program.run("watch", "in", "--once", "--settle", "0", "--profile", "speech")
     assert "1 file is known with other settings" in again.stderr
     assert len(program.jobs()) == 1
+
+
+def test_where_no_named_job_is_there_nothing_is_said_to_be_done(person: Person) -> None:
+    person.run("enqueue", *person.record("a.wav"))
+    for words in (("retry",), ("cancel",), ("edit", "--priority", "3"), ("undo", "--yes"), ("forget", "--yes")):
+        for names in (("99",), ("98-99",)):
+            said = person.run(*words, *names, code=2)
+            assert said.out == "", words
+            assert "99" in said.err
+    for command in ("list", "cancel"):
+        assert "'1-'" in person.run(command, "1-", code=2).err
+    assert person.job(1).state is State.QUEUED
+
+
+def test_where_nothing_is_done_nothing_is_called_verified(person: Person) -> None:
+    person.run("enqueue", *person.record("a.wav"))
+    assert "nothing was verified" in person.run("verify").err
+
+
+def test_a_file_where_the_output_folder_would_be_is_told_when_it_is_enqueued(person: Person) -> None:
+    a, b = person.record("a.wav", "b.wav")
+    (person.folder / "link").symlink_to(person.folder / "nowhere")
+    for out in (b, b / "deep" / "er", person.folder / "link" / "x"):
+        for words in ((), ("--dry-run",)):
+            said = person.run("enqueue", a, "--out", out, *words, code=3)
+            assert "output.closed" in said.err
+            assert "choose another one with --out" in said.out

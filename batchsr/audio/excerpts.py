@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from batchsr.audio.reader import Source
 from batchsr.audio.resample import resample
 from batchsr.audio.windows import SAMPLE_RATE_HZ, Block
+from batchsr.display import shown
+from batchsr.errors import UsageError
 
 BINS: Final = 160
 """Rows of a spectrogram, from 0 Hz at the first to 24 kHz at the last."""
@@ -37,13 +39,10 @@ class Excerpt:
 def excerpt(source: Path, output: Path, seconds: float, start_s: float | None = None) -> Excerpt:
     """Cut the same stretch out of a recording and its restoration; without a start, where it is loud.
 
-    Raises the InputError family for either file.
+    Raises the InputError family for either file, UsageError for a start behind its end.
     """
     with Source.open(source, accept_truncated=True) as before, Source.open(output) as after:
-        length_s = after.info.frames / after.info.sample_rate
-        if start_s is None:
-            start_s = _loud_place(after, seconds)
-        start_s = min(max(0.0, start_s), max(0.0, length_s - seconds))
+        start_s = _start_s(after, output, seconds, start_s)
         blocks = []
         for file in (before, after):
             rate_hz = file.info.sample_rate
@@ -59,16 +58,27 @@ def excerpt(source: Path, output: Path, seconds: float, start_s: float | None = 
 def cut(source: Path, target: Path, seconds: float, start_s: float | None = None) -> float:
     """Write a stretch of a recording, as it is, to a WAV file of floats; without a start, where it is loud.
 
-    Returns where it begins, in seconds: a start behind the end is moved forward. Raises the InputError family.
+    Returns where it begins, in seconds: so that it has its length, it may begin earlier. Raises the InputError family,
+    and UsageError for a start behind the end.
     """
     with Source.open(source, accept_truncated=True) as file:
         rate_hz = file.info.sample_rate
-        if start_s is None:
-            start_s = _loud_place(file, seconds)
-        start_s = min(max(0.0, start_s), max(0.0, file.info.frames / rate_hz - seconds))
+        start_s = _start_s(file, source, seconds, start_s)
         block = file.stretch(round(start_s * rate_hz), max(1, round(seconds * rate_hz)))
     soundfile.write(target, block, rate_hz, subtype="FLOAT", format="WAV")
     return start_s
+
+
+def _start_s(file: Source, path: Path, seconds: float, asked_s: float | None) -> float:
+    """Return where the stretch begins. Raises UsageError for a place that the recording does not have."""
+    length_s = file.info.frames / file.info.sample_rate
+    if asked_s is None:
+        asked_s = _loud_place(file, seconds)
+    elif asked_s >= length_s:
+        raise UsageError(
+            f"{shown(path)} lasts {length_s:.1f} s, and ends before {asked_s:g} s", remedy="name an earlier place"
+        )
+    return min(max(0.0, asked_s), max(0.0, length_s - seconds))
 
 
 def matched(excerpt: Excerpt) -> tuple[Block, Block, Block]:

@@ -23,6 +23,7 @@ def cancel_command(app: App, selection: Selection, yes: bool) -> None:
     if selection.is_empty:
         raise UsageError("nothing is named", remedy="name jobs by number, --state, --batch, --path or --error")
     with app.queue() as queue:
+        selection.check_any(queue)
         jobs = [job for job in selection.jobs(queue) if job.state in LIVE and job.state != State.COMMITTING]
         ask(app, "cancel {}", len(jobs), yes=yes or not selection.is_wide)
         tell_ids(app, "cancelled", queue.cancel([job.id for job in jobs]))

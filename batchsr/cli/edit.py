@@ -74,6 +74,7 @@ def edit_command(
     if root is not None and out is None:
         raise UsageError("--root says where the tree below --out begins", remedy="add --out, or leave it out")
     with app.queue() as queue:
+        selection.check_any(queue)
         jobs = list(selection.jobs(queue))
         edited: set[int] = set()
         if profile is not None or variant is not None or out is not None:

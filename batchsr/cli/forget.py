@@ -26,6 +26,7 @@ def forget_command(app: App, selection: Selection, yes: bool) -> None:
     if selection.is_empty:
         raise UsageError("nothing is named", remedy="name jobs by number, --state, --batch, --path or --error")
     with app.queue() as queue:
+        selection.check_any(queue)
         jobs = list(selection.jobs(queue))
         free = [job.id for job in jobs if job.state not in OWNED]
         ask(app, "forget {}, whose files stay", len(free), yes=yes)

@@ -10,6 +10,7 @@ import click
 
 from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.paths import check_page
 from batchsr.cli.selection import job_ids
 from batchsr.display import shown
 from batchsr.errors import UsageError
@@ -34,6 +35,8 @@ def listen_command(app: App, what: str, output: Path | None, start: str | None, 
     from batchsr.report.page.heard import heard
 
     source, restored, report, job = _found(app, what)
+    output = output or restored.with_name(restored.name + ".html")
+    check_page(output)
     file = heard(
         str(source),
         source,
@@ -43,7 +46,6 @@ def listen_command(app: App, what: str, output: Path | None, start: str | None, 
         seconds=seconds,
         start_s=place_s(start) if start else None,
     )
-    output = output or restored.with_name(restored.name + ".html")
     page_of_one(output, file, job)
     app.answer({"page": str(output), "source": str(source), "output": str(restored)}, str(output))
     if open_:

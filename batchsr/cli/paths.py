@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
+from batchsr.display import shown
+from batchsr.errors import UsageError
 from batchsr.settings import textfile
 
 
@@ -20,6 +23,17 @@ class UserPath(click.Path):
         if isinstance(value, str | Path):
             value = textfile.expanded(str(value))
         return super().convert(value, param, ctx)
+
+
+def check_page(path: Path) -> None:
+    """Raise UsageError for a file that could not be written in the end: it is told before the work, not after it."""
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise UsageError(f"{shown(path)} is a folder", remedy="name a file in it")
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {shown(folder)} to write {shown(path.name)} into", remedy="make it first")
+    if not path.exists() and not os.access(folder, os.W_OK):
+        raise UsageError(f"nothing can be written into {shown(folder)}", remedy="name a file elsewhere")
 
 
 class UserFile(click.File):

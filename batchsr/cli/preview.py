@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from batchsr.cli.app import App
+from batchsr.cli.paths import check_page
 from batchsr.display import counted, shown
 from batchsr.errors import BatchsrError, UsageError
 from batchsr.settings.profile import Settings
@@ -92,6 +93,8 @@ class Preview:
         from batchsr.models import registry
         from batchsr.report.page import build, preview
 
+        page = self.page or page
+        check_page(page)
         wanted = preview.ways(settings, variant, self.compare)
         load = functools.lru_cache(maxsize=1)(functools.partial(_load, registry.load, dtype, device))
         files: list[dict[str, Any]] = []
@@ -127,7 +130,6 @@ class Preview:
                     notes.append(f"{source.name} cannot be heard: {e}")
         if not files:
             raise UsageError("there is nothing to hear", remedy="name recordings that can be read")
-        page = self.page or page
         with whole_file(page) as target:
             build.write_page(target, [], totals={}, title="batchsr preview", heard=files, notes=notes)
         app.note(f"{counted(len(files), 'way', 'ways')} to hear; nothing was queued or restored as a whole")

@@ -14,9 +14,10 @@ from rich.console import Console
 
 from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.paths import check_page
 from batchsr.cli.selection import check_batch
-from batchsr.display import counted, printable
-from batchsr.errors import BatchsrError
+from batchsr.display import counted, printable, shown
+from batchsr.errors import BatchsrError, UsageError
 from batchsr.queue import Queue, State
 from batchsr.report import batch as batch_report
 from batchsr.report import columns
@@ -44,7 +45,12 @@ def report_command(app: App, batch: str | None, form: str | None, output: Path |
     """
     suffixes = {".csv": "csv", ".html": "html", ".json": "json"}
     lines = app.json and form is None and output is None
-    form = form or suffixes.get(output.suffix if output else "", "json" if app.json else "table")
+    form = form or suffixes.get(output.suffix.lower() if output else "", "json" if app.json else "table")
+    if output is not None:
+        if form == "table":
+            remedy = "name it .html, .csv or .json, or say which with --as; a table goes to standard output"
+            raise UsageError(f"{shown(output)}: no report is written by that name", remedy=remedy)
+        check_page(output)
     with app.queue() as queue:
         check_batch(queue, batch)
         if lines:
@@ -78,8 +84,10 @@ def write_page(
     output: Path | None,
     review: int,
     totals: Mapping[str, Mapping[str, float]],
+    *,
+    named: str = "",
 ) -> None:
-    """Write the page to a file, or to stdout."""
+    """Write the page to a file, or to stdout. `named` says which page it is where its path is told elsewhere."""
     from batchsr.report.page import build, choosing, heard
 
     files: list[dict[str, Any]] = []
@@ -106,7 +114,7 @@ def write_page(
         return
     with whole_file(output) as file:
         build.write_page(file, rows, **facts)
-    app.note(f"{output}: {counted(len(files), 'file')} to hear")
+    app.note(f"{named or output}: {counted(len(files), 'file')} to hear")
 
 
 def _print_table(app: App, rows: Iterator[dict[str, Any]]) -> None:

@@ -27,6 +27,7 @@ def retry_command(app: App, selection: Selection, redo: bool, yes: bool) -> None
     named one by one.
     """
     with app.queue() as queue:
+        selection.check_any(queue)
         if redo and selection.is_wide:
             wanted = dataclasses.replace(selection, states=selection.states or (*_FAILED, State.DONE))
             ask(app, "restore {} again", sum(1 for _ in wanted.jobs(queue)), yes=yes)

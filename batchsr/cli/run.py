@@ -18,7 +18,7 @@ from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.keep_awake import staying_awake
 from batchsr.cli.options import compute_options, restoration_options
-from batchsr.cli.paths import UserPath
+from batchsr.cli.paths import UserPath, check_page
 from batchsr.cli.report import write_page
 from batchsr.cli.variant import KINDS, VariantType, variant_name
 from batchsr.cli.work import expect, load_model
@@ -77,20 +77,24 @@ def run_command(
         provenance=manifest.provenance(effective),
     )
     files.check_format(request.settings.format, request.settings.subtype, 1)
+    if page is not None:
+        check_page(page)
     with app.queue(make=True) as queue:
-        refused = _take_in(app, queue, gather.gather(paths, recursive=recursive), request)
+        refused, elsewhere = _take_in(app, queue, gather.gather(paths, recursive=recursive), request)
         if not any(queue.counts(request.batch).values()):
-            raise UsageError(
-                "there is nothing to restore here", remedy="name recordings that no other batch has, or folders with -r"
-            )
+            if elsewhere:
+                remedy = (
+                    "the command that began them goes on with them, and `batchsr work` with all; or name another --out"
+                )
+                raise UsageError("there is nothing to restore here that no other batch has", remedy=remedy)
+            raise UsageError("there is nothing to restore here", remedy="name recordings, or folders with -r")
         with queue.of_batch(request.batch) as own:
             summary = _work(app, own, request, dtype, device)
         if summary.stopped_by is not None:
-            app.note("run the same command again to go on")
             sys.exit(summary.exit_code)
         failed = sum(queue.counts(request.batch)[state] for state in (State.FAILED, State.QUARANTINED))
         page = page or _page_of(queue, request.batch, out)
-        write_page(app, queue, request.batch, page, 20, queue.totals(request.batch))
+        write_page(app, queue, request.batch, page, 20, queue.totals(request.batch), named="the page below")
         counts = {state: count for state, count in queue.counts(request.batch).items() if count}
     app.answer({"batch": request.batch, "jobs": counts, "refused": refused, "report": str(page)}, str(page))
     code = summary.exit_code or (EXIT_SOME_FAILED if failed or refused else EXIT_OK)
@@ -105,9 +109,11 @@ def batch_of(paths: Iterable[str], out: str | None) -> str:
     return f"run-{word or 'files'}-{digest[:6]}"
 
 
-def _take_in(app: App, queue: Queue, found: Iterable[gather.Found | walk.Refused], request: gather.Request) -> int:
-    """Enqueue what was found, and say what cannot be, or is another batch's. Returns how many were refused."""
-    refused = 0
+def _take_in(
+    app: App, queue: Queue, found: Iterable[gather.Found | walk.Refused], request: gather.Request
+) -> tuple[int, int]:
+    """Enqueue what was found, and say what cannot be, or is another batch's. Returns how many these two are."""
+    refused = elsewhere = 0
 
     def refuse(one: walk.Refused) -> None:
         nonlocal refused
@@ -133,9 +139,10 @@ def _take_in(app: App, queue: Queue, found: Iterable[gather.Found | walk.Refused
             continue
         if not job.batch and queue.edit([job.id], batch=request.batch):
             continue
+        elsewhere += 1
         of = f"batch {job.batch}" if job.batch else "no batch"
         app.note(f"{shown(answer.source)} is {job.state} already as #{job.id} of {of}, and is left to that")
-    return refused
+    return refused, elsewhere
 
 
 def _work(app: App, queue: Queue, request: gather.Request, dtype: str | None, device: str | None) -> Summary:
@@ -151,7 +158,7 @@ def _work(app: App, queue: Queue, request: gather.Request, dtype: str | None, de
             summary = shift.work(request.variant, DEFAULT_VARIANT)
         for place in summary.places:
             screen.message(f"{counted(place.jobs, 'job is', 'jobs are')} held: {place.trouble}")
-        screen.show_summary()
+        screen.show_summary(batch=request.batch)
     return summary
 
 

@@ -88,6 +88,12 @@ class Selection:
             return False
         return self.error is None or fnmatch.fnmatchcase(job.error_code or "", self.error)
 
+    def check_any(self, queue: Queue) -> None:
+        """Raise UsageError where numbers were given and none of them is there: before anything is done or said."""
+        ids = self.ids()
+        if ids is not None and next(iter(queue.jobs(ids=ids, limit=1)), None) is None:
+            self.check(queue)
+
     def check(self, queue: Queue, *, besides: Set[int] = frozenset()) -> None:
         """Raise UsageError for job numbers that are not there, nor among those `besides` that were."""
         ids = self.ids()
@@ -151,9 +157,9 @@ def job_ids(values: tuple[str, ...]) -> list[int]:
     """Job numbers of the command line, `3-17` as all from 3 to 17. Raises ConfigError."""
     ids: list[int] = []
     for value in values:
-        first, _, last = value.removeprefix("#").partition("-")
+        first, dash, last = value.removeprefix("#").partition("-")
         try:
-            low, high = int(first), int(last or first)
+            low, high = int(first), int(last if dash else first)
         except ValueError as e:
             raise ConfigError(
                 f"{value!r} is no job's number", remedy="jobs are named by the number that `batchsr list` shows"

@@ -38,6 +38,7 @@ def undo_command(app: App, selection: Selection, into: str | None, dry_run: bool
     folder = Path(os.path.abspath(into)) if into is not None else None
     verdicts: collections.Counter[str] = collections.Counter()
     with app.queue() as queue:
+        selection.check_any(queue)
         jobs = list(selection.jobs(queue))
         done = [job for job in jobs if job.state is State.DONE]
         if not dry_run:

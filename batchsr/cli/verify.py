@@ -35,9 +35,10 @@ def verify_command(app: App, ids: tuple[str, ...], policy_at: Path | None) -> No
 
         check = policy.read(policy_at)
     app.acts()
-    bad = broken = unsound = 0
+    bad = broken = unsound = asked = 0
     with app.queue() as queue:
         for verdict in maintenance.verify(queue, job_ids(ids) or None):
+            asked += 1
             bad += verdict.verdict != "ok"
             job, breaks = verdict.job, None
             if check is not None and verdict.verdict == "ok":
@@ -59,6 +60,9 @@ def verify_command(app: App, ids: tuple[str, ...], policy_at: Path | None) -> No
                 word, detail = "unsigned", f"its content credentials are {signed}"
             line = printable(f"{word:<10} #{job.id}  {job.output}  {detail}")
             app.answer(document, line if word != "ok" or app.verbosity > 0 else ())
+    if not asked:
+        app.note("nothing was verified: no job here is done")
+        return
     app.note(f"{bad} of the outputs are not as they were made" if bad else "all outputs are as they were made")
     if check is not None:
         app.note(f"{broken} of the others break the policy" if broken else "none of them breaks the policy")

@@ -243,12 +243,15 @@ class Screen:
         self._let_go(job)
         self.message(f"job {job.id} is no longer ours: {job.state}")
 
-    def show_summary(self) -> None:
-        """The totals of this run, each kind of failure once, and what to type next. Once, at the end."""
+    def show_summary(self, *, batch: str | None = None) -> None:
+        """The totals of this run, each kind of failure once, and what to type next. Once, at the end.
+
+        batch: of a run that restores this batch alone (`closing`).
+        """
         self.close()
         if self.quiet:
             return
-        for text in closing(self.progress):
+        for text in closing(self.progress, batch=batch):
             self._print(text, style="red" if text.startswith("  ") else "")
 
     def _tick(self) -> None:

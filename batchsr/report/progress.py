@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -10,6 +11,8 @@ from typing import Final
 from batchsr.display import counted, printable
 
 MEASURING: Final = "time left: measuring"
+_FIGURES: Final = re.compile(r"\d[\d:]* of audio in [\d:]+,?|RTF [\d.]+ \([\d.]+ x real time\)")
+_TIE: Final = "\x1f"  # a space that no line ends with; printable text has no control characters
 FAILURES_IN_SIGHT: Final = 3
 """So many lines of failed files are still to be seen at the end; what they say is not said again."""
 
@@ -218,8 +221,14 @@ def _in_flight(file: InFlight, width: int) -> str:
     return head[:width] + end_of(printable(file.name), max(0, width - len(head)))
 
 
-def closing(progress: Progress) -> Iterator[str]:
-    """The last lines of a run: the totals, each kind of failure once, and the next command to type."""
+def closing(progress: Progress, *, batch: str | None = None) -> Iterator[str]:
+    """The last lines of a run: the totals, each kind of failure once, and the next command to type.
+
+    batch: that of a run which restores this batch alone, makes its page itself, and goes on by the same command.
+    """
+    left = progress.files_total - progress.files_done - progress.files_failed
+    if batch is not None and left > 0 and not progress.done_here and not progress.failed_here:
+        yield f"{counted(left, 'file')} left: run the same command again to go on"
     if not progress.done_here and not progress.failed_here:
         return
     totals = counted(progress.done_here, "file") + " done"
@@ -235,20 +244,31 @@ def closing(progress: Progress) -> Iterator[str]:
         yield (
             f"  {kind.count:,} x {code}: {example}" if kind.count == 1 else f"  {kind.count:,} x {code}, as: {example}"
         )
-    left = progress.files_total - progress.files_done - progress.files_failed
     if left > 0:
-        yield f"{counted(left, 'file')} left: `batchsr work` goes on"
-    if progress.failed_here:
+        again = "`batchsr work` goes on" if batch is None else "run the same command again to go on"
+        yield f"{counted(left, 'file')} left: {again}"
+    if progress.failed_here and batch is not None:
+        yield f"Next: `batchsr retry --batch {batch}`, then the same command again, tries what failed once more"
+    elif progress.failed_here:
         yield "Next: `batchsr list --state failed` names them; `batchsr retry` tries them again"
-    elif left <= 0:
+    elif left <= 0 and batch is None:
         yield "Next: `batchsr report` for the record, `batchsr verify` to check the outputs"
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """`text` in lines of at most `width` columns, broken between words only: a longer word stays whole."""
+    """`text` in lines of at most `width` columns, broken between words only: a longer word stays whole.
+
+    Figures that are read together stay in one line where they fit.
+    """
     indent = " " * (len(text) - len(text.lstrip()) + 2)
-    lines = textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-    return lines or [""]
+
+    def tied(figures: re.Match[str]) -> str:
+        return figures[0].replace(" ", _TIE) if len(figures[0]) + len(indent) <= width else figures[0]
+
+    lines = textwrap.wrap(
+        _FIGURES.sub(tied, text), width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return [one.replace(_TIE, " ") for one in lines] or [""]
 
 
 def _filled(facts: Sequence[str], width: int) -> Iterator[str]:

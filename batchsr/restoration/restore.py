@@ -182,7 +182,7 @@ def _prepare(task: Task, model: Batcher, alive: Callable[[], None]) -> _Case:
     extras.check(task.settings)
     info = files.probe(task.source, accept_truncated=task.settings.accept_truncated)
     # Behind the look at the source: with its share away, an output that stands there proves nothing yet.
-    _check_output(task)
+    check_output(task.source, task.output, overwrite=task.overwrite, sidecar=task.settings.sidecar)
     for was, now in ((task.size_bytes, info.size_bytes), (task.mtime_ns, storage.kept_ns(info.mtime_ns))):
         if was is not None and was != now:
             raise InputChanged(f"{task.source} changed after it was enqueued", remedy="enqueue it again")
@@ -213,16 +213,19 @@ def _prepare(task: Task, model: Batcher, alive: Callable[[], None]) -> _Case:
     return _Case(task, info, recording, decided, made_up, described, carried, plan)
 
 
-def _check_output(task: Task) -> None:
-    """Refuse at the start what would be refused at the end, hours later."""
+def check_output(source: Path, output: Path, *, overwrite: bool, sidecar: bool) -> None:
+    """Refuse at the start what would be refused at the end, hours later.
+
+    Raises OutputIsSource, and what `publishing.check_names` raises.
+    """
     try:
-        same = task.output.samefile(task.source)
+        same = output.samefile(source)
     except OSError:
         same = False
     if same:
-        raise OutputIsSource(f"{task.output} is the source itself", remedy="choose another output")
-    publishing.mend(task.output)
-    publishing.check_names(task.output, overwrite=task.overwrite, sidecar=task.settings.sidecar)
+        raise OutputIsSource(f"{output} is the source itself", remedy="choose another output")
+    publishing.mend(output)
+    publishing.check_names(output, overwrite=overwrite, sidecar=sidecar)
 
 
 def _check_size(task: Task, recording: Recording, plan: windows.Plan) -> None:

@@ -22,7 +22,7 @@ from batchsr import storage
 from batchsr.audio import files
 from batchsr.errors import BatchShrunk, TransientError
 from batchsr.restoration.batcher import Batcher, run_beside_main
-from batchsr.restoration.restore import discard_scratch, restore
+from batchsr.restoration.restore import check_output, discard_scratch, restore
 from batchsr.restoration.task import Restored, Task
 from batchsr.settings import extras
 from batchsr.settings import profile as profiles
@@ -102,7 +102,8 @@ def restore_one(
     extras.check(settings)
     files.probe(
         source, accept_truncated=settings.accept_truncated
-    )  # a bad file is told at once, before gigabytes are loaded
+    )  # a bad file is told at once, before gigabytes are loaded, and so is an output that may not be made
+    check_output(source, output, overwrite=overwrite, sidecar=settings.sidecar)
 
     def work(main_thread: Executor) -> Restored:
         with _checkpoints(source, output) as scratch:

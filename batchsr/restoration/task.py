@@ -42,6 +42,7 @@ class Restored:
     channels: int
     frames: int
     wall_s: float
-    report: dict[str, Any]
+    report: dict[str, Any] = dataclasses.field(repr=False)
+    """The sidecar's content."""
     windows_computed_again: int = 0
     """In float32, because half precision overflowed."""

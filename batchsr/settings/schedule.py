@@ -67,7 +67,8 @@ def place_s(text: str) -> float:
         values = [float(part) for part in parts]
     except ValueError:
         values = []
-    if not values or len(values) > 3 or not all(0 <= value < math.inf for value in values):
+    sound = all(0 <= value < (60 if number else math.inf) for number, value in enumerate(values))  # 1:75 is a slip
+    if not values or len(values) > 3 or not sound:
         raise ConfigError(f"{text!r} is no place in a recording", remedy="write it like 90 or 1:30")
     seconds = 0.0
     for value in values:
