@@ -9,7 +9,7 @@ import math
 import re
 
 from batchsr.models.flashsr.config_sizes import ModelSizes
-from batchsr.models.flashsr.config_wanted import named, of, only
+from batchsr.models.flashsr.config_wanted import named, of, only, size
 
 
 def _top_hz(config: ModelSizes) -> tuple[object, ...]:
@@ -24,16 +24,16 @@ MEL_COMMON = named(
     win=("win_length win_size win_len", of("mel.n_fft", None)),
     n_mels=(
         "n_mels num_mels n_mel mel_bins n_mel_channels num_mel_bins mel_channels n_mel_bins mel_dim",
-        of("mel.n_mels"),
+        size("mel.n_mels"),
     ),
     fmin=("fmin f_min mel_fmin mel_f_min fmin_hz", of("mel.fmin")),
     fmax=("fmax f_max mel_fmax mel_f_max fmax_hz", _top_hz),
 )
 LDM = named(
     scale=("scale_factor", SCALE),
-    in_channels=("in_channels in_ch input_channels", of("ldm.in_channels")),
-    out_channels=("out_channels out_ch output_channels noise_channels cond_channels", of("ldm.out_channels")),
-    width=("model_channels ch base_channels model_dim base_dim", of("ldm.model_channels")),
+    in_channels=("in_channels in_ch input_channels", size("ldm.in_channels")),
+    out_channels=("out_channels out_ch output_channels noise_channels cond_channels", size("ldm.out_channels")),
+    width=("model_channels ch base_channels model_dim base_dim", size("ldm.model_channels")),
     widths=(
         "block_out_channels level_channels",
         lambda config: (tuple(config.ldm.model_channels * m for m in config.ldm.channel_mult),),
@@ -82,16 +82,16 @@ LDM = named(
     cosine_first=("flip_sin_to_cos", only(True)),
     shift=("freq_shift downscale_freq_shift", only(0)),
     embedding=("time_embedding_type", only("positional", "sinusoidal")),
-    latent=("latent_channels latent_dim z_channels embed_dim", of("vae.embed_dim")),
+    latent=("latent_channels latent_dim z_channels embed_dim", size("vae.embed_dim")),
     conditioning=("conditioning_key conditioning condition_type", only("concat", "concatenation", "concatenate")),
     type=("type name kind class_name arch architecture", only(re.compile(r"\bdi?t\b|transformer|mamba|1d|wavenet"))),
 )
 VAE = named(
     scale=("scale_factor", SCALE),
     shift=("shift_factor latent_shift", only(0, None)),
-    in_channels=("in_channels in_ch input_channels", of("vae.in_channels")),
-    out_channels=("out_ch out_channels output_channels", of("vae.out_ch")),
-    width=("ch base_channels channels", of("vae.ch")),
+    in_channels=("in_channels in_ch input_channels", size("vae.in_channels")),
+    out_channels=("out_ch out_channels output_channels", size("vae.out_ch")),
+    width=("ch base_channels channels", size("vae.ch")),
     mult=("ch_mult channel_mult channel_mults channel_multipliers ch_mults multipliers", of("vae.ch_mult")),
     widths=(
         "block_out_channels level_channels",
@@ -99,11 +99,11 @@ VAE = named(
     ),
     levels=("num_resolutions num_levels levels", lambda config: (len(config.vae.ch_mult),)),
     blocks=("num_res_blocks num_resblocks n_res_blocks layers_per_block res_blocks", of("vae.num_res_blocks")),
-    z=("z_channels latent_z_channels", of("vae.z_channels")),
-    latent=("embed_dim latent_channels latent_dim", of("vae.embed_dim")),
+    z=("z_channels latent_z_channels", size("vae.z_channels")),
+    latent=("embed_dim latent_channels latent_dim", size("vae.embed_dim")),
     double=("double_z", of("vae.double_z")),
     attention=("attn_resolutions attention_resolutions", of("vae.attn_resolutions", None)),
-    bins=("mel_bins n_mels num_mels", of("vae.mel_bins")),
+    bins=("mel_bins n_mels num_mels", size("vae.mel_bins")),
     one=("subband subbands sub_band time_shuffle", only(1, None, False)),
     attn=("attn_type attention_type", only("vanilla")),
     yes=(
@@ -197,9 +197,9 @@ VOCODER = {
         dilations=("resblock_dilations dilations dilation_sizes", of("vocoder.resblock_dilation_sizes")),
         initial=(
             "initial_channel upsample_initial_channels initial_channels channels",
-            of("vocoder.upsample_initial_channel"),
+            size("vocoder.upsample_initial_channel"),
         ),
-        in_channels=("in_channels input_channels", of("mel.n_mels")),
+        in_channels=("in_channels input_channels", size("mel.n_mels")),
         out_channels=("out_channels output_channels", only(1)),
     ),
 }

@@ -27,6 +27,15 @@ def of(path: str, *others: object) -> Wanted:
     return lambda config: (get(config), *others)
 
 
+def size(path: str) -> Wanted:
+    """Return what is right for a size that the tensors themselves prove: the config's own, or the published one.
+
+    A bundle of smaller networks whose config repeats the published sizes where nobody reads them is computed no other.
+    """
+    get = operator.attrgetter(path)
+    return lambda config: (get(config), get(ModelSizes()))
+
+
 def only(*values: object) -> Wanted:
     """Return what is right when it is one of these, whatever the config."""
     return lambda config: values
