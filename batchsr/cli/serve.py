@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from batchsr.cli.app import App, pass_app
+from batchsr.cli.paths import UserPath
 from batchsr.errors import ConfigError, ExtraMissing
 
 BIND = "127.0.0.1:8484"
@@ -16,8 +19,23 @@ BIND = "127.0.0.1:8484"
 @click.option("--prefix", default="", metavar="/PATH", help="The path under which a proxy shows it.")
 @click.option("--read-only", is_flag=True, help="Show, and change nothing.")
 @click.option("--token", "wants_token", is_flag=True, help="Ask for the token on this machine too.")
+@click.option(
+    "--root",
+    "roots",
+    multiple=True,
+    type=UserPath(path_type=Path, exists=True, file_okay=False),
+    help="Let files below this folder be taken in; repeatable.",
+)
 @pass_app
-def serve_command(app: App, bind: str, names: tuple[str, ...], prefix: str, read_only: bool, wants_token: bool) -> None:
+def serve_command(
+    app: App,
+    bind: str,
+    names: tuple[str, ...],
+    prefix: str,
+    read_only: bool,
+    wants_token: bool,
+    roots: tuple[Path, ...],
+) -> None:
     """Show the queue in a browser: what is going on, what failed and why, how it sounds, when it will be finished.
 
     It reads the queue beside workers that work, and never touches them. Only this machine reaches it, unless --bind
@@ -44,7 +62,7 @@ def serve_command(app: App, bind: str, names: tuple[str, ...], prefix: str, read
     app.stays(stamped=False)
     secret, is_new = token.take(token.path_of(app.db)) if wants_token or not is_loopback else (None, False)
     doors = Doors(is_loopback, tuple(name.lower() for name in names), prefix, secret)
-    made = application.make(Source(app.db), doors, read_only=read_only)
+    made = application.make(Source(app.db), doors, read_only=read_only, roots=roots)
     address = f"http://{server.reached_at(host)}:{port}{prefix}"
 
     def ready() -> None:

@@ -3,6 +3,7 @@
 app.py        which address is answered by what
 pages.py      the pages for people
 steering.py   what a person changes: a question, then a POST
+submit.py     takes files in, by `batchsr enqueue`
 forms.py      forms that only a page of ours can have made
 token.py      without which nobody is answered beyond this machine
 render.py     pages from templates

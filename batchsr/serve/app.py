@@ -6,8 +6,9 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Final
 
 from starlette.applications import Starlette
@@ -28,6 +29,7 @@ from batchsr.serve.render import Renderer
 from batchsr.serve.source import Source
 from batchsr.serve.steering import Steering
 from batchsr.serve.stream import Changes
+from batchsr.serve.submit import Submit
 
 _STATIC: Final = {
     "page.css": ("batchsr.report.page", "page.css", "text/css"),
@@ -47,11 +49,13 @@ class Application:
     source: Source
 
 
-def make(source: Source, doors: Doors, *, read_only: bool = False) -> Application:
-    """Make the application that shows a queue and, unless `read_only`, changes it."""
+def make(source: Source, doors: Doors, *, read_only: bool = False, roots: Sequence[Path] = ()) -> Application:
+    """Make the application that shows a queue and, unless `read_only`, changes it and takes in files below `roots`."""
     changes = Changes(source)
-    renderer = Renderer(doors.prefix, read_only, Forms(doors.prefix or "/"))
+    may_submit = bool(roots) and not read_only
+    renderer = Renderer(doors.prefix, read_only, may_submit, Forms(doors.prefix or "/"))
     steering = Steering(source, renderer)
+    submit = Submit(source, renderer, roots)
     pages = Pages(source, renderer, Hearing(source.path))
     api = Api(source, changes)
 
@@ -72,6 +76,7 @@ def make(source: Source, doors: Doors, *, read_only: bool = False) -> Applicatio
             Route("/batches", pages.batches),
             Route("/workers", pages.workers),
             *(() if read_only else (Route("/ask", steering.ask), Route("/do", steering.do, methods=["POST"]))),
+            *((Route("/submit", submit.page), Route("/submit", submit.answer, methods=["POST"])) if may_submit else ()),
             Route("/changes", changes.answer),
             Route("/login", functools.partial(_login, doors)),
             Route("/static/{name}", _static),

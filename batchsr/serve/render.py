@@ -24,6 +24,7 @@ class Renderer:
 
     prefix: str
     read_only: bool
+    may_submit: bool
     forms: Forms
     _templates: jinja2.Environment = dataclasses.field(default_factory=lambda: _environment())
 
@@ -33,6 +34,7 @@ class Renderer:
         text = self._templates.get_template(name).render(
             prefix=self.prefix,
             read_only=self.read_only,
+            may_submit=self.may_submit,
             form_token=self.forms.token(seed),
             told=steered(request.query_params),
             here=request.url.path,

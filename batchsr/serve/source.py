@@ -48,6 +48,8 @@ class Source:
         self._asking = threading.Lock()
         self._known: Overview | None = None
         self._due_s = 0.0
+        self._sums = (0.0, dict[str, dict[str, dict[str, float]]]())
+        self._sums_due_s = 0.0
 
     @contextlib.contextmanager
     def queue(self) -> Iterator[Queue]:
@@ -75,8 +77,10 @@ class Source:
         """Return the queue at a glance, some seconds old at most; however many ask, the queue is asked once."""
         with self._asking:
             if self._known is None or time.monotonic() >= self._due_s:
-                began_s = time.monotonic()
+                began_s, sums_due_s = time.monotonic(), self._sums_due_s
                 self._known = self._ask()
+                if self._sums_due_s != sums_due_s:  # what the sums took is not counted twice
+                    began_s = time.monotonic()
                 now_s = time.monotonic()
                 self._due_s = now_s + max(LEAST_AGE_S, COSTS * (now_s - began_s))
             return self._known
@@ -84,19 +88,23 @@ class Source:
     def forget(self) -> None:
         """Ask again the next time: something was changed here."""
         with self._asking:
-            self._due_s = 0.0
+            self._due_s = self._sums_due_s = 0.0
 
     def _ask(self) -> Overview:
         with self.queue() as queue:
             browser, speed = queue.browser, queue.recent_speed()
-            left_channel_s = browser.left_channel_s()
+            if time.monotonic() >= self._sums_due_s:  # they go over all rows, so they are asked less often
+                began_s = time.monotonic()
+                self._sums = browser.left_channel_s(), browser.totals_by_batch()
+                self._sums_due_s = time.monotonic() + COSTS * (time.monotonic() - began_s)
+            left_channel_s, batches = self._sums
             return Overview(
                 queue.status(),
                 browser.failures(),
                 browser.lately(LATELY),
                 speed.rtf if speed else None,
                 0.0 if not left_channel_s else left_channel_s * speed.rtf if speed else None,
-                browser.totals_by_batch(),
+                batches,
             )
 
     def close(self) -> None:

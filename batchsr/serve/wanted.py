@@ -92,6 +92,6 @@ def steered(query: Mapping[str, str]) -> tuple[str, int] | None:
     """Return what was just done and to how many, if an address says so: one of our words and a number, no text."""
     number = query.get("number", "")
     did = query.get("did")
-    if did not in ACTIONS or not (number.isascii() and number.isdecimal() and len(number) < 12):
+    if did not in (*ACTIONS, "submit") or not (number.isascii() and number.isdecimal() and len(number) < 12):
         return None
     return did, int(number)

@@ -70,9 +70,11 @@ def test_enqueue_previews_some_files_and_queues_none(person: Person) -> None:
     assert not person.db.exists()
 
 
-def test_a_start_behind_the_end_is_moved_forward_and_nonsense_is_told(person: Person) -> None:
+def test_a_start_behind_the_end_and_nonsense_are_told_and_one_near_the_end_begins_earlier(person: Person) -> None:
     (a,) = person.record("a.wav", seconds=2)
-    person.run("upsample", a, "--preview", 1, "--at", "9:00", "--variant", "fast")
+    told = person.run("upsample", a, "--preview", 1, "--at", "9:00", "--variant", "fast", code=2).err
+    assert "ends before 540 s" in told
+    person.run("upsample", a, "--preview", 1, "--at", "1.9", "--variant", "fast")
     assert heard(person.folder / "a_preview.html")[0]["name"].startswith("a.wav from 0:01")
     assert "add --preview" in person.run("upsample", a, "--at", 3, code=2).err
     assert "nothing to compare" in person.run("upsample", a, "--preview", 1, "--compare", "lowpas", code=2).err

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import http.client
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from batchsr.serve import app, server
@@ -49,9 +49,11 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(database: Path, doors: Doors | None = None, *, read_only: bool = False) -> Iterator[Served]:
+def serving(
+    database: Path, doors: Doors | None = None, *, read_only: bool = False, roots: Sequence[Path] = ()
+) -> Iterator[Served]:
     """Serve a queue while the block lasts."""
-    made = app.make(Source(database), doors or Doors(True), read_only=read_only)
+    made = app.make(Source(database), doors or Doors(True), read_only=read_only, roots=roots)
     socket = server.listening("127.0.0.1", 0)
     ready = threading.Event()
     running = server.Server(made, ready.set)
