@@ -119,6 +119,28 @@ def test_each_phase_of_a_file_has_a_word_and_the_workers_own_has_seconds_that_mo
     assert "loading the model int4  0:08" in list(picture(progress, 80, 108.0))
 
 
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_window_that_takes_long_has_seconds_that_move_and_a_quick_one_has_none(width: int) -> None:
+    now = Clock()
+    screen = Screen(Console(file=io.StringIO(), width=width), now=now)
+    job = Job(source="/archive/1968/a very long folder's name/tape 7.wav")
+    screen.expect(1, 10.0)
+    screen.claimed(job)
+    screen.windows(job, 0, 2)
+
+    def row() -> str:
+        return next(text for text in picture(screen.progress, width, now()) if "tape 7.wav" in text)
+
+    assert row().endswith("tape 7.wav")
+    for seconds, told in ((7.0, "0:07"), (8.0, "0:08")):
+        now.now = seconds
+        screen.windows(job, 0, 2)  # said again, and nothing has moved
+        assert row().endswith(f"tape 7.wav  {told}")
+        assert len(row()) <= width
+    screen.windows(job, 1, 2)
+    assert row().endswith("tape 7.wav")
+
+
 def test_what_is_cut_off_a_path_is_its_beginning() -> None:
     assert end_of("/archive/1968/tape 7.wav", 12) == "…/tape 7.wav"
     assert end_of("a.wav", 12) == "a.wav"

@@ -227,6 +227,30 @@ def test_where_no_named_job_is_there_nothing_is_said_to_be_done(person: Person) 
 def test_where_nothing_is_done_nothing_is_called_verified(person: Person) -> None:
     person.run("enqueue", *person.record("a.wav"))
     assert "nothing was verified" in person.run("verify").err
+    assert "there is no job 7" in person.run("verify", "7", code=2).err
+    assert "there is no job 7" in person.run("verify", "1", "7", code=2).err
+
+
+def test_a_selection_that_means_no_job_is_answered_with_a_sentence(person: Person) -> None:
+    person.run("enqueue", *person.record("a.wav"))
+    for words in (("--path", "nosuch"), ("--state", "failed"), ("--error", "input.*")):
+        said = person.run("list", *words)
+        assert (said.out, said.err) == ("", "no job is meant by that\n")
+    assert person.run("list", "--state", "failed", "--json").out == ""
+    person.run("forget", "1", "--yes")
+    assert person.run("list").err == "the queue holds no job\n"
+
+
+def test_an_empty_path_as_of_a_variable_that_nobody_set_is_no_folder(person: Person) -> None:
+    (a,) = person.record("a.wav")
+    for words in (
+        ("enqueue", a, "--out", ""),
+        ("run", a, "--out", ""),
+        ("run", a, "--report", ""),
+        ("undo", "1", "--into", ""),
+    ):
+        assert "empty" in person.run(*words, code=2).err
+    assert not person.db.exists()
 
 
 def test_a_file_where_the_output_folder_would_be_is_told_when_it_is_enqueued(person: Person) -> None:
@@ -237,3 +261,15 @@ def test_a_file_where_the_output_folder_would_be_is_told_when_it_is_enqueued(per
             said = person.run("enqueue", a, "--out", out, *words, code=3)
             assert "output.closed" in said.err
             assert "choose another one with --out" in said.out
+
+
+def test_a_folder_in_whose_way_a_file_stands_is_refused_where_jobs_and_hot_folders_get_it(person: Person) -> None:
+    a, b = person.record("a.wav", "b.wav")
+    person.run("enqueue", a)
+    (inbox := person.folder / "in").mkdir()
+    for folder in (b, b / "deep"):
+        assert "is no folder" in person.run("edit", "1", "--out", folder, code=2).err
+        for option in ("--out", "--done", "--failed"):
+            told = person.run("watch", inbox, "--once", option, folder, code=2).err
+            assert f"{option} {folder}" in told
+    assert person.job(1).output == str(person.folder / "a_upsampled.wav")

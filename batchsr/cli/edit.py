@@ -10,7 +10,7 @@ import click
 
 from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
-from batchsr.cli.paths import UserPath
+from batchsr.cli.paths import UserPath, check_folder
 from batchsr.cli.selection import Selection, ask, selection_options, tell_ids, yes_option
 from batchsr.cli.variant import KINDS, VariantType, variant_name
 from batchsr.display import counted
@@ -73,6 +73,7 @@ def edit_command(
         )
     if root is not None and out is None:
         raise UsageError("--root says where the tree below --out begins", remedy="add --out, or leave it out")
+    check_folder("--out", out)
     with app.queue() as queue:
         selection.check_any(queue)
         jobs = list(selection.jobs(queue))

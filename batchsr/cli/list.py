@@ -25,13 +25,17 @@ def list_command(
     app: App, selection: Selection, sort: Sort, failures_first: bool, newest_first: bool, limit: int | None
 ) -> None:
     """The jobs, one a line: all, or those that are named."""
+    shown = 0
     with app.queue() as queue:
         for job in selection.jobs(
             queue, newest_first=newest_first, limit=limit, sort=sort, failures_first=failures_first
         ):
             row = job.to_dict()
             app.answer(row, _line(row))
+            shown += 1
         selection.check(queue)
+    if not shown:
+        app.note("the queue holds no job" if selection.is_empty else "no job is meant by that")
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -21,8 +21,19 @@ class UserPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, str | Path):
+            if not str(value):  # as "$FOLDER" is where nobody has set it
+                self.fail("the path is empty: name one, or leave the option out", param, ctx)
             value = textfile.expanded(str(value))
         return super().convert(value, param, ctx)
+
+
+def check_folder(option: str, folder: str | None) -> None:
+    """Raise UsageError for a folder that can never be made, since a file stands in its way. One may be away for now."""
+    path = os.path.abspath(folder or os.sep)
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    if not os.path.isdir(path):
+        raise UsageError(f"{option} {shown(folder or path)}: {shown(path)} is no folder", remedy="name another folder")
 
 
 def check_page(path: Path) -> None:

@@ -11,7 +11,7 @@ import click
 from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.paths import UserPath
-from batchsr.cli.selection import job_ids
+from batchsr.cli.selection import Selection
 from batchsr.errors import EXIT_SOME_FAILED
 from batchsr.storage import printable
 from batchsr.worker import maintenance
@@ -36,8 +36,10 @@ def verify_command(app: App, ids: tuple[str, ...], policy_at: Path | None) -> No
         check = policy.read(policy_at)
     app.acts()
     bad = broken = unsound = asked = 0
+    named = Selection(ids)
     with app.queue() as queue:
-        for verdict in maintenance.verify(queue, job_ids(ids) or None):
+        named.check_any(queue)
+        for verdict in maintenance.verify(queue, named.ids()):
             asked += 1
             bad += verdict.verdict != "ok"
             job, breaks = verdict.job, None
@@ -60,6 +62,7 @@ def verify_command(app: App, ids: tuple[str, ...], policy_at: Path | None) -> No
                 word, detail = "unsigned", f"its content credentials are {signed}"
             line = printable(f"{word:<10} #{job.id}  {job.output}  {detail}")
             app.answer(document, line if word != "ok" or app.verbosity > 0 else ())
+        named.check(queue)
     if not asked:
         app.note("nothing was verified: no job here is done")
         return

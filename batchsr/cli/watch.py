@@ -13,7 +13,7 @@ import click
 from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import compute_options, restoration_options
-from batchsr.cli.paths import UserPath
+from batchsr.cli.paths import UserPath, check_folder
 from batchsr.cli.telling import telling_options
 from batchsr.cli.variant import KINDS, VariantType, variant_name
 from batchsr.cli.watch_loop import WatchLoop
@@ -127,6 +127,8 @@ def watch_command(app: App, /, folders: tuple[str, ...], given: dict[str, Any], 
         overwrite=options["overwrite"],
         provenance=manifest.provenance(effective),
     )
+    for name in ("out", "done", "failed"):
+        check_folder(f"--{name}", options[name])
     files.check_format(request.settings.format, request.settings.subtype, 1)
     extras.check(request.settings)
     for check in (options["only_between"], schedule.span), (options["for_"], schedule.duration_s):

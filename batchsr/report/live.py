@@ -149,10 +149,10 @@ class Screen:
 
     def claimed(self, job: JobView) -> None:
         """A worker begins, or goes on with, a file."""
-        progress = self.progress
+        progress, now_s = self.progress, self._now()
         self._tick()
         progress.in_flight[job.id] = InFlight(
-            job.id, job.source, job.audio_s, job.windows_done, job.windows_done, 0, self._worker, self._now()
+            job.id, job.source, job.audio_s, job.windows_done, job.windows_done, 0, self._worker, now_s, now_s
         )
         progress.audio_left_s = max(0.0, progress.audio_left_s - (job.audio_s or 0.0))
         self.phase("")
@@ -169,6 +169,8 @@ class Screen:
             file.windows_at_start = done
             if done:
                 self._say(f"{'resuming':<11}  {_named(job)}  at window {done} of {total}")
+        if (done, total) != (file.windows_done, file.windows_total):
+            file.moved_at_s = self._now()
         file.windows_done, file.windows_total = done, total
         if self._live is None and (now_s := self._now()) - file.told_at_s >= _LINE_EVERY_S:
             file.told_at_s = now_s

@@ -13,6 +13,8 @@ from batchsr.display import counted, printable
 MEASURING: Final = "time left: measuring"
 _FIGURES: Final = re.compile(r"\d[\d:]* of audio in [\d:]+,?|RTF [\d.]+ \([\d.]+ x real time\)")
 _TIE: Final = "\x1f"  # a space that no line ends with; printable text has no control characters
+STILL_S: Final = 2.0
+"""Seconds without a window behind which a file's line shows how many they are."""
 FAILURES_IN_SIGHT: Final = 3
 """So many lines of failed files are still to be seen at the end; what they say is not said again."""
 
@@ -51,6 +53,8 @@ class InFlight:
     """The number of the worker that restores it, under a supervisor; 0 where there is one alone."""
     told_at_s: float = 0.0
     """When a line was last printed for it, off a terminal."""
+    moved_at_s: float | None = None
+    """When it was taken up, or a window of it was last safe."""
 
     @property
     def phase(self) -> str:
@@ -202,7 +206,7 @@ def picture(progress: Progress, width: int, now_s: float, *, files_shown: int = 
     files = sorted(progress.in_flight.values(), key=lambda file: file.worker)
     if progress.phase:
         yield end_of(f"{progress.phase}  {clock(max(0.0, now_s - progress.phase_since_s))}", width)
-    lines = [_in_flight(file, width) for file in files]
+    lines = [_in_flight(file, width, now_s) for file in files]
     busy = {file.worker for file in files}
     idle = [(number, doing) for number, doing in sorted(progress.workers.items()) if number not in busy]
     lines += [f"{number:>2} {printable(doing) or 'has no file'}"[:width] for number, doing in idle]
@@ -213,12 +217,17 @@ def picture(progress: Progress, width: int, now_s: float, *, files_shown: int = 
         yield (f"and {counted(rest, what)}" + ("" if progress.workers else " in flight"))[:width]
 
 
-def _in_flight(file: InFlight, width: int) -> str:
-    """One file, with the worker that restores it where there are several."""
+def _in_flight(file: InFlight, width: int, now_s: float) -> str:
+    """One file, with the worker that restores it where there are several.
+
+    Where a window takes long, its seconds stand behind the name: what moves nothing else shows that it is alive.
+    """
     who = f"{file.worker:>2} " if file.worker else ""
     windows = f"{file.windows_done}/{file.windows_total}" if file.windows_total else ""
     head = who + (f"{file.phase:<9} {windows:>7} " if width >= 40 else f"{windows or file.phase} ")
-    return head[:width] + end_of(printable(file.name), max(0, width - len(head)))
+    still_s = now_s - file.moved_at_s if file.moved_at_s is not None else 0.0
+    tail = f"  {clock(still_s)}" if still_s >= STILL_S and width >= 40 else ""
+    return head[:width] + end_of(printable(file.name), max(0, width - len(head) - len(tail))) + tail
 
 
 def closing(progress: Progress, *, batch: str | None = None) -> Iterator[str]:
