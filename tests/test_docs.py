@@ -42,7 +42,10 @@ def commands() -> Iterator[list[str]]:
                 yield shlex.split(match[1].split("|")[0], comments=True)
 
 
-WATCH_OPTIONS = {name for param in cli.get_command(click.Context(cli), "watch").params for name in param.opts}
+SERVICE_OPTIONS = {  # a service runs `watch` or `serve`
+    command: {name for param in cli.get_command(click.Context(cli), command).params for name in param.opts}
+    for command in ("watch", "serve")
+}
 
 
 @pytest.mark.parametrize("words", list(commands()), ids=" ".join)
@@ -55,7 +58,8 @@ def test_every_command_shown_exists_with_its_options(words: list[str]) -> None:
         if isinstance(command, click.Group) and (inner := command.get_command(context, word)) is not None:
             command = inner
         elif word.startswith("-"):
-            known = options | (WATCH_OPTIONS if command.name == "print" else set())  # a service runs `watch`
+            run = SERVICE_OPTIONS["serve" if "--serve" in words else "watch"]
+            known = options | (run if command.name == "print" else set())
             assert word in known, f"{command.name} has no {word}"
     assert not isinstance(command, click.Group), words
 
