@@ -201,7 +201,6 @@ def test_quantized_shapes_must_be_those_of_the_model(tmp_path: Path) -> None:
     before = (tmp_path / "config.json").read_text()
     for edit, words in (
         (lambda v: v["quantized_shapes"].update({QUANTISED: [1, 2]}), (QUANTISED, "[1, 2]")),
-        (lambda v: v["quantized_shapes"].update({"vae.nothing": [1, 64]}), ("vae.nothing",)),
         (lambda v: v["quantized_shapes"].pop(QUANTISED), (QUANTISED,)),
         (lambda v: v["quantized_shapes"].update({"ldm.out.2.bias": [16]}), ("ldm.out.2.bias", "cannot be quantised")),
     ):

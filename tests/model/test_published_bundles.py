@@ -91,6 +91,24 @@ KEYS: dict[str, tuple[Edit, tuple[str, ...]]] = {
         lambda c: c.update(hparams={"vae": {"z_channels": 16}, "vocoder": {"initial_channels": 1536}}),
         ("hparams",),
     ),
+    "published widths of smaller networks": (
+        lambda c: c.update(
+            made_from={
+                "unet": {"channel_mult": [1, 2, 3, 5], "block_out_channels": [128, 256, 384, 640], "num_res_blocks": 2},
+                "autoencoder": {"ddconfig": {"ch": 128, "ch_mult": [1, 2, 4, 8]}, "latent_channels": 16},
+                "bigvgan": {"num_kernels": 3, "upsample_initial_channel": 1536, "resblock_kernel_sizes": [3, 7, 11]},
+            }
+        ),
+        ("made_from",),
+    ),
+    "another rate of the data it learnt from": (
+        lambda c: c.update(data={"sample_rate": 16000}, inputs={"sr": 8000}),
+        ("data", "inputs"),
+    ),
+    "a shape of a tensor that is nowhere": (
+        lambda c: c["quantized_shapes"].update({"vae.nothing.weight": [1, 64]}),
+        ("vae.nothing.weight", "quantized_shapes"),
+    ),
     "names that do things to a terminal": (lambda c: c.update({"\x1b[2J\u202e": 1, "\ud800": 2}), ("\\x1b",)),
     "70 KB": (large, ("provenance",)),
 }
@@ -194,6 +212,81 @@ def test_without_quantized_shapes_a_tensor_with_scales_is_a_quantised_one(
     assert window(copied) == expected
 
 
+IDLE = "voc.audio_block.downsamples.4.0"
+
+
+def rewritten(folder: Path, change: Callable[[Values, bytearray], object]) -> None:
+    """Change the header, and the bytes behind it, of a bundle's weights; the bytes close up over what was taken out."""
+    path = folder / "model.safetensors"
+    content = path.read_bytes()
+    (size,) = struct.unpack_from("<Q", content)
+    header, data = json.loads(content[8 : 8 + size]), bytearray(content[8 + size :])
+    change(header, data)
+    kept, at = b"", 0
+    for name, entry in header.items():
+        if name != "__metadata__":
+            first, last = entry["data_offsets"]
+            kept += data[first:last]
+            entry["data_offsets"] = [at, at + last - first]
+            at += last - first
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + kept)
+
+
+def not_finite(name: str) -> Callable[[Values, bytearray], object]:
+    def change(header: Values, data: bytearray) -> None:
+        first, last = header[name]["data_offsets"]
+        data[first:last] = b"\xff" * (last - first)
+
+    return change
+
+
+IDLE_TROUBLE: dict[str, Callable[[Values, bytearray], object]] = {
+    "missing": lambda header, _: [header.pop(name) for name in list(header) if name.startswith(IDLE)],
+    "weight missing": lambda header, _: header.pop(f"{IDLE}.weight"),
+    "scales missing": lambda header, _: header.pop(f"{IDLE}.weight.scales"),
+    "bias not finite": not_finite(f"{IDLE}.bias"),
+    "scales not finite": not_finite(f"{IDLE}.weight.scales"),
+    "misshapen": lambda header, _: header[f"{IDLE}.bias"].update(shape=[1, *header[f"{IDLE}.bias"]["shape"]]),
+}
+
+
+@pytest.mark.parametrize("kind", IDLE_TROUBLE)
+def test_a_tensor_that_no_result_depends_on_may_be_bad_and_changes_no_byte(
+    copied: Path, expected: bytes, kind: str
+) -> None:
+    rewritten(copied, IDLE_TROUBLE[kind])
+    warnings = bundle.open_bundle(copied).warnings
+    assert "no result depends on" in warnings[0]
+    assert IDLE in warnings[0]
+    assert window(copied) == expected
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("stored", ["float32", "float16", "bfloat16"])
+def test_the_same_of_a_bundle_that_is_not_quantised(tmp_path: Path, stored: str, value: float) -> None:
+    make.write_random(tmp_path, make.config_of_size("tiny", format=stored), "published")
+    before = window(tmp_path)
+    assert bundle.open_bundle(tmp_path).warnings == ()
+    bits = struct.pack("<f", value)
+    last = bits if stored == "float32" else bits[2:] if stored == "bfloat16" else struct.pack("<e", value)
+
+    def change(header: Values, data: bytearray) -> None:
+        end = header[f"{IDLE}.weight"]["data_offsets"][1]
+        data[end - len(last) : end] = last
+
+    rewritten(tmp_path, change)
+    (warning,) = bundle.open_bundle(tmp_path).warnings
+    assert f"{IDLE}.weight" in warning
+    assert window(tmp_path) == before
+
+
+def test_the_tensor_beside_it_that_is_used_may_not(copied: Path) -> None:
+    rewritten(copied, not_finite("voc.audio_block.downsamples.3.0.bias"))
+    with pytest.raises(BundleError, match=r"downsamples\.3\.0\.bias"):
+        bundle.networks_of(bundle.open_bundle(copied))
+
+
 def everything(folder: Path) -> Path:
     """All of it at once."""
     for edit, _ in KEYS.values():
@@ -213,7 +306,7 @@ def test_all_of_it_together_is_one_warning_of_each_kind(
         assert window(copied) == expected
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 4
-    assert "18 keys" in said[0]
+    assert "21 keys" in said[0]
     assert said[0].endswith(", ...")
     assert "14 tensors" in said[3]
     assert all(len(text) < 2000 for text in said)

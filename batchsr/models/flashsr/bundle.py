@@ -34,8 +34,8 @@ from batchsr.models.flashsr.config import ModelConfig
 from batchsr.models.flashsr.config_file import read_config_file
 from batchsr.models.flashsr.config_reading import QUANTISED_FORMATS
 from batchsr.models.flashsr.config_sizes import QuantisationConfig
-from batchsr.models.flashsr.json_files import name_shown, some
-from batchsr.models.flashsr.networks import Networks, tensor_shapes
+from batchsr.models.flashsr.json_files import some
+from batchsr.models.flashsr.networks import Networks, idle_tensors, tensor_shapes
 from batchsr.models.flashsr.safetensors_header import Tensor, item_bytes, read_header
 from batchsr.temporary import whole_file, write_atomic
 
@@ -55,7 +55,7 @@ class Opened:
     folder: Path
     config: ModelConfig
     shapes: Mapping[str, tuple[int, ...]]
-    """Shape of every tensor of the networks, by name."""
+    """Shape of every tensor of the networks, by name, but for those that are of no use here nor to the networks."""
     header: Mapping[str, Tensor]
     warnings: tuple[str, ...]
     """What was taken calmly, a sentence for each kind."""
@@ -104,7 +104,20 @@ def _opened(folder: Path) -> Opened:
             f"{folder}: {CONFIG_NAME} has no quantized_shapes; the {len(config.quantized_shapes)} tensors with .scales "
             "beside them were taken as the quantised ones"
         )
-    unknown = check_tensors(path, config, shapes, header)
+    strays = [name for name in config.quantized_shapes if name not in shapes and name not in header]
+    if strays:
+        warnings.append(
+            f"{folder}: quantized_shapes of {CONFIG_NAME} names {counted(len(strays), 'tensor')} that neither "
+            f"{WEIGHTS_NAME} nor the networks have: {some(strays)}"
+        )
+    idle = _unusable_idle(path, config, shapes, header)
+    if idle:
+        shapes = {name: shape for name, shape in shapes.items() if name not in idle}
+        warnings.append(
+            f"{folder}: {WEIGHTS_NAME} has {counted(len(idle), 'tensor')} missing, misshapen or not finite that no "
+            f"result depends on: {some(idle)}"
+        )
+    unknown = [name for name in check_tensors(path, config, shapes, header) if name not in idle]
     if unknown:
         count = len(unknown)
         warnings.append(
@@ -157,12 +170,8 @@ def check_tensors(
     Returns the names of those that it holds beside them.
     """
     for name, shape in config.quantized_shapes.items():
-        if name not in expected and name in header:
-            continue
         if name not in expected:
-            raise BundleError(
-                f"{path}: quantized_shapes names {name_shown(name)}, which the model does not have", remedy=_REMEDY
-            )
+            continue
         if shape != expected[name]:
             raise BundleError(
                 f"{path}: quantized_shapes gives {name!r} the shape {json_files.shown(shape)} instead of "
@@ -175,16 +184,7 @@ def check_tensors(
                 f"{path}: quantized_shapes names {name!r}, whose shape {list(shape)} cannot be quantised",
                 remedy=_REMEDY,
             )
-    wanted: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {}
-    for name, shape in expected.items():
-        if name in config.quantized_shapes:
-            assert config.quantization is not None
-            bits, group = config.quantization.bits, config.quantization.group_size
-            fan_in = math.prod(shape[1:])
-            wanted[name] = (shape[0], fan_in * bits // 32), ("U32",)
-            wanted[f"{name}.scales"] = wanted[f"{name}.biases"] = (shape[0], fan_in // group), _FLOATS
-        else:
-            wanted[name] = shape, _FLOATS
+    wanted = _stored_as(config, expected)
     missing = [name for name in wanted if name not in header]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
@@ -207,6 +207,40 @@ def check_tensors(
             )
     beside = {name: None for name in header if name not in wanted}  # in the order of the file
     return [name for name in beside if not (name.endswith((".scales", ".biases")) and name[:-7] in beside)]
+
+
+def _stored_as(
+    config: ModelConfig, expected: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[tuple[int, ...], tuple[str, ...]]]:
+    """(shape, types that it may have) of each tensor in the file, those of the quantised ones beside them."""
+    wanted: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {}
+    for name, shape in expected.items():
+        if name in config.quantized_shapes:
+            assert config.quantization is not None
+            bits, group = config.quantization.bits, config.quantization.group_size
+            fan_in = math.prod(shape[1:])
+            wanted[name] = (shape[0], fan_in * bits // 32), ("U32",)
+            wanted[f"{name}.scales"] = wanted[f"{name}.biases"] = (shape[0], fan_in // group), _FLOATS
+        else:
+            wanted[name] = shape, _FLOATS
+    return wanted
+
+
+def _unusable_idle(
+    path: Path, config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], header: Mapping[str, Tensor]
+) -> list[str]:
+    """Those of the tensors that no result depends on that the networks cannot have as the file holds them."""
+    found = []
+    for name in idle_tensors(config):
+        shape = shapes[name]
+        parts = _stored_as(config, {name: shape})
+        fits = config.quantized_shapes.get(name, shape) == shape and all(
+            part in header and header[part].shape == stored and header[part].dtype in dtypes
+            for part, (stored, dtypes) in parts.items()
+        )
+        if not fits or not weights.is_finite(path, name, config, header):
+            found.append(name)
+    return found
 
 
 def quantisable(shape: tuple[int, ...], group_size: int = GROUP_SIZE) -> bool:

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 
 from batchsr.models.flashsr.config_parts import LDM, MEL, MEL_COMMON, SCALE, VAE, VOCODER
 from batchsr.models.flashsr.config_sizes import ModelSizes
-from batchsr.models.flashsr.config_wanted import TIMESTEPS, Wanted, folded, named, of, only
+from batchsr.models.flashsr.config_wanted import TIMESTEPS, Wanted, folded, named, of, only, size
 
 
 def _bits(config: ModelSizes) -> tuple[object, ...]:
@@ -95,9 +95,9 @@ ANYWHERE: dict[str, Wanted] = {
         ),
         alpha=("set_alpha_to_one", only(True)),
         rates=("upsample_rates", of("vocoder.upsample_rates")),
-        kernels=("upsample_kernel_sizes", of("vocoder.upsample_kernel_sizes")),
-        initial=("upsample_initial_channel", of("vocoder.upsample_initial_channel")),
-        blocks=("resblock_kernel_sizes", of("vocoder.resblock_kernel_sizes")),
+        kernels=("upsample_kernel_sizes", size("vocoder.upsample_kernel_sizes")),
+        initial=("upsample_initial_channel", size("vocoder.upsample_initial_channel")),
+        blocks=("resblock_kernel_sizes", size("vocoder.resblock_kernel_sizes")),
         dilations=("resblock_dilation_sizes", of("vocoder.resblock_dilation_sizes")),
         scale=(
             "scale_factor_z latent_scale latent_scale_factor scaling_factor scale_latent vae_scale_factor_z",

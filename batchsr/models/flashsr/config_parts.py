@@ -9,7 +9,7 @@ import math
 import re
 
 from batchsr.models.flashsr.config_sizes import ModelSizes
-from batchsr.models.flashsr.config_wanted import named, of, only, size
+from batchsr.models.flashsr.config_wanted import named, of, only, proven, size
 
 
 def _top_hz(config: ModelSizes) -> tuple[object, ...]:
@@ -36,18 +36,20 @@ LDM = named(
     width=("model_channels ch base_channels model_dim base_dim", size("ldm.model_channels")),
     widths=(
         "block_out_channels level_channels",
-        lambda config: (tuple(config.ldm.model_channels * m for m in config.ldm.channel_mult),),
+        proven(lambda config: tuple(config.ldm.model_channels * m for m in config.ldm.channel_mult)),
     ),
     mult=(
         "channel_mult channel_mults channel_multipliers channel_multiplier ch_mult ch_mults dim_mults multipliers",
-        of("ldm.channel_mult"),
+        size("ldm.channel_mult"),
     ),
-    levels=("num_levels levels num_resolutions", lambda config: (len(config.ldm.channel_mult),)),
-    blocks=("num_res_blocks num_resblocks n_res_blocks layers_per_block res_blocks", of("ldm.num_res_blocks")),
+    levels=("num_levels levels num_resolutions", proven(lambda config: len(config.ldm.channel_mult))),
+    blocks=("num_res_blocks num_resblocks n_res_blocks layers_per_block res_blocks", size("ldm.num_res_blocks")),
     attention=(
         "attention_resolutions attn_resolutions attention_ds attention_levels_ds",
         lambda config: tuple(
-            {config.ldm.attention_resolutions, tuple(sorted(config.ldm.attention_resolutions, reverse=True))}
+            order
+            for own in (config.ldm.attention_resolutions, ModelSizes().ldm.attention_resolutions)
+            for order in (own, tuple(sorted(own, reverse=True)))
         ),
     ),
     head=(
@@ -77,7 +79,7 @@ LDM = named(
     silu=("act_fn activation act nonlinearity activation_fn", _SILU),
     feed_forward=("ff_activation ff_act ff_act_fn feed_forward_activation", only("geglu")),
     inner=("ff_mult ff_multiplier mlp_ratio ff_factor", only(4)),
-    time=("time_embed_dim time_embedding_dim temb_channels", lambda config: (4 * config.ldm.model_channels,)),
+    time=("time_embed_dim time_embedding_dim temb_channels", proven(lambda config: 4 * config.ldm.model_channels)),
     period=("max_period time_max_period", only(10_000)),
     cosine_first=("flip_sin_to_cos", only(True)),
     shift=("freq_shift downscale_freq_shift", only(0)),
@@ -92,13 +94,13 @@ VAE = named(
     in_channels=("in_channels in_ch input_channels", size("vae.in_channels")),
     out_channels=("out_ch out_channels output_channels", size("vae.out_ch")),
     width=("ch base_channels channels", size("vae.ch")),
-    mult=("ch_mult channel_mult channel_mults channel_multipliers ch_mults multipliers", of("vae.ch_mult")),
+    mult=("ch_mult channel_mult channel_mults channel_multipliers ch_mults multipliers", size("vae.ch_mult")),
     widths=(
         "block_out_channels level_channels",
-        lambda config: (tuple(config.vae.ch * m for m in config.vae.ch_mult),),
+        proven(lambda config: tuple(config.vae.ch * m for m in config.vae.ch_mult)),
     ),
-    levels=("num_resolutions num_levels levels", lambda config: (len(config.vae.ch_mult),)),
-    blocks=("num_res_blocks num_resblocks n_res_blocks layers_per_block res_blocks", of("vae.num_res_blocks")),
+    levels=("num_resolutions num_levels levels", proven(lambda config: len(config.vae.ch_mult))),
+    blocks=("num_res_blocks num_resblocks n_res_blocks layers_per_block res_blocks", size("vae.num_res_blocks")),
     z=("z_channels latent_z_channels", size("vae.z_channels")),
     latent=("embed_dim latent_channels latent_dim", size("vae.embed_dim")),
     double=("double_z", of("vae.double_z")),
@@ -186,14 +188,14 @@ VOCODER = {
         resblock=("resblock resblock_type", only("1", 1, "amp1", "ampblock1")),
         activation=("activation act act_fn snake_type activation_fn", only("snakebeta")),
         factor=("upsample_factor total_upsample hop upsampling_factor", of("mel.hop")),
-        levels=("num_upsamples num_levels levels", lambda config: (len(config.vocoder.upsample_rates),)),
-        kernels=("num_kernels", lambda config: (len(config.vocoder.resblock_kernel_sizes),)),
+        levels=("num_upsamples num_levels levels", proven(lambda config: len(config.vocoder.upsample_rates))),
+        kernels=("num_kernels", proven(lambda config: len(config.vocoder.resblock_kernel_sizes))),
         taps=("filter_taps filter_size up_kernel_size down_kernel_size filter_kernel_size taps", only(12)),
         twice=("up_ratio down_ratio oversample oversampling oversampling_factor", only(2)),
         seven=("conv_pre_kernel_size conv_post_kernel_size pre_kernel_size post_kernel_size", only(7)),
         rates=("rates upsampling_rates upsample_scales upsample_strides strides", of("vocoder.upsample_rates")),
-        kernel_sizes=("upsample_kernels upsampling_kernel_sizes", of("vocoder.upsample_kernel_sizes")),
-        blocks=("resblock_kernels res_kernel_sizes", of("vocoder.resblock_kernel_sizes")),
+        kernel_sizes=("upsample_kernels upsampling_kernel_sizes", size("vocoder.upsample_kernel_sizes")),
+        blocks=("resblock_kernels res_kernel_sizes", size("vocoder.resblock_kernel_sizes")),
         dilations=("resblock_dilations dilations dilation_sizes", of("vocoder.resblock_dilation_sizes")),
         initial=(
             "initial_channel upsample_initial_channels initial_channels channels",

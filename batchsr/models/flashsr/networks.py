@@ -97,3 +97,9 @@ def row_bytes(config: ModelConfig, value_bytes: int) -> int:
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor that a bundle of this config holds; nothing is computed."""
     return {name: tuple(value.shape) for name, value in tree_flatten(Networks(config).parameters())}
+
+
+def idle_tensors(config: ModelConfig) -> tuple[str, ...]:
+    """Return the names of what every bundle holds and no result depends on: the vocoder's deepest audio convolution."""
+    last = len(config.vocoder.upsample_rates) - 1
+    return tuple(f"voc.audio_block.downsamples.{last}.0.{part}" for part in ("weight", "bias"))

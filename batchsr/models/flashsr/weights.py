@@ -46,11 +46,14 @@ def fill(
 ) -> None:
     """Give the networks the weights of a file whose header fits them, in the types of their parameters.
 
+    A parameter that `shapes` does not name is one that no result depends on: it becomes zeros.
     Raises BundleError naming the first tensor that cannot be read or is not finite.
     """
-    wanted = {name: placeholder.dtype for name, placeholder in tree_flatten(networks.parameters())}
+    placeholders = tree_flatten(networks.parameters())
+    wanted = {name: placeholder.dtype for name, placeholder in placeholders if name in shapes}
+    idle = [(name, mx.zeros(given.shape, given.dtype)) for name, given in placeholders if name not in shapes]
     if not on_cpu():
-        networks.update(tree_unflatten(_filled_by_gpu(wanted, path, config, shapes, header)))
+        networks.update(tree_unflatten(idle + _filled_by_gpu(wanted, path, config, shapes, header)))
         return
     filled: list[tuple[str, mx.array]] = []
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -68,7 +71,21 @@ def fill(
                 filled.append(_finished(path, *waiting.pop(0)))
         while waiting:
             filled.append(_finished(path, *waiting.pop(0)))
-    networks.update(tree_unflatten(filled))
+    networks.update(tree_unflatten(idle + filled))
+
+
+def is_finite(path: Path, name: str, config: ModelConfig, header: Mapping[str, Tensor]) -> bool:
+    """Return whether a tensor of a file, whose header fits the networks, can be read and holds finite values only."""
+    with json_files.regular(path) as file:
+        try:
+            value = _Reader(path, file.fileno(), config, header).stored(name)[0]
+        except BundleError:  # its scales or biases are not finite, or it is cut short
+            return False
+    if name in config.quantized_shapes:
+        return True
+    if header[name].dtype == "BF16":
+        return bool(((value & 0x7F80) != 0x7F80).all())
+    return bool(np.isfinite(value).all())
 
 
 def _filled_by_gpu(
