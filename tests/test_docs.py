@@ -42,7 +42,10 @@ def commands() -> Iterator[list[str]]:
                 yield shlex.split(match[1].split("|")[0], comments=True)
 
 
-WATCH_OPTIONS = {name for param in cli.get_command(click.Context(cli), "watch").params for name in param.opts}
+SERVICE_OPTIONS = {  # a service runs `watch` or `serve`
+    command: {name for param in cli.get_command(click.Context(cli), command).params for name in param.opts}
+    for command in ("watch", "serve")
+}
 
 
 @pytest.mark.parametrize("words", list(commands()), ids=" ".join)
@@ -55,7 +58,8 @@ def test_every_command_shown_exists_with_its_options(words: list[str]) -> None:
         if isinstance(command, click.Group) and (inner := command.get_command(context, word)) is not None:
             command = inner
         elif word.startswith("-"):
-            known = options | (WATCH_OPTIONS if command.name == "print" else set())  # a service runs `watch`
+            run = SERVICE_OPTIONS["serve" if "--serve" in words else "watch"]
+            known = options | (run if command.name == "print" else set())
             assert word in known, f"{command.name} has no {word}"
     assert not isinstance(command, click.Group), words
 
@@ -208,8 +212,11 @@ def test_the_site_is_made_without_a_broken_link() -> None:
 def test_readme_has_pictures_of_the_screen_and_the_report_as_they_look_today() -> None:
     folder = ROOT / "docs" / "pictures"
     shown = re.findall(r"!\[[^]]+\]\(docs/pictures/([^)]+)\)", README)
-    assert sorted(shown) == ["report.png", "screen.svg"] == sorted(path.name for path in folder.iterdir())
-    assert sum(path.stat().st_size for path in folder.iterdir()) < 200_000
+    there = {path.name for path in folder.iterdir()}
+    assert sorted(shown) == ["report.png", "screen.svg"]
+    assert there - set(shown) == {"serve-file.jpg", "serve-overview.jpg"}  # of docs/serve.md
+    assert sum((folder / name).stat().st_size for name in shown) < 200_000
+    assert sum((folder / name).stat().st_size for name in there - set(shown)) < 120_000
     assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
     root = ElementTree.parse(folder / "screen.svg").getroot()
     rows: dict[str, str] = collections.defaultdict(str)

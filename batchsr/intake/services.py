@@ -91,6 +91,43 @@ WantedBy={"default" if user is None else "multi-user"}.target
 """
 
 
+def systemd_of_server(command: Sequence[str], *, user: str | None = None, writable: Sequence[str] = ()) -> str:
+    """A systemd unit that runs `command`, which serves the queue to browsers. Arguments and errors as in `systemd`."""
+    if user is None:
+        where = """\
+#     batchsr service print systemd --serve > ~/.config/systemd/user/batchsr-serve.service
+#     systemctl --user enable --now batchsr-serve && loginctl enable-linger"""
+    else:
+        where = f"""\
+#     batchsr service print systemd --system --serve | sudo tee /etc/systemd/system/batchsr-serve.service
+#     sudo systemctl enable --now batchsr-serve
+# It must be {user} who works on the queue as well: both write into the database's folder."""
+    protection = "" if user is None else _protection(writable)
+    return f"""\
+# Written by `batchsr service print systemd --serve`.
+{where}
+# The link with the token, if there is one, is in the journal of the first start.
+[Unit]
+Description=batchsr: the queue in a browser
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+Type=exec
+{f"User={_systemd_word(user)}" if user is not None else "# It runs as you."}
+ExecStart={" ".join(_systemd_word(word) for word in command)}
+Restart=on-failure
+RestartSec={RESTART_S}
+# {EXIT_USAGE}: a wrong option.
+RestartPreventExitStatus={EXIT_USAGE}
+SuccessExitStatus=143 SIGTERM
+NoNewPrivileges=yes
+{protection}
+[Install]
+WantedBy={"default" if user is None else "multi-user"}.target
+"""
+
+
 def _protection(writable: Sequence[str]) -> str:
     """What keeps the machine's service to its own folders."""
     paths = "".join(f"ReadWritePaths={_systemd_word(f'-{path}', variables=False)}\n" for path in writable)

@@ -325,9 +325,26 @@ def test_the_last_of_joined_files_is_cut_like_any_other(encode: Callable[..., Pa
     assert 1.2 < probe(path, accept_truncated=True).duration_s < 1.9
 
 
-@pytest.mark.parametrize("extension", ["aac", "ac3", "eac3", "latm"])
+@pytest.mark.parametrize(("first", "second"), [("aac", "ac3"), ("ac3", "aac"), ("eac3", "aac"), ("dts", "ac3")])
+@pytest.mark.parametrize("between", [b"", b"TAG" + bytes(125)])
+def test_a_stream_of_another_codec_behind_the_first_is_read_too(
+    encode: Callable[..., Path], first: str, second: str, between: bytes
+) -> None:
+    options = ["-strict", "-2"]
+    path = encode(second, options, sound(0.8, seed=1))
+    behind, alone = path.read_bytes(), len(read(path)[0])
+    path = encode(first, options, sound(0.5))
+    before = len(read(path)[0])
+    path.write_bytes(path.read_bytes() + between + behind)
+    got, info = read(path)
+    assert len(got) == before + alone
+    assert "input.joined" in [remark.code for remark in info.remarks]
+
+
+@pytest.mark.parametrize("extension", ["aac", "ac3", "eac3", "latm", "dts"])
 def test_a_stream_that_ends_inside_a_frame_is_cut(encode: Callable[..., Path], extension: str) -> None:
-    path = encode(extension, ["-c:a", "aac"] if extension == "latm" else [], sound(2.0))
+    options = {"latm": ["-c:a", "aac"], "dts": ["-strict", "-2"]}.get(extension, [])
+    path = encode(extension, options, sound(2.0))
     whole = path.read_bytes()
     for end in (len(whole) * 2 // 3 + 101, len(whole) - 1):
         path.write_bytes(whole[:end])

@@ -155,3 +155,26 @@ def test_the_launchd_agent_hands_sigterm_on_and_waits_for_the_end(tmp_path: Path
     agent.send_signal(signal.SIGTERM)
     assert agent.wait(20) == 0
     assert marker.read_text() == "cleanly"
+
+
+def test_the_servers_unit_runs_serve_with_its_options_by_absolute_paths(tmp_path: Path) -> None:
+    (tmp_path / "my archive").mkdir()
+    lines = unit_of("--serve", "--bind", "127.0.0.1:9000", "--root", str(tmp_path / "my archive"), "--read-only")
+    (line,) = [line for line in lines if line.startswith("ExecStart=")]
+    assert line == (
+        f"ExecStart={sys.executable} -m batchsr --db /var/lib/batchsr/queue.db serve --bind 127.0.0.1:9000 "
+        f'--root "{tmp_path / "my archive"}" --read-only'
+    )
+    assert "ProtectSystem=strict" in lines
+    assert "User=batchsr" in lines
+    if (analyze := shutil.which("systemd-analyze")) is not None:
+        unit = tmp_path / "batchsr-serve.service"
+        unit.write_text("\n".join(lines).replace("User=batchsr", "User=root") + "\n")
+        checked = subprocess.run([analyze, "verify", str(unit)], capture_output=True, text=True)
+        assert "batchsr-serve" not in checked.stderr, checked.stderr
+
+
+@pytest.mark.parametrize("words", [("systemd",), ("systemd", "--serve", "--bnd", "x"), ("launchd", "--serve")])
+def test_a_unit_that_cannot_be_is_refused(words: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "batchsr", "service", "print", *words]
+    assert subprocess.run(command, capture_output=True).returncode == 2

@@ -51,11 +51,11 @@ def joined(file: BytesAt) -> tuple[tuple[int, int], ...]:
     return tuple(zip(starts, [*starts[1:], file.size], strict=True))
 
 
-def cut_frame(file: asf.Bytes) -> tuple[int, int] | None:
-    """Return (bytes there, bytes it should have) of a last frame that is cut; None where the stream ends with a frame.
+def last_frame(file: asf.Bytes) -> tuple[int, int] | None:
+    """Return where the last frame begins and where it ends by what it says; None where no frames are walked.
 
-    It is for AAC in ADTS or LOAS frames, AC-3, E-AC-3 and AMR; for other files it gives None. Raises OSError when the
-    file cannot be read.
+    It ends behind the file where it is cut, and before the file's end where a tag follows. It is for AAC in ADTS or
+    LOAS frames, AC-3, E-AC-3, DTS and AMR. Raises OSError when the file cannot be read.
     """
     head = file.at(0, 16)
     for magic, sizes in _AMR:
@@ -63,10 +63,20 @@ def cut_frame(file: asf.Bytes) -> tuple[int, int] | None:
             return _last(file, len(magic), functools.partial(_amr_length, sizes=sizes))
     if not strangers.frame_length(head) and not head.startswith(b"ID3"):
         return None
-    start = max(file.size - _TAIL_BYTES, 0)
-    for at in range(start, min(start + _SEARCH_BYTES, file.size)):
-        if strangers.frame_length(file.at(at, 8)) and _follow(file, at):
-            return _last(file, at, strangers.frame_length)
+    at: int | None = _next_frame(file, max(file.size - _TAIL_BYTES, 0))
+    last = None
+    while at is not None:
+        last = _last(file, at, strangers.frame_length)
+        at = _next_frame(file, last[1]) if last else None
+    return last
+
+
+def _next_frame(file: asf.Bytes, start: int) -> int | None:
+    """Where frames begin to follow one another, not far behind a place."""
+    block = file.at(start, _SEARCH_BYTES + 8)
+    for i in range(len(block) - 7):
+        if strangers.frame_length(block[i : i + 8]) and _follow(file, start + i):
+            return start + i
     return None
 
 
@@ -82,14 +92,11 @@ def _follow(file: asf.Bytes, at: int) -> bool:
 
 
 def _last(file: asf.Bytes, at: int, length_of: Callable[[bytes], int]) -> tuple[int, int] | None:
-    while at < file.size:
-        length = length_of(file.at(at, 8))
-        if not length:
-            return None  # a tag, or something else that is no frame
-        if at + length > file.size:
-            return file.size - at, length
+    last = None
+    while at < file.size and (length := length_of(file.at(at, 8))):
+        last = at, at + length
         at += length
-    return None
+    return last
 
 
 def _amr_length(frame: bytes, sizes: tuple[int, ...]) -> int:
@@ -112,7 +119,27 @@ def _starts(file: BytesAt) -> Iterator[int]:
         return _by_end(file, asf.MAGIC, lambda f, at: at + (asf.size(Stretch(f, at, f.size)) or f.size))
     if head[4:8] in mp4.FIRST:
         return _mp4(file)
+    if strangers.frame_length(head):
+        return _streams(file)
     return iter(())
+
+
+def _streams(file: BytesAt) -> Iterator[int]:
+    """Frames of another codec begin another stream, of which ffmpeg would read nothing."""
+    at, codec = 0, file.at(0, 1)
+    yield 0
+    while at < file.size:
+        length = strangers.frame_length(file.at(at, 8))
+        if length and file.at(at, 1) == codec:
+            at += length
+            continue
+        following = _next_frame(file, at)
+        if following is None:
+            return
+        at = following
+        if (first := file.at(at, 1)) != codec:
+            codec = first
+            yield at
 
 
 def _by_end(file: BytesAt, magic: bytes, end_of: Callable[[BytesAt, int], int]) -> Iterator[int]:

@@ -81,9 +81,10 @@ def is_for_ffmpeg(head: bytes, extension: str) -> bool:
 
 
 def frame_length(head: bytes) -> int:
-    """Return the bytes of the frame of AC-3, E-AC-3, or AAC in ADTS or LOAS that begins there; 0 where none does.
+    """Return the bytes of the frame of AC-3, E-AC-3, DTS, or AAC in ADTS or LOAS that begins there; 0 where none does.
 
-    Sources: ETSI TS 102 366 (syncinfo, Annex E), ISO/IEC 14496-3 (AudioSyncStream, adts_frame).
+    Sources: ETSI TS 102 366 (syncinfo, Annex E), ETSI TS 102 114 (core frame header), ISO/IEC 14496-3 (AudioSyncStream,
+    adts_frame).
     """
     if len(head) < 8:
         return 0
@@ -92,6 +93,8 @@ def frame_length(head: bytes) -> int:
     if head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
         length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
         return length if length > 7 else 0
+    if head[:4] == b"\x7f\xfe\x80\x01":
+        return ((head[5] & 3) << 12 | head[6] << 4 | head[7] >> 4) + 1
     code, size = head[4] >> 6, head[4] & 63
     if head[:2] != b"\x0b\x77" or head[5] >> 3 > 16:
         return 0

@@ -15,6 +15,7 @@ from batchsr.audio.remarks import Remark
 
 _CUT: Final = "input.cut_short"
 _LATE_S: Final = 0.001
+_MAX_TAG_BYTES: Final = 1 << 16
 
 
 def parts(file: BytesAt, *, accept_truncated: bool) -> tuple[tuple[Part, ...], tuple[Remark, ...]]:
@@ -48,7 +49,9 @@ def parts(file: BytesAt, *, accept_truncated: bool) -> tuple[tuple[Part, ...], t
         opener = functools.partial(
             ffmpeg.FfmpegDecoder, duration=duration, pause=late, accept_truncated=accept_truncated
         )
-        found.append(Part((Range(start, end - start),) if joined else None, opener=opener))
+        length = _without_tag(part)
+        range_ = (Range(start, length),) if joined or length < part.size else None
+        found.append(Part(range_, opener=opener))
     return tuple(found), tuple(remarks)
 
 
@@ -60,5 +63,13 @@ def _cut(file: framed.Stretch) -> str:
     if head.startswith(asf.MAGIC):
         missing = (asf.size(file) or 0) - file.size
         return f"{missing:,} of the bytes that its header promises are missing" if missing > 0 else ""
-    frame = framed.cut_frame(file)
-    return f"its last frame has {frame[0]:,} of {frame[1]:,} bytes" if frame else ""
+    frame = framed.last_frame(file)
+    if frame is None or frame[1] <= file.size:
+        return ""
+    return f"its last frame has {file.size - frame[0]:,} of {frame[1] - frame[0]:,} bytes"
+
+
+def _without_tag(file: framed.Stretch) -> int:
+    """How many bytes are there without a short tag behind the last frame, for which ffmpeg would give that frame up."""
+    frame = framed.last_frame(file)
+    return frame[1] if frame and 0 < file.size - frame[1] <= _MAX_TAG_BYTES else file.size
