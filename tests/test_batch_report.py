@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from batchsr.report import batch
+from batchsr.report import batch, columns
+from batchsr.report.tables import plain_table
 
 COLUMNS = ("id", "state", "source", "rtf")
 
@@ -44,3 +45,31 @@ def test_rows_are_not_kept(tmp_path: Path) -> None:
     pieces = batch.table(counted(), "csv", COLUMNS)
     next(pieces)
     assert given < 20_000, "the first block is there before the last row was read"
+
+
+ERROR = "/archive/1968/page.wav is not audio but a web page (download it again: what came is a page, as a login)"
+ROWS = [
+    {
+        "id": 1,
+        "state": "done",
+        "file": "call 1.wav",
+        "audio_s": "1.000",
+        "wall_s": "0.963",
+        "rtf": "0.963",
+        "attempts": 1,
+    },
+    {"id": 22, "state": "failed", "file": "a recording with a long name of its own.wav", "attempts": 3, "error": ERROR},
+]
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 120, 200, None])
+def test_the_table_fits_the_terminal_and_folds_no_word(width: int | None) -> None:
+    lines = list(plain_table(ROWS, columns.TABLE, width))
+    words = {word for text in lines for word in text.split()}
+    if width is None:
+        assert len(lines) == 1 + len(ROWS), "off a terminal a line is a row"
+    else:
+        assert max(map(len, lines)) <= width
+    for word in (*ERROR.split(), *"a recording with a long name of its own.wav".split(), "failed", "1.000", "0.963"):
+        assert word in words
+    assert not any(text.endswith(" ") for text in lines)

@@ -211,11 +211,17 @@ def examine(
     _check_length(name, header, frames)
     if header.container == "FLAC" and not _ends_well(fd, header):
         detail = "its last frame cannot be decoded"
-        if not accept_truncated or not header.rest:
-            raise _truncated(name, detail, acceptable=bool(header.rest))
+        if not header.rest:
+            raise _truncated(name, detail)
+        as_it_is = _as_it_is(header)
+        with contextlib.closing(open_decoder(fd, as_it_is)) as decoder:
+            there = decoder.frames
+        if frames > there:
+            detail += f", {(frames - there) / rate_hz:,.2f} of {frames / rate_hz:,.2f} s are missing"
+        if not accept_truncated:
+            raise _truncated(name, detail, acceptable=True)
         header = _as_it_is(dataclasses.replace(header, detail=detail))
-        with contextlib.closing(open_decoder(fd, header)) as decoder:
-            frames, remarks = decoder.frames, bounded(header.remarks)
+        frames, remarks = there, bounded(header.remarks)
     exact = header.exact_rate
     if exact is not None and abs(exact - rate_hz) >= 1:
         exact = None  # parts of several rates were brought to one

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from batchsr import __version__
-from batchsr.cli.app import App, LogHandler, json_option
+from batchsr.cli.app import App, LogHandler, json_option, tell
 from batchsr.cli.lazy import LazyGroup
 from batchsr.cli.paths import UserPath
 from batchsr.cli.streams import ReaderLeft, Streams
@@ -96,4 +96,4 @@ def _run(app: App) -> int:
 
 
 def _complain(error: BatchsrError) -> None:
-    click.echo(f"batchsr: {printable(error)} [{error.code}]", err=True)
+    tell(f"batchsr: {printable(error)} [{error.code}]")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -17,6 +19,7 @@ from batchsr.queue import Queue
 from batchsr.queue.opening import open_queue
 from batchsr.report.answers import SCHEMA as SCHEMA
 from batchsr.report.answers import as_line
+from batchsr.report.progress import wrapped
 from batchsr.settings import textfile
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -88,7 +91,22 @@ class App:
     def note(self, text: str, *, level: int = 0) -> None:
         """One line for the person, on stderr; `level` 1 only with -v, silent with -q."""
         if self.verbosity >= level:
-            click.echo(printable(text), err=True)
+            tell(printable(text))
+
+
+def screen_width(stream: TextIO | None) -> int | None:
+    """Return the columns of the terminal that a stream goes to; None where it is none, or does not say."""
+    try:
+        return (os.get_terminal_size(stream.fileno()).columns or None) if stream is not None else None
+    except (OSError, ValueError):
+        return None
+
+
+def tell(text: str) -> None:
+    """Print for the person, on stderr: one line, on a terminal as many as it takes, broken between words."""
+    width = screen_width(sys.stderr)
+    for part in wrapped(text, width) if width else (text,):
+        click.echo(part, err=True)
 
 
 class LogHandler(logging.Handler):

@@ -40,7 +40,7 @@ def list_command(
 
 def _line(row: Mapping[str, Any]) -> str:
     done = f"{row['windows_done']}/{row['windows_total'] or '?'}"
-    rtf = f"RTF {row['rtf']:.3f}" if row["rtf"] else ""
+    rtf = f"RTF {row['rtf']:.3f}" if row["rtf"] and row["state"] == "done" else ""
     error = f"  {row['error']} [{row['error_code']}]" if row["error"] else ""
     return printable(
         f"#{row['id']:<6} {'held' if row['held'] else row['state']:<12} {done:>9} {rtf:<10} {row['source']}{error}"

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from batchsr.cli import completing
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import App, json_option, pass_app, screen_width
 from batchsr.cli.paths import check_page
 from batchsr.cli.selection import check_batch
 from batchsr.display import counted, printable, shown
@@ -21,7 +20,7 @@ from batchsr.errors import BatchsrError, UsageError
 from batchsr.queue import Queue, State
 from batchsr.report import batch as batch_report
 from batchsr.report import columns
-from batchsr.report.progress import clock
+from batchsr.report.progress import clock, wrapped
 from batchsr.report.tables import plain_table
 from batchsr.temporary import whole_file
 
@@ -74,7 +73,10 @@ def report_command(app: App, batch: str | None, form: str | None, output: Path |
     for state, total in totals.items():
         if total["jobs"]:
             times = f"{clock(total['audio_s'])} of audio, {clock(total['wall_s'])} of work"
-            app.say(f"{state}: {counted(int(total['jobs']), 'file')}, {times}")
+            text = f"{state}: {counted(int(total['jobs']), 'file')}, {times}"
+            width = screen_width(sys.stdout)
+            for part in wrapped(text, width) if width else (text,):
+                app.say(part)
 
 
 def write_page(
@@ -123,8 +125,9 @@ def _print_table(app: App, rows: Iterator[dict[str, Any]]) -> None:
     beginning = list(itertools.islice(shown, _LONG_ROWS))
     following = next(shown, None)
     if following is None:
-        console = Console(file=sys.stdout, no_color=not app.color, width=None if sys.stdout.isatty() else 160)
-        console.print(plain_table(beginning, columns.TABLE))
+        width = screen_width(sys.stdout)
+        for text in plain_table(beginning, columns.TABLE, width):
+            app.say(text)
         return
     widths = [max(len(name), *(len(str(row[name] or "")) for row in beginning)) for name in columns.TABLE]
     titles: dict[str, Any] = {name: name for name in columns.TABLE}
@@ -136,6 +139,8 @@ def _print_table(app: App, rows: Iterator[dict[str, Any]]) -> None:
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row of the table for people."""
     row["file"] = os.path.basename(row["source"])
+    if row["state"] != "done":
+        row["rtf"] = None  # the work of a file that came to nothing is no speed
     row["x real time"] = f"{1 / row['rtf']:.2f}" if row["rtf"] else ""
     for key in ("audio_s", "wall_s", "rtf"):
         row[key] = f"{row[key]:.3f}" if row[key] else ""

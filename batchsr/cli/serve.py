@@ -61,7 +61,7 @@ def serve_command(
     port = socket.getsockname()[1]
     app.stays(stamped=False)
     secret, is_new = token.take(token.path_of(app.db)) if wants_token or not is_loopback else (None, False)
-    doors = Doors(is_loopback, tuple(name.lower() for name in names), prefix, secret)
+    doors = Doors(is_loopback, tuple(name.lower() for name in (host, *names)), prefix, secret)
     made = application.make(Source(app.db), doors, read_only=read_only, roots=roots)
     address = f"http://{server.reached_at(host)}:{port}{prefix}"
 

@@ -18,6 +18,8 @@ from batchsr.serve.app import Application
 MOST_CONNECTIONS: Final = 250
 HEAD_S: Final = 10.0
 """Within which the head of a request must be there."""
+SEND_S: Final = 60.0
+"""Within which a client must take something of what waits to be sent."""
 _END_S: Final = 5
 
 
@@ -96,9 +98,10 @@ class Server(uvicorn.Server):
 
 
 class _Patient(H11Protocol):
-    """HTTP, but for clients that take longer than `HEAD_S` to say what they want."""
+    """HTTP, but for clients that take longer than `HEAD_S` to say what they want, or `SEND_S` to take an answer."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _taking: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -112,8 +115,22 @@ class _Patient(H11Protocol):
         else:
             self._wait_no_more()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._taking = self.loop.call_later(SEND_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._stop_taking()
+        super().resume_writing()
+
+    def _stop_taking(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait_no_more()
+        self._stop_taking()
         super().connection_lost(exc)
 
     def _wait(self) -> None:

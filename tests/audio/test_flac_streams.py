@@ -81,6 +81,19 @@ def test_a_cut_file_of_unknown_length_is_cut(tmp_path: Path) -> None:
     assert not fits_header(path)
 
 
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_cut_file_says_how_much_is_missing(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "x.flac"
+    whole = flac(path, sound(60_000))
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(InputTruncated, match="are missing") as refused:
+        probe(path)
+    accepted = probe(path, accept_truncated=True)
+    missing_s = (60_000 - accepted.frames) / accepted.sample_rate
+    for said in (str(refused.value), accepted.remarks[0].message):
+        assert f"{missing_s:.2f} of {60_000 / accepted.sample_rate:.2f} s are missing" in said
+
+
 @pytest.mark.parametrize("count", [1, 2000, 59_999])
 def test_a_header_that_says_less_loses_nothing(tmp_path: Path, count: int) -> None:
     path = tmp_path / "x.flac"

@@ -189,3 +189,20 @@ def test_no_more_streams_and_connections_than_there_may_be(archive: Path, monkey
         for client in many:
             client.close()
         wait(lambda: one.ask("/healthz").status == 200)
+
+
+def test_a_client_that_takes_nothing_of_its_answer_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "SEND_S", 0.5)
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 2)
+    rig.enqueue(tmp_path / "queue.db", [rig.record(tmp_path / "long.wav", 1_000.0)])  # 16 MB, more than sockets hold
+    with serving(tmp_path / "queue.db") as one:
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", one.port))
+        client.sendall(b"GET /files/1/sound/source HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert client.recv(12) == b"HTTP/1.1 200"
+        ends_s = time.monotonic() + 60
+        while one.ask("/healthz").status == 503:  # until its place is free
+            assert time.monotonic() < ends_s
+            time.sleep(0.05)
+        client.close()

@@ -70,3 +70,16 @@ def test_run_shows_the_screen_and_ends_with_the_page(run, enqueue: Enqueue, tmp_
     text = flat(terminal.text)
     assert "1 file done" in text
     assert str(tmp_path / "in" / "run-tape-0-") in text
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_errors_notes_and_the_report_fold_no_word(run, enqueue: Enqueue, columns: int) -> None:  # type: ignore[no-untyped-def]
+    enqueue(2)
+    for words, told in (
+        (("list", "--path", "nosuch", "99"), "there is no job 99 (`batchsr list` shows those there are) [usage]"),
+        (("verify",), "nothing was verified: no job here is done"),
+        (("report",), "queued: 2 files,"),
+    ):
+        terminal = run(*words, columns=columns)
+        terminal.end()
+        assert told in flat(terminal.text)

@@ -11,6 +11,7 @@ Sources of the layouts: FLAC (RFC 9639), Ogg (RFC 3533).
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -20,7 +21,17 @@ from batchsr.audio.containers.chunks import MAX_CHUNKS
 from batchsr.audio.containers.found import Header
 from batchsr.audio.decoders.interface import Part
 from batchsr.audio.decoders.virtual_file import Range
+from batchsr.audio.remarks import Remark
 
+_LEFT_OUT: Final = "input.bytes_left_out"
+_OTHER_BYTES: Final = 1 << 20
+_BEGINNINGS: Final = (
+    ("FLAC", re.compile(rb"fLaC[\x00\x80]\x00\x00\x22", re.DOTALL)),
+    ("Ogg", re.compile(rb"OggS\x00[\x02\x06].{8}", re.DOTALL)),
+    ("WAV", re.compile(rb"(?:RIFF|RF64|BW64).{4}WAVE", re.DOTALL)),
+    ("AIFF", re.compile(rb"FORM.{4}AIF[FC]", re.DOTALL)),
+    ("CAF", re.compile(rb"caff\x00\x01\x00\x00desc", re.DOTALL)),
+)
 _MPEG_TAGS: Final = (0x0050, 0x0055)
 
 
@@ -41,7 +52,29 @@ def inspect(fd: int, size: int) -> Header:
     for magic, parse_behind in ((b"fLaC", _flac), (b"OggS", _ogg)):
         if behind and file.at(behind, 4) == magic:
             return parse_behind(file, magic.decode().upper().removesuffix("S"), behind)
-    return mpeg(file, 0, size, whole=True)
+    header = mpeg(file, 0, size, whole=True)
+    if header.container and header.trouble is None:
+        return header
+    return _behind_other_bytes(file) or header
+
+
+def _behind_other_bytes(file: BytesAt) -> Header | None:
+    """A recording that begins behind bytes of something else; None where none is found."""
+    if strangers.named(file.at(0, 512))[0]:
+        return None  # a ZIP, a disc image, a page: what holds the recording is more than bytes before it
+    begin = file.at(0, _OTHER_BYTES)
+    found = [(match.start(), name) for name, magic in _BEGINNINGS if (match := magic.search(begin))]
+    if not found:
+        return None
+    start, name = min(found)
+    if name not in ("FLAC", "Ogg"):
+        remedy = f"cut them off: tail -c +{start + 1} {{name}} > OUT.{name.lower()}"
+        return Header(
+            name, "unsupported", f"{start:,} bytes of something else stand before the recording", remedy=remedy
+        )
+    header = _flac(file, "FLAC", start) if name == "FLAC" else _ogg(file, "OGG", start)
+    remark = Remark(_LEFT_OUT, f"{start:,} bytes of something else stand before the recording: they were left out")
+    return dataclasses.replace(header, remarks=(remark, *header.remarks))
 
 
 def _mpeg_inside(file: BytesAt, header: Header) -> Header:
