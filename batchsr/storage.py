@@ -22,6 +22,8 @@ from typing import Final
 from batchsr.display import printable as printable  # where others look for it
 from batchsr.errors import OutputPathError, OutputTooLarge, ResourceError
 
+NO_BOUND: Final = 2**63 - 1
+"""Bytes of a file system that does not say how many it has."""
 NAME_BYTES: Final = 255
 """The longest name of most file systems."""
 _READ_BYTES: Final = 1 << 20
@@ -188,13 +190,17 @@ def _make_folder(folder: Path) -> None:
 
 
 def free_bytes(path: Path) -> int:
-    """Bytes free to this user on the file system that holds `path`, or would hold it."""
-    return shutil.disk_usage(nearest_existing(path)).free
+    """Return the bytes free to this user on the file system that holds `path`, or would hold it.
+
+    NO_BOUND where it tells no size at all, as some shares and object stores do: such a one is not full.
+    """
+    usage = shutil.disk_usage(nearest_existing(path))
+    return usage.free if usage.total else NO_BOUND
 
 
 def total_bytes(path: Path) -> int:
-    """Bytes that the file system which holds `path`, or would hold it, has in all."""
-    return shutil.disk_usage(nearest_existing(path)).total
+    """Return the bytes that the file system which holds `path`, or would hold it, has in all; NO_BOUND: not told."""
+    return shutil.disk_usage(nearest_existing(path)).total or NO_BOUND
 
 
 def nearest_existing(path: Path) -> Path:

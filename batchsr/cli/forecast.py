@@ -13,6 +13,7 @@ from batchsr.errors import BatchsrError
 from batchsr.queue import Queue
 from batchsr.report.progress import clock
 from batchsr.settings.profile import DEFAULT_VARIANT
+from batchsr.storage import NO_BOUND
 from batchsr.worker import forecast
 
 
@@ -66,4 +67,5 @@ def told(needs: forecast.Forecast, found: forecast.Pace | None) -> Iterator[str]
             parts.append(f"{room.scratch_bytes / 1e9:,.2f} GB of scratch for the largest file")
         enough = "" if room.is_enough else "TOO LITTLE: "
         needed = " and ".join(parts)
-        yield f"disk: {enough}{shown(Path(room.folder))} needs {needed}, {room.free_bytes / 1e9:,.2f} GB are free"
+        free = f"{room.free_bytes / 1e9:,.2f} GB are free" if room.free_bytes < NO_BOUND else "what is free is not told"
+        yield f"disk: {enough}{shown(Path(room.folder))} needs {needed}, {free}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import threading
 from pathlib import Path
 
@@ -135,3 +136,18 @@ def test_a_worker_waits_for_the_room_that_the_next_file_needs_and_tells_why(
     assert rig.work(db, listener=Listens()).done == 1
     assert resumed == [need], "the hold does not flap while the room is short"
     assert "a.wav" in said[0]
+
+
+def test_a_share_that_tells_no_size_is_neither_full_nor_too_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # the size of disks is asked again
+    usage = type(shutil.disk_usage(tmp_path))(0, 0, 0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    source = rig.record(tmp_path / "in" / "a.wav", 0.1)
+    rig.enqueue(tmp_path / "queue.db", [source], tmp_path / "out")
+    with open_queue(tmp_path / "queue.db") as queue:
+        (found,) = queue.jobs()
+        assert space.shortage(found, [], queue.scratch_folder, 10**12) is None
+    rig.work(tmp_path / "queue.db")
+    assert rig.job_of(tmp_path / "queue.db", 1).state is State.DONE
