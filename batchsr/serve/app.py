@@ -150,6 +150,8 @@ def _trouble(renderer: Renderer, request: Request, error: Exception) -> Response
 def _no_page(renderer: Renderer, request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     said = {404: "there is no such page", 405: "that is not done here"}.get(status, "that did not work")
+    if isinstance(error, HTTPException) and status in (408, 413):
+        said = error.detail  # the guard's own words
     return _said(renderer, request, status, said)
 
 

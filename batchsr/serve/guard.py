@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import hmac
 import ipaddress
+import re
 import socket
 from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
@@ -17,6 +18,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,6 +27,8 @@ MOST_ADDRESS_BYTES: Final = 16 * 1024
 MOST_BODY_BYTES: Final = 256 * 1024
 BODY_S: Final = 20.0
 """Within which a request's body must be there."""
+_HOST: Final = re.compile(r"(\[[0-9A-Za-z:.%]+\]|[^\s@/?#\\\[\]:]+)(:[0-9]{0,5})?")
+"""A name or address and a port, without what else may stand in a URL beside them (RFC 9110, 7.2)."""
 TOKEN_COOKIE: Final = "batchsr_token"
 OPEN: Final = ("/login", "/healthz")
 """Paths that ask for no token."""
@@ -81,9 +86,8 @@ class Guard:
             return
         try:
             await self._app(scope, limited.receive, limited.send)
-        except _TooMuch as e:
-            if not limited.has_begun:
-                await PlainTextResponse(e.said + "\n", e.status, {"Connection": "close"})(scope, receive, limited.send)
+        except ClientDisconnect:
+            return  # before its body was whole: nobody waits for an answer
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         """Why this request is not answered: a status and a sentence."""
@@ -112,6 +116,8 @@ class Guard:
 
         Beyond loopback any address in figures may, since no page elsewhere can have it for a name of its own.
         """
+        if not _HOST.fullmatch(host):
+            return False
         try:
             name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
         except ValueError:
@@ -154,13 +160,6 @@ def _same(origin: str | None, host: str) -> bool:
         return False
 
 
-class _TooMuch(Exception):
-    def __init__(self, status: int, said: str) -> None:
-        super().__init__(said)
-        self.status = status
-        self.said = said
-
-
 class _Limited:
     """One request's receive and send, with limits on bytes and seconds, and the headers that every answer bears."""
 
@@ -168,30 +167,41 @@ class _Limited:
         self._receive = receive
         self._send = send
         self._has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        self._until = asyncio.get_running_loop().time() + BODY_S
         self._bytes = 0
-        self.has_begun = False
+        self._has_begun = self._is_over = False
 
     async def receive(self) -> Message:
         """Return the next part of the body, or the news that the client left."""
         if not self._has_body:
             return await self._receive()
         try:
-            async with asyncio.timeout(BODY_S):
+            # The whole body's deadline, not each part's: who sends a byte now and then would never end.
+            async with asyncio.timeout_at(self._until):
                 message = await self._receive()
         except TimeoutError:
-            raise _TooMuch(408, "the request did not arrive in time") from None
+            return self._leave(408, "the request did not arrive in time")
         self._bytes += len(message.get("body", b""))
         if self._bytes > MOST_BODY_BYTES:
-            raise _TooMuch(413, f"{MOST_BODY_BYTES:,} bytes are the most that a request may carry")
+            return self._leave(413, f"{MOST_BODY_BYTES:,} bytes are the most that a request may carry")
         self._has_body = bool(message.get("more_body"))
         return message
+
+    def _leave(self, status: int, said: str) -> Message:
+        """Refuse the rest of the body; where the answer has begun already, end it as if the client had left."""
+        self._is_over = True
+        if self._has_begun:
+            return {"type": "http.disconnect"}
+        raise HTTPException(status, said)
 
     async def send(self, message: Message) -> None:
         """Send a part of the answer."""
         if message["type"] == "http.response.start":
-            self.has_begun = True
+            self._has_begun = True
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
             headers.setdefault("Cache-Control", "no-store")
+            if self._is_over:
+                headers["Connection"] = "close"
         await self._send(message)

@@ -17,7 +17,20 @@ from batchsr.serve.guard import Doors, Guard
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8484", "127.0.0.1.evil.example", "", "8.8.8.8", "[::2]"]
+    "host",
+    [
+        "evil.example",
+        "evil.example:8484",
+        "127.0.0.1.evil.example",
+        "",
+        "8.8.8.8",
+        "[::2]",
+        "[::1].evil.example",
+        "evil@localhost",
+        "localhost/evil.example",
+        "localhost:evil",
+        "localhost:1:2",
+    ],
 )
 def test_a_foreign_host_is_refused(served: Served, host: str) -> None:
     assert served.ask("/", Host=host).status in (400, 421)
@@ -131,6 +144,14 @@ def test_a_giant_body_is_refused_before_and_while_it_comes(served: Served) -> No
     assert served.ask("/", method="POST", body=b"", Origin=origin, Content_Length="99999999999").status == 413
     assert served.ask("/", method="POST", body=b"x" * (guard.MOST_BODY_BYTES + 1), Origin=origin).status == 413
     assert served.ask("/", method="POST", Origin=origin, Content_Length="-1").status in (400, 413)
+    client = socket.create_connection(("127.0.0.1", served.port), timeout=60)
+    client.sendall(
+        b"POST /do HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nTransfer-Encoding: chunked\r\n"
+        b"Content-Type: application/x-www-form-urlencoded\r\n\r\n" + b"4000\r\n" + b"a" * 0x4000 + b"\r\n"
+    )
+    client.sendall((b"4000\r\n" + b"a" * 0x4000 + b"\r\n") * (guard.MOST_BODY_BYTES // 0x4000))
+    assert client.recv(65536).startswith(b"HTTP/1.1 413 ")
+    client.close()
 
 
 def test_a_giant_address_is_refused(served: Served) -> None:
@@ -158,6 +179,30 @@ def test_a_slow_client_is_left_and_others_are_served_meanwhile(archive: Path, mo
             except ConnectionResetError:
                 pass
             client.close()
+
+
+def test_a_body_that_drips_is_left_when_its_time_is_up(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "BODY_S", 0.6)
+    with serving(archive / "queue.db") as one:
+        client = socket.create_connection(("127.0.0.1", one.port))
+        client.sendall(
+            b"POST /do HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n"
+            b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 100000\r\n\r\n"
+        )
+        client.settimeout(0.1)  # a part every tenth of a second, each far within the limit
+        said = b""
+        for _ in range(600):
+            try:
+                client.sendall(b"a")
+                said += client.recv(65536)
+            except TimeoutError:
+                continue
+            except (ConnectionResetError, BrokenPipeError):
+                pass
+            break
+        client.close()
+        assert said.startswith(b"HTTP/1.1 408 ")
+        assert one.ask("/healthz").status == 200
 
 
 def test_no_more_streams_and_connections_than_there_may_be(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
