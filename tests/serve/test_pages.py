@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rig
 from served import Served, serving
 
 from batchsr.queue.opening import open_queue
@@ -136,3 +137,31 @@ def test_without_scripts_every_page_says_the_same(browser: Any, served: Served) 
     tab.wait_for_url("**q=later**")
     assert "1 file." in tab.inner_text("#live")
     context.close()
+
+
+def test_what_is_chosen_while_fresh_rows_are_on_their_way_stays_chosen(served: Served, browser: Any) -> None:
+    page = browser.new_page()
+    page.goto(served.address + "/files")
+    page.wait_for_selector("body[data-linked=yes]")
+    assert page.evaluate(
+        """async () => {
+            window.fetch = async () => {
+                document.querySelector("[name=id]").checked = true;
+                return new Response("<div data-live>other rows</div>");
+            };
+            await freshen();
+            return document.querySelector("[name=id]:checked") !== null;
+        }"""
+    )
+    page.close()
+
+
+def test_a_file_that_failed_has_no_speed(tmp_path: Path) -> None:
+    gone = rig.record(tmp_path / "gone.wav", 0.5)
+    rig.enqueue(tmp_path / "queue.db", [gone])
+    gone.unlink()
+    rig.work(tmp_path / "queue.db")
+    with serving(tmp_path / "queue.db") as one:
+        said = one.ask("/files?state=failed").text
+    assert "input.missing" in said
+    assert said.count('<td class="number"></td><td class="text">') == 1

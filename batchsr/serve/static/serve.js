@@ -3,11 +3,12 @@
 
 async function freshen() {
   const live = document.querySelector("[data-live]");
-  if (!live || live.querySelector("input:checked")) return; // what somebody is choosing stays where it is
+  const isChosenFrom = () => live.querySelector("input:checked") !== null; // what somebody is choosing stays where it is
+  if (!live || isChosenFrom()) return;
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("[data-live]");
-  if (!fresh || fresh.innerHTML === live.innerHTML) return;
+  if (!fresh || fresh.innerHTML === live.innerHTML || isChosenFrom()) return;
   const links = (node) => [...node.querySelectorAll("a, button, input, [tabindex]")];
   const focused = links(live).indexOf(document.activeElement);
   const across = live.querySelector(".scroll")?.scrollLeft ?? 0;
