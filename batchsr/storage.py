@@ -110,6 +110,16 @@ def fsync_path(path: Path) -> None:
         os.close(fd)
 
 
+def make_durable(output: Path) -> None:
+    """fsync a file under its final name and the folder that holds it.
+
+    Raises ResourceError if the file system cannot promise that.
+    """
+    with resource_errors(output, "sync"):
+        fsync_path(output)
+        fsync_path(output.parent)
+
+
 def open_own(path: Path, flags: int) -> int:
     """Open a file of ours whose name others can know, making it if it is not there. Returns its descriptor.
 

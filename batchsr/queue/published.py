@@ -21,7 +21,5 @@ def is_published(job: Job) -> bool:
             return False
     except OSError:
         return False
-    with storage.resource_errors(output, "sync"):
-        storage.fsync_path(output)
-        storage.fsync_path(output.parent)
+    storage.make_durable(output)
     return True

@@ -16,6 +16,7 @@ import functools
 import hashlib
 import json
 import os
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -297,12 +298,19 @@ def layer(path: Path, values: Mapping[str, Any], *, prefix: str = "") -> Layer:
     checked = dict(values)
     for key, value in checked.items():
         tomlfile.check_known(path, key, known, prefix=prefix)
-        if key in ("overlap", "lowpass", "input_scale", "declick", "denoise", "review_below") and _is_number(value):
+        if key in _taking_fractions() and _is_number(value):
             checked[key] = float(value)  # 1 and 1.0 are the same wish, and must have the same hash
     if "variant" in checked:
         checked["variant"] = _variant(path, checked["variant"], prefix)
     _settings(str(path), {key: value for key, value in checked.items() if key != "variant"})
     return Layer(str(path), checked)
+
+
+@functools.cache
+def _taking_fractions() -> frozenset[str]:
+    """Settings whose number may have a fraction."""
+    types = typing.get_type_hints(Settings)
+    return frozenset(name for name, type_ in types.items() if float in (type_, *typing.get_args(type_)))
 
 
 def _settings(origin: str, values: Mapping[str, Any]) -> Settings:

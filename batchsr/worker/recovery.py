@@ -81,9 +81,7 @@ def _from_sidecar(job: Job, settings: Settings, backend: Backend) -> Result | No
             return None
     except (OSError, SidecarForeign):
         return None  # what stands there is not ours, and the restoration says so
-    with storage.resource_errors(output, "sync"):
-        storage.fsync_path(output)
-        storage.fsync_path(output.parent)
+    storage.make_durable(output)
     return Result(
         output_sha256=said.output.sha256,
         output_bytes=said.output.size_bytes,

@@ -55,25 +55,24 @@ def inspect(fd: int, size: int) -> Header:
     header = mpeg(file, 0, size, whole=True)
     if header.container and header.trouble is None:
         return header
+    if strangers.named(head)[0]:
+        return header  # a ZIP, a disc image, a page: what holds a recording is more than bytes before it
     return _behind_other_bytes(file) or header
 
 
 def _behind_other_bytes(file: BytesAt) -> Header | None:
     """A recording that begins behind bytes of something else; None where none is found."""
-    if strangers.named(file.at(0, 512))[0]:
-        return None  # a ZIP, a disc image, a page: what holds the recording is more than bytes before it
     begin = file.at(0, _OTHER_BYTES)
     found = [(match.start(), name) for name, magic in _BEGINNINGS if (match := magic.search(begin))]
     if not found:
         return None
     start, name = min(found)
+    said = f"{start:,} bytes of something else stand before the recording"
     if name not in ("FLAC", "Ogg"):
         remedy = f"cut them off: tail -c +{start + 1} {{name}} > OUT.{name.lower()}"
-        return Header(
-            name, "unsupported", f"{start:,} bytes of something else stand before the recording", remedy=remedy
-        )
+        return Header(name, "unsupported", said, remedy=remedy)
     header = _flac(file, "FLAC", start) if name == "FLAC" else _ogg(file, "OGG", start)
-    remark = Remark(_LEFT_OUT, f"{start:,} bytes of something else stand before the recording: they were left out")
+    remark = Remark(_LEFT_OUT, f"{said}: they were left out")
     return dataclasses.replace(header, remarks=(remark, *header.remarks))
 
 

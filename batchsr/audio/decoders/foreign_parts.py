@@ -34,7 +34,8 @@ def parts(file: BytesAt, *, accept_truncated: bool) -> tuple[tuple[Part, ...], t
     found = []
     for start, end in joined or ((0, file.size),):
         part = framed.Stretch(file, start, end)
-        detail = _cut(part)
+        last_frame = framed.last_frame(part)
+        detail = _cut(part, last_frame)
         if detail and not accept_truncated:
             raise DecodeError(detail, cut=True)
         if detail:
@@ -49,13 +50,13 @@ def parts(file: BytesAt, *, accept_truncated: bool) -> tuple[tuple[Part, ...], t
         opener = functools.partial(
             ffmpeg.FfmpegDecoder, duration=duration, pause=late, accept_truncated=accept_truncated
         )
-        length = _without_tag(part)
+        length = _without_tag(part, last_frame)
         range_ = (Range(start, length),) if joined or length < part.size else None
         found.append(Part(range_, opener=opener))
     return tuple(found), tuple(remarks)
 
 
-def _cut(file: framed.Stretch) -> str:
+def _cut(file: framed.Stretch, last_frame: tuple[int, int] | None) -> str:
     """How it is seen that the file ends too early; "" if it does not, or if only decoding will tell."""
     head = file.at(0, 16)
     if head[4:8] in mp4.FIRST:
@@ -63,13 +64,13 @@ def _cut(file: framed.Stretch) -> str:
     if head.startswith(asf.MAGIC):
         missing = (asf.size(file) or 0) - file.size
         return f"{missing:,} of the bytes that its header promises are missing" if missing > 0 else ""
-    frame = framed.last_frame(file)
-    if frame is None or frame[1] <= file.size:
+    if last_frame is None or last_frame[1] <= file.size:
         return ""
-    return f"its last frame has {file.size - frame[0]:,} of {frame[1] - frame[0]:,} bytes"
+    start, end = last_frame
+    return f"its last frame has {file.size - start:,} of {end - start:,} bytes"
 
 
-def _without_tag(file: framed.Stretch) -> int:
+def _without_tag(file: framed.Stretch, last_frame: tuple[int, int] | None) -> int:
     """How many bytes are there without a short tag behind the last frame, for which ffmpeg would give that frame up."""
-    frame = framed.last_frame(file)
-    return frame[1] if frame and 0 < file.size - frame[1] <= _MAX_TAG_BYTES else file.size
+    end = last_frame[1] if last_frame else file.size
+    return end if 0 < file.size - end <= _MAX_TAG_BYTES else file.size

@@ -71,7 +71,7 @@ def check(variant: str | Path) -> dict[str, Any]:
 def warnings_of(folder: Path) -> list[str]:
     """Return what a bundle's config and header say that this program has no use for, or why they cannot be read.
 
-    No weight is read. MLX must be prepared (batchsr.models.compute.backend).
+    Of the weights only those that no result depends on are read. MLX must be prepared (batchsr.models.compute.backend).
     """
     from batchsr.models.flashsr import bundle
 
