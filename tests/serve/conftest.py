@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import rig
@@ -31,19 +28,3 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def served(archive: Path) -> Iterator[Served]:
     with serving(archive / "queue.db") as one:
         yield one
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        assert not os.environ.get("CI"), "chromium is missing"
-        pytest.skip("no Chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        one = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-        )
-        yield one
-        one.close()
