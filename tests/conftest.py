@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -15,6 +16,22 @@ import pytest
 from program import Program
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def dispositions() -> Iterator[None]:
+    """Programs that are started obey Ctrl-C, also where the tests run in the background and ignore it.
+
+    They inherit what this process ignores. So whatever a test changes of it ends with the test: the program's `main`
+    ignores SIGINT once it is on its way out, also where a test calls it.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    if before[0] is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import os
 import pty
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -153,15 +153,6 @@ def test_completion_makes_no_queue(program: Program) -> None:
     assert not program.db.exists()
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Programs that are started obey Ctrl-C, also where the tests run in the background and ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
 def test_status_watch_shows_news_and_ends_well_by_ctrl_c(queued: Program) -> None:
     process = queued.start("status", "--watch", "--json")
     assert process.stdout is not None
@@ -174,7 +165,6 @@ def test_status_watch_shows_news_and_ends_well_by_ctrl_c(queued: Program) -> Non
     assert process.returncode == 0
 
 
-@pytest.mark.usefixtures("interruptible")
 def test_status_watch_redraws_on_a_terminal(queued: Program) -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(queued.command("status", "--watch"), env=queued.environment, stdout=theirs)
