@@ -21,7 +21,7 @@ from batchsr.cli.signing import signing_options
 from batchsr.cli.telling import FLAGS as TELLING_FLAGS
 from batchsr.cli.telling import OPTIONS as TELLING
 from batchsr.cli.telling import telling_options
-from batchsr.cli.variant import KINDS, VariantType, model_option, variant_name, variant_of
+from batchsr.cli.variant import KINDS, VariantType, model_option, of_model, variant_name, variant_of
 from batchsr.display import counted, shown
 from batchsr.errors import EXIT_OK, UsageError
 from batchsr.queue import Queue, State
@@ -142,7 +142,14 @@ def work_command(
         )
         load = functools.partial(load_model, dtype=dtype, device=device, say=events.phase)
         with staying_awake(events, keep_awake, allowed=not no_keep_awake) as listener:
-            shift = Shift(queue, options, listener, load, before=lambda: expect(screen, queue.totals_of_run()))
+            shift = Shift(
+                queue,
+                options,
+                listener,
+                load,
+                before=lambda: expect(screen, queue.totals_of_run()),
+                takes=of_model(model),
+            )
             summary = shift.work(chosen, DEFAULT_VARIANT)
         _tell_left(queue, events, chosen, summary)
         screen.show_summary()
