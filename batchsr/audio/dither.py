@@ -14,7 +14,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from batchsr.audio import loops
 from batchsr.audio.windows import Block
 
 _KEY: Final = 0x6261746368737221  # "batchsr!"; a constant, so that the same samples always give the same file
@@ -37,6 +36,8 @@ def _start() -> NDArray[np.float64]:
 def _drawn(position: int, count: int) -> NDArray[np.float64]:
     skip = position % 4  # Philox gives four words for each value of its counter
     words = np.random.Philox(key=_KEY, counter=position // 4).random_raw(count + skip)[skip:]
+    from batchsr.audio import loops  # with the first sample: numba takes 0.14 s, which `enqueue` need not wait
+
     dither: NDArray[np.float64] = loops.triangular(words)
     dither.flags.writeable = False  # it may be shared
     return dither
@@ -48,6 +49,8 @@ def quantise(block: Block, bits: int, position: int) -> tuple[NDArray[np.int32],
     `position` is the place of the block's first frame in the file. Down to 24 bits the word length falls (a
     float32 has 24 and an exponent), and dither is added. What only the dither pushes over the edge is no clip.
     """
+    from batchsr.audio import loops  # as in _drawn
+
     dither = triangular(position, len(block) if bits <= 24 else 0)
     whole = np.empty(block.shape, np.int32)
     return whole, int(loops.quantise(np.ascontiguousarray(block), 2.0 ** (bits - 1), dither, whole))
