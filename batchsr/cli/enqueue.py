@@ -99,8 +99,8 @@ def enqueue_command(
     for path in manifests:
         collection = manifest.load(path)
         effective = collection.effective(profile=profile, given=given)
-        named = chosen(effective.variant)
-        request = collection.request(effective, variant=named, out=out, priority=priority, overwrite=overwrite)
+        variant = chosen(effective.variant)
+        request = collection.request(effective, variant=variant, out=out, priority=priority, overwrite=overwrite)
         work.append((collection.found(tally.left), dataclasses.replace(request, batch=batch or request.batch)))
     if arguments:
         effective = profiles.effective(profile=profile, given=given)
@@ -128,8 +128,7 @@ def enqueue_command(
             for one in again.settled(queue, taken, update=update):
                 tally.taken(one, queue, _kept_priority(queue, one.intake, asked))
         if dry_run:
-            request = work[-1][1]
-            tally.pace = forecast.pace(app, queue, request.variant, request.settings.overlap, calibrate=calibrate)
+            tally.pace = forecast.pace(app, queue, work[-1][1], calibrate=calibrate)
     if app.json:
         # With the keys of every line, for programs that look at no others.
         app.emit({"source": None, "outcome": "summary", "id": None, "summary": tally.summary()})
