@@ -142,8 +142,7 @@ def work_command(
         )
         load = functools.partial(load_model, dtype=dtype, device=device, say=events.phase)
         with staying_awake(events, keep_awake, allowed=not no_keep_awake) as listener:
-            begin = functools.partial(_expect_all, screen, queue)
-            shift = Shift(queue, options, listener, load, before=begin, takes=of_model(model))
+            shift = Shift(queue, options, listener, load, lambda: _expect_all(screen, queue), of_model(model))
             summary = shift.work(chosen, DEFAULT_VARIANT)
         _tell_left(queue, events, chosen, summary)
         screen.show_summary()
