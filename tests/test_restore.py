@@ -17,6 +17,7 @@ from rig import serving
 from batchsr import storage
 from batchsr.audio import files
 from batchsr.errors import InputChanged, InputNotFinite, NonFiniteOutput, OutputExists, OutputIsSource, ResourceError
+from batchsr.models.identity import About
 from batchsr.restoration import sidecar as sidecars
 from batchsr.restoration.restore import discard_scratch, restore
 from batchsr.restoration.task import Restored, Task
@@ -38,6 +39,7 @@ class FakeModel:
 
     frame_samples = FRAME
     identity = FakeIdentity()
+    about = About(name="fake", says="", label="Fake", synthesises=True)
 
     def __init__(self, batch_windows: int = 1, *, hiss: float = 0.01, broken: bool = False) -> None:
         self.batch_windows = batch_windows

@@ -24,7 +24,10 @@ HOMES = {
     "soundfile": ("audio", "quality/measure.py"),
     "soxr": ("audio", "quality/measure.py"),
     "numba": ("models/compute/loops.py", "audio/loops.py"),
-    "ctypes": ("memory.py", "models/compute/nvrtc.py", "audio/decoders/quiet.py", "speech/denoiser.py"),
+    "ctypes": (
+        *("memory.py", "models/compute/nvrtc.py", "audio/decoders/quiet.py", "speech/denoiser.py"),
+        "archive/exchange.py",
+    ),
     "threadpoolctl": ("models/compute/cpu.py", "models/compute/backend.py"),
     "scipy": ("audio", "quality", "models/compute/cpu.py"),
     "tinytag": ("audio",),

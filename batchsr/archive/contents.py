@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -45,20 +46,42 @@ class Work:
     """The sidecar in today's form."""
 
 
-def works_of(queue: Queue, batch: str, package: Path, *, content: str, in_bag: bool) -> list[Work]:
-    """Return what a batch has done, each with the files that belong to it; nothing is read but sidecars.
+def base_of(jobs: Iterable[Job], own: Path, before: str = "") -> str:
+    """Return the folder that the outputs' names in a package are below: what all have in common.
 
-    `content` is the folder of the content below `package` ("" for none). Raises PackageError where files are missing,
-    or have names that a bag cannot hold, naming them.
+    `own` is the folder of its content; what was moved there is not asked. `before` is the folder of the package that
+    is made anew: it stays as long as all are below it, so that what comes later has its name in the same tree.
+    """
+    jobs = list(jobs)
+    folders = {os.path.dirname(job.output) for job in jobs if not _is_inside(job, own)}
+    if not folders:
+        return before or "/"
+    common = os.path.commonpath(folders)
+    if before and os.path.isabs(before):
+        both = os.path.commonpath([common, before])
+        if both == before or any(_is_inside(job, own) for job in jobs):
+            return both
+    return common
+
+
+def works_of(
+    queue: Queue, batch: str, package: Path, *, content: str, in_bag: bool, before: str = ""
+) -> tuple[list[Work], str]:
+    """Return what a batch has done, each with the files that belong to it, and the folder that their names are below.
+
+    Nothing is read but sidecars. `content` is the folder of the content below `package` ("" for none), `before` the
+    folder of names that `base_of` knows. Raises PackageError where files are missing, or have names that a bag cannot
+    hold, naming them.
     """
     jobs = list(queue.jobs(states=[State.DONE], batch=batch))
-    place = _places(jobs, package / content if content else package)
+    own = package / content if content else package
+    base = base_of(jobs, own, before)
     trouble: list[str] = []
     works: list[Work] = []
     taken: dict[str, str] = {}
     for job in jobs:
         try:
-            work = _work(queue, job, place(job))
+            work = _work(queue, job, os.path.relpath(job.output, own if _is_inside(job, own) else base))
         except PackageError as e:
             trouble.append(e.message)
             continue
@@ -66,8 +89,8 @@ def works_of(queue: Queue, batch: str, package: Path, *, content: str, in_bag: b
             why = checksums.unfit_for_bag(item.path) if in_bag else None
             if why is not None:
                 trouble.append(checksums.named(str(item.origin), why))
-            elif taken.setdefault(item.path.casefold(), str(item.origin)) != str(item.origin):
-                trouble.append(f"{shown(str(item.origin))} and {shown(taken[item.path.casefold()])} want one name")
+            elif taken.setdefault(name := _folded(item.path, in_bag=in_bag), str(item.origin)) != str(item.origin):
+                trouble.append(f"{shown(str(item.origin))} and {shown(taken[name])} want one name in it")
         works.append(work)
     if trouble:
         more = f"; and {len(trouble) - _MOST_NAMED:,} more" if len(trouble) > _MOST_NAMED else ""
@@ -75,19 +98,19 @@ def works_of(queue: Queue, batch: str, package: Path, *, content: str, in_bag: b
             f"{counted(len(trouble), 'file')} cannot go into the package: {'; '.join(trouble[:_MOST_NAMED])}{more}",
             remedy="`batchsr verify` says how outputs are; rename what has such a name, or leave out --bag",
         )
-    return works
+    return works, base
 
 
-def _places(jobs: Iterable[Job], own: Path) -> Callable[[Job], str]:
-    """Where each output goes: as below the folder that all have in common; what was moved here before stays."""
-    inside = f"{own}{os.sep}"
-    folders = {os.path.dirname(job.output) for job in jobs if not job.output.startswith(inside)}
-    base = os.path.commonpath(folders) if folders else "/"
+def _is_inside(job: Job, own: Path) -> bool:
+    return job.output.startswith(f"{own}{os.sep}")
 
-    def place(job: Job) -> str:
-        return os.path.relpath(job.output, own if job.output.startswith(inside) else base)
 
-    return place
+def _folded(path: str, *, in_bag: bool) -> str:
+    """A name as it is told from others: in a bag also where letters of either case, and of either composition, are one.
+
+    bagit.py takes names of either composition for one, and a bag goes to machines of every kind.
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold()) if in_bag else path
 
 
 def _work(queue: Queue, job: Job, path: str) -> Work:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from batchsr.audio.windows import SAMPLE_RATE_HZ
 from batchsr.display import counted
+from batchsr.models import registry
 from batchsr.report.progress import clock
 
 _CHANNELS: Final = {1: "mono", 2: "stereo"}
@@ -124,7 +125,7 @@ def _steps(at: _Reader) -> Iterator[str]:
     variant = os.path.basename(at.text("model", "variant"))
     if at.value("treatment", "only_resampled") is True:
         yield "It is full-band already, so no model touched it."
-    elif variant == "resample":
+    elif (about := registry.about(at.text("model", "variant"))) is not None and not about.synthesises:
         yield "No model was asked for, so it was only resampled."
     elif variant:
         where = ", ".join(filter(None, (at.text("model", "dtype"), at.text("model", "device"))))

@@ -62,7 +62,7 @@ class Preview:
 
     def __init__(self, seconds: float, at: str | None, compare: Sequence[str], page: Path | None) -> None:
         """Raises UsageError for a place that is none, ConfigError for what cannot be compared."""
-        from batchsr.models import hub, registry
+        from batchsr.models import registry
         from batchsr.report.page import preview
         from batchsr.settings.schedule import place_s
 
@@ -70,7 +70,7 @@ class Preview:
         self.start_s = place_s(at) if at else None
         self.compare = tuple(compare)
         self.page = page
-        preview.check(self.compare, [*hub.variants(), *registry.WITHOUT_WEIGHTS])
+        preview.check(self.compare, registry.variants())
 
     def make(
         self,

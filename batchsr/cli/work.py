@@ -21,7 +21,7 @@ from batchsr.cli.signing import signing_options
 from batchsr.cli.telling import FLAGS as TELLING_FLAGS
 from batchsr.cli.telling import OPTIONS as TELLING
 from batchsr.cli.telling import telling_options
-from batchsr.cli.variant import KINDS, VariantType, model_option, variant_name, variant_of
+from batchsr.cli.variant import KINDS, VariantType, model_option, of_model, variant_name, variant_of
 from batchsr.display import counted, shown
 from batchsr.errors import EXIT_OK, UsageError
 from batchsr.queue import Queue, State
@@ -142,7 +142,7 @@ def work_command(
         )
         load = functools.partial(load_model, dtype=dtype, device=device, say=events.phase)
         with staying_awake(events, keep_awake, allowed=not no_keep_awake) as listener:
-            shift = Shift(queue, options, listener, load, before=lambda: expect(screen, queue.totals_of_run()))
+            shift = Shift(queue, options, listener, load, lambda: _expect_all(screen, queue), of_model(model))
             summary = shift.work(chosen, DEFAULT_VARIANT)
         _tell_left(queue, events, chosen, summary)
         screen.show_summary()
@@ -164,7 +164,7 @@ def _supervise(
     """Let several workers work, which share one screen. Returns the exit code for all of them."""
     from batchsr.worker.supervisor import supervise
 
-    expect(screen, queue.totals_of_run())
+    _expect_all(screen, queue)
     hears = Workers(screen, app.emit if app.json else None)
     code = supervise(queue, command, workers, events, limit=limit, environments=environments, hears=hears)
     screen.show_summary()
@@ -212,6 +212,10 @@ def expect(screen: Screen, totals: Mapping[str, Mapping[str, float]]) -> None:
         ended={"done": int(totals[State.DONE]["jobs"]), "failed": int(failed)},
         ended_audio_s=sum(totals[state]["audio_s"] for state in (State.DONE, State.FAILED, State.QUARANTINED)),
     )
+
+
+def _expect_all(screen: Screen, queue: Queue) -> None:
+    expect(screen, queue.totals_of_run())
 
 
 def _tell_idle(screen: Screen | Events, counts: Mapping[str, int]) -> None:

@@ -19,6 +19,7 @@ import re
 import secrets
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +81,16 @@ def resolve(variant: str | Path) -> Location:
         return _packaged(variant)
     folder = Path(variant)
     if not folder.is_dir():
-        known = ", ".join(variants())
-        remedy = f"give {known}, or the folder of a bundle"
-        if "audiosr" in str(variant).lower():
-            remedy = f"AudioSR is another model, which needs many steps; {remedy}"
-        raise ModelUnavailable(f"there is no model {storage.printable(variant)!r}", remedy=remedy)
+        raise unknown(variant, variants())
     return Location(str(variant), folder.resolve())
+
+
+def unknown(variant: str | Path, known: Iterable[str]) -> ModelUnavailable:
+    """Return the error for what is neither one of the names nor a folder."""
+    remedy = f"give {', '.join(known)}, or the folder of a bundle"
+    if "audiosr" in str(variant).lower():
+        remedy = f"AudioSR is another model, which needs many steps; {remedy}"
+    return ModelUnavailable(f"there is no model {storage.printable(variant)!r}", remedy=remedy)
 
 
 def pull(variant: str, progress: bool = False, *, again: bool = False) -> Location:

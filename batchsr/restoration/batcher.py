@@ -67,6 +67,7 @@ class Batcher:
         self.batch_windows = model.batch_windows
         """Rows of one pass; part of what a window's bytes may depend on."""
         self.identity = model.identity
+        self.about = model.about
         self._model = model
         self._thread = thread
         self._keepers = ThreadPoolExecutor(_KEEPERS, thread_name_prefix="keep")

@@ -28,7 +28,6 @@ from batchsr.audio.resample import at_rate
 from batchsr.audio.treatment import NOTHING_SYNTHETIC, Synthetic, Treatment, synthetic
 from batchsr.audio.windows import Block
 from batchsr.errors import InputChanged, OutputIsSource, OutputTooLarge
-from batchsr.models.resample import NAME as RESAMPLE
 from batchsr.restoration import copies, pipeline, publishing, stages
 from batchsr.restoration import sidecar as sidecars
 from batchsr.restoration.batcher import Batcher
@@ -199,14 +198,15 @@ def _prepare(task: Task, model: Batcher, alive: Callable[[], None]) -> _Case:
     described = metadata.read(task.source)
     decided = recording.treatment()
     variant = Path(str(task.provenance.get("variant", ""))).name
-    made_up = NOTHING_SYNTHETIC if variant == RESAMPLE else synthetic(decided, float(info.rate), settings.rate)
+    about = model.about
+    made_up = synthetic(decided, float(info.rate), settings.rate) if about.synthesises else NOTHING_SYNTHETIC
     carried = metadata.carry_over(
         described,
         form=settings.format,
         subtype=settings.subtype,
         channels=recording.channels,
         source_rate_hz=info.rate,
-        program=f"batchsr {__version__}; {'' if variant == RESAMPLE else 'FlashSR '}{variant}".rstrip(),
+        program=f"batchsr {__version__}; {f'{about.label} {variant}'.strip()}".rstrip(),
         rate_hz=settings.rate,
         synthetic=made_up,
     )

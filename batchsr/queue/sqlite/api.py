@@ -329,10 +329,7 @@ class SqliteQueue:
         return queries.totals(self._store, batch)
 
     def totals_of_run(self) -> dict[str, dict[str, float]]:
-        """`totals` of the jobs that are left, and of those that ended since the oldest of them was enqueued.
-
-        So a batch's total stays the batch's when its work is stopped and taken up again.
-        """
+        """`totals` of the jobs that are left, and of those that ended since the oldest of them was enqueued."""
         return queries.totals_of_run(self._store)
 
     def status(self) -> dict[str, Any]:
@@ -340,11 +337,15 @@ class SqliteQueue:
 
         `jobs` and `audio_s` by state, `workers` (a line for each job in a worker's hands, one for a worker without;
         `idle_s` since the worker's last window and `hung`), `held` (queued jobs that wait for a place in trouble) and
-        `places` (`path`, `needed_for`, `code`, `reason`, `remedy`, `since`, `jobs`), `log`
-        (None, or of a write-ahead log that a reader keeps large `bytes`, `held_by`, `reason`, `remedy`), `paused`,
-        `paused_kind`, `paused_reason`, `paused_since`, `database`.
+        `places` (`path`, `needed_for`, `code`, `reason`, `remedy`, `since`, `jobs`), `log` (None, or of one that is
+        kept large `bytes`, `held_by`, `reason`, `remedy`), `paused` with `_kind`, `_reason`, `_since`, `database`.
         """
         return queries.status(self._store)
+
+    @property
+    def own_id(self) -> str:
+        """Tells this queue from every other: a UUID that stays for as long as the queue does, also in a backup."""
+        return queries.own_id(self._store)
 
     def report_of(self, job_id: int) -> dict[str, Any] | None:
         """The report that is kept of a finished job; None where its sidecar has it."""

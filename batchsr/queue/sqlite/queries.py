@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -24,10 +25,17 @@ from batchsr.queue.sqlite.store import Store
 from batchsr.queue.trouble import Pause
 
 _PAGE: Final = 500
+_QUEUES: Final = uuid.UUID("2b0c7a52-5a8e-4b65-9f43-4f4a1d1f6f0e")
 HUNG_AFTER_S: Final = 600.0
 HUNG_AFTER_MEDIANS: Final = 20
 _MEDIAN_OF: Final = 200  # latest attempts
 _LEAST_FREE_BYTES: Final = 1 << 20  # below it the next commits fail
+
+
+def own_id(store: Store) -> str:
+    """Return the queue's identity: made from the microsecond in which its tables were, which is in the database."""
+    (row,) = store.rows("SELECT min(applied_at) AS born FROM _sqlite_migrations")
+    return str(uuid.uuid5(_QUEUES, str(row["born"])))
 
 
 def jobs(
