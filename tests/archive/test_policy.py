@@ -50,8 +50,9 @@ def lines(done: Result) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_what_keeps_the_policy_passes(made: Path) -> None:
-    done = verify(made, KEPT)
+@pytest.mark.parametrize("form", ['"wav"', '"WAV"', '["flac", "Wav"]'])
+def test_what_keeps_the_policy_passes(made: Path, form: str) -> None:
+    done = verify(made, KEPT.replace('"wav"', form))
     assert done.exit_code == 0, done.output
     assert [(line["verdict"], line["policy"], line["breaks"]) for line in lines(done)] == [("ok", "pass", [])] * 2
 
@@ -119,6 +120,14 @@ def test_an_output_that_is_not_as_it_was_made_is_not_asked(tmp_path: Path) -> No
         ("", "asks for nothing"),
         ('name = "x"', "asks for nothing"),
         ("rate = ", "not TOML"),
+        ("min_loudness_lufs = nan", "min_loudness_lufs"),
+        ("max_true_peak_dbtp = -inf", "max_true_peak_dbtp"),
+        ("max_loudness_lufs = -20\nmin_loudness_lufs = -10", "not below"),
+        ('format = "wave"', "takes one of"),
+        ("format = []", "format"),
+        ("rate = [48000, 0]", "rate"),
+        ("bits = 20", "bits takes 16 or 24 or 32"),
+        ("channels = []", "channels"),
     ],
 )
 def test_a_policy_that_is_none_is_named_before_any_work(made: Path, text: str, words: str) -> None:
