@@ -20,7 +20,7 @@ import functools
 import shutil
 import subprocess
 import xml.etree.ElementTree
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ import msgspec
 from batchsr.audio import files, formats
 from batchsr.display import printable, shown
 from batchsr.errors import ConfigError, InputError, SidecarForeign
-from batchsr.queue import Job
+from batchsr.queue import Job, Queue, State
 from batchsr.restoration import sidecar_reading, sidecar_versions
 from batchsr.restoration.sidecar import sidecar_path
 from batchsr.settings import tomlfile
@@ -80,6 +80,18 @@ def read(path: Path) -> Check:
     if not path.is_file():
         raise ConfigError(f"{shown(path)} cannot be read: there is no such file", remedy="check the name")
     return lambda job, report: _conch(program, path, Path(job.output))
+
+
+def judged(queue: Queue, rows: Iterable[dict[str, Any]], check: Check) -> Iterator[dict[str, Any]]:
+    """Add to each row of a report `policy` (`pass`, `fail`, None for what is not done) and `policy_breaks`, in words.
+
+    Nothing is hashed: `verify` does that.
+    """
+    for row in rows:
+        job = queue.get(row["id"]) if row["state"] == State.DONE else None
+        breaks = check(job, queue.report_of(job.id)) if job is not None else []
+        verdict = None if job is None else "fail" if breaks else "pass"
+        yield row | {"policy": verdict, "policy_breaks": "; ".join(breaks)}
 
 
 def _check(path: Path, policy: Policy) -> None:
