@@ -236,6 +236,19 @@ def fitted_name(stem: str, ending: str, most_bytes: int = NAME_BYTES) -> str:
     return os.fsdecode(kept) + mark + ending
 
 
+def is_name(text: str) -> bool:
+    """Whether a file in a folder can have this name: a text that somebody wrote may be none."""
+    return text not in ("", ".", "..") and "/" not in text and is_path(text)
+
+
+def is_path(text: str) -> bool:
+    """Whether the system can be asked about a path: it holds no NUL, and each surrogate in it stands for a byte."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
 def kept_ns(time_ns: int) -> int:
     """Return a file's time as the queue keeps it: within 64 bits, which are the years 1678 to 2262."""
     return max(-(2**63), min(2**63 - 1, time_ns))

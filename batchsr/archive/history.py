@@ -76,21 +76,26 @@ class _Doubt(Exception):
 
 
 def _sidecars_below(folder: Path) -> Iterator[Path | Refused]:
-    try:
-        with os.scandir(folder) as entries:
-            listed = sorted(entries, key=lambda entry: entry.name)
-    except OSError as e:
-        yield Refused(folder, f"the folder cannot be read: {e.strerror}")
-        return
-    for entry in listed:
+    """Each folder's files before those of the next, however deep they lie: folders are not nested calls."""
+    folders = [folder]
+    while folders:
+        folder = folders.pop()
         try:
-            is_folder, is_file = entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False)
-        except OSError:
+            with os.scandir(folder) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except OSError as e:
+            yield Refused(folder, f"the folder cannot be read: {e.strerror}")
             continue
-        if is_folder:
-            yield from _sidecars_below(Path(entry.path))
-        elif is_file and entry.name.endswith(".json"):
-            yield Path(entry.path)
+        inner = []
+        for entry in listed:
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    inner.append(Path(entry.path))
+                elif entry.name.endswith(".json") and entry.is_file(follow_symlinks=False):
+                    yield Path(entry.path)
+            except OSError:
+                continue
+        folders += reversed(inner)
 
 
 def _finished(path: Path, batch: str | None) -> Finished:
@@ -104,7 +109,7 @@ def _finished(path: Path, batch: str | None) -> Finished:
     if settings.digest() != said.settings_sha256:
         raise _Doubt("its settings do not have the hash that it names for them")
     source = document["source"].get("path")
-    if not isinstance(source, str) or not os.path.isabs(source) or "\0" in source or len(source) > 4_096:
+    if not isinstance(source, str) or not os.path.isabs(source) or not storage.is_path(source) or len(source) > 4_096:
         raise _Doubt("it does not say where the recording was")
     own = _table(document, "job")
     made_by = _table(document, "model")
@@ -156,7 +161,7 @@ def _finished(path: Path, batch: str | None) -> Finished:
 def _proved_output(path: Path, document: Mapping[str, Any], sha256: str, size_bytes: int) -> Path:
     """The output beside a sidecar, which is the one it speaks of. It may have been moved with its sidecar."""
     name = os.path.basename(str(document["output"].get("path", "")))
-    if not name or name in (".", "..") or "\0" in name or sidecar_path(path.parent / name).name != path.name:
+    if not storage.is_name(name) or sidecar_path(path.parent / name).name != path.name:
         raise _Doubt("it has not the name of a sidecar of the output that it names")
     output = Path(os.path.abspath(path.parent / name))
     try:

@@ -120,7 +120,7 @@ def _record(job: Job, report: Mapping[str, Any] | None) -> tuple[Mapping[str, An
 
 
 def _levels(policy: Policy, document: Mapping[str, Any]) -> list[str]:
-    said = document.get("output", {})
+    said = document.get("output") or {}
     loudness = said.get("loudness") or {}
     integrated, peak = loudness.get("integrated_lufs"), loudness.get("max_true_peak_dbtp")
     broken = []

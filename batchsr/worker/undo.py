@@ -98,11 +98,14 @@ def _checked(queue: Queue, job: Job, target: Path) -> tuple[list[_File], Undone 
             document = record.document
             if at == record_path:
                 files.append(_File(record_path, None))
-    copies = (document or {}).get("copies") or []
     if settings.also and document is None:
         return [], Undone(job, "missing", "its sidecar, which names its copies, is not there")
+    try:
+        copies = sidecar_reading.copies_of(document or {}, output, settings.also)
+    except SidecarForeign as e:
+        return [], Undone(job, "changed", str(e.message))
     for copy in copies:
-        one = _File(output.with_name(Path(str(copy["path"])).name), str(copy["sha256"]))
+        one = _File(copy.beside, copy.sha256)
         if (wrong := _wrong(job, one, target)) is not None:
             return [], wrong
         files.insert(0, one)

@@ -44,7 +44,9 @@ def failed(db: Path, *arguments: object) -> str:
 def add(folder: Path, *names: str, db: str = "queue.db", batch: str = "tapes", seed: int = 0, **more: Any) -> Path:
     """Restore recordings into `out`, and return the queue."""
     for i, name in enumerate(names):
-        source = rig.record(folder / "in" / f"{name}.wav", 0.12, seed=seed + i)
+        plain = rig.record(folder / "in" / f"{i}.plain.wav", 0.12, seed=seed + i)
+        (folder / "in" / name).parent.mkdir(exist_ok=True)
+        source = plain.rename(folder / "in" / f"{name}.wav")
         out = folder / "out" / os.path.dirname(name)
         rig.enqueue(folder / db, [source], out, batch=batch, **more)
     assert rig.work(folder / db).done == len(names)
@@ -103,6 +105,7 @@ def test_a_kill_at_any_step_of_a_growing_package_loses_nothing_and_is_gone_on_fr
     tmp_path: Path, steps: Callable[[int], list[str]], monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     live, start = tmp_path / "live", tmp_path / "start"
+    few = way != "--move"  # the steps of bringing files are tried there
     if "swap" in way:
         monkeypatch.setattr(exchange, "swap", lambda one, other: False)
     way = way.split()[0]
@@ -119,9 +122,9 @@ def test_a_kill_at_any_step_of_a_growing_package_loses_nothing_and_is_gone_on_fr
 
     passed = steps(0)
     export()
-    total = len(passed)
-    assert total >= 8
-    for number in range(1, total + 1):
+    numbers = [number for number, name in enumerate(passed, 1) if name == "export.step" or not few]
+    assert len(numbers) >= 5
+    for number in numbers:
         shutil.rmtree(live)
         shutil.copytree(start, live)
         steps(number)
@@ -281,9 +284,9 @@ def test_what_comes_later_has_its_name_in_the_tree_that_the_package_has(tmp_path
     db = add(tmp_path, "box 1/a", "box 2/a")
     package = tmp_path / "package"
     run(db, "export", "--batch", "tapes", package, "--move")
-    add(tmp_path, "box 2/b", seed=5)
+    add(tmp_path, "box 2/b", "box 2/\udcff", seed=5)
     run(db, "export", "--batch", "tapes", package, "--move")
-    names = {f"box {name}_upsampled.wav" for name in ("1/a", "2/a", "2/b")}
+    names = {f"box {name}_upsampled.wav" for name in ("1/a", "2/a", "2/b", "2/\udcff")}
     assert {path for path in inside(package) if path.endswith(".wav")} == names
     add(tmp_path, "c", seed=8)
     run(db, "export", "--batch", "tapes", package, "--move")
