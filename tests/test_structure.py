@@ -14,6 +14,7 @@ import pytest
 import soundfile
 
 import batchsr.errors
+from batchsr.audio.formats import BY_EXTENSION, WRITTEN
 from batchsr.errors import BatchsrError
 
 PACKAGE = Path(batchsr.errors.__file__).parent
@@ -144,6 +145,19 @@ def test_the_queue_knows_an_implementation_in_one_module_and_the_worker_knows_no
         assert not named, f"{inside} imports {named}: it should know batchsr.queue alone"
         if inside.startswith(("worker/", "restoration/")) or inside == "queue/interface.py":
             assert not any(name.startswith("batchsr.queue.opening") for name in imports(path)), inside
+
+
+def test_formats_are_listed_in_their_table_alone() -> None:
+    """A second list of formats beside the table forgets the next one."""
+    known = {*WRITTEN, *BY_EXTENSION}
+    for path in modules():
+        inside = path.relative_to(PACKAGE).as_posix()
+        if inside == "audio/formats.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            parts = node.keys if isinstance(node, ast.Dict) else getattr(node, "elts", [])
+            named = {part.value for part in parts if isinstance(part, ast.Constant) and part.value in known}
+            assert len(named) < 3, f"{inside}:{getattr(node, 'lineno', '')} lists {sorted(named)}"
 
 
 def test_no_function_of_the_queue_opens_a_file_past_sqlite_but_those_known_to_be_safe() -> None:

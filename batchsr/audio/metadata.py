@@ -26,6 +26,7 @@ from batchsr.audio.broadcast import Marker
 from batchsr.audio.containers import foreign, headers, iff, wave
 from batchsr.audio.containers.bytes_at import BytesAt
 from batchsr.audio.containers.chunks import Chunk
+from batchsr.audio.formats import WRITTEN
 from batchsr.audio.treatment import NOTHING_SYNTHETIC, Synthetic
 from batchsr.audio.windows import SAMPLE_RATE_HZ
 from batchsr.audio.writer import Embedded
@@ -57,16 +58,6 @@ _INFO: Final = MappingProxyType(
     }
 )
 _INFO_ID: Final = MappingProxyType({name: key for key, name in _INFO.items()})
-# What libsndfile writes into each container. It would add its own name to `software`.
-_ALL_TAGS: Final = ("title", "artist", "album", "date", "genre", "comment", "copyright", "license", "tracknumber")
-_TAGS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {
-        **dict.fromkeys(("flac", "ogg", "opus", "caf"), _ALL_TAGS),
-        "mp3": ("title", "artist", "album", "date", "genre", "comment"),
-        "aiff": ("title", "artist", "comment"),
-        "w64": (),
-    }
-)
 _TINYTAG: Final = MappingProxyType({"year": "date", "track": "tracknumber"})
 # About the file that is left behind, not about the recording.
 _NOT_TEXT: Final = (
@@ -318,7 +309,11 @@ def carry_over(
     if form == "wav":
         chunks, more = _wav_chunks(metadata, subtype, channels, source_rate_hz, program, rate_hz, synthetic)
         return Carried(Embedded(chunks=chunks, channel_mask=mask), (*lost, *more))
-    tags = {name: value for name, value in metadata.texts.items() if name in _TAGS[form] and len(value) <= _LONGEST_TAG}
+    tags = {
+        name: value
+        for name, value in metadata.texts.items()
+        if name in WRITTEN[form].tags and len(value) <= _LONGEST_TAG
+    }
     lost += [f"{name}: {value}" for name, value in metadata.texts.items() if name not in tags]
     if metadata.bext is not None:
         lost += [f"bext {name}: {value}" for name, value in broadcast.bext_fields(metadata.bext).items()]

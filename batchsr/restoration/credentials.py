@@ -22,11 +22,14 @@ from types import MappingProxyType
 from typing import Any, BinaryIO, Final
 
 from batchsr import __version__, storage
+from batchsr.audio.formats import FORMATS
 from batchsr.audio.treatment import NOTHING_SYNTHETIC, Synthetic
 from batchsr.display import printable, shown
 from batchsr.errors import ConfigError, OutputError, TransientError
 
-MIME: Final = MappingProxyType({"wav": "audio/wav", "flac": "audio/flac", "mp3": "audio/mpeg"})
+MIME: Final = MappingProxyType(
+    {form.written.key: form.mime for form in FORMATS if form.written is not None and form.written.signable}
+)
 """Formats that can hold a statement. Ogg, Opus, AIFF, CAF and W64 cannot."""
 _NO_TIME: Final = "check the address and the network, or leave out --time-authority"
 _COPY_BYTES: Final = 1 << 20

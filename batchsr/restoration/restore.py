@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from batchsr import __version__, faults, storage, temporary
-from batchsr.audio import broadcast, files, metadata, windows
+from batchsr.audio import broadcast, files, formats, metadata, windows
 from batchsr.audio.filters import keep_band
 from batchsr.audio.resample import at_rate
 from batchsr.audio.treatment import NOTHING_SYNTHETIC, Synthetic, Treatment, synthetic
@@ -45,7 +45,6 @@ from batchsr.temporary import Temporary
 ALGORITHM: Final = 1
 """Raise it when the same source, settings and model would give other bytes: scratch of before is then not believed."""
 _SIGN_OF_LIFE_S: Final = 1.0
-_UNCOMPRESSED: Final = ("wav", "aiff", "w64", "caf")
 
 
 def restore(
@@ -234,7 +233,7 @@ def _check_size(task: Task, recording: Recording, plan: windows.Plan) -> None:
     scratch_bytes = plan.count * (HEADER.size + 4 * recording.channels * plan.frame_samples)
     if task.settings.denoise != "off":
         scratch_bytes += spool_bytes(plan.total_samples, recording.channels)
-    output_bytes = 2 * samples if task.settings.format in _UNCOMPRESSED else 0
+    output_bytes = 2 * samples if formats.WRITTEN[task.settings.format].packing == "none" else 0
     for folder, needed in ((task.scratch.parent, scratch_bytes), (task.output.parent, output_bytes)):
         with storage.output_errors(folder, "look at"):
             most = storage.total_bytes(folder)

@@ -34,8 +34,7 @@ Denoise = Literal["off", "auto"] | float
 Declick = Literal["off"] | float
 FORMATS: Final = tuple(formats.WRITTEN)
 SUBTYPES: Final = tuple(dict.fromkeys(subtype for subtypes in formats.SUBTYPES.values() for subtype in subtypes))
-COPIES: Final = ("opus", "mp3", "flac")
-"""What an output may have a copy in."""
+COPIES: Final = formats.COPIES
 RATES_HZ: Final = (16_000, 24_000, 44_100, 48_000)
 """What an output may be sampled at; the model's is the last."""
 MAX_OVERLAP_S = 2.5
