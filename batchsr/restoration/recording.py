@@ -26,7 +26,7 @@ from batchsr.audio.resample import at_rate, reblock, resample_blocks
 from batchsr.audio.treatment import Treatment, decide
 from batchsr.audio.windows import Block
 from batchsr.errors import InputChanged
-from batchsr.restoration import stages
+from batchsr.restoration.stages import registry as stages
 from batchsr.restoration.measurements import Measurements
 from batchsr.restoration.source_identity import SourceWitness
 from batchsr.restoration.spool import Spool

@@ -28,7 +28,7 @@ from batchsr.audio.resample import at_rate
 from batchsr.audio.treatment import NOTHING_SYNTHETIC, Synthetic, Treatment, synthetic
 from batchsr.audio.windows import Block
 from batchsr.errors import InputChanged, OutputIsSource, OutputTooLarge
-from batchsr.restoration import copies, pipeline, publishing, stages
+from batchsr.restoration import copies, pipeline, publishing
 from batchsr.restoration import sidecar as sidecars
 from batchsr.restoration.batcher import Batcher
 from batchsr.restoration.copies import Copies
@@ -37,6 +37,7 @@ from batchsr.restoration.measurements import Measurements
 from batchsr.restoration.recording import Recording
 from batchsr.restoration.scratch import HEADER, Scratch
 from batchsr.restoration.spool import Spool, spool_bytes, spool_path
+from batchsr.restoration.stages import registry as stages
 from batchsr.restoration.task import Restored, Task
 from batchsr.settings import extras
 from batchsr.speech import denoiser
