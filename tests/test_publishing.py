@@ -19,8 +19,8 @@ from batchsr.errors import OutputExists, ResourceError, SidecarForeign
 from batchsr.queue import State
 from batchsr.queue.opening import open_queue
 from batchsr.restoration import publishing
-from batchsr.restoration.stages import registry as stages
 from batchsr.restoration.sidecar import sidecar_path
+from batchsr.restoration.stages import registry as stages
 from batchsr.settings.profile import Settings
 from batchsr.temporary import Temporary
 
