@@ -15,12 +15,12 @@ from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app, screen_width
 from batchsr.cli.paths import UserPath, check_page
 from batchsr.cli.selection import check_batch
-from batchsr.display import counted, printable, shown
+from batchsr.display import clock, counted, printable, shown
 from batchsr.errors import BatchsrError, UsageError
 from batchsr.queue import Queue, State
 from batchsr.report import batch as batch_report
 from batchsr.report import columns
-from batchsr.report.progress import clock, wrapped
+from batchsr.report.progress import wrapped
 from batchsr.report.tables import plain_table
 from batchsr.temporary import whole_file
 
