@@ -19,6 +19,7 @@ from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State, sto
 from batchsr.queue.sought import Sort
 from batchsr.queue.sqlite import (
     browsing,
+    checking,
     claims,
     control,
     damage,
@@ -396,7 +397,7 @@ class SqliteQueue:
 
     def check(self) -> list[str]:
         """What is wrong with the database, one sentence each; empty when it is sound."""
-        return queries.check(self._store)
+        return checking.check(self._store)
 
     def held_up(self) -> str | None:
         """What keeps the database's files growing, with the remedy; None if nothing does."""
