@@ -21,12 +21,11 @@ from batchsr.cli.options import restoration_options
 from batchsr.cli.paths import UserFile, UserPath
 from batchsr.cli.preview import Preview, preview_options, some_of
 from batchsr.cli.variant import KINDS, VariantType, chosen_variant, model_option, variant_name
-from batchsr.display import counted, listed, shown
+from batchsr.display import clock, counted, listed, shown
 from batchsr.errors import EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, UsageError
 from batchsr.intake import again, gather, manifest, walk
 from batchsr.queue import Outcome, Queue
 from batchsr.queue.opening import preview_of
-from batchsr.report.progress import clock
 from batchsr.settings import extras, textfile
 from batchsr.settings import profile as profiles
 from batchsr.settings.profile import DEFAULT_VARIANT

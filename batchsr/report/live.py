@@ -16,8 +16,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
-from batchsr.display import printable
-from batchsr.report.progress import Finished, InFlight, Progress, clock, closing, line, picture, wrapped
+from batchsr.display import clock, printable
+from batchsr.report.progress import Finished, InFlight, Progress, closing, line, picture, wrapped
 
 _FILES_SHOWN: Final = 4
 _OTHER_LINES: Final = 8  # of a screen: the totals above the workers' lines, and a few of what was said before

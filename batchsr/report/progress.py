@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from batchsr.display import counted, printable
+from batchsr.display import clock, counted, printable
 
 MEASURING: Final = "time left: measuring"
 _FIGURES: Final = re.compile(r"\d[\d:]* of audio in [\d:]+,?|RTF [\d.]+ \([\d.]+ x real time\)")
@@ -153,15 +153,6 @@ class Progress:
         self.failed_here += 1
         kind = self.failures.setdefault(one.code or one.state, Failures(0, one.note))
         kind.count += 1
-
-
-def clock(seconds: float | None) -> str:
-    """Seconds as h:mm:ss, or --:-- when unknown."""
-    if seconds is None:
-        return "--:--"
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
 def speed(rtf: float | None) -> str:

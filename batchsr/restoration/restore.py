@@ -23,12 +23,13 @@ from typing import Final
 
 from batchsr import __version__, faults, storage, temporary
 from batchsr.audio import broadcast, files, formats, metadata, windows
+from batchsr.audio.denoising import Denoising
 from batchsr.audio.filters import keep_band
 from batchsr.audio.resample import at_rate
 from batchsr.audio.treatment import NOTHING_SYNTHETIC, Synthetic, Treatment, synthetic
 from batchsr.audio.windows import Block
 from batchsr.errors import InputChanged, OutputIsSource, OutputTooLarge
-from batchsr.restoration import copies, pipeline, publishing, stages
+from batchsr.restoration import copies, pipeline, publishing
 from batchsr.restoration import sidecar as sidecars
 from batchsr.restoration.batcher import Batcher
 from batchsr.restoration.copies import Copies
@@ -37,6 +38,8 @@ from batchsr.restoration.measurements import Measurements
 from batchsr.restoration.recording import Recording
 from batchsr.restoration.scratch import HEADER, Scratch
 from batchsr.restoration.spool import Spool, spool_bytes, spool_path
+from batchsr.restoration.stages import denoise
+from batchsr.restoration.stages import registry as stages
 from batchsr.restoration.task import Restored, Task
 from batchsr.settings import extras
 from batchsr.speech import denoiser
@@ -78,8 +81,9 @@ def restore(
     case = _prepare(task, model, alive)
     with contextlib.ExitStack() as held:
         scratch = held.enter_context(case.scratch(model))
-        if case.treatment.denoising is not None and case.treatment.denoising.on:
-            case.recording.spool = held.enter_context(case.spool(alive))
+        denoising = denoise.decision(case.treatment)
+        if denoising is not None and denoising.on:
+            case.recording.spool = held.enter_context(case.spool(denoising, alive))
         output = held.enter_context(Temporary.beside(task.output))
         more = held.enter_context(
             Copies(task, case.recording.channels, case.output_samples, case.described, case.info.rate, case.synthetic)
@@ -139,10 +143,8 @@ class _Case:
         """Length of one channel of the output, at its own rate."""
         return self.info.samples_at(self.task.settings.rate)
 
-    def spool(self, alive: Callable[[], None]) -> Spool:
+    def spool(self, denoising: Denoising, alive: Callable[[], None]) -> Spool:
         """The denoised recording, opened."""
-        denoising = self.treatment.denoising
-        assert denoising is not None
         parts = [
             ALGORITHM,
             stages.entries(self.recording.stages(self.treatment)),
@@ -198,7 +200,10 @@ def _prepare(task: Task, model: Batcher, alive: Callable[[], None]) -> _Case:
     decided = recording.treatment()
     variant = Path(str(task.provenance.get("variant", ""))).name
     about = model.about
-    made_up = synthetic(decided, float(info.rate), settings.rate) if about.synthesises else NOTHING_SYNTHETIC
+    done = stages.done(recording.stages(decided))
+    made_up = NOTHING_SYNTHETIC
+    if about.synthesises:
+        made_up = synthetic(decided, float(info.rate), settings.rate, done=done)
     carried = metadata.carry_over(
         described,
         form=settings.format,
@@ -358,9 +363,18 @@ def _join(
             more.write(block)
             faults.point("assemble.during")
         writer.amend(b"bext", broadcast.LOUDNESS_AT, broadcast.loudness_fields(measurements.loudness()))
+        if settings.umid:
+            writer.amend(b"bext", broadcast.UMID_AT, _umid(case))
         more.finish()
     measurements.note_written_peak(writer.peak)
     return writer
+
+
+def _umid(case: _Case) -> bytes:
+    """A UMID that is the same whenever the same is made, also after a stop: of recording, settings and model."""
+    model = (str(case.task.provenance.get(key) or "") for key in ("variant", "revision", "weights_sha256"))
+    sha256 = case.recording.witness.sha256(lambda: _compare(case), tick=lambda: None)
+    return broadcast.umid(case.recording.channels, sha256, case.task.settings.digest(), *model)
 
 
 def _wait(joining: Future[files.Writer], alive: Callable[[], None]) -> files.Writer:
@@ -406,6 +420,7 @@ def _on_record(
         wall_s=spent_s(),
         report={},
     )
+    through = case.recording.stages(case.treatment)
     document = sidecars.sidecar(
         case.task,
         case.info,
@@ -415,7 +430,8 @@ def _on_record(
         case.synthetic,
         made.ear,
         case.recording.remarks,
-        stages.entries(case.recording.stages(case.treatment), case.recording.spool),
+        stages.entries(through, measured=True),
+        stages.done(through),
     )
     document["metadata"] = case.metadata()
     if (checks := made.ear.checks()) is not None:

@@ -13,10 +13,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from batchsr.display import counted, printable
+from batchsr.display import clock, counted, printable
 from batchsr.queue import Job
 from batchsr.report.columns import PAGE
-from batchsr.report.progress import clock
 from batchsr.temporary import whole_file
 
 _CHUNK_BYTES: Final = 3 * 16_384  # base64 of a multiple of three has no padding within

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from batchsr.audio import excerpts
-from batchsr.display import printable
+from batchsr.display import clock, printable
 from batchsr.report.facts import facts
-from batchsr.report.progress import clock
 from batchsr.report.record import report_of as report_of
 
 SECONDS: Final = 10.0
