@@ -254,3 +254,15 @@ def is_path(text: str) -> bool:
 def kept_ns(time_ns: int) -> int:
     """Return a file's time as the queue keeps it: within 64 bits, which are the years 1678 to 2262."""
     return max(-(2**63), min(2**63 - 1, time_ns))
+
+
+def no_file(path: Path) -> str | None:
+    """Return in words what stands where a file belongs; None for a file, for nothing, and where none can look."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as e:
+        return "a link that leads in a circle" if e.errno == errno.ELOOP else None
+    if stat.S_ISREG(mode):
+        return None
+    kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+    return next((name for is_one, name in kinds if is_one(mode)), "a device")

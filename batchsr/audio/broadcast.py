@@ -1,7 +1,7 @@
 """The chunks of a broadcast WAV that know about samples, brought to the output's rate: bext, cue, adtl, iXML.
 
 Sources: EBU Tech 3285 v2 (bext), EBU R 98 (coding history), Microsoft multimedia programming interface 1991
-(cue, LIST adtl), iXML specification 3.0, AES46 (cart).
+(cue, LIST adtl), iXML specification 3.0, AES46 (cart), SMPTE ST 330 (UMID).
 
 Longer than other modules: one function to read and one to write for each of the chunks.
 """
@@ -12,6 +12,7 @@ import codecs
 import dataclasses
 import re
 import struct
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from types import MappingProxyType
@@ -22,6 +23,8 @@ from batchsr.audio.windows import SAMPLE_RATE_HZ
 _BEXT_BYTES: Final = 602
 _DESCRIPTION: Final = slice(0, 256)
 _UMID: Final = slice(348, 412)
+UMID_AT: Final = _UMID.start
+"""Where in a bext chunk its UMID stands."""
 _LOUDNESS: Final = slice(412, 422)
 LOUDNESS_AT: Final = _LOUDNESS.start
 """Where in a bext chunk its loudness stands, five fields of 16 bits."""
@@ -30,6 +33,7 @@ _MOST_LOUDNESS: Final = 99.99
 _UNSET: Final = struct.pack("<H", 0x7FFF)
 _LOUDNESS_UNSET: Final = _UNSET * 5
 _NEW: Final = bytes(256) + b"batchsr"
+_UMIDS: Final = uuid.UUID("9a7a1f34-8a0e-4a55-8f5d-0c2d1b1f7e63")
 _CART_TIMERS: Final = slice(684, 748)
 _POINT: Final = "<II4sIII"
 _LARGEST: Final = 0xFFFFFFFF
@@ -82,6 +86,16 @@ def loudness_fields(values: Mapping[str, float | None]) -> bytes:
         fits = value is not None and abs(value) <= _MOST_LOUDNESS
         fields += struct.pack("<h", round(100 * value)) if fits and value is not None else _UNSET
     return fields
+
+
+def umid(channels: int, *made_of: str) -> bytes:
+    """Return a basic UMID (SMPTE ST 330) as a bext chunk has it, 64 bytes: the same for the same `made_of`.
+
+    Label for one audio component or several, numbers by the UUID method; the first instance; a UUID as the material.
+    """
+    label = bytes.fromhex("060a2b340101010501010820" if channels == 1 else "060a2b340101010501010920")
+    material = uuid.uuid5(_UMIDS, "\n".join(made_of)).bytes
+    return (label + b"\x13" + bytes(3) + material).ljust(64, b"\0")
 
 
 def read_loudness(body: bytes) -> Mapping[str, float]:

@@ -70,6 +70,7 @@ def restoration_options(function: F) -> F:
             help="Sample rate of the output, in Hz.  [default: 48000]",
         ),
         click.option("--channels", type=click.Choice(["all", "mono"]), help="Every channel, or their mean."),
+        click.option("--umid/--no-umid", default=None, help="Give a broadcast WAV a UMID of its own."),
         click.option("--sidecar/--no-sidecar", default=None, help="Write OUTPUT.json beside the output."),
         click.option(
             "--also",

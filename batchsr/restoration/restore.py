@@ -363,9 +363,18 @@ def _join(
             more.write(block)
             faults.point("assemble.during")
         writer.amend(b"bext", broadcast.LOUDNESS_AT, broadcast.loudness_fields(measurements.loudness()))
+        if settings.umid:
+            writer.amend(b"bext", broadcast.UMID_AT, _umid(case))
         more.finish()
     measurements.note_written_peak(writer.peak)
     return writer
+
+
+def _umid(case: _Case) -> bytes:
+    """A UMID that is the same whenever the same is made, also after a stop: of recording, settings and model."""
+    model = (str(case.task.provenance.get(key) or "") for key in ("variant", "revision", "weights_sha256"))
+    sha256 = case.recording.witness.sha256(lambda: _compare(case), tick=lambda: None)
+    return broadcast.umid(case.recording.channels, sha256, case.task.settings.digest(), *model)
 
 
 def _wait(joining: Future[files.Writer], alive: Callable[[], None]) -> files.Writer:

@@ -83,6 +83,8 @@ class Settings:
     """Mark outputs of which they would say less than this, 1 to 5; asks for `quality` as well."""
     dehum: Literal["off", "auto"] = "off"
     """Subtract the lines of mains hum that stand out: "off" or "auto"."""
+    umid: bool = False
+    """Give a broadcast WAV a UMID of its own, made from the recording, the settings and the model."""
 
     def __post_init__(self) -> None:
         def check(ok: bool, key: str, want: str) -> None:
@@ -135,6 +137,8 @@ class Settings:
             "off, or an opinion from 1 (bad) to 5 (excellent)",
         )
         check(self.dehum in ("off", "auto"), "dehum", "off or auto")
+        check(isinstance(self.umid, bool), "umid", "true or false")
+        check(self.format == "wav" or not self.umid, "umid", "false where the format is not wav, which alone holds one")
         check(_is_int(self.rate) and self.rate in RATES_HZ, "rate", "one of " + ", ".join(map(str, RATES_HZ)) + " Hz")
         for form in (self.format, *copies):
             if not formats.WRITTEN[form].takes_rate(self.rate):
@@ -192,6 +196,7 @@ _LATER: Final[Mapping[str, object]] = MappingProxyType(
         "denoise": "off",
         "quality": False,
         "review_below": "off",
+        "umid": False,
     }
 )
 DEFAULT: Final = "default"

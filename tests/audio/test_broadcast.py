@@ -8,6 +8,7 @@ import os
 import shutil
 import struct
 import subprocess
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -220,3 +221,12 @@ def test_the_same_source_still_gives_the_same_bytes(tmp_path: Path) -> None:
     source = broadcast_wav(tmp_path / "a.wav")
     made = [restore_file(source, tmp_path / f"{i}.wav", model=Resample()).output_sha256 for i in range(2)]
     assert made[0] == made[1]
+
+
+def test_a_umid_is_a_basic_one_of_audio_and_of_what_it_is_made_of() -> None:
+    one = broadcast.umid(1, "source", "settings")
+    assert one[:16].hex() == "060a2b340101010501010820" + "13000000"
+    assert uuid.UUID(bytes=one[16:32]).version == 5
+    assert one[32:] == bytes(32)
+    assert broadcast.umid(2, "source", "settings")[10:12] == b"\x09\x20"
+    assert broadcast.umid(1, "source", "settings") == one != broadcast.umid(1, "source", "other")
