@@ -371,7 +371,7 @@ def _join(
 
 
 def _umid(case: _Case) -> bytes:
-    """A UMID that is the same whenever the same is made, also after a stop: of recording, settings and model."""
+    """Return a UMID that is the same whenever the same is made, also after a stop: of recording, settings and model."""
     model = (str(case.task.provenance.get(key) or "") for key in ("variant", "revision", "weights_sha256"))
     sha256 = case.recording.witness.sha256(lambda: _compare(case), tick=lambda: None)
     return broadcast.umid(case.recording.channels, sha256, case.task.settings.digest(), *model)
