@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from batchsr import storage
 from batchsr.errors import BatchsrError, QueueDamaged, QueueError, QueueReplaced, ResourceError
 from batchsr.temporary import Temporary
 
@@ -75,6 +76,8 @@ def refuse_what_is_no_database(path: Path) -> None:
 
 
 def _look(path: Path) -> None:
+    if kind := storage.no_file(path):
+        raise QueueError(f"{path} is {kind}, no database", remedy="name a file with --db")
     logs = [one for one in (beside(path, "-wal"), beside(path, "-journal")) if _size_bytes(one)]
     if (size_bytes := _size_bytes(path)) is None:
         if logs:

@@ -79,11 +79,23 @@ def _copy(backup: Path, target: Path, *, own: bool) -> None:
         ):
             copy.execute("PRAGMA journal_mode = MEMORY")
             source.backup(copy)
+        _say_it_has_no_log(target)
+        with contextlib.closing(sqlite3.connect(unlocked, uri=True)) as copy:
             problems = [row[0] for row in copy.execute("PRAGMA integrity_check(3)") if row[0] != "ok"]
     except sqlite3.Error as e:
         raise QueueDamaged(f"{backup} cannot be restored: {e}", remedy="name another backup") from e
     if problems:
         raise QueueDamaged(f"{backup} is damaged itself: {problems[0]}", remedy="name another backup")
+
+
+def _say_it_has_no_log(copy: Path) -> None:
+    """Mark a closed database as one with a rollback journal (bytes 18 and 19, https://sqlite.org/fileformat2.html).
+
+    A plain copy of a queue carries the mark of a write-ahead log, which a file that only we know cannot be opened with.
+    """
+    with storage.resource_errors(copy, "write"), open(copy, "r+b", buffering=0) as file:
+        file.seek(18)
+        file.write(b"\1\1")
 
 
 def _renewed(copy: Path, backup: Path, clock: Clock) -> tuple[int, int]:
