@@ -72,7 +72,8 @@ def resource_errors(path: Path, doing: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def output_errors(path: Path, doing: str) -> Iterator[None]:
-    """The same for one file's output: trouble that is this path's own is an OutputError, the rest a ResourceError."""
+    """Do the same for one file's output: trouble that is this path's own is an OutputError, the rest a
+    ResourceError."""
     try:
         yield
     except OSError as e:
@@ -184,7 +185,7 @@ def make_folder(folder: Path) -> None:
 
 
 def make_output_folder(folder: Path) -> None:
-    """The same for one file's output: also raises OutputPathError, for trouble that is this path's own."""
+    """Do the same for one file's output: also raises OutputPathError, for trouble that is this path's own."""
     with output_errors(folder, "create the folder"):
         _make_folder(folder)
 
@@ -237,12 +238,13 @@ def fitted_name(stem: str, ending: str, most_bytes: int = NAME_BYTES) -> str:
 
 
 def is_name(text: str) -> bool:
-    """Whether a file in a folder can have this name: a text that somebody wrote may be none."""
+    """Return whether a file in a folder can have this name: a text that somebody wrote may be none."""
     return text not in ("", ".", "..") and "/" not in text and is_path(text)
 
 
 def is_path(text: str) -> bool:
-    """Whether the system can be asked about a path: it holds no NUL, and each surrogate in it stands for a byte."""
+    """Return whether the system can be asked about a path: it holds no NUL, and each surrogate in it stands
+    for a byte."""
     try:
         return b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:

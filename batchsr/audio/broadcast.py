@@ -56,12 +56,12 @@ class Marker:
 
 
 def rescaled(samples: int, rate_hz: int | Fraction, to_hz: int = SAMPLE_RATE_HZ) -> int:
-    """A position at `rate_hz`, at `to_hz`."""
+    """Return a position at `rate_hz`, at `to_hz`."""
     return int((2 * samples * to_hz + rate_hz) // (2 * rate_hz))
 
 
 def bext_fields(body: bytes) -> Mapping[str, str | int | float]:
-    """What a bext chunk says, for people."""
+    """Return what a bext chunk says, for people."""
     body = body.ljust(_BEXT_BYTES, b"\0")
     names = (("description", 0, 256), ("originator", 256, 288), ("originator_reference", 288, 320))
     fields: dict[str, str | int | float] = {name: text(body[start:end]) for name, start, end in names}
@@ -75,7 +75,8 @@ def bext_fields(body: bytes) -> Mapping[str, str | int | float]:
 
 
 def loudness_fields(values: Mapping[str, float | None]) -> bytes:
-    """The five loudness fields of a bext chunk: hundredths in 16 bits, and 7FFF where there is no value that fits.
+    """Return the five loudness fields of a bext chunk: hundredths in 16 bits, and 7FFF where there is no value that
+    fits.
 
     `values` are integrated_lufs, range_lu, max_true_peak_dbtp, max_momentary_lufs and max_short_term_lufs.
     """
@@ -98,7 +99,7 @@ def umid(channels: int, *made_of: str) -> bytes:
 
 
 def read_loudness(body: bytes) -> Mapping[str, float]:
-    """What a bext chunk says of loudness; nothing where it is of a version before 2, or unset."""
+    """Return what a bext chunk says of loudness; nothing where it is of a version before 2, or unset."""
     if len(body) < _BEXT_BYTES or struct.unpack("<H", body[346:348])[0] < 2:
         return MappingProxyType({})
     found = zip(LOUDNESS, struct.unpack("<5h", body[_LOUDNESS]), strict=True)
@@ -112,7 +113,8 @@ def rescale_bext(
     to_hz: int = SAMPLE_RATE_HZ,
     said: Sequence[str] = (),
 ) -> tuple[bytes, list[str]]:
-    """The bext chunk (version 2) for the output, and what it no longer says; a new one where the source has none.
+    """Return the bext chunk (version 2) for the output, and what it no longer says; a new one where the source has
+    none.
 
     TimeReference counts samples and is brought to `to_hz`; `history` is added to the coding history. The UMID names
     the source's material and the loudness is the source's, so neither goes into a derivative: the loudness is unset,
@@ -137,7 +139,8 @@ def rescale_bext(
 
 
 def described(field: bytes, said: Sequence[str]) -> bytes:
-    """A bext description (256 bytes) with the first of the sentences `said` behind its text that there is room for.
+    """Return a bext description (256 bytes) with the first of the sentences `said` behind its text that there is room
+    for.
 
     None is cut: where the text leaves no room for any, it stays as it is.
     """
@@ -231,7 +234,8 @@ def write_markers(
 
 
 def rescale_ixml(body: bytes, rate_hz: int | Fraction, bits: int, to_hz: int = SAMPLE_RATE_HZ) -> bytes:
-    """An iXML document whose numbers about samples are true of the output; the rest of it stays byte for byte."""
+    """Return an iXML document whose numbers about samples are true of the output; the rest of it stays byte
+    for byte."""
 
     def value(name: bytes) -> int | None:
         found = re.search(rb"<" + name + rb">\s*(\d{1,20})\s*</", body)
@@ -253,14 +257,15 @@ def rescale_ixml(body: bytes, rate_hz: int | Fraction, bits: int, to_hz: int = S
 
 
 def cart_fields(body: bytes) -> Mapping[str, str]:
-    """What a cart chunk says, for people: the first of its texts."""
+    """Return what a cart chunk says, for people: the first of its texts."""
     names = ("title", "artist", "cut_id", "client_id", "category", "classification", "out_cue")
     found = {name: text(body[at : at + 64]) for name, at in zip(names, range(4, 452, 64), strict=True)}
     return MappingProxyType({name: value for name, value in found.items() if value})
 
 
 def rescale_cart(body: bytes, rate_hz: int | Fraction, to_hz: int = SAMPLE_RATE_HZ) -> bytes:
-    """A cart chunk whose eight timers, which count samples, are true of the output; the rest stays byte for byte."""
+    """Return a cart chunk whose eight timers, which count samples, are true of the output; the rest stays byte for
+    byte."""
     out = bytearray(body)
     for at in range(_CART_TIMERS.start, min(_CART_TIMERS.stop, len(body) - 7), 8):
         (samples,) = struct.unpack_from("<I", body, at + 4)
@@ -312,7 +317,7 @@ def _decoded(raw: bytes, codec: str | None) -> str:
 
 
 def _utf_16(raw: bytes) -> str | None:
-    """The text, if it is UTF-16: by its mark, or because every second byte is zero."""
+    """Return the text, if it is UTF-16: by its mark, or because every second byte is zero."""
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return raw[: len(raw) & ~1].decode("utf-16", "replace")
     body = raw[: len(raw) & ~1].rstrip(b"\0")

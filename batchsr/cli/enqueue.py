@@ -171,7 +171,7 @@ class _Tally:
         self.doubtful: collections.Counter[str] = collections.Counter()
 
     def found(self, paths: Iterable[gather.Found | walk.Refused]) -> Iterator[gather.Found]:
-        """Those that can become jobs."""
+        """Yield those that can become jobs."""
         for one in paths:
             if self._is_excluded(one):
                 self.excluded += 1
@@ -219,7 +219,7 @@ class _Tally:
         } | ({"forecast": forecast.document(self.needs, self.pace)} if self.dry_run else {})
 
     def told(self) -> Iterator[str]:
-        """The counts, and what was left out."""
+        """Yield the counts, and what was left out."""
         counts = ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes.items()) or "nothing enqueued"
         doubtful = f"; {self.doubtful.total()} will fail as it looks ({listed(self.doubtful)})" if self.doubtful else ""
         codes = collections.Counter(one.code for one in self.refused)

@@ -88,7 +88,7 @@ def _copy(source: Path, name: Path) -> bool:
 
 
 def _finish(source: Path, name: Path, expected: FileStat) -> Path | None:
-    """The copy is whole: remove the source, unless it changed meanwhile."""
+    """Remove the source of a copy that is whole, unless it changed meanwhile."""
     if look(os.fspath(source)) != expected:
         return None
     source.unlink()
@@ -105,7 +105,7 @@ def _put_back(name: Path, source: Path) -> None:
 
 
 def _same(source: Path, copy: Path) -> bool:
-    """Whether `copy` is a whole copy of `source`, made by a move that a crash cut short."""
+    """Return whether `copy` is a whole copy of `source`, made by a move that a crash cut short."""
     a, b = source.stat(), copy.stat()
     if a.st_dev == b.st_dev or a.st_size == 0 or (a.st_size, a.st_mtime_ns) != (b.st_size, b.st_mtime_ns):
         return False

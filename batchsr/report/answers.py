@@ -23,7 +23,7 @@ def as_line(document: Mapping[str, Any]) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """The same, with None for infinities and NaN."""
+    """Return the same, with None for infinities and NaN."""
     if isinstance(value, Mapping):
         return {key: _finite(one) for key, one in value.items()}
     if isinstance(value, list | tuple):

@@ -20,7 +20,7 @@ RUMBLE_MARK_DBFS: Final = -60.0
 
 
 def facts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What a sidecar says, as labels and sentences. What it does not say is left out."""
+    """Yield what a sidecar says, as labels and sentences. What it does not say is left out."""
     source, output = report.get("source") or {}, report.get("output") or {}
     treatment, model = report.get("treatment") or {}, report.get("model") or {}
     if report.get("note"):
@@ -77,13 +77,13 @@ def rumble_added_db(report: Mapping[str, Any]) -> float | None:
 
 
 def opinion_to_review(report: Mapping[str, Any]) -> float | None:
-    """The opinion of the output's speech where it is lower than was asked for; None where it is not."""
+    """Return the opinion of the output's speech where it is lower than was asked for; None where it is not."""
     quality = part(part(report, "checks"), "quality")
     return number(part(quality, "after"), "ovrl") if quality.get("review") is True else None
 
 
 def _stages(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What each stage found and did, for those that say something."""
+    """Yield what each stage found and did, for those that say something."""
     found = report.get("stages")
     entries = [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, list) else []
     if entries:

@@ -171,14 +171,15 @@ def line(one: Finished) -> str:
 
 
 def end_of(name: str, width: int) -> str:
-    """A path that fits `width`: what is cut is its beginning, since its end tells files apart."""
+    """Return a path that fits `width`: what is cut is its beginning, since its end tells files apart."""
     if len(name) <= width:
         return name
     return "…" + name[len(name) - max(0, width - 1) :] if width > 1 else name[:width]
 
 
 def picture(progress: Progress, width: int, now_s: float, *, files_shown: int = 4) -> Iterator[str]:
-    """The lines under the messages of a terminal `width` columns wide; none is longer. `now_s` moves the seconds."""
+    """Yield the lines under the messages of a terminal `width` columns wide; none is longer. `now_s` moves the
+    seconds."""
     ended = progress.files_done + progress.files_failed
     left = progress.seconds_left
     facts = [f"{ended:,} of {counted(max(progress.files_total, ended), 'file')}"]
@@ -222,7 +223,7 @@ def _in_flight(file: InFlight, width: int, now_s: float) -> str:
 
 
 def closing(progress: Progress, *, batch: str | None = None) -> Iterator[str]:
-    """The last lines of a run: the totals, each kind of failure once, and the next command to type.
+    """Yield the last lines of a run: the totals, each kind of failure once, and the next command to type.
 
     batch: that of a run which restores this batch alone, makes its page itself, and goes on by the same command.
     """

@@ -152,7 +152,7 @@ def state(path: Path, form: str) -> str:
 
 
 def _statement(title: str, source: Mapping[str, Any], synthetic: Synthetic) -> dict[str, Any]:
-    """What is signed, in the words of C2PA."""
+    """Return what is signed, in the words of C2PA."""
     made: dict[str, Any] = {
         "action": "c2pa.edited",
         "softwareAgent": {"name": "batchsr", "version": __version__},
@@ -214,7 +214,7 @@ def _read(path: Path) -> bytes:
 
 
 def _algorithm(path: Path) -> str:
-    """The name that C2PA has for signatures by a key."""
+    """Return the name that C2PA has for signatures by a key."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 

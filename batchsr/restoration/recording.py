@@ -66,17 +66,17 @@ class Recording:
         return dataclasses.replace(decided, decided=before.decided)
 
     def stages(self, treatment: Treatment) -> list[Stage]:
-        """What the recording goes through before the model, made anew for one stream."""
+        """Return what the recording goes through before the model, made anew for one stream."""
         return stages.chain(self.settings, treatment, self.info.sample_rate, self.spool)
 
     def at_own_rate(self, treatment: Treatment) -> Iterator[Block]:
-        """A whole pass over the recording behind the stages at its own rate, as far as they are decided."""
+        """Yield a whole pass over the recording behind the stages at its own rate, as far as they are decided."""
         with self._open() as source:
             blocks = self._living(self._blocks(source))
             yield from stages.run(self.stages(treatment), "recording", blocks, self.info.frames)
 
     def at_48_khz(self, treatment: Treatment) -> Iterator[Block]:
-        """A whole pass over the recording at 48 kHz, before it is denoised."""
+        """Yield a whole pass over the recording at 48 kHz, before it is denoised."""
         return self._living(self._noisy(treatment))
 
     def remark(self, remark: Remark) -> None:
@@ -84,7 +84,7 @@ class Recording:
         self._level_remarks = (*self._level_remarks, remark)
 
     def resampled(self, treatment: Treatment, measurements: Measurements | None = None) -> Generator[Block, None, None]:
-        """The recording at 48 kHz, (n, channels), measured on the way.
+        """Yield the recording at 48 kHz, (n, channels), measured on the way.
 
         Where it is denoised, the stream that is measured computes it, and one that is not waits for that one.
         """
@@ -96,7 +96,7 @@ class Recording:
             yield from self.spool.fill(self._noisy(treatment, measurements))
 
     def _noisy(self, treatment: Treatment, measurements: Measurements | None = None) -> Generator[Block, None, None]:
-        """The recording at 48 kHz before it is denoised."""
+        """Yield the recording at 48 kHz before it is denoised."""
         chain = self.stages(treatment)
         with self._open() as source:
             blocks = self._blocks(source)
@@ -110,7 +110,7 @@ class Recording:
                 self.remarks = bounded((*source.remarks, *self._level_remarks, *measurements.remarks()))
 
     def conditioned(self, treatment: Treatment, measurements: Measurements) -> Iterator[Block]:
-        """What the model is given, at 48 kHz; the recording is measured on the way."""
+        """Yield what the model is given, at 48 kHz; the recording is measured on the way."""
         return stages.run(
             self.stages(treatment), "model", self.resampled(treatment, measurements), self.info.samples_at()
         )
@@ -143,12 +143,12 @@ class Recording:
             yield block
 
     def _blocks(self, source: files.Source) -> Iterator[Block]:
-        """A whole pass over the source, its full scale at 1."""
+        """Yield a whole pass over the source, its full scale at 1."""
         blocks = self.witness.watched(source.blocks())
         return blocks if self._full_scale == 1.0 else levels.scaled(blocks, self._full_scale)
 
     def _scale(self) -> tuple[float, tuple[Remark, ...]]:
-        """What full scale is in the source, and what is to be said of its level. Only floats can be over it."""
+        """Return what full scale is in the source, and what is to be said of its level. Only floats can be over it."""
         if self.info.subtype not in levels.FLOAT_SUBTYPES:
             return 1.0, ()
         with self._open() as source:

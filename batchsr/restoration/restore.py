@@ -129,7 +129,7 @@ class _Case:
     plan: windows.Plan
 
     def scratch(self, model: Batcher) -> Scratch:
-        """The file of finished windows, opened."""
+        """Return the file of finished windows, opened."""
         return Scratch(
             self.task.scratch,
             key=_scratch_key(self, model),
@@ -144,7 +144,7 @@ class _Case:
         return self.info.samples_at(self.task.settings.rate)
 
     def spool(self, denoising: Denoising, alive: Callable[[], None]) -> Spool:
-        """The denoised recording, opened."""
+        """Return the denoised recording, opened."""
         parts = [
             ALGORITHM,
             stages.entries(self.recording.stages(self.treatment)),
@@ -163,7 +163,7 @@ class _Case:
         )
 
     def metadata(self) -> dict[str, object]:
-        """What the recording says of itself, for the sidecar."""
+        """Return what the recording says of itself, for the sidecar."""
         return {**self.described.to_dict(), "not_carried_over": list(self.carried.lost)}
 
 
@@ -371,14 +371,14 @@ def _join(
 
 
 def _umid(case: _Case) -> bytes:
-    """A UMID that is the same whenever the same is made, also after a stop: of recording, settings and model."""
+    """Return a UMID that is the same whenever the same is made, also after a stop: of recording, settings and model."""
     model = (str(case.task.provenance.get(key) or "") for key in ("variant", "revision", "weights_sha256"))
     sha256 = case.recording.witness.sha256(lambda: _compare(case), tick=lambda: None)
     return broadcast.umid(case.recording.channels, sha256, case.task.settings.digest(), *model)
 
 
 def _wait(joining: Future[files.Writer], alive: Callable[[], None]) -> files.Writer:
-    """The joiner's result; meanwhile show that we live, and stop if asked to."""
+    """Return the joiner's result; meanwhile show that we live, and stop if asked to."""
     while True:
         try:
             return joining.result(timeout=_SIGN_OF_LIFE_S)
@@ -442,7 +442,7 @@ def _on_record(
 
 
 def _compare(case: _Case) -> None:
-    """The source was touched: read all of it once more, what it says of itself included."""
+    """Read all of a source that was touched once more, what it says of itself included."""
     case.recording.read_again(case.treatment)
     if metadata.read(case.task.source).to_dict() != case.described.to_dict():
         raise InputChanged(

@@ -44,7 +44,7 @@ def sidecar(
     stages: Sequence[Mapping[str, Any]],
     done: str,
 ) -> dict[str, Any]:
-    """The provenance of one output, JSON-able, as sidecar.schema.json describes it.
+    """Return the provenance of one output, JSON-able, as sidecar.schema.json describes it.
 
     stages: their entries, with what was measured. done: what they did to the recording, in words; "" for nothing.
     """
@@ -126,7 +126,7 @@ def _synthetic(made_up: Synthetic) -> dict[str, Any]:
 
 
 def _note(made_up: Synthetic, done: str) -> str:
-    """What a person must read before taking the output for the recording."""
+    """Return what a person must read before taking the output for the recording."""
     before = f" The recording was {done} before." if done else ""
     if made_up.above_hz is None:
         return f"An access derivative. {NOTHING_MADE_UP}{before}"

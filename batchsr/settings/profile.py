@@ -269,7 +269,7 @@ def effective(
 
 
 def find(name: str) -> Path:
-    """The file of a profile: a path as it is, a name in the user's folder, then among the shipped ones.
+    """Return the file of a profile: a path as it is, a name in the user's folder, then among the shipped ones.
 
     Raises ConfigError when there is none.
     """
@@ -287,7 +287,7 @@ def find(name: str) -> Path:
 
 
 def names() -> list[str]:
-    """The profiles that can be named without a path."""
+    """Return the profiles that can be named without a path."""
     return sorted({path.stem for folder in _folders() if folder.is_dir() for path in folder.glob("*.toml")})
 
 
@@ -297,7 +297,8 @@ def load(path: Path) -> Layer:
 
 
 def layer(path: Path, values: Mapping[str, Any], *, prefix: str = "") -> Layer:
-    """A layer of values read from a file, checked key by key. A variant that is a path is relative to the file."""
+    """Return a layer of values read from a file, checked key by key. A variant that is a path is relative to
+    the file."""
     known = {field.name for field in dataclasses.fields(Settings)} | {"variant"}
     checked = dict(values)
     for key, value in checked.items():

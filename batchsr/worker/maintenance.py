@@ -66,7 +66,7 @@ def _verdict(job: Job) -> Verdict:
 
 
 def _verdict_on_copies(queue: Queue, job: Job) -> Verdict:
-    """The same for the copies for access that the report or the sidecar names."""
+    """Return the same for the copies for access that the report or the sidecar names."""
     if not Settings.from_json(job.settings).also:
         return Verdict(job, "ok")
     document = queue.report_of(job.id)
@@ -96,7 +96,7 @@ def _verdict_on_copies(queue: Queue, job: Job) -> Verdict:
 
 
 def credentials_of(queue: Queue, job: Job) -> str | None:
-    """What the content credentials of a job's files are: `trusted`, `valid`, `broken`, `missing` or `unchecked`.
+    """Return what the content credentials of a job's files are: `trusted`, `valid`, `broken`, `missing` or `unchecked`.
 
     The worst of output and copies; None where its record says that they have none.
     """

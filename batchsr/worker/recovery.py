@@ -51,8 +51,8 @@ def complete_sidecar(job: Job) -> None:
 
 
 def adoptable(jobs: Iterable[Job]) -> Iterator[Job]:
-    """Those of the jobs whose output stands there with a sidecar of ours: they will be looked at, and not made again
-    if the hashes are right."""
+    """Yield those of the jobs whose output stands there with a sidecar of ours: they will be looked at, and not made
+    again if the hashes are right."""
     for job in jobs:
         if job.overwrite or not os.path.lexists(job.output):
             continue

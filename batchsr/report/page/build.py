@@ -64,7 +64,7 @@ def page_of_one(path: Path, file: Mapping[str, Any], job: Job | None) -> None:
 
 
 def sentence(totals: Mapping[str, Mapping[str, float]]) -> str:
-    """What was done, in one sentence."""
+    """Return what was done, in one sentence."""
     done = totals.get("done", {})
     failed = sum(int(totals.get(state, {}).get("jobs", 0)) for state in ("failed", "quarantined"))
     left = sum(int(totals.get(state, {}).get("jobs", 0)) for state in ("queued", "waiting", "running", "committing"))

@@ -39,7 +39,7 @@ def _level_change(report: Mapping[str, Any]) -> float:
 
 
 def _doubt(report: Mapping[str, Any]) -> float:
-    """A cutoff that was not found although it was looked for."""
+    """Return a cutoff that was not found although it was looked for."""
     band = report.get("source", {}).get("band") or {}
     wanted = report.get("settings", {}).get("lowpass") == "auto" or report.get("settings", {}).get("keep_band")
     return 1.0 if wanted and band.get("cutoff_hz") is None else 0.0
@@ -50,7 +50,7 @@ def _oddness(report: Mapping[str, Any]) -> float:
 
 
 def _rumble(report: Mapping[str, Any]) -> float:
-    """What was added below 50 Hz, where it is loud enough to matter."""
+    """Return what was added below 50 Hz, where it is loud enough to matter."""
     added = rumble_added_db(report)
     if added is None or report["output"]["below_50_hz_dbfs"] < RUMBLE_MARK_DBFS:
         return 0.0
@@ -58,7 +58,7 @@ def _rumble(report: Mapping[str, Any]) -> float:
 
 
 def _opinion(report: Mapping[str, Any]) -> float:
-    """How far an opinion that is to be reviewed is from the best."""
+    """Return how far an opinion that is to be reviewed is from the best."""
     after = opinion_to_review(report)
     return 0.0 if after is None else 5.0 - after
 

@@ -27,7 +27,8 @@ def heard(
     seconds: float = SECONDS,
     start_s: float | None = None,
 ) -> dict[str, Any]:
-    """What the page shows of one file, JSON-able: pictures and clips of a stretch, facts from the sidecar `report`.
+    """Return what the page shows of one file, JSON-able: pictures and clips of a stretch, facts from the sidecar
+    `report`.
 
     Raises the InputError family where source or output can no longer be read.
     """

@@ -53,7 +53,7 @@ class Declick:
         return channels
 
     def run(self, blocks: Iterator[Block], total_samples: int) -> Iterator[Block]:
-        """The stream without clicks."""
+        """Yield the stream without clicks."""
         return declick.declick(blocks, self.threshold, total_samples) if self._touches else blocks
 
     @property

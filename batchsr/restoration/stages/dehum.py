@@ -57,7 +57,7 @@ class Dehum:
         return channels
 
     def run(self, blocks: Iterator[Block], total_samples: int) -> Iterator[Block]:
-        """The stream without hum."""
+        """Yield the stream without hum."""
         return dehum.dehum(blocks, self.hum, self.rate_hz)
 
 

@@ -62,7 +62,7 @@ class Denoise:
         return channels
 
     def run(self, blocks: Iterator[Block], total_samples: int) -> Iterator[Block]:
-        """The stream as it is: the recording gives it to the spool behind all stages of its place."""
+        """Yield the stream as it is: the recording gives it to the spool behind all stages of its place."""
         return blocks
 
 

@@ -61,11 +61,11 @@ class Stage(Protocol):
         ...
 
     def channels(self, channels: int) -> int:
-        """How many channels come out for so many."""
+        """Return how many channels come out for so many."""
         ...
 
     def run(self, blocks: Iterator[Block], total_samples: int) -> Iterator[Block]:
-        """The stream behind it; `total_samples` is the length of one channel."""
+        """Yield the stream behind it; `total_samples` is the length of one channel."""
         ...
 
 
@@ -80,11 +80,11 @@ class Listening(Protocol):
     """BLAKE2b of the recording at 48 kHz; whoever reads all of it may note it here."""
 
     def at_own_rate(self, treatment: Treatment) -> Iterator[Block]:
-        """A whole pass behind the stages at its own rate, as far as they are decided."""
+        """Yield a whole pass behind the stages at its own rate, as far as they are decided."""
         ...
 
     def at_48_khz(self, treatment: Treatment) -> Iterator[Block]:
-        """A whole pass behind the resampler."""
+        """Yield a whole pass behind the resampler."""
         ...
 
     def remark(self, remark: Remark) -> None:

@@ -52,7 +52,7 @@ class LowPass:
         return channels
 
     def run(self, blocks: Iterator[Block], total_samples: int) -> Iterator[Block]:
-        """The stream without what lies above the frequency."""
+        """Yield the stream without what lies above the frequency."""
         return condition(blocks, total_samples, self.cutoff_hz)
 
 

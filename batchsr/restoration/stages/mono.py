@@ -50,7 +50,7 @@ class Mono:
         return 1
 
     def run(self, blocks: Iterator[Block], total_samples: int) -> Iterator[Block]:
-        """The mean of each block's channels."""
+        """Yield the mean of each block's channels."""
         return mix_down(blocks)
 
 
