@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import scipy.signal
+import scipy  # its parts load when they are first used: scipy.signal takes a second
 import soundfile
 from numpy.typing import NDArray
 

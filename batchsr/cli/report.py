@@ -113,8 +113,10 @@ def write_page(
 
     files: list[dict[str, Any]] = []
     notes: list[str] = []
-    jobs = queue.jobs(states=[State.DONE], batch=batch)
-    for choice in choosing.choose(jobs, review, lambda job: heard.report_of(Path(job.output), job)):
+    done = queue.rows(("id", "clipped_samples"), states=[State.DONE], batch=batch)
+    for choice in choosing.choose(
+        done, review, lambda ids: queue.jobs(ids=ids), lambda job: heard.report_of(Path(job.output), job)
+    ):
         job = choice.job
         try:
             report = heard.report_of(Path(job.output), job)

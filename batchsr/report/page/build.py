@@ -99,7 +99,7 @@ def _value(value: object) -> object:
         return round(value, 3)
     if isinstance(value, list):  # remarks
         return "; ".join(printable(f"{one.get('message')} [{one.get('code')}]") for one in value) or None
-    if isinstance(value, str):
+    if isinstance(value, str) and not (value.isascii() and value.isprintable()):
         return printable(os.fsencode(value).decode("utf-8", "backslashreplace"))
     return value
 
