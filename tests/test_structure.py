@@ -59,7 +59,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("errors", "faults", "__init__"),
     ("display", "storage"),
     ("temporary", "memory", "signals"),
-    ("audio", "queue"),
+    ("copying", "audio", "queue"),
     ("settings",),
     ("models", "speech"),
     ("restoration", "quality"),

@@ -5,17 +5,12 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from batchsr import storage
-from batchsr.errors import OutputExists
+from batchsr.copying import copy_whole
 from batchsr.intake.settle import FileStat, look
-from batchsr.temporary import Temporary
-
-_COPY_BYTES: Final = 1 << 20
 
 
 def move(source: Path, folder: Path, relative: str, expected: FileStat) -> Path | None:
@@ -47,7 +42,7 @@ def move(source: Path, folder: Path, relative: str, expected: FileStat) -> Path 
                     return None
                 if e.errno != errno.EXDEV:
                     raise
-                if not _copy(source, name):
+                if not copy_whole(source, name):
                     continue
                 return _finish(source, name, expected)
             if look(os.fspath(name)) != expected:
@@ -71,19 +66,6 @@ def _reserve(name: Path) -> bool:
         os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
         return name.is_file() and not name.is_symlink() and name.stat().st_size == 0
-    return True
-
-
-def _copy(source: Path, name: Path) -> bool:
-    """Copy to another file system, durably and under a hidden name until it is whole. False: the name was taken."""
-    with Temporary.beside(name) as temporary:
-        with source.open("rb") as original, os.fdopen(os.dup(temporary.fd), "wb") as copy:
-            shutil.copyfileobj(original, copy, _COPY_BYTES)
-        shutil.copystat(source, temporary.path)
-        try:
-            temporary.publish(overwrite=False)
-        except OutputExists:
-            return False
     return True
 
 
