@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -19,6 +20,7 @@ import soundfile
 from batchsr import restore_file
 from batchsr.audio import broadcast, metadata
 from batchsr.audio.containers.riff import chunk
+from batchsr.audio.decoders import ffmpeg
 from batchsr.audio.files import Embedded, Writer
 from batchsr.audio.meters.loudness import LoudnessMeter
 from batchsr.audio.meters.true_peak import TruePeakMeter
@@ -137,6 +139,26 @@ def test_mediainfo_reads_the_loudness_that_the_sidecar_has(tmp_path: Path, rate:
         assert float(read["extra"][name]) == pytest.approx(said[own], abs=0.011), name
     assert read["Encoded_Library_Settings"].startswith(f"A=PCM,F={rate},W=24,M=mono,T=batchsr ")
     assert float(read["Duration"]) == pytest.approx(4, abs=0.01)
+
+
+def test_ffmpeg_measures_the_loudness_that_the_output_says_of_itself(tmp_path: Path) -> None:
+    if (program := ffmpeg.program()) is None:
+        pytest.skip("there is no ffmpeg")
+    levels = ((-18, -30), (-24, -26))
+    sides = [np.concatenate([tone(2, level_db=first), tone(2, level_db=then)]) for first, then in levels]
+    soundfile.write(tmp_path / "a.wav", np.hstack(sides), 48_000, subtype="PCM_24")
+    restore_file(tmp_path / "a.wav", tmp_path / "b.wav", model=Resample())
+    body = metadata.read(tmp_path / "b.wav").bext
+    assert body is not None
+    own = broadcast.read_loudness(body)
+    command = [program, "-nostats", "-i", tmp_path / "b.wav", "-af", "ebur128=peak=true", "-f", "null", "-"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL).stderr
+    summary = said[said.rindex("Summary:") :]
+    measures = (("integrated_lufs", "I:", 0.11), ("range_lu", "LRA:", 0.5), ("max_true_peak_dbtp", "Peak:", 0.11))
+    for name, pattern, off in measures:  # of a range, Tech 3342 allows 1 LU; of 4 s there are few windows
+        found = re.search(pattern + r"\s+(-?[\d.]+)", summary)
+        assert found is not None
+        assert float(found[1]) == pytest.approx(own[name], abs=off), name
 
 
 @pytest.mark.parametrize("seconds", [0.2, 1.0])
