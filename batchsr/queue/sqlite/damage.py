@@ -95,7 +95,8 @@ def _look(path: Path) -> None:
         noted, own = _noted_generation(path), raw_generation(path)
         if noted is not None and own is not None and noted != own:
             raise QueueDamaged(
-                f"{path} is not the database that {logs[0]} belongs to: was a backup copied over it, or a restoration killed?",
+                f"{path} is not the database that {logs[0]} belongs to: was a backup copied over it, or a restoration "
+                "killed?",
                 remedy=f"`batchsr db restore {path}` keeps the database and puts that file aside; a copy of the backup "
                 "does as well",
             )
