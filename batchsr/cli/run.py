@@ -150,7 +150,7 @@ def _take_in(
 def _work(app: App, queue: Queue, request: gather.Request, dtype: str | None, device: str | None) -> Summary:
     """Restore what is left of the batch, on the screen that `work` has."""
     from batchsr.worker.options import WorkerOptions
-    from batchsr.worker.shift import Shift
+    from batchsr.worker.variant_loop import Shift
 
     with Screen(screen_console(color=app.color), plain=not app.color, quiet=app.verbosity < 0) as screen:
         load = functools.partial(load_model, dtype=dtype, device=device, say=screen.phase)

@@ -8,7 +8,7 @@ import time
 from typing import Any, Final
 
 from batchsr.cli.app import App
-from batchsr.cli.lulls import Lulls
+from batchsr.cli.idle_notices import Lulls
 from batchsr.intake.child_processes import SleepInhibitor, WorkerProcess
 from batchsr.queue import Queue
 from batchsr.settings import schedule

@@ -15,12 +15,12 @@ import click
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.child_command import PROGRAM, as_words, parsed
 from batchsr.cli.keep_awake import staying_awake
+from batchsr.cli.notifications import FLAGS as TELLING_FLAGS
+from batchsr.cli.notifications import OPTIONS as TELLING
+from batchsr.cli.notifications import telling_options
 from batchsr.cli.options import compute_options
 from batchsr.cli.run_events import events_of_run
 from batchsr.cli.signing import signing_options
-from batchsr.cli.telling import FLAGS as TELLING_FLAGS
-from batchsr.cli.telling import OPTIONS as TELLING
-from batchsr.cli.telling import telling_options
 from batchsr.cli.variant import KINDS, VariantType, model_option, of_model, variant_name, variant_of
 from batchsr.display import counted, shown
 from batchsr.errors import EXIT_OK, UsageError
@@ -101,7 +101,7 @@ def work_command(
     happens is told as it happens: one object a line.
     """
     from batchsr.worker.options import WorkerOptions
-    from batchsr.worker.shift import Shift
+    from batchsr.worker.variant_loop import Shift
 
     app.stays(stamped=not supervised)
     chosen = variant_name(variant_of(model, variant))

@@ -23,7 +23,7 @@ from batchsr.queue.opening import open_queue
 from batchsr.restoration.restore import restore
 from batchsr.restoration.task import Restored, Task
 from batchsr.worker import diagnosis
-from batchsr.worker.shift import Shift
+from batchsr.worker.variant_loop import Shift
 
 IMPATIENT = dataclasses.replace(rig.OPTIONS, wait_for_places_s=0.3)
 
