@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import sqlite3
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from batchsr.queue.clock import Clock
 from batchsr.queue.opening import open_queue, restore_backup
 from batchsr.queue.sqlite import versions
 from batchsr.queue.sqlite.store import Store
+from batchsr.temporary import Temporary
 
 
 def filled(path: Path, jobs: int = 300) -> Path:
@@ -246,6 +248,62 @@ def test_a_restored_backup_refuses_living_workers_and_keeps_what_was(tmp_path: P
         assert queue.check() == []
     with open_queue(restored.kept) as queue:
         assert len(list(queue.jobs())) == 301
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-journal"])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_restoration_that_is_killed_leaves_the_old_database_or_the_new_one(
+    tmp_path: Path, moment: str, suffix: str
+) -> None:
+    path, backup = filled(tmp_path / "queue.db"), tmp_path / "backup.db"
+    with open_queue(path) as queue:
+        queue.backup(backup)
+        list(queue.enqueue(rig.new_job(f"since {number}") for number in range(5)))
+    if suffix == "-wal":
+        _crashed_again(path)
+    publish = Temporary.publish
+
+    def child() -> None:
+        def killed(self: Temporary, *, overwrite: bool) -> None:
+            if self.path.parent == path.parent and overwrite and not self.path.name.count("generation"):
+                if moment == "after":
+                    publish(self, overwrite=True)
+                os._exit(0)
+
+        Temporary.publish = killed
+        restore_backup(path, backup)
+
+    if suffix == "-journal":
+        path.with_name("queue.db-journal").write_bytes(_hot_journal(path))
+    rig.wait(rig.fork(child))
+    if moment == "before":
+        with open_queue(path) as queue:
+            assert queue.counts()["queued"] == (335 if suffix == "-wal" else 285), "nothing of the old one is lost"
+            assert queue.check() == []
+    else:
+        with pytest.raises(QueueDamaged, match="or a restoration killed"):
+            open_queue(path)
+    restored = restore_backup(path, backup if moment == "before" else path)
+    with open_queue(path) as queue:
+        assert queue.counts()["queued"] == 280
+        assert queue.check() == []
+    assert restored.jobs == 300
+    kept = [one for one in tmp_path.glob("*.before-restore-*") if not one.name.endswith(("-wal", "-journal"))]
+    assert len({one.stat().st_ino for one in kept}) == len(kept), "no file has two names"
+    before = max(kept, key=lambda one: sqlite3.connect(one).execute("SELECT count(*) FROM jobs").fetchone())
+    with contextlib.closing(sqlite3.connect(before)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert db.execute("SELECT count(*) FROM jobs").fetchone() == (355 if suffix == "-wal" else 305,)
+
+
+def _hot_journal(path: Path) -> bytes:
+    """Return a rollback journal of one page, the first as it is: one that SQLite plays back."""
+    page = path.read_bytes()[:4096]
+    pages = path.stat().st_size // 4096
+    nonce = 7
+    header = bytes.fromhex("d9d505f920a163d7") + struct.pack(">IIIII", 1, nonce, pages, 512, 4096)
+    checksum = nonce + sum(page[at] for at in range(4096 - 200, 0, -200))
+    return header.ljust(512, b"\0") + struct.pack(">I", 1) + page + struct.pack(">I", checksum & 0xFFFFFFFF)
 
 
 def test_a_plain_copy_of_a_database_at_rest_is_as_good_as_a_backup(tmp_path: Path) -> None:
