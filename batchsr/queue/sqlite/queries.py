@@ -297,7 +297,7 @@ def queued_for(store: Store) -> dict[str, int]:
         "SELECT coalesce(variant, '') AS variant, count(*) AS jobs FROM ("
         "SELECT variant FROM jobs INDEXED BY jobs_ready WHERE state = 'queued' AND held IS NULL UNION ALL "
         "SELECT variant FROM jobs INDEXED BY jobs_held WHERE held IS NOT NULL UNION ALL "
-        "SELECT variant FROM jobs INDEXED BY jobs_waiting WHERE state = 'waiting') "
+        "SELECT variant FROM jobs INDEXED BY jobs_waiting WHERE state = 'waiting') AS left_over "
         "GROUP BY 1 ORDER BY 1"
     )
     return {row["variant"]: row["jobs"] for row in rows}
@@ -380,7 +380,8 @@ CHECKS: Final[Sequence[tuple[str, str]]] = (
     ),
     (
         "was done more than once without being redone",
-        "SELECT e.job AS id FROM events e GROUP BY e.job HAVING sum(e.new = 'done') > 1 + sum(e.old IS 'done')",
+        "SELECT e.job AS id FROM events e GROUP BY e.job HAVING sum(CASE WHEN e.new = 'done' THEN 1 ELSE 0 END) > "
+        "1 + sum(CASE WHEN e.old = 'done' THEN 1 ELSE 0 END)",
     ),
     (
         "has claims that do not rise one by one",
@@ -392,7 +393,7 @@ CHECKS: Final[Sequence[tuple[str, str]]] = (
     (
         "has an attempt open though nobody owns it, or none though somebody does",
         "SELECT j.id FROM jobs j LEFT JOIN attempts a ON a.job = j.id AND a.ended_at IS NULL GROUP BY j.id "
-        "HAVING count(a.job) <> (j.worker IS NOT NULL)",
+        "HAVING count(a.job) <> CASE WHEN j.worker IS NOT NULL THEN 1 ELSE 0 END",
     ),
     (
         "is held though it is not queued",
@@ -400,8 +401,8 @@ CHECKS: Final[Sequence[tuple[str, str]]] = (
     ),
     (
         "is in another state than its last event says",
-        "SELECT j.id FROM jobs j JOIN events e ON e.job = j.id GROUP BY j.id "
-        "HAVING e.new <> j.state AND e.id = max(e.id)",
+        "SELECT j.id FROM jobs j JOIN (SELECT job, max(id) AS id FROM events GROUP BY job) AS latest "
+        "ON latest.job = j.id JOIN events e ON e.id = latest.id WHERE e.new <> j.state",
     ),
     (
         "reads what another job writes",
