@@ -9,11 +9,13 @@ Source: PREMIS Data Dictionary for Preservation Metadata, version 3.0, and its X
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import itertools
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 NAMESPACE: Final = "http://www.loc.gov/premis/v3"
 _XSI: Final = "http://www.w3.org/2001/XMLSchema-instance"
 _OWN: Final = uuid.UUID("6f1b1f5e-0e52-4d7e-9a0a-6a5f0b9d7c11")
+_NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NAMES: Final = {"sha256": "SHA-256", "sha512": "SHA-512", "sha1": "SHA-1", "md5": "MD5"}
 
 
@@ -67,6 +70,11 @@ def write(file: BinaryIO, works: Iterable[Work], read: Mapping[str, Read], check
 
 def _name(tag: str) -> str:
     return f"{{{NAMESPACE}}}{tag}"
+
+
+def _replaced(match: re.Match[str]) -> str:
+    """What XML has no place for, as an escape."""
+    return f"\\u{ord(match[0]):04x}"
 
 
 def _identifier(*parts: object) -> str:
@@ -113,7 +121,7 @@ class _Maker:
         said = document["synthetic"]["sentence"]
         detail = f"Restored by batchsr with {printable(document['model'].get('variant', ''))}. {printable(said)}"
         finished = document.get("finished")
-        at = str(finished) if _is_moment(finished) else self._checked_at
+        at = _moment(finished) or self._checked_at
         made_of = [item for item in work.items if item.role != "sidecar"]
         migration = self._event(_event_id(work, "migration"), "migration", at, detail)
         for identifier in _agents(work):
@@ -190,7 +198,7 @@ class _Maker:
 
     def _add(self, above: _Element, tag: str, text: str | None = None) -> _Element:
         element: _Element = self._etree.SubElement(above, _name(tag))
-        element.text = text
+        element.text = None if text is None else _NO_XML.sub(_replaced, text)
         return element
 
 
@@ -234,8 +242,10 @@ def _item_id(work: Work, path: str) -> str:
     )
 
 
-def _is_moment(value: object) -> bool:
-    try:
-        return isinstance(value, str) and datetime.datetime.fromisoformat(value).tzinfo is not None
-    except ValueError:
-        return False
+def _moment(value: object) -> str | None:
+    """A time as the schema wants it; None for what is none."""
+    with contextlib.suppress(ValueError, OverflowError):
+        moment = datetime.datetime.fromisoformat(value) if isinstance(value, str) else None
+        if moment is not None and moment.tzinfo is not None:
+            return moment.astimezone(datetime.UTC).isoformat(timespec="seconds")
+    return None

@@ -25,9 +25,10 @@ from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State, sto
 from batchsr.queue.postgres import alive, schema
 from batchsr.queue.postgres.place import FleetPlace
 from batchsr.queue.postgres.store import PgStore, ServerClock
-from batchsr.queue.sqlite import claims, importing, owners, queries, reaper, reports
-from batchsr.queue.sqlite.api import SqliteQueue, SqliteWorker
+from batchsr.queue.sqlite import checking, claims, importing, owners, reaper, reports
+from batchsr.queue.sqlite.api import SqliteQueue
 from batchsr.queue.sqlite.enqueue import CHUNK, Intake
+from batchsr.queue.sqlite.worker import SqliteWorker
 from batchsr.queue.trouble import Trouble
 
 T = TypeVar("T")
@@ -284,7 +285,7 @@ class PostgresQueue(SqliteQueue):
     def check(self) -> list[str]:
         """What is wrong with the queue, one sentence each; empty when it is sound."""
         with self._store.reading():
-            return [f"job {row['id']} {what}" for what, sql in queries.CHECKS for row in self._store.rows(sql)]
+            return [f"job {row['id']} {what}" for what, sql in checking.CHECKS for row in self._store.rows(sql)]
 
     def held_up(self) -> str | None:
         """The server looks after its own files."""
@@ -330,7 +331,7 @@ class PostgresWorker(SqliteWorker):
     """A living worker of a fleet. It owns what it claims for as long as its signs of life arrive."""
 
     def __init__(self, queue: PostgresQueue, lock: owners.OwnerLock, home: str) -> None:
-        super().__init__(queue, lock)
+        super().__init__(queue._store, lock)
         self._fleet = queue
         self.home = home
         own = PgStore(queue._pg.place, queue._pg.path, queue.clock)
