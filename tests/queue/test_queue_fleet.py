@@ -369,6 +369,16 @@ def test_a_statement_is_said_in_the_other_dialect(sqlite: str, postgresql: str) 
     assert dialect.translated(sqlite) == postgresql
 
 
+def test_an_identity_of_several_parts_comes_back_as_it_was(one: PostgresQueue) -> None:
+    wish = new("x", identity="/a/x.wav\x001\x002", overwrite=True)
+    (first,) = one.enqueue([wish])
+    (again,) = one.enqueue([dataclasses.replace(wish, settings='{"seed": 1}')])
+    job = one.get(1)
+    assert job is not None
+    assert job.identity == wish.identity
+    assert (str(first.outcome), str(again.outcome)) == ("queued", "other settings")
+
+
 def test_the_hash_of_a_file_is_asked_for_only_where_something_was_about_to_be_published(one: PostgresQueue) -> None:
     list(one.enqueue([new("x")]))
     job = one.get(1)

@@ -2,6 +2,8 @@
 
 What differs from a queue in a file: who is dead (alive.py); signs of life, of which a thousand hosts would otherwise
 write 45,000 a second; a server that may be away for a while; and what each claim was about to publish.
+
+Longer than other modules: it is the part of the interface that differs, held against one idea of who is alive.
 """
 
 from __future__ import annotations

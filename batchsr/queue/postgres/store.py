@@ -31,6 +31,7 @@ from batchsr.queue.postgres.dialect import translated
 from batchsr.queue.postgres.place import FleetPlace
 
 _MARK: Final = "\x01"  # before a path that is no UTF-8, in hexadecimal: PostgreSQL's text takes no other bytes
+_NUL: Final = "\x01\x02"  # for NUL, which PostgreSQL's text does not take either; between the parts of an identity
 _SETTINGS: Final = {
     "statement_timeout": 60_000,
     "idle_in_transaction_session_timeout": 15_000,
@@ -285,14 +286,17 @@ def _stored(value: Any) -> Any:
     if isinstance(value, PathBytes):
         return _MARK + value.hex()
     if isinstance(value, str):
-        return str(value).replace("\0", "\ufffd")
+        return str(value).replace("\0", _NUL)
     return value
 
 
 def _loaded(row: dict[str, Any]) -> dict[str, Any]:
     for name, value in row.items():
-        if isinstance(value, str) and value.startswith(_MARK):
-            row[name] = bytes.fromhex(value[1:])
+        if isinstance(value, str) and _MARK in value:
+            if value.startswith(_MARK) and not value.startswith(_NUL):
+                row[name] = bytes.fromhex(value[1:])
+            else:
+                row[name] = value.replace(_NUL, "\0")
     return row
 
 
