@@ -1,4 +1,4 @@
-"""One claim of one job: from its row to a restoration, and what that found back into the row."""
+"""One claim of one job: from the queue to a restoration, and what that found back into the queue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from batchsr.signals import Stop
 from batchsr.worker import pauses, recovery
 from batchsr.worker.in_flight import InFlightFile
 
-_SIGN_OF_LIFE_S: Final = 5.0  # the same number of windows is written to the row no more often than this
+_SIGN_OF_LIFE_S: Final = 5.0  # the same number of windows is written to the queue no more often than this
 RestoreFn = Callable[..., Restored]
 
 
@@ -29,7 +29,7 @@ class Interrupted(Exception):
 
 
 class Attempt:
-    """One claim of one job, from its row to the restoration and back."""
+    """One claim of one job, from the queue to the restoration and back."""
 
     def __init__(
         self, queue: WorkQueue, file: InFlightFile, stop: Stop, tell_windows: Callable[[Job, int, int], None]
@@ -174,7 +174,7 @@ def failure_of(error: Exception) -> str:
 
 
 def described(error: Exception) -> tuple[str, str]:
-    """Code and message for the row. What nobody foresaw keeps its last line of traceback."""
+    """Code and message for the queue. What nobody foresaw keeps its last line of traceback."""
     if isinstance(error, BatchsrError):
         return error.code, str(error)
     where = traceback.extract_tb(error.__traceback__)[-1:]

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import rig
 from click.testing import CliRunner, Result
+from lxml import etree
 
 from batchsr import faults, storage
 from batchsr.archive import checksums, exchange, mark
@@ -385,3 +386,56 @@ def test_what_is_put_into_a_package_while_it_is_made_anew_is_set_aside(
     assert "package.left-1" in said
     assert inside(tmp_path / "package.left-1") == {"late.txt": b"late"}
     assert "a_upsampled.wav" in inside(package)
+
+
+def events(package: Path) -> dict[str, dict[str, str]]:
+    """Of a package: kind of event -> identifier -> when."""
+    found: dict[str, dict[str, str]] = collections.defaultdict(dict)
+    for event in etree.parse(package / "metadata" / "premis.xml").getroot().iter("{*}event"):
+        identifier, kind, at = (
+            event.findtext(f".//{{*}}{tag}") for tag in ("eventIdentifierValue", "eventType", "eventDateTime")
+        )
+        assert None not in (identifier, kind, at)
+        assert identifier not in found[str(kind)]
+        found[str(kind)][str(identifier)] = str(at)
+    return found
+
+
+def test_an_event_has_one_identifier_for_ever_and_no_other_queues_event_has_it(tmp_path: Path) -> None:
+    first, other = add(tmp_path / "one", "a"), add(tmp_path / "two", "a")
+    run(first, "import-sidecars", tmp_path / "one" / "out")
+    made = []
+    for db, name in ((first, "package"), (first, "package"), (first, "again"), (other, "other")):
+        run(db, "export", "--batch", "tapes", tmp_path / name, "--premis")
+        made.append(events(tmp_path / name))
+    package, renewed, again, others = (set(one["migration"]) for one in made)
+    assert package == renewed == again
+    assert not package & others
+    for kind in ("validation", "fixity check"):
+        assert len({identifier for one in made for identifier in one[kind]}) == len(made), "each was another check"
+
+
+def test_a_recording_of_two_jobs_is_one_object(tmp_path: Path) -> None:
+    db = add(tmp_path, "a")
+    rig.enqueue(db, [tmp_path / "in" / "a.wav"], tmp_path / "more", batch="tapes", settings={"seed": 3})
+    assert rig.work(db).done == 1
+    run(db, "export", "--batch", "tapes", tmp_path / "package", "--premis")
+    root = etree.parse(tmp_path / "package" / "metadata" / "premis.xml").getroot()
+    own = [one.text for one in root.iter("{*}objectIdentifierValue")]
+    assert len(own) == len(set(own)) == 3
+
+
+def test_a_fixity_check_is_dated_when_the_files_were_read(tmp_path: Path, steps: Callable[[int], list[str]]) -> None:
+    db = add(tmp_path, "a")
+    steps(3)
+    with pytest.raises(Killed):
+        CliRunner().invoke(cli, ["--db", str(db), "export", "--batch", "tapes", str(tmp_path / "package"), "--premis"])
+    progress = tmp_path / ".package.batchsr-export.progress"
+    lines = [json.loads(line) | {"read_at": "2020-01-02T03:04:05+00:00"} for line in progress.read_text().splitlines()]
+    assert lines
+    progress.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    steps(0)
+    run(db, "export", "--batch", "tapes", tmp_path / "package", "--premis")
+    found = events(tmp_path / "package")
+    assert list(found["fixity check"].values()) == ["2020-01-02T03:04:05+00:00"]
+    assert not next(iter(found["validation"].values())).startswith("2020"), "the header was read now"
