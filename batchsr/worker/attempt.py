@@ -103,8 +103,10 @@ class Attempt:
             return None
 
     def _standing(self) -> Result | None:
-        """What to record of the file under the output's name, where another claim of this job has made it: a worker
-        may lose its claim in the moment in which it publishes. Its sidecar is beside it then."""
+        """Return what to record of the file under the output's name, where another claim of this job has made it.
+
+        A worker may lose its claim in the very moment in which it publishes. Its sidecar is beside it then.
+        """
         output = Path(self._job.output)
         if self._job.overwrite or not output.is_file():
             return None

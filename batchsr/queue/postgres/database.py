@@ -1,4 +1,4 @@
-"""A transaction with what is used of sqlite-utils' Database, and how values are kept that PostgreSQL's text does not take."""
+"""A transaction, with what is used of sqlite-utils' Database; and values that PostgreSQL's text does not take."""
 
 from __future__ import annotations
 
