@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -17,6 +17,7 @@ from batchsr.errors import PackageError, SidecarForeign
 from batchsr.queue import Job, Queue, State
 from batchsr.restoration import sidecar_reading, sidecar_versions
 from batchsr.restoration.sidecar import sidecar_path
+from batchsr.settings.profile import Settings
 
 Role = Literal["output", "copy", "sidecar"]
 _MOST_NAMED: Final = 10
@@ -134,15 +135,12 @@ def _work(queue: Queue, job: Job, path: str) -> Work:
     if record.said.output.sha256 != job.output_sha256:
         raise PackageError(f"the sidecar of {shown(output)} speaks of another file")
     items.append(Item(os.path.join(folder, beside.name), beside, "sidecar", checksums.of_bytes(data), own))
-    items += _copies(record.document, output, folder)
+    try:
+        copies = sidecar_reading.copies_of(record.document, output, Settings.from_json(job.settings).also)
+    except SidecarForeign as e:
+        raise PackageError(e.message) from e
+    items += [Item(os.path.join(folder, one.beside.name), one.beside, "copy", one.sha256) for one in copies]
     for item in items:
         if item.data is None and not item.origin.is_file():
             raise PackageError(f"{shown(item.origin)} is not there")
     return Work(job, tuple(items), sidecar_versions.newest(record.document))
-
-
-def _copies(document: Mapping[str, Any], output: Path, folder: str) -> Iterator[Item]:
-    copies = document.get("copies")
-    for copy in copies if isinstance(copies, list) else []:
-        name, sha256 = os.path.basename(str(copy.get("path", ""))), str(copy.get("sha256", ""))
-        yield Item(os.path.join(folder, name), output.with_name(name), "copy", sha256)

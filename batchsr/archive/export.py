@@ -19,7 +19,7 @@ from batchsr.archive import bag, checksums, exchange, keeping, mark, moving, pre
 from batchsr.archive.bringing import Brought, Wish, fill, put_of
 from batchsr.archive.contents import Work, works_of
 from batchsr.display import shown
-from batchsr.errors import BatchsrError, OutputExists, ResourceError
+from batchsr.errors import BatchsrError, OutputExists, PackageError, ResourceError
 from batchsr.queue import Queue, State
 from batchsr.report import batch as batch_report
 from batchsr.report import columns
@@ -96,6 +96,8 @@ def _told(target: Path) -> Iterator[None]:
     except OSError as e:
         message = f"cannot build the package {shown(target)}: {e.strerror or e}"
         raise ResourceError(message, remedy="see to that; then the same command goes on") from e
+    except RecursionError as e:
+        raise PackageError(f"folders in {shown(target)} are nested too deeply", remedy="move them out of it") from e
 
 
 def check(wish: Wish) -> None:

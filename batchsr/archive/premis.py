@@ -9,13 +9,16 @@ Source: PREMIS Data Dictionary for Preservation Metadata, version 3.0, and its X
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import itertools
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from batchsr import __version__
@@ -28,7 +31,9 @@ if TYPE_CHECKING:
 
 NAMESPACE: Final = "http://www.loc.gov/premis/v3"
 _XSI: Final = "http://www.w3.org/2001/XMLSchema-instance"
+_SPACES: Final = MappingProxyType({None: NAMESPACE, "xsi": _XSI})
 _OWN: Final = uuid.UUID("6f1b1f5e-0e52-4d7e-9a0a-6a5f0b9d7c11")
+_NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NAMES: Final = {"sha256": "SHA-256", "sha512": "SHA-512", "sha1": "SHA-1", "md5": "MD5"}
 
 
@@ -58,7 +63,7 @@ def write(file: BinaryIO, works: Iterable[Work], read: Mapping[str, Read], check
     works = list(works)
     with etree.xmlfile(file, encoding="UTF-8") as xml:
         xml.write_declaration()
-        with xml.element(_name("premis"), {"version": "3.0"}, nsmap={None: NAMESPACE, "xsi": _XSI}):
+        with xml.element(_name("premis"), {"version": "3.0"}, nsmap=dict(_SPACES)):
             maker = _Maker(etree, read, checked_at.isoformat(timespec="seconds"))
             pieces = itertools.chain(map(maker.objects, works), map(maker.events, works), [maker.agents(works)])
             for element in itertools.chain.from_iterable(pieces):
@@ -67,6 +72,11 @@ def write(file: BinaryIO, works: Iterable[Work], read: Mapping[str, Read], check
 
 def _name(tag: str) -> str:
     return f"{{{NAMESPACE}}}{tag}"
+
+
+def _replaced(match: re.Match[str]) -> str:
+    """What XML has no place for, as an escape."""
+    return f"\\u{ord(match[0]):04x}"
 
 
 def _identifier(*parts: object) -> str:
@@ -113,7 +123,7 @@ class _Maker:
         said = document["synthetic"]["sentence"]
         detail = f"Restored by batchsr with {printable(document['model'].get('variant', ''))}. {printable(said)}"
         finished = document.get("finished")
-        at = str(finished) if _is_moment(finished) else self._checked_at
+        at = _moment(finished) or self._checked_at
         made_of = [item for item in work.items if item.role != "sidecar"]
         migration = self._event(_event_id(work, "migration"), "migration", at, detail)
         for identifier in _agents(work):
@@ -143,7 +153,7 @@ class _Maker:
             found |= _agents(work)
         made = []
         for identifier, (name, kind, version) in found.items():
-            agent = self._etree.Element(_name("agent"))
+            agent = self._etree.Element(_name("agent"), nsmap=dict(_SPACES))
             self._linked(agent, "agent", identifier)
             self._add(agent, "agentName", printable(name))
             self._add(agent, "agentType", kind)
@@ -154,7 +164,7 @@ class _Maker:
     def _object(
         self, identifier: str, name: object, facts: Mapping[str, Any], checksums: Mapping[str, str]
     ) -> _Element:
-        element: _Element = self._etree.Element(_name("object"), {f"{{{_XSI}}}type": "file"})
+        element: _Element = self._etree.Element(_name("object"), {f"{{{_XSI}}}type": "file"}, nsmap=dict(_SPACES))
         self._linked(element, "object", identifier)
         about = self._add(element, "objectCharacteristics")
         for algorithm, value in checksums.items():
@@ -168,7 +178,7 @@ class _Maker:
         return element
 
     def _event(self, identifier: str, kind: str, at: str, detail: str) -> _Element:
-        event: _Element = self._etree.Element(_name("event"))
+        event: _Element = self._etree.Element(_name("event"), nsmap=dict(_SPACES))
         self._linked(event, "event", identifier)
         self._add(event, "eventType", kind)
         self._add(event, "eventDateTime", at)
@@ -190,7 +200,7 @@ class _Maker:
 
     def _add(self, above: _Element, tag: str, text: str | None = None) -> _Element:
         element: _Element = self._etree.SubElement(above, _name(tag))
-        element.text = text
+        element.text = None if text is None else _NO_XML.sub(_replaced, text)
         return element
 
 
@@ -234,8 +244,10 @@ def _item_id(work: Work, path: str) -> str:
     )
 
 
-def _is_moment(value: object) -> bool:
-    try:
-        return isinstance(value, str) and datetime.datetime.fromisoformat(value).tzinfo is not None
-    except ValueError:
-        return False
+def _moment(value: object) -> str | None:
+    """A time as the schema wants it; None for what is none."""
+    with contextlib.suppress(ValueError, OverflowError):
+        moment = datetime.datetime.fromisoformat(value) if isinstance(value, str) else None
+        if moment is not None and moment.tzinfo is not None:
+            return moment.astimezone(datetime.UTC).isoformat(timespec="seconds")
+    return None

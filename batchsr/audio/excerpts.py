@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import scipy.signal
+import scipy  # its parts load when they are first used: scipy.signal takes a second
 import soundfile
 from numpy.typing import NDArray
 
@@ -96,7 +96,7 @@ def matched(excerpt: Excerpt) -> tuple[Block, Block, Block]:
 
 
 def opus(block: Block) -> bytes:
-    """An Opus file of a block (n, C) at 48 kHz; more than two channels become their mean."""
+    """Return an Opus file of a block (n, C) at 48 kHz; more than two channels become their mean."""
     if block.shape[1] > 2:
         block = block.mean(axis=1, keepdims=True, dtype=np.float32)
     file = io.BytesIO()
@@ -135,7 +135,7 @@ def waveform(block: Block, columns: int) -> NDArray[np.int8]:
 
 
 def _loud_place(source: Source, seconds: float) -> float:
-    """Where a stretch begins in whose middle it is loud, by some looks."""
+    """Return where a stretch begins in whose middle it is loud, by some looks."""
     info = source.info
     length_s = info.frames / info.sample_rate
     if length_s <= seconds:

@@ -53,7 +53,7 @@ def listen_command(app: App, what: str, output: Path | None, start: str | None, 
 
 
 def _found(app: App, what: str) -> tuple[Path, Path, Mapping[str, Any], Job | None]:
-    """The source, the restored file, its sidecar, and its job if a queue knows it."""
+    """Return the source, the restored file, its sidecar, and its job if a queue knows it."""
     from batchsr.report.page.heard import report_of
 
     job = None

@@ -52,7 +52,7 @@ class Lulls:
                 threading.Thread(target=self._teller.tell, args=(code,), daemon=True).start()
 
     def _code(self) -> int | None:
-        """What a run that ended now would end with; None while it goes on, or where that was told already."""
+        """Return what a run that ended now would end with; None while it goes on, or where that was told already."""
         progress = self._queue.pulse().progress
         if progress != self._progress:
             self._progress, self._owed, self._next_s = progress, True, 0.0

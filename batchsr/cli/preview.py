@@ -27,7 +27,7 @@ _NO_HEAD: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 def preview_options(function: F) -> F:
-    """The options of a preview; the command gets them as `preview`, a Preview or None."""
+    """Add the options of a preview; the command gets them as `preview`, a Preview or None."""
     options = [
         click.option(
             "--preview", type=click.FloatRange(1, 60), metavar="SECONDS", help="Only hear so much, in several ways."

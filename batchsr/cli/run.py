@@ -165,7 +165,7 @@ def _work(app: App, queue: Queue, request: gather.Request, dtype: str | None, de
 
 
 def _page_of(queue: Queue, batch: str, out: str | None) -> Path:
-    """Where the page goes where nothing is said: into --out, or the folder common to the outputs."""
+    """Return where the page goes where nothing is said: into --out, or the folder common to the outputs."""
     if out is not None:
         folder = os.path.abspath(out)
         os.makedirs(folder, exist_ok=True)

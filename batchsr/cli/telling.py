@@ -37,7 +37,7 @@ _PING_S: Final = 10.0
 
 
 def telling_options(function: F) -> F:
-    """The options that say whom to tell. What they do never changes how the command itself ends.
+    """Add the options that say whom to tell. What they do never changes how the command itself ends.
 
     The command finds whoever it tells in `app.teller`, for what is to be told before the end.
     """
@@ -118,7 +118,7 @@ class Teller:
 
 
 def _in_words(facts: Mapping[str, Any]) -> str:
-    """What a notification says of the queue."""
+    """Return what a notification says of the queue."""
     failed = facts.get("failed", 0) + facts.get("quarantined", 0)
     left = sum(facts.get(state, 0) for state in ("queued", "waiting", "running", "committing"))
     said = [counted(facts.get("done", 0), "file") + " done", *([f"{failed:,} failed"] if failed else [])]

@@ -171,7 +171,8 @@ def _roots(folders: tuple[str, ...], *, must_exist: bool) -> tuple[str, ...]:
 
 
 def _scope(roots: tuple[str, ...], options: dict[str, Any], queue: Queue, suffix: str) -> Any:
-    """What is watched, less the folders that files go to. Raises UsageError when a file would come back for ever."""
+    """Return what is watched, less the folders that files go to. Raises UsageError when a file would come back for
+    ever."""
     from batchsr.intake.watcher import Scope
 
     skip = []

@@ -246,7 +246,7 @@ def load_model(variant: str, dtype: str | None, device: str | None, say: Callabl
 
 
 def _worker_command(words: list[str], ends_s: float | None, limit: int | None) -> list[str]:
-    """The command line of one worker under a supervisor: this one's, with one process and what is left to do."""
+    """Return the command line of one worker under a supervisor: this one's, with one process and what is left to do."""
     kept = [word for given in parsed(words, _TAKE_VALUES) if given.option not in _NOT_A_WORKERS for word in given.words]
     left = f"{max(0.0, ends_s - time.monotonic()):.3f}s" if ends_s is not None else None
     return [*PROGRAM, *kept, "--supervised", *as_words({"procs": 1, "stop_after": limit, "for_": left})]

@@ -214,7 +214,8 @@ def _expand(arguments: Iterable[str], left: LeftOut) -> Iterator[str | Refused]:
 
 
 def _closed_folder(folder: str) -> str:
-    """Why nothing can be written there now, or in the nearest folder above that exists, in words; "" if it can."""
+    """Return why nothing can be written there now, or in the nearest folder above that exists, in words; "" if
+    it can."""
     while not os.path.isdir(folder) and (above := os.path.dirname(folder)) != folder:
         if os.path.lexists(folder):
             return f"folder {shown(folder)} is none but a file or a broken link: choose another one with --out"

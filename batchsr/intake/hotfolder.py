@@ -220,7 +220,7 @@ class HotFolder:
         return True
 
     def _is_settled(self, path: str, expected: FileStat) -> bool:
-        """Whether a source that is not what it was is gone or another one, and not just away with its share."""
+        """Return whether a source that is not what it was is gone or another one, and not just away with its share."""
         return self._watcher.is_here(path) and look(path) != expected and self._watcher.is_here(path)
 
     def _list(self, listing: Path, path: str) -> None:

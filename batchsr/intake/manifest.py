@@ -95,7 +95,7 @@ class Manifest:
     options: Layer
 
     def found(self, left: LeftOut | None = None) -> Iterator[Found | Refused]:
-        """The sources, in the manifest's order, each once; what is passed by is counted in `left`.
+        """Yield the sources, in the manifest's order, each once; what is passed by is counted in `left`.
 
         Raises ConfigError when a list cannot be read.
         """

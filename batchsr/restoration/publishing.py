@@ -132,7 +132,7 @@ def mend_folder(folder: Path) -> None:
 
 
 def _parsed(record: Temporary) -> sidecar_reading.Record | None:
-    """What a temporary says, if it is a sidecar."""
+    """Return what a temporary says, if it is a sidecar."""
     try:
         if record.size_bytes() > sidecar_reading.MOST_BYTES:
             return None
@@ -142,7 +142,7 @@ def _parsed(record: Temporary) -> sidecar_reading.Record | None:
 
 
 def _want_place(path: Path) -> bool:
-    """Whether a sidecar of ours stands there, to be replaced. Raises SidecarForeign where anything else does."""
+    """Return whether a sidecar of ours stands there, to be replaced. Raises SidecarForeign where anything else does."""
     if not _is_there(path):
         return False
     if sidecar_reading.is_ours(path):
@@ -152,7 +152,7 @@ def _want_place(path: Path) -> bool:
 
 
 def _hint(output: Path) -> str:
-    """Why the output that stands there is not taken for one of ours, where that can be said."""
+    """Return why the output that stands there is not taken for one of ours, where that can be said."""
     try:
         found = sidecar_reading.read(sidecar_path(output))
     except SidecarForeign as e:

@@ -83,7 +83,7 @@ def gate(
     wall: Callable[[], datetime.datetime],
     steady_s: Callable[[], float],
 ) -> Callable[[], float]:
-    """A worker's question before each claim: how many seconds to wait and ask again. 0: go on; infinity: stop.
+    """Return a worker's question before each claim: how many seconds to wait and ask again. 0: go on; infinity: stop.
 
     The time to stop counts from this call. `wall` gives local time.
     """

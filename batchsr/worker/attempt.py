@@ -100,7 +100,7 @@ class Attempt:
             return None
 
     def _has_sidecar(self) -> bool:
-        """Whether the report stands beside the output, so that the queue need not keep it."""
+        """Return whether the report stands beside the output, so that the queue need not keep it."""
         return sidecar_path(Path(self._job.output)).is_file()
 
     def _on_windows(self, done: int, total: int) -> None:
@@ -132,7 +132,7 @@ class Attempt:
 
 
 def backend_of(variant: str, model: Batcher) -> Backend:
-    """What a job is bound to when this model claims it."""
+    """Return what a job is bound to when this model claims it."""
     identity: Any = model.identity
     return Backend(
         variant=variant,
@@ -165,7 +165,7 @@ def _result(restored: Restored) -> Result:
 
 
 def failure_of(error: Exception) -> str:
-    """The failure class of what ended an attempt: input, transient or resource."""
+    """Return the failure class of what ended an attempt: input, transient or resource."""
     if isinstance(error, BatchsrError):
         return error.failure
     if (isinstance(error, OSError) and error.errno in pauses.RESOURCE_ERRNOS) or pauses.is_want_of_threads(error):

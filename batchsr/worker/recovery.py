@@ -51,8 +51,8 @@ def complete_sidecar(job: Job) -> None:
 
 
 def adoptable(jobs: Iterable[Job]) -> Iterator[Job]:
-    """Those of the jobs whose output stands there with a sidecar of ours: they will be looked at, and not made again
-    if the hashes are right."""
+    """Yield those of the jobs whose output stands there with a sidecar of ours: they will be looked at, and not made
+    again if the hashes are right."""
     for job in jobs:
         if job.overwrite or not os.path.lexists(job.output):
             continue
@@ -82,12 +82,18 @@ def _from_sidecar(job: Job, settings: Settings, backend: Backend) -> Result | No
     except (OSError, SidecarForeign):
         return None  # what stands there is not ours, and the restoration says so
     storage.make_durable(output)
+    return result_of(record, windows_resumed=said.windows.total)
+
+
+def result_of(record: sidecar_reading.Record, *, windows_resumed: int) -> Result:
+    """Return what a restoration came to, as its sidecar says it."""
+    said = record.said
     return Result(
         output_sha256=said.output.sha256,
         output_bytes=said.output.size_bytes,
         source_sha256=said.source.sha256,
         windows_total=said.windows.total,
-        windows_resumed=said.windows.total,
+        windows_resumed=windows_resumed,
         audio_s=said.source.duration_s,
         sample_rate=said.source.sample_rate_hz,
         channels=said.source.channels,

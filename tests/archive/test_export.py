@@ -114,7 +114,7 @@ def test_what_is_in_a_package_is_explained_from_it_alone(db: Path, tmp_path: Pat
     out = db.parent / "out"
     out.rename(db.parent / "away")
     try:
-        beside, document = records.record_of(tmp_path / "bag" / "data" / "sub" / "tape 2_upsampled.flac")
+        beside, document, _ = records.record_of(tmp_path / "bag" / "data" / "sub" / "tape 2_upsampled.flac")
         assert beside.name == "tape 2_upsampled.wav.json"
         assert "is synthetic" in document["note"]
         new = tmp_path / "new.db"
