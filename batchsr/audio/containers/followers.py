@@ -30,38 +30,38 @@ _PACKETS: Final = 10_000
 _BOXES: Final = (*mp4.FIRST, b"udta", b"uuid", b"meta", b"moof", b"mfra", b"sidx", b"styp")
 _PROGRAM: Final = b"\0\0\1\xba"
 _WORDS: Final = {
-    "wav": rb"(?:RIFF|RIFX|RF64|BW64).{4}WAVE",
-    "avi": rb"RIFF.{4}AVI LIST",
-    "qcp": rb"RIFF.{4}QLCMfmt ",
-    "w64": rb"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb",
-    "aiff": rb"FORM.{4}(?:AIF[FC]|8SVX|16SV)",
-    "caf": rb"caff\x00\x01\x00\x00desc",
-    "au": rb"\.snd\x00\x00[\x00-\x0f].{5}\x00\x00\x00[\x01-\x1b]\x00[\x00-\x0b]",
-    "nist": rb"NIST_1A\n",
-    "voc": rb"Creative Voice File\x1a",
-    "flac": rb"fLaC[\x00\x80]\x00\x00\x22",
-    "ogg": rb"OggS\x00[\x02\x06]\x00{8}",
-    "asf": re.escape(asf.MAGIC),
-    "mka": rb"\x1a\x45\xdf\xa3.{0,48}?\x42\x82.(?:webm|matroska)",
-    "mp4": rb"\x00\x00\x00[\x08-\xff]ftyp[0-9A-Za-z]{3}",
-    "flv": rb"FLV\x01[\x01\x04\x05]\x00\x00\x00\x09",
-    "nut": rb"nut/multimedia container\x00",
-    "sox": rb"\.SoX..\x00\x00|XoS\.\x00\x00",
-    "mpc": rb"MPCKSH",
-    "ape": rb"MAC .\x0f\x00\x00\x34\x00\x00\x00",
-    "tta": rb"TTA1[\x01\x02]\x00[\x01-\x20]\x00[\x08\x10\x18\x20]\x00",
-    "tak": rb"tBaK\x01.\x00\x00",
-    "wv": rb"wvpk...\x00[\x02-\x10]\x04",
-    "dsf": rb"DSD \x1c\x00{7}",
-    "dff": rb"FRM8\x00.{7}DSD ",
-    "amr": rb"#!AMR(?:-WB)?\n",
-    "rm": rb"\.RMF\x00\x00\x00\x12|\.ra\xfd\x00[\x03\x04\x05]",
+    "WAV": rb"(?:RIFF|RIFX|RF64|BW64).{4}WAVE",
+    "AVI": rb"RIFF.{4}AVI LIST",
+    "QCP": rb"RIFF.{4}QLCMfmt ",
+    "W64": rb"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb",
+    "AIFF": rb"FORM.{4}(?:AIF[FC]|8SVX|16SV)",
+    "CAF": rb"caff\x00\x01\x00\x00desc",
+    "AU": rb"\.snd\x00\x00[\x00-\x0f].{5}\x00\x00\x00[\x01-\x1b]\x00[\x00-\x0b]",
+    "NIST": rb"NIST_1A\n",
+    "VOC": rb"Creative Voice File\x1a",
+    "FLAC": rb"fLaC[\x00\x80]\x00\x00\x22",
+    "OGG": rb"OggS\x00[\x02\x06]\x00{8}",
+    "ASF": re.escape(asf.MAGIC),
+    "MKA": rb"\x1a\x45\xdf\xa3.{0,48}?\x42\x82.(?:webm|matroska)",
+    "MP4": rb"\x00\x00\x00[\x08-\xff]ftyp[0-9A-Za-z]{3}",
+    "FLV": rb"FLV\x01[\x01\x04\x05]\x00\x00\x00\x09",
+    "NUT": rb"nut/multimedia container\x00",
+    "SOX": rb"\.SoX..\x00\x00|XoS\.\x00\x00",
+    "MPC": rb"MPCKSH",
+    "APE": rb"MAC .\x0f\x00\x00\x34\x00\x00\x00",
+    "TTA": rb"TTA1[\x01\x02]\x00[\x01-\x20]\x00[\x08\x10\x18\x20]\x00",
+    "TAK": rb"tBaK\x01.\x00\x00",
+    "WV": rb"wvpk...\x00[\x02-\x10]\x04",
+    "DSF": rb"DSD \x1c\x00{7}",
+    "DFF": rb"FRM8\x00.{7}DSD ",
+    "AMR": rb"#!AMR(?:-WB)?\n",
+    "RM": rb"\.RMF\x00\x00\x00\x12|\.ra\xfd\x00[\x03\x04\x05]",
 }
 _ANY: Final = re.compile(b"|".join(b"(?P<%s>%s)" % (key.encode(), word) for key, word in _WORDS.items()), re.DOTALL)
 _AT_THE_END: Final = (b"ajkg", b"MP+", b"\x02dss", b"\x03dss", b"\x03ds2", b"dns.")
 """Words too short to be searched for; they count where the recording ends."""
-_OWN_JOINS: Final = {"flac": ("flac",), "ogg": ("ogg",)}
-_BY_FRAMED: Final = ("wv", "amr", "tta", "dsf", "asf", "mp4")
+_OWN_JOINS: Final = {"FLAC": ("FLAC",), "OGG": ("OGG",)}
+_BY_FRAMED: Final = ("WV", "AMR", "TTA", "DSF", "ASF", "MP4")
 """Kinds of which batchsr.audio.containers.framed finds the further ones."""
 
 
@@ -76,9 +76,9 @@ def next_file(file: BytesAt, header: Header, start: int = 0) -> int | None:
         begin, end, own = _native(file, header, start, kind)
     else:
         end = _foreign_end(BytesAt(file.fd, file.size - start, start), kind)
-        begin = start + (end if end is not None and kind != "amr" else 16)  # its frames look like anything
+        begin = start + (end if end is not None and kind != "AMR" else 16)  # its frames look like anything
         end = None if end is None else _behind_own(file, start, start + end, kind)
-        own = (kind,) if kind in _BY_FRAMED or (kind in ("mka", "rm") and end is None) else ()
+        own = (kind,) if kind in _BY_FRAMED or (kind in ("MKA", "RM") and end is None) else ()
     if end is not None and end >= file.size and begin >= end:
         return None
     found = _search(file, begin, own)
@@ -104,7 +104,7 @@ def _native(file: BytesAt, header: Header, start: int, kind: str) -> tuple[int, 
     """(where the search begins, where the recording ends if that is known, the kinds that its reader joins)."""
     if header.container in ("FLAC", "OGG"):
         last = flac.last_frame(file, start) if header.container == "FLAC" else _last_page_end(file, start)
-        return start + 16, last, _OWN_JOINS.get(kind or header.container.lower(), ())
+        return start + 16, last, _OWN_JOINS.get(kind or header.container, ())
     end = header.data_start + header.data_bytes
     if header.container == "MP3":
         return header.data_start, end, ()
@@ -137,7 +137,7 @@ def _search(file: BytesAt, begin: int, own: tuple[str, ...]) -> int | None:
         block = file.at(begin, _BLOCK_BYTES)
         for match in _ANY.finditer(block):
             at = begin + match.start()
-            inside_ogg = match.lastgroup == "flac" and _OGG_FLAC in file.at(max(at - 9, 0), min(at, 9))
+            inside_ogg = match.lastgroup == "FLAC" and _OGG_FLAC in file.at(max(at - 9, 0), min(at, 9))
             if match.lastgroup not in own and not inside_ogg:
                 return at
         if len(block) < _BLOCK_BYTES:
@@ -163,29 +163,29 @@ def _at_the_end(file: BytesAt, end: int, found: int | None, own: str) -> int | N
 def _foreign_end(file: BytesAt, kind: str) -> int | None:
     """Where a file ends that ffmpeg reads, by what it says itself; None where it does not say."""
     head = file.at(0, 64)
-    if kind == "mka":
+    if kind == "MKA":
         return _ebml_end(file)
-    if kind in ("avi", "qcp"):
+    if kind in ("AVI", "QCP"):
         return _riff_end(file)
-    if kind == "dff":
+    if kind == "DFF":
         return 12 + int.from_bytes(head[4:12], "big")
-    if kind == "ape":
+    if kind == "APE":
         return sum(int.from_bytes(head[i : i + 4], "little") for i in (8, 12, 16, 20, 24, 32)) + (
             int.from_bytes(head[28:32], "little") << 32
         )
-    if kind == "sox" and head[:1] == b".":
+    if kind == "SOX" and head[:1] == b".":
         return int.from_bytes(head[4:8], "little") + 4 * int.from_bytes(head[8:16], "little")
-    if kind == "sox":
+    if kind == "SOX":
         return int.from_bytes(head[4:8], "big") + 4 * int.from_bytes(head[8:16], "big")
-    if kind == "asf":
+    if kind == "ASF":
         return asf.size(file)
-    if kind == "flv":
+    if kind == "FLV":
         return _walked(file, 13, lambda at: 15 + int.from_bytes(file.at(at, 4)[1:], "big"), (b"\x08", b"\x09", b"\x12"))
-    if kind == "mpc":
+    if kind == "MPC":
         return _musepack_end(file)
-    if kind == "mp4" or head[4:8] in mp4.FIRST:
+    if kind == "MP4" or head[4:8] in mp4.FIRST:
         return _mp4_end(file)
-    if kind == "ogg":
+    if kind == "OGG":
         return _last_page_end(file, 0)
     if head.startswith(_PROGRAM):
         return _program_end(file)
