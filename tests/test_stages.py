@@ -28,7 +28,7 @@ class Halve:
     peak: float
     name: str = "halve"
     version: int = 3
-    place: str = "recording"
+    position: str = "recording"
     context_samples: int = 0
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     done: str = "halved"

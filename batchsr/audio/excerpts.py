@@ -73,7 +73,7 @@ def _start_s(file: Source, path: Path, seconds: float, asked_s: float | None) ->
     """Return where the stretch begins. Raises UsageError for a place that the recording does not have."""
     length_s = file.info.frames / file.info.sample_rate
     if asked_s is None:
-        asked_s = _loud_place(file, seconds)
+        asked_s = _loud_position(file, seconds)
     elif asked_s >= length_s:
         raise UsageError(
             f"{shown(path)} lasts {length_s:.1f} s, and ends before {asked_s:g} s", remedy="name an earlier place"
@@ -134,7 +134,7 @@ def waveform(block: Block, columns: int) -> NDArray[np.int8]:
     return peaks
 
 
-def _loud_place(source: Source, seconds: float) -> float:
+def _loud_position(source: Source, seconds: float) -> float:
     """Return where a stretch begins in whose middle it is loud, by some looks."""
     info = source.info
     length_s = info.frames / info.sample_rate

@@ -38,8 +38,8 @@ class App:
     color: bool = True
     streams: Streams | None = None
     """This process's own, where it is the program; None where commands are called from other code."""
-    teller: Any = None
-    """Whom the command tells how it ends (telling.Teller); None in commands that tell nobody."""
+    notifier: Any = None
+    """Whom the command tells how it ends (notifications.Notifier); None in commands that tell nobody."""
 
     @property
     def db(self) -> Path:

@@ -38,7 +38,7 @@ def variant_name(variant: str | None) -> str | None:
     """Return a variant as the queue keeps it: a bundle's folder by its absolute path, so that any worker finds it.
 
     A name that is known is no folder's, as in `registry.model_of`. A folder need not be there yet. Raises
-    ModelUnavailable for an unknown name: a hundred thousand rows should not wait for a typo.
+    ModelUnavailable for an unknown name: a hundred thousand jobs should not wait for a typo.
     """
     if variant is None or variant in registry.variants():
         return variant

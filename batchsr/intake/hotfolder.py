@@ -1,7 +1,7 @@
 """What becomes of settled files: into the queue, and after the work out of the folder.
 
-Nothing is kept beside the queue's rows. Whether a source is to be moved is derived: it stands under its name,
-it is the very file of a job, and that job is over. So a crash between the row and the move costs nothing but
+Nothing is kept beside the queue. Whether a source is to be moved is derived: it stands under its name,
+it is the very file of a job, and that job is over. So a crash between the queue and the move costs nothing but
 time: the next run finds the file, the queue says "already done", and the move is made.
 """
 
@@ -124,7 +124,7 @@ class HotFolder:
                     self._counts = ()
             if taken.enqueued.outcome in (Outcome.QUEUED, Outcome.SUPERSEDING):
                 if not one.whole:
-                    self._say(f"{one.path} never became whole; it is queued, so that its row says what is wrong")
+                    self._say(f"{one.path} never became whole; it is queued, so that the queue says what is wrong")
                 self._told(taken)
             others += taken.enqueued.outcome is Outcome.OTHER_SETTINGS
         if others:

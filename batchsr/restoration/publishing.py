@@ -3,11 +3,11 @@
     both are written, as temporaries, and synced
     -> the output's name is taken         who comes second is told so, and has changed nothing
     -> the sidecar gets its name          of the one whose output it is, so the two always belong together
-    -> the folder is synced, and only then does the row say that it is done
+    -> the folder is synced, and only then does the queue say that it is done
 
-A crash between the two names leaves an output without a sidecar. The next claim finds it by the hash in the row, which
-was written before, and writes the sidecar from the row (`complete`). Where the row is lost too, with its database, the
-sidecar's temporary is still there, whole, and proves itself by the output's hash: it gets its name (`mend`).
+A crash between the two names leaves an output without a sidecar. The next claim finds it by the hash in the queue,
+which was written before, and writes the sidecar from the queue (`complete`). Where the queue is lost too, the sidecar's
+temporary is still there, whole, and proves itself by the output's hash: it gets its name (`mend`).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from batchsr.audio.treatment import Treatment, decide
 from batchsr.audio.windows import Block
 from batchsr.errors import InputChanged
 from batchsr.restoration.measurements import Measurements
-from batchsr.restoration.source_identity import SourceWitness
+from batchsr.restoration.source_identity import SourceHash
 from batchsr.restoration.spool import Spool
 from batchsr.restoration.stages import registry as stages
 from batchsr.restoration.stages.interface import Stage
@@ -36,7 +36,7 @@ class Recording:
         self.path = path
         self.info = info
         self.settings = settings
-        self.witness = SourceWitness(path, info)
+        self.source_hash = SourceHash(path, info)
         """Remembers what was read, for the hash that goes on record."""
         self.channels = info.channels
         self._alive = alive
@@ -116,9 +116,9 @@ class Recording:
         )
 
     def read_again(self, treatment: Treatment) -> None:
-        """Make one more pass over the source for the witness. Raises InputChanged where the treatment would differ."""
+        """Make one more pass over the source for the hash. Raises InputChanged where the treatment would differ."""
         with self._open() as source:
-            for _ in self.witness.watched(source.blocks()):
+            for _ in self.source_hash.watched(source.blocks()):
                 self._alive()
         if self.treatment() != treatment:
             raise _changed(self.path)
@@ -132,7 +132,7 @@ class Recording:
         return source
 
     def _cutoff(self, before: Treatment) -> Cutoff:
-        if any(stage.place == "recording" and stage.name in before.decided for stage in self.stages(before)):
+        if any(stage.position == "recording" and stage.name in before.decided for stage in self.stages(before)):
             return find_cutoff(self.at_own_rate(before), self.info.sample_rate)
         with self._open() as source:
             return find_cutoff(self._living(self._blocks(source)), self.info.sample_rate)
@@ -144,7 +144,7 @@ class Recording:
 
     def _blocks(self, source: files.Source) -> Iterator[Block]:
         """Yield a whole pass over the source, its full scale at 1."""
-        blocks = self.witness.watched(source.blocks())
+        blocks = self.source_hash.watched(source.blocks())
         return blocks if self._full_scale == 1.0 else levels.scaled(blocks, self._full_scale)
 
     def _scale(self) -> tuple[float, tuple[Remark, ...]]:
@@ -152,7 +152,7 @@ class Recording:
         if self.info.subtype not in levels.FLOAT_SUBTYPES:
             return 1.0, ()
         with self._open() as source:
-            peaks = levels.measure(self.witness.watched(source.blocks()))
+            peaks = levels.measure(self.source_hash.watched(source.blocks()))
         return levels.full_scale_of(peaks, self.settings.input_scale, files.shown(self.path))
 
 

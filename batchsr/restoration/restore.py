@@ -174,7 +174,7 @@ class _Made:
     clipped_samples: int
     resumed: int
     computed_again: int
-    ear: Measurements
+    measurements: Measurements
 
 
 def _prepare(task: Task, model: Batcher, alive: Callable[[], None]) -> _Case:
@@ -373,7 +373,7 @@ def _join(
 def _umid(case: _Case) -> bytes:
     """Return a UMID that is the same whenever the same is made, also after a stop: of recording, settings and model."""
     model = (str(case.task.provenance.get(key) or "") for key in ("variant", "revision", "weights_sha256"))
-    sha256 = case.recording.witness.sha256(lambda: _compare(case), tick=lambda: None)
+    sha256 = case.recording.source_hash.sha256(lambda: _compare(case), tick=lambda: None)
     return broadcast.umid(case.recording.channels, sha256, case.task.settings.digest(), *model)
 
 
@@ -390,7 +390,7 @@ def _wait(joining: Future[files.Writer], alive: Callable[[], None]) -> files.Wri
 
 def _sign(case: _Case, signing: Signing, output: Temporary, more: Copies) -> None:
     """Put content credentials into the finished files, still without their names."""
-    sha256 = case.recording.witness.sha256(lambda: _compare(case), tick=lambda: None)
+    sha256 = case.recording.source_hash.sha256(lambda: _compare(case), tick=lambda: None)
     source = {"name": case.task.source.name, "sha256": sha256}
     for form, file in ((case.task.settings.format, output), *more.files()):
         signing.sign(file.fd, file.final, form, source, case.synthetic)
@@ -406,7 +406,7 @@ def _on_record(
 ) -> Restored:
     """Hash what was read and what was written, and write down all there is to know."""
     restored = Restored(
-        source_sha256=case.recording.witness.sha256(lambda: _compare(case), tick=alive),
+        source_sha256=case.recording.source_hash.sha256(lambda: _compare(case), tick=alive),
         output_sha256=output.sha256(tick=alive),
         output_bytes=output.size_bytes(),
         windows_total=case.plan.count,
@@ -428,13 +428,13 @@ def _on_record(
         restored,
         case.treatment,
         case.synthetic,
-        made.ear,
+        made.measurements,
         case.recording.remarks,
         stages.entries(through, measured=True),
         stages.done(through),
     )
     document["metadata"] = case.metadata()
-    if (checks := made.ear.checks()) is not None:
+    if (checks := made.measurements.checks()) is not None:
         document["checks"] = {"quality": checks}
     if case.task.settings.also:
         document["copies"] = more.on_record(alive)

@@ -39,7 +39,7 @@ def sidecar(
     restored: Restored,
     treatment: Treatment,
     made_up: Synthetic,
-    ear: Measurements,
+    measurements: Measurements,
     remarks: Sequence[Remark],
     stages: Sequence[Mapping[str, Any]],
     done: str,
@@ -49,7 +49,7 @@ def sidecar(
     stages: their entries, with what was measured. done: what they did to the recording, in words; "" for nothing.
     """
     settings = json.loads(task.settings.to_json())
-    heard = ear.source()
+    heard = measurements.source()
     return {
         "schema": SCHEMA,
         "note": _note(made_up, done),
@@ -78,7 +78,7 @@ def sidecar(
             "sample_rate_hz": task.settings.rate,
             "frames": info.samples_at(task.settings.rate),
             "clipped_samples": restored.clipped_samples,
-            **ear.output(),
+            **measurements.output(),
         },
         "settings": settings,
         "settings_sha256": task.settings.digest(),

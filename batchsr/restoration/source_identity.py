@@ -46,7 +46,7 @@ class Identity:
         return cls(info.size_bytes, info.mtime_ns, info.ctime_ns, info.inode, info.device)
 
 
-class SourceWitness:
+class SourceHash:
     """What one attempt reads of a source. Passes may run in several threads at once."""
 
     def __init__(self, path: Path, info: SourceInfo) -> None:

@@ -162,7 +162,7 @@ class Settings:
     @classmethod
     @functools.lru_cache(maxsize=256)  # a batch has few, and many rows
     def from_json(cls, text: str) -> Settings:
-        """Settings of a queue's row. Raises ConfigError on a key that this version does not know."""
+        """Return settings as the queue keeps them. Raises ConfigError on a key that this version does not know."""
         return cls.from_mapping(json.loads(text))
 
     @classmethod

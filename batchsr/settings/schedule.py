@@ -60,7 +60,7 @@ def duration_s(text: str) -> float:
     return value
 
 
-def place_s(text: str) -> float:
+def position_s(text: str) -> float:
     """Read a place in a recording, "90", "1:30" or "1:02:03.5", as seconds. Raises ConfigError."""
     parts = text.strip().split(":")
     try:

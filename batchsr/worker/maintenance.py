@@ -1,4 +1,4 @@
-"""Looking after what was done: verify outputs against their rows, and remove what nobody needs any more."""
+"""Looking after what was done: verify outputs against the queue, and remove what nobody needs any more."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Garbage:
 
 
 def verify(queue: Queue, ids: Iterable[int] | None = None) -> Iterator[Verdict]:
-    """Hash the outputs of jobs that are done, all or those named, and compare with the rows."""
+    """Hash the outputs of jobs that are done, all or those named, and compare with the queue."""
     for job in queue.jobs(states=[State.DONE], ids=ids):
         verdict = _verdict(job)
         yield _verdict_on_copies(queue, job) if verdict.verdict == "ok" else verdict

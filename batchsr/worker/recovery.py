@@ -1,6 +1,6 @@
 """Believe the file: an output that stands there already, whole and ours, is not restored again.
 
-That happens when a crash or an I/O error fell between the output's name and the job's row, and when the
+That happens when a crash or an I/O error fell between the output's name and the queue's record of the job, and when the
 database is older than the files: rolled back to a backup, or made anew over a finished archive.
 """
 
@@ -23,7 +23,7 @@ from batchsr.settings.profile import Settings
 def finished_before(job: Job, settings: Settings, backend: Backend) -> Result | None:
     """Return what is under the output's name, if it is what this job would make; None if not, or if nothing is.
 
-    Either the row knows the file's hash from an attempt that got as far as committing, or the sidecar proves
+    Either the queue knows the file's hash from an attempt that got as far as committing, or the sidecar proves
     it: same source, settings and model, and the hashes of both files are those it names. Raises ResourceError.
     """
     if is_published(job):
@@ -38,9 +38,9 @@ def finished_before(job: Job, settings: Settings, backend: Backend) -> Result | 
 
 
 def complete_sidecar(job: Job) -> None:
-    """Write the sidecar of an output that the row speaks of, if a crash fell between the two. Raises ResourceError.
+    """Write the sidecar of an output that the queue speaks of, if a crash fell between the two. Raises ResourceError.
 
-    Where something else has the sidecar's name it is left alone: the row has what the sidecar would say.
+    Where something else has the sidecar's name it is left alone: the queue has what the sidecar would say.
     """
     if job.report is None or not Settings.from_json(job.settings).sidecar:
         return

@@ -49,7 +49,7 @@ class Need:
 
 
 def need_of(job: Job, frame_samples: int = FRAME_SAMPLES) -> Need:
-    """Estimated from the job's row; nothing for a job whose header could not be read, as it will fail at once."""
+    """Estimate from what the queue knows; nothing for a job whose header could not be read: it fails at once."""
     if job.frames is None or job.sample_rate is None or job.channels is None or job.state is State.COMMITTING:
         return Need()
     settings = Settings.from_json(job.settings)

@@ -2,7 +2,7 @@
 
     all files of a job are compared with what is on record of them     one that differs, and nothing of it is moved
     -> copies for access, then the sidecar, then the output are moved  linked under the new name, then unlinked
-    -> both folders are synced, and only then does the row say so
+    -> both folders are synced, and only then does the queue say so
 
 A crash between leaves a job that is done, with some of its files moved: the same command again finds those under their
 new names and goes on. No file is replaced: a name that something else has gets the job's number and its claim's.

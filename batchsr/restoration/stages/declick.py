@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from batchsr.audio.repair import declick
 from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
-from batchsr.restoration.stages.interface import Listening, Place
+from batchsr.restoration.stages.interface import Listening, Position
 from batchsr.restoration.stages.words import number, part, plain_sentence
 from batchsr.settings.profile import Settings
 
@@ -26,7 +26,7 @@ class Declick:
     context_samples: int = declick.CONTEXT_SAMPLES
     name: str = "declick"
     version: int = 1
-    place: Place = "recording"
+    position: Position = "recording"
 
     @property
     def settings(self) -> Mapping[str, Any]:

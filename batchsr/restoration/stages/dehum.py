@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from batchsr.audio.repair import dehum
 from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
-from batchsr.restoration.stages.interface import Listening, Place
+from batchsr.restoration.stages.interface import Listening, Position
 from batchsr.restoration.stages.words import number, part, plain_sentence
 from batchsr.settings.profile import Settings
 
@@ -25,7 +25,7 @@ class Dehum:
     rate_hz: float
     name: str = "dehum"
     version: int = 1
-    place: Place = "recording"
+    position: Position = "recording"
 
     @property
     def context_samples(self) -> int:

@@ -18,7 +18,7 @@ from batchsr.audio.windows import Block
 from batchsr.display import clock
 from batchsr.restoration import spool
 from batchsr.restoration.spool import Spool
-from batchsr.restoration.stages.interface import Listening, Place
+from batchsr.restoration.stages.interface import Listening, Position
 from batchsr.restoration.stages.words import number, part, plain_sentence
 from batchsr.settings.profile import Settings
 from batchsr.speech import denoiser, voice
@@ -33,7 +33,7 @@ class Denoise:
     """Where the denoised recording is kept."""
     name: str = "denoise"
     version: int = 1
-    place: Place = "resampled"
+    position: Position = "resampled"
     context_samples: int = (spool.LEAD_PAGES + 1) * spool.PAGE
 
     @property
@@ -62,7 +62,7 @@ class Denoise:
         return channels
 
     def run(self, blocks: Iterator[Block], total_samples: int) -> Iterator[Block]:
-        """Yield the stream as it is: the recording gives it to the spool behind all stages of its place."""
+        """Yield the stream as it is: the recording gives it to the spool behind all stages of its position."""
         return blocks
 
 

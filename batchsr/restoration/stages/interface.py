@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from batchsr.restoration.spool import Spool
     from batchsr.settings.profile import Settings
 
-Place = Literal["recording", "resampled", "model"]
+Position = Literal["recording", "resampled", "model"]
 """Where on the way: before the resampler, behind it, or for the model alone."""
 
 
@@ -34,7 +34,7 @@ class Stage(Protocol):
         ...
 
     @property
-    def place(self) -> Place: ...
+    def position(self) -> Position: ...
     @property
     def context_samples(self) -> int:
         """How far before and behind a sample the stage looks, in samples of its stream, at most."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from batchsr.audio.filters import condition, reach_samples
 from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
-from batchsr.restoration.stages.interface import Listening, Place
+from batchsr.restoration.stages.interface import Listening, Position
 from batchsr.restoration.stages.words import number, part
 from batchsr.settings.profile import Settings
 
@@ -25,7 +25,7 @@ class LowPass:
     context_samples: int
     name: str = "lowpass"
     version: int = 1
-    place: Place = "model"
+    position: Position = "model"
 
     @property
     def settings(self) -> Mapping[str, Any]:

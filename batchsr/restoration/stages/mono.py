@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from batchsr.audio.channels import mix_down
 from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
-from batchsr.restoration.stages.interface import Listening, Place
+from batchsr.restoration.stages.interface import Listening, Position
 from batchsr.settings.profile import Settings
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Mono:
 
     name: str = "mono"
     version: int = 1
-    place: Place = "recording"
+    position: Position = "recording"
     context_samples: int = 0
 
     @property

@@ -18,7 +18,7 @@ from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
 from batchsr.restoration.spool import Spool
 from batchsr.restoration.stages import declick, dehum, denoise, lowpass, mono
-from batchsr.restoration.stages.interface import Kind, Listening, Place, Stage
+from batchsr.restoration.stages.interface import Kind, Listening, Position, Stage
 from batchsr.restoration.stages.words import plain_sentence
 from batchsr.settings.profile import Settings
 
@@ -47,10 +47,10 @@ def chain(settings: Settings, treatment: Treatment, rate_hz: float, filled: Spoo
     return [stage for stage in made if stage is not None]
 
 
-def run(stages: Sequence[Stage], place: Place, blocks: Iterator[Block], total_samples: int) -> Iterator[Block]:
-    """Return the stream behind all stages of one place."""
+def run(stages: Sequence[Stage], position: Position, blocks: Iterator[Block], total_samples: int) -> Iterator[Block]:
+    """Return the stream behind all stages of one position."""
     for stage in stages:
-        if stage.place == place:
+        if stage.position == position:
             blocks = stage.run(blocks, total_samples)
     return blocks
 
@@ -61,7 +61,7 @@ def entries(stages: Sequence[Stage], *, measured: bool = False) -> list[dict[str
         {
             "name": stage.name,
             "version": stage.version,
-            "place": stage.place,
+            "place": stage.position,
             "context_samples": stage.context_samples,
             "settings": dict(stage.settings),
             **({"found": {**stage.found, **(stage.measured if measured else {})}} if stage.found else {}),
