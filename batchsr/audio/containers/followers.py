@@ -11,7 +11,10 @@ Monkey's Audio SDK (descriptor); Musepack SV8 (packets); DSDIFF 1.5 (form chunk)
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import Final
+
+import numpy as np
 
 from batchsr.audio.containers import asf, behind, flac, frame_rows, framed, mp4, strangers
 from batchsr.audio.containers.bytes_at import BytesAt
@@ -29,35 +32,50 @@ _TRANSPORT_BYTES: Final = 188
 _PACKETS: Final = 10_000
 _BOXES: Final = (*mp4.FIRST, b"udta", b"uuid", b"meta", b"moof", b"mfra", b"sidx", b"styp")
 _PROGRAM: Final = b"\0\0\1\xba"
-_WORDS: Final = {
-    "WAV": rb"(?:RIFF|RIFX|RF64|BW64).{4}WAVE",
-    "AVI": rb"RIFF.{4}AVI LIST",
-    "QCP": rb"RIFF.{4}QLCMfmt ",
-    "W64": rb"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb",
-    "AIFF": rb"FORM.{4}(?:AIF[FC]|8SVX|16SV)",
-    "CAF": rb"caff\x00\x01\x00\x00desc",
-    "AU": rb"\.snd\x00\x00[\x00-\x0f].{5}\x00\x00\x00[\x01-\x1b]\x00[\x00-\x0b]",
-    "NIST": rb"NIST_1A\n",
-    "VOC": rb"Creative Voice File\x1a",
-    "FLAC": rb"fLaC[\x00\x80]\x00\x00\x22",
-    "OGG": rb"OggS\x00[\x02\x06]\x00{8}",
-    "ASF": re.escape(asf.MAGIC),
-    "MKA": rb"\x1a\x45\xdf\xa3.{0,48}?\x42\x82.(?:webm|matroska)",
-    "MP4": rb"\x00\x00\x00[\x08-\xff]ftyp[0-9A-Za-z]{3}",
-    "FLV": rb"FLV\x01[\x01\x04\x05]\x00\x00\x00\x09",
-    "NUT": rb"nut/multimedia container\x00",
-    "SOX": rb"\.SoX..\x00\x00|XoS\.\x00\x00",
-    "MPC": rb"MPCKSH",
-    "APE": rb"MAC .\x0f\x00\x00\x34\x00\x00\x00",
-    "TTA": rb"TTA1[\x01\x02]\x00[\x01-\x20]\x00[\x08\x10\x18\x20]\x00",
-    "TAK": rb"tBaK\x01.\x00\x00",
-    "WV": rb"wvpk...\x00[\x02-\x10]\x04",
-    "DSF": rb"DSD \x1c\x00{7}",
-    "DFF": rb"FRM8\x00.{7}DSD ",
-    "AMR": rb"#!AMR(?:-WB)?\n",
-    "RM": rb"\.RMF\x00\x00\x00\x12|\.ra\xfd\x00[\x03\x04\x05]",
+_WORDS: Final[dict[str, tuple[tuple[bytes, ...], bytes]]] = {
+    "WAV": ((b"RIFF", b"RIFX", b"RF64", b"BW64"), rb".{4}WAVE"),
+    "AVI": ((b"RIFF",), rb".{4}AVI LIST"),
+    "QCP": ((b"RIFF",), rb".{4}QLCMfmt "),
+    "W64": ((b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb",), b""),
+    "AIFF": ((b"FORM",), rb".{4}(?:AIF[FC]|8SVX|16SV)"),
+    "CAF": ((b"caff\x00\x01\x00\x00desc",), b""),
+    "AU": ((b".snd\x00\x00",), rb"[\x00-\x0f].{5}\x00\x00\x00[\x01-\x1b]\x00[\x00-\x0b]"),
+    "NIST": ((b"NIST_1A\n",), b""),
+    "VOC": ((b"Creative Voice File\x1a",), b""),
+    "FLAC": ((b"fLaC",), rb"[\x00\x80]\x00\x00\x22"),
+    "OGG": ((b"OggS\x00",), rb"[\x02\x06]\x00{8}"),
+    "ASF": ((asf.MAGIC,), b""),
+    "MKA": ((b"\x1a\x45\xdf\xa3",), rb".{0,48}?\x42\x82.(?:webm|matroska)"),
+    "MP4": ((b"\x00\x00\x00",), rb"[\x08-\xff]ftyp[0-9A-Za-z]{3}"),
+    "FLV": ((b"FLV\x01",), rb"[\x01\x04\x05]\x00\x00\x00\x09"),
+    "NUT": ((b"nut/multimedia container\x00",), b""),
+    "SOX": ((b".SoX",), rb"..\x00\x00"),
+    "XOS": ((b"XoS.\x00",), rb".\x00\x00"),
+    "MPC": ((b"MPCKSH",), b""),
+    "APE": ((b"MAC ",), rb".\x0f\x00\x00\x34\x00\x00\x00"),
+    "TTA": ((b"TTA1",), rb"[\x01\x02]\x00[\x01-\x20]\x00[\x08\x10\x18\x20]\x00"),
+    "TAK": ((b"tBaK\x01",), rb".\x00\x00"),
+    "WV": ((b"wvpk",), rb"...\x00[\x02-\x10]\x04"),
+    "DSF": ((b"DSD \x1c",), rb"\x00{7}"),
+    "DFF": ((b"FRM8\x00",), rb".{7}DSD "),
+    "AMR": ((b"#!AMR",), rb"(?:-WB)?\n"),
+    "RM": ((b".RMF\x00\x00\x00\x12",), b""),
+    "RA": ((b".ra\xfd\x00",), b"[\x03\x04\x05]"),
 }
-_ANY: Final = re.compile(b"|".join(b"(?P<%s>%s)" % (key.encode(), word) for key, word in _WORDS.items()), re.DOTALL)
+"""By kind, how its files begin: the letters, and what goes on behind them."""
+_ANY: Final = re.compile(
+    b"|".join(
+        b"(?P<%s>(?:%s)%s)" % (key.encode(), b"|".join(map(re.escape, words)), more)
+        for key, (words, more) in _WORDS.items()
+    ),
+    re.DOTALL,
+)
+_FTYP: Final = int.from_bytes(b"ft", "little")
+_FTYP_AT: Final = 4
+_MAY_BEGIN: Final = np.zeros(1 << 16, bool)
+"""Of each two letters, by their number in little endian, whether a word begins with them; but MP4's are too common."""
+_MAY_BEGIN[[int.from_bytes(w[:2], "little") for words, _ in _WORDS.values() for w in words if w[:2] != b"\0\0"]] = True
+_LONGEST_FRAME: Final = 4096
 _AT_THE_END: Final = (b"ajkg", b"MP+", b"\x02dss", b"\x03dss", b"\x03ds2", b"dns.")
 """Words too short to be searched for; they count where the recording ends."""
 _OWN_JOINS: Final = {"FLAC": ("FLAC",), "OGG": ("OGG",)}
@@ -78,10 +96,10 @@ def next_file(file: BytesAt, header: Header, start: int = 0) -> int | None:
         end = _foreign_end(BytesAt(file.fd, file.size - start, start), kind)
         begin = start + (end if end is not None and kind != "AMR" else 16)  # its frames look like anything
         end = None if end is None else _behind_own(file, start, start + end, kind)
-        own = (kind,) if kind in _BY_FRAMED or (kind in ("MKA", "RM") and end is None) else ()
+        own = (kind,) if kind in _BY_FRAMED or (kind in ("MKA", "RM", "RA") and end is None) else ()
     if end is not None and end >= file.size and begin >= end:
         return None
-    found = _search(file, begin, own)
+    found = _search(file, begin, own, header.walked)
     if end is not None and found is not None and found < end:
         return found
     if end is not None:
@@ -103,7 +121,10 @@ def _behind_own(file: BytesAt, start: int, end: int, kind: str) -> int:
 def _native(file: BytesAt, header: Header, start: int, kind: str) -> tuple[int, int | None, tuple[str, ...]]:
     """(where the search begins, where the recording ends if that is known, the kinds that its reader joins)."""
     if header.container in ("FLAC", "OGG"):
-        last = flac.last_frame(file, start) if header.container == "FLAC" else _last_page_end(file, start)
+        if header.container == "OGG":
+            last = _last_page_end(file, start)
+        else:
+            last = header.walked[-1].start + header.walked[-1].length if header.walked else flac.last_frame(file, start)
         return start + 16, last, _OWN_JOINS.get(kind or header.container, ())
     end = header.data_start + header.data_bytes
     if header.container == "MP3":
@@ -131,19 +152,39 @@ def _last_page_end(file: BytesAt, start: int) -> int | None:
     return None
 
 
-def _search(file: BytesAt, begin: int, own: tuple[str, ...]) -> int | None:
-    """Where the first word of a kind stands that is none of the recording's own."""
-    while begin < file.size:
-        block = file.at(begin, _BLOCK_BYTES)
-        for match in _ANY.finditer(block):
-            at = begin + match.start()
-            inside_ogg = match.lastgroup == "FLAC" and _OGG_FLAC in file.at(max(at - 9, 0), min(at, 9))
-            if match.lastgroup not in own and not inside_ogg:
+def _search(file: BytesAt, begin: int, own: tuple[str, ...], walked: Sequence[Range] = ()) -> int | None:
+    """Where the first word of a kind stands that is none of the recording's own, outside what was `walked`."""
+    for start, stop in _stretches(begin, file.size, walked):
+        for at, kind in _words(file, start, stop):
+            inside_ogg = kind == "FLAC" and _OGG_FLAC in file.at(max(at - 9, 0), min(at, 9))
+            if kind not in own and not inside_ogg:
                 return at
-        if len(block) < _BLOCK_BYTES:
-            return None
-        begin += len(block) - _LONGEST_WORD
     return None
+
+
+def _stretches(begin: int, size: int, walked: Sequence[Range]) -> Iterator[tuple[int, int]]:
+    """What was not walked, and the frame before each such stretch: if it was cut, it holds the beginning of another."""
+    for one in walked:
+        if begin < one.start:
+            yield begin, one.start
+        begin = max(begin, one.start + max(one.length - _LONGEST_FRAME, 0))
+    yield begin, size
+
+
+def _words(file: BytesAt, start: int, stop: int) -> Iterator[tuple[int, str]]:
+    """(where, kind) of the words that begin between two places."""
+    while start < stop:
+        length = min(_BLOCK_BYTES, stop - start)
+        block = file.at(start, length + _LONGEST_WORD)
+        octets = np.frombuffer(block, np.uint8)
+        twos = octets[:-1] | octets[1:].astype(np.uint16) << 8
+        may_begin = _MAY_BEGIN[twos[:length]]
+        behind = twos[_FTYP_AT : length + _FTYP_AT] == _FTYP
+        may_begin[: len(behind)] |= behind[: len(may_begin)]
+        for at in np.flatnonzero(may_begin).tolist():
+            if (match := _ANY.match(block, at)) is not None:
+                yield start + at, match.lastgroup or ""
+        start += length
 
 
 def _at_the_end(file: BytesAt, end: int, found: int | None, own: str) -> int | None:
@@ -173,9 +214,9 @@ def _foreign_end(file: BytesAt, kind: str) -> int | None:
         return sum(int.from_bytes(head[i : i + 4], "little") for i in (8, 12, 16, 20, 24, 32)) + (
             int.from_bytes(head[28:32], "little") << 32
         )
-    if kind == "SOX" and head[:1] == b".":
-        return int.from_bytes(head[4:8], "little") + 4 * int.from_bytes(head[8:16], "little")
     if kind == "SOX":
+        return int.from_bytes(head[4:8], "little") + 4 * int.from_bytes(head[8:16], "little")
+    if kind == "XOS":
         return int.from_bytes(head[4:8], "big") + 4 * int.from_bytes(head[8:16], "big")
     if kind == "ASF":
         return asf.size(file)
