@@ -82,8 +82,10 @@ def recover(target: Path) -> Path | None:
                 work_folder.rename(old)
             left = _discard(old, seen, target)
             beside(target, ".progress").unlink(missing_ok=True)
-        elif old.is_dir() and not os.path.lexists(target):
-            old.rename(target)
+        elif not os.path.lexists(target):
+            before = next((one for one in (old, work_folder) if one.is_dir() and _build(one) != build), None)
+            if before is not None and (before == old or _build(before) is not None):
+                before.rename(target)
     plan_at.unlink(missing_ok=True)
     return left
 
@@ -194,10 +196,11 @@ def _discard(old: Path, seen: Mapping[str, Seen], target: Path) -> Path | None:
         for name in folders:
             with contextlib.suppress(OSError):
                 os.rmdir(os.path.join(above, name))  # where it is empty
-    if kept:
-        return _set_aside(old, target)
-    shutil.rmtree(old)  # folders alone
-    return None
+    if not kept:
+        with contextlib.suppress(OSError):
+            os.rmdir(old)
+            return None
+    return _set_aside(old, target)
 
 
 def _set_aside(old: Path, target: Path) -> Path:

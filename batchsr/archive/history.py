@@ -19,10 +19,11 @@ from typing import Any, Final
 from batchsr import storage
 from batchsr.display import shown
 from batchsr.errors import ConfigError, SidecarForeign
-from batchsr.queue import Backend, Finished, NewJob, Result
+from batchsr.queue import Backend, Finished, NewJob
 from batchsr.restoration import sidecar_reading
 from batchsr.restoration.sidecar import sidecar_path
 from batchsr.settings.profile import Settings
+from batchsr.worker.recovery import result_of
 
 _MOST_TEXT: Final = 1_000
 _BEGINNING_BYTES: Final = 256
@@ -141,20 +142,7 @@ def _finished(path: Path, batch: str | None) -> Finished:
         batch_windows=max(1, min(_whole(made_by, "batch_windows"), 2**31)),
         repository=_text(made_by, "repository") or None,
     )
-    result = Result(
-        output_sha256=said.output.sha256,
-        output_bytes=said.output.size_bytes,
-        source_sha256=said.source.sha256,
-        windows_total=said.windows.total,
-        windows_resumed=said.windows.resumed,
-        audio_s=said.source.duration_s,
-        sample_rate=said.source.sample_rate_hz,
-        channels=said.source.channels,
-        frames=said.source.frames,
-        clipped_samples=said.output.clipped_samples,
-        wall_s=said.wall_s,
-        report=document,
-    )
+    result = result_of(record, windows_resumed=said.windows.resumed)
     return Finished(job, backend, result, _when(document.get("finished")))
 
 

@@ -64,6 +64,7 @@ def look(target: Path, mark: Mark | None, new: Mapping[str, Put], made: Iterable
             continue  # of an algorithm, or a kind, that is no longer asked for
         elif put is None or not _stands_elsewhere(place, put, hashes):
             kept.files[path] = put or Put(storage.sha256(place), "kept", "kept")
+            why = checksums.unfit_for_bag(path) if mark.bag and path.startswith("data/") else None
         if why:
             trouble.append(f"{shown(str(place))} {why}")
     if trouble:

@@ -18,6 +18,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from batchsr import __version__
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 NAMESPACE: Final = "http://www.loc.gov/premis/v3"
 _XSI: Final = "http://www.w3.org/2001/XMLSchema-instance"
+_SPACES: Final = MappingProxyType({None: NAMESPACE, "xsi": _XSI})
 _OWN: Final = uuid.UUID("6f1b1f5e-0e52-4d7e-9a0a-6a5f0b9d7c11")
 _NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NAMES: Final = {"sha256": "SHA-256", "sha512": "SHA-512", "sha1": "SHA-1", "md5": "MD5"}
@@ -61,7 +63,7 @@ def write(file: BinaryIO, works: Iterable[Work], read: Mapping[str, Read], check
     works = list(works)
     with etree.xmlfile(file, encoding="UTF-8") as xml:
         xml.write_declaration()
-        with xml.element(_name("premis"), {"version": "3.0"}, nsmap={None: NAMESPACE, "xsi": _XSI}):
+        with xml.element(_name("premis"), {"version": "3.0"}, nsmap=dict(_SPACES)):
             maker = _Maker(etree, read, checked_at.isoformat(timespec="seconds"))
             pieces = itertools.chain(map(maker.objects, works), map(maker.events, works), [maker.agents(works)])
             for element in itertools.chain.from_iterable(pieces):
@@ -151,7 +153,7 @@ class _Maker:
             found |= _agents(work)
         made = []
         for identifier, (name, kind, version) in found.items():
-            agent = self._etree.Element(_name("agent"))
+            agent = self._etree.Element(_name("agent"), nsmap=dict(_SPACES))
             self._linked(agent, "agent", identifier)
             self._add(agent, "agentName", printable(name))
             self._add(agent, "agentType", kind)
@@ -162,7 +164,7 @@ class _Maker:
     def _object(
         self, identifier: str, name: object, facts: Mapping[str, Any], checksums: Mapping[str, str]
     ) -> _Element:
-        element: _Element = self._etree.Element(_name("object"), {f"{{{_XSI}}}type": "file"})
+        element: _Element = self._etree.Element(_name("object"), {f"{{{_XSI}}}type": "file"}, nsmap=dict(_SPACES))
         self._linked(element, "object", identifier)
         about = self._add(element, "objectCharacteristics")
         for algorithm, value in checksums.items():
@@ -176,7 +178,7 @@ class _Maker:
         return element
 
     def _event(self, identifier: str, kind: str, at: str, detail: str) -> _Element:
-        event: _Element = self._etree.Element(_name("event"))
+        event: _Element = self._etree.Element(_name("event"), nsmap=dict(_SPACES))
         self._linked(event, "event", identifier)
         self._add(event, "eventType", kind)
         self._add(event, "eventDateTime", at)

@@ -133,7 +133,7 @@ class Metadata:
 
 
 def read(path: Path) -> Metadata:
-    """The metadata of a file that `probe` has accepted. Raises an InputError only when it cannot be opened."""
+    """Return the metadata of a file that `probe` has accepted. Raises an InputError only when it cannot be opened."""
     fd, status = probe.open_regular(path)
     with os.fdopen(fd, "rb") as file:
         container = headers.inspect(fd, status.st_size).container
@@ -195,7 +195,7 @@ def _texts_of(tag: tinytag.TinyTag) -> dict[str, str]:
 
 
 def _from_chunks(file: BytesAt, container: str) -> tuple[Metadata, BinaryIO | None]:
-    """What the chunks of a WAV or AIFF file say, and the ID3 among them, if there is any."""
+    """Return what the chunks of a WAV or AIFF file say, and the ID3 among them, if there is any."""
     big_endian = container in ("AIFF", "SVX", "RIFX")
     endian = ">" if big_endian else "<"
     chunks = (iff.walk(file) if container in ("AIFF", "SVX") else wave.walk(file, container)).chunks
@@ -248,7 +248,7 @@ def _from_chunks(file: BytesAt, container: str) -> tuple[Metadata, BinaryIO | No
 
 
 def _code_page(file: BytesAt, chunks: Sequence[Chunk], endian: str) -> str | None:
-    """The code page that a CSET chunk names for the texts, as Python calls it."""
+    """Return the code page that a CSET chunk names for the texts, as Python calls it."""
     for chunk in chunks:
         body = file.at(chunk.start, min(chunk.end - chunk.start, 8))
         if chunk.key == b"CSET" and len(body) == 8:
@@ -325,7 +325,8 @@ def carry_over(
 
 
 def _marked(texts: Mapping[str, str], sentence: str, form: str) -> Mapping[str, str]:
-    """The texts with the sentence in the comment, behind what stands there; alone where both are too long a tag."""
+    """Return the texts with the sentence in the comment, behind what stands there; alone where both are too
+    long a tag."""
     before = texts.get("comment", "")
     if sentence in before:
         return texts

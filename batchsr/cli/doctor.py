@@ -66,13 +66,13 @@ def doctor_command(app: App, share: bool, model: str | None, dtype: str | None, 
 
 
 def _warnings(rows: Iterable[tuple[Family, dict[str, Any]]]) -> dict[str, Any]:
-    """What of the bundles that are here is taken calmly, by variant."""
+    """Return what of the bundles that are here is taken calmly, by variant."""
     told = {row["variant"]: family.warnings(Path(row["path"])) for family, row in rows if row["path"]}
     return {variant: warnings for variant, warnings in told.items() if warnings}
 
 
 def _lines(document: dict[str, Any]) -> list[str]:
-    """A line for each fact, and one for each precision's kernels."""
+    """Return a line for each fact, and one for each precision's kernels."""
     lines = []
     for key, value in document.items():
         if key == "kernels":

@@ -21,12 +21,11 @@ from batchsr.cli.options import restoration_options
 from batchsr.cli.paths import UserFile, UserPath
 from batchsr.cli.preview import Preview, preview_options, some_of
 from batchsr.cli.variant import KINDS, VariantType, chosen_variant, model_option, variant_name
-from batchsr.display import counted, listed, shown
+from batchsr.display import clock, counted, listed, shown
 from batchsr.errors import EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, UsageError
 from batchsr.intake import again, gather, manifest, walk
 from batchsr.queue import Outcome, Queue
 from batchsr.queue.opening import preview_of
-from batchsr.report.progress import clock
 from batchsr.settings import extras, textfile
 from batchsr.settings import profile as profiles
 from batchsr.settings.profile import DEFAULT_VARIANT
@@ -172,7 +171,7 @@ class _Tally:
         self.doubtful: collections.Counter[str] = collections.Counter()
 
     def found(self, paths: Iterable[gather.Found | walk.Refused]) -> Iterator[gather.Found]:
-        """Those that can become jobs."""
+        """Yield those that can become jobs."""
         for one in paths:
             if self._is_excluded(one):
                 self.excluded += 1
@@ -220,7 +219,7 @@ class _Tally:
         } | ({"forecast": forecast.document(self.needs, self.pace)} if self.dry_run else {})
 
     def told(self) -> Iterator[str]:
-        """The counts, and what was left out."""
+        """Yield the counts, and what was left out."""
         counts = ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes.items()) or "nothing enqueued"
         doubtful = f"; {self.doubtful.total()} will fail as it looks ({listed(self.doubtful)})" if self.doubtful else ""
         codes = collections.Counter(one.code for one in self.refused)

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from batchsr.cli.app import App
-from batchsr.display import shown
+from batchsr.display import clock, shown
 from batchsr.errors import BatchsrError
 from batchsr.intake.gather import Request
 from batchsr.queue import Queue
-from batchsr.report.progress import clock
 from batchsr.settings.profile import DEFAULT_VARIANT
 from batchsr.storage import NO_BOUND
 from batchsr.worker import forecast

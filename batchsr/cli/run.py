@@ -150,14 +150,16 @@ def _take_in(
 def _work(app: App, queue: Queue, request: gather.Request, dtype: str | None, device: str | None) -> Summary:
     """Restore what is left of the batch, on the screen that `work` has."""
     from batchsr.worker.options import WorkerOptions
-    from batchsr.worker.shift import Shift
+    from batchsr.worker.variant_loop import VariantLoop
 
     with Screen(screen_console(color=app.color), plain=not app.color, quiet=app.verbosity < 0) as screen:
         load = functools.partial(load_model, dtype=dtype, device=device, say=screen.phase)
         with staying_awake(screen, None, allowed=True) as listener:
             totals = functools.partial(queue.totals, request.batch)
-            shift = Shift(queue, WorkerOptions(variant=""), listener, load, before=lambda: expect(screen, totals()))
-            summary = shift.work(request.variant, DEFAULT_VARIANT)
+            loop = VariantLoop(
+                queue, WorkerOptions(variant=""), listener, load, before=lambda: expect(screen, totals())
+            )
+            summary = loop.work(request.variant, DEFAULT_VARIANT)
         for place in summary.places:
             screen.message(f"{counted(place.jobs, 'job is', 'jobs are')} held: {place.trouble}")
         screen.show_summary(batch=request.batch)
@@ -165,7 +167,7 @@ def _work(app: App, queue: Queue, request: gather.Request, dtype: str | None, de
 
 
 def _page_of(queue: Queue, batch: str, out: str | None) -> Path:
-    """Where the page goes where nothing is said: into --out, or the folder common to the outputs."""
+    """Return where the page goes where nothing is said: into --out, or the folder common to the outputs."""
     if out is not None:
         folder = os.path.abspath(out)
         os.makedirs(folder, exist_ok=True)

@@ -124,7 +124,7 @@ def _preview(
 
 
 def _checked(app: App, output: Path | None, given: Mapping[str, Any]) -> Path:
-    """The output, where it or the source is a pipe. Raises UsageError for what cannot be meant."""
+    """Return the output, where it or the source is a pipe. Raises UsageError for what cannot be meant."""
     if output is None:
         raise UsageError("standard input has no name to make an output's from", remedy="name the output with -o")
     if output == STANDARD:

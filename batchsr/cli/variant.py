@@ -35,10 +35,10 @@ class VariantType(click.ParamType[str]):
 
 
 def variant_name(variant: str | None) -> str | None:
-    """A variant as the queue keeps it: a bundle's folder by its absolute path, so that any worker finds it.
+    """Return a variant as the queue keeps it: a bundle's folder by its absolute path, so that any worker finds it.
 
     A name that is known is no folder's, as in `registry.model_of`. A folder need not be there yet. Raises
-    ModelUnavailable for an unknown name: a hundred thousand rows should not wait for a typo.
+    ModelUnavailable for an unknown name: a hundred thousand jobs should not wait for a typo.
     """
     if variant is None or variant in registry.variants():
         return variant
@@ -89,7 +89,7 @@ def of_model(model: str | None) -> Callable[[str], bool]:
 
 
 def _first(model: str) -> str:
-    """The variant that a model's name alone means."""
+    """Return the variant that a model's name alone means."""
     variants = registry.MODELS[model].family().variants()
     if not variants:
         raise UsageError(f"--model {model} has no variant of a name", remedy="add --variant with a bundle's folder")

@@ -12,9 +12,9 @@ import click
 
 from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.notifications import notification_options
 from batchsr.cli.options import compute_options, restoration_options
 from batchsr.cli.paths import UserPath, check_folder
-from batchsr.cli.telling import telling_options
 from batchsr.cli.variant import KINDS, VariantType, chosen_variant, model_option, variant_name
 from batchsr.cli.watch_loop import WatchLoop
 from batchsr.cli.watch_worker import Allowance, worker_command
@@ -106,7 +106,7 @@ from batchsr.storage import printable
 @restoration_options
 @json_option
 @pass_app
-@telling_options
+@notification_options
 def watch_command(app: App, /, folders: tuple[str, ...], given: dict[str, Any], **options: Any) -> None:
     """Watch folders, and enqueue the recordings that arrive in them, each once and whole.
 
@@ -171,7 +171,8 @@ def _roots(folders: tuple[str, ...], *, must_exist: bool) -> tuple[str, ...]:
 
 
 def _scope(roots: tuple[str, ...], options: dict[str, Any], queue: Queue, suffix: str) -> Any:
-    """What is watched, less the folders that files go to. Raises UsageError when a file would come back for ever."""
+    """Return what is watched, less the folders that files go to. Raises UsageError when a file would come back for
+    ever."""
     from batchsr.intake.watcher import Scope
 
     skip = []

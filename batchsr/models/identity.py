@@ -7,7 +7,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """Goes into the queue's row and the sidecar."""
+    """Goes into the queue and the sidecar."""
 
     variant: str
     """As asked for: int4, int8, tiny or a folder."""

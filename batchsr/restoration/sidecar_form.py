@@ -73,7 +73,8 @@ def _items(value: list[Any], schema: Mapping[str, Any], at: str, dropped: list[s
 
 
 def _kinds(schema: Mapping[str, Any]) -> list[str]:
-    """The kinds that a value may be of; `any` where the schema asks for none, or for one value (which is a text)."""
+    """Return the kinds that a value may be of; `any` where the schema asks for none, or for one value (which is a
+    text)."""
     kinds = schema.get("type", "string" if "const" in schema else "any")
     return kinds if isinstance(kinds, list) else [kinds]
 

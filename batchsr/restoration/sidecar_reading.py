@@ -91,7 +91,7 @@ class Record(msgspec.Struct):
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a sidecar of ours, sound or not, stands under this name: a new one may replace it."""
+    """Return whether a sidecar of ours, sound or not, stands under this name: a new one may replace it."""
     try:
         document = _decoded(storage.read_small(path, MOST_BYTES))
         return msgspec.convert(document, _Head).schema.startswith(PREFIX)
@@ -100,7 +100,7 @@ def is_ours(path: Path) -> bool:
 
 
 def read(path: Path) -> Record | None:
-    """The sidecar under this name; None if nothing is there. Raises SidecarForeign with the reason for doubt."""
+    """Return the sidecar under this name; None if nothing is there. Raises SidecarForeign with the reason for doubt."""
     try:
         return parse(path, storage.read_small(path, MOST_BYTES))
     except FileNotFoundError:
@@ -110,7 +110,7 @@ def read(path: Path) -> Record | None:
 
 
 def parse(path: Path, data: bytes) -> Record:
-    """The same for bytes that were read; `path` is for the message."""
+    """Return the same for bytes that were read; `path` is for the message."""
     try:
         document = _decoded(data)
         said = msgspec.convert(document, _Document)
@@ -159,7 +159,7 @@ def copies_of(document: Mapping[str, Any], output: Path, also: str) -> list[Copy
 
 
 def _decoded(data: bytes) -> dict[str, Any]:
-    """A JSON object. Raises msgspec.MsgspecError, RecursionError, UnicodeDecodeError."""
+    """Return a JSON object. Raises msgspec.MsgspecError, RecursionError, UnicodeDecodeError."""
     try:
         found: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
     except msgspec.DecodeError:

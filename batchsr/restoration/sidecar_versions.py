@@ -16,7 +16,7 @@ from typing import Any, Final
 from batchsr.audio.broadcast import LOUDNESS
 from batchsr.audio.treatment import EDITED_BY_A_MODEL
 from batchsr.restoration import sidecar_form
-from batchsr.restoration.sidecar_reading import PREFIX, SCHEMA
+from batchsr.restoration.sidecar_reading import PREFIX, READ, SCHEMA
 
 _MOST_SENTENCE: Final = 250
 
@@ -32,7 +32,11 @@ def newest(document: Mapping[str, Any]) -> dict[str, Any]:
 
     `synthetic` with its sentence is always there; anything else may be missing, but what is there is of its kind.
     """
-    found = dict(document)
+    version = document.get("schema")
+    number = int(version.removeprefix(PREFIX)) if version in READ else len(READ)
+    found, _ = sidecar_form.fitted(
+        document, sidecar_form.of_version(number, len(READ))
+    )  # a queue may keep a twisted one
     if not _table(found, "synthetic").get("sentence"):  # version 1, or twisted
         found["synthetic"] = _synthetic_of_1(found)
     if found.get("schema") == PREFIX + "1":

@@ -83,6 +83,8 @@ class Settings:
     """Mark outputs of which they would say less than this, 1 to 5; asks for `quality` as well."""
     dehum: Literal["off", "auto"] = "off"
     """Subtract the lines of mains hum that stand out: "off" or "auto"."""
+    umid: bool = False
+    """Give a broadcast WAV a UMID of its own, made from the recording, the settings and the model."""
 
     def __post_init__(self) -> None:
         def check(ok: bool, key: str, want: str) -> None:
@@ -135,6 +137,8 @@ class Settings:
             "off, or an opinion from 1 (bad) to 5 (excellent)",
         )
         check(self.dehum in ("off", "auto"), "dehum", "off or auto")
+        check(isinstance(self.umid, bool), "umid", "true or false")
+        check(self.format == "wav" or not self.umid, "umid", "false where the format is not wav, which alone holds one")
         check(_is_int(self.rate) and self.rate in RATES_HZ, "rate", "one of " + ", ".join(map(str, RATES_HZ)) + " Hz")
         for form in (self.format, *copies):
             if not formats.WRITTEN[form].takes_rate(self.rate):
@@ -158,7 +162,7 @@ class Settings:
     @classmethod
     @functools.lru_cache(maxsize=256)  # a batch has few, and many rows
     def from_json(cls, text: str) -> Settings:
-        """Settings of a queue's row. Raises ConfigError on a key that this version does not know."""
+        """Return settings as the queue keeps them. Raises ConfigError on a key that this version does not know."""
         return cls.from_mapping(json.loads(text))
 
     @classmethod
@@ -192,6 +196,7 @@ _LATER: Final[Mapping[str, object]] = MappingProxyType(
         "denoise": "off",
         "quality": False,
         "review_below": "off",
+        "umid": False,
     }
 )
 DEFAULT: Final = "default"
@@ -264,7 +269,7 @@ def effective(
 
 
 def find(name: str) -> Path:
-    """The file of a profile: a path as it is, a name in the user's folder, then among the shipped ones.
+    """Return the file of a profile: a path as it is, a name in the user's folder, then among the shipped ones.
 
     Raises ConfigError when there is none.
     """
@@ -282,7 +287,7 @@ def find(name: str) -> Path:
 
 
 def names() -> list[str]:
-    """The profiles that can be named without a path."""
+    """Return the profiles that can be named without a path."""
     return sorted({path.stem for folder in _folders() if folder.is_dir() for path in folder.glob("*.toml")})
 
 
@@ -292,7 +297,8 @@ def load(path: Path) -> Layer:
 
 
 def layer(path: Path, values: Mapping[str, Any], *, prefix: str = "") -> Layer:
-    """A layer of values read from a file, checked key by key. A variant that is a path is relative to the file."""
+    """Return a layer of values read from a file, checked key by key. A variant that is a path is relative to
+    the file."""
     known = {field.name for field in dataclasses.fields(Settings)} | {"variant"}
     checked = dict(values)
     for key, value in checked.items():

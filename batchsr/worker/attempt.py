@@ -1,4 +1,4 @@
-"""One claim of one job: from its row to a restoration, and what that found back into the row."""
+"""One claim of one job: from the queue to a restoration, and what that found back into the queue."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from batchsr import storage
 from batchsr.errors import BatchsrError, ResourceError
 from batchsr.queue import Backend, Job, Result, WorkQueue, is_published
 from batchsr.restoration.batcher import Batcher
@@ -20,7 +21,7 @@ from batchsr.signals import Stop
 from batchsr.worker import pauses, recovery
 from batchsr.worker.in_flight import InFlightFile
 
-_SIGN_OF_LIFE_S: Final = 5.0  # the same number of windows is written to the row no more often than this
+_SIGN_OF_LIFE_S: Final = 5.0  # the same number of windows is written to the queue no more often than this
 RestoreFn = Callable[..., Restored]
 
 
@@ -29,7 +30,7 @@ class Interrupted(Exception):
 
 
 class Attempt:
-    """One claim of one job, from its row to the restoration and back."""
+    """One claim of one job, from the queue to the restoration and back."""
 
     def __init__(
         self, queue: WorkQueue, file: InFlightFile, stop: Stop, tell_windows: Callable[[Job, int, int], None]
@@ -66,7 +67,7 @@ class Attempt:
         settings = Settings.from_json(job.settings)
         self._channels = 1 if settings.channels == "mono" else job.channels or 1
         self.task = dataclasses.replace(self.task, settings=settings, provenance=_provenance(job, backend, model))
-        result = recovery.finished_before(job, settings, backend)
+        result = recovery.finished_before(job, settings, backend) or self._standing()
         if result is not None:
             self._queue.committing(job, result)
         else:
@@ -93,14 +94,34 @@ class Attempt:
                 report=json.dumps(result.report),
             )
             if not is_published(done):
-                return None
+                if (other := self._standing()) is None:
+                    return None
+                return self._queue.finish(self._job, other, keep_report=not self._has_sidecar())
             recovery.complete_sidecar(done)
             return self._queue.finish(self._job, keep_report=not self._has_sidecar())
         except ResourceError:
             return None
 
+    def _standing(self) -> Result | None:
+        """Return what to record of the file under the output's name, where another claim of this job has made it.
+
+        A worker may lose its claim in the very moment in which it publishes. Its sidecar is beside it then.
+        """
+        output = Path(self._job.output)
+        if self._job.overwrite or not output.is_file():
+            return None
+        try:
+            found = self._queue.standing(self._job, lambda: storage.sha256(output))
+        except OSError:
+            return None
+        if found is not None:
+            storage.make_durable(output)
+            says = json.dumps(found.report) if found.report is not None else None
+            recovery.complete_sidecar(dataclasses.replace(self._job, output_sha256=found.output_sha256, report=says))
+        return found
+
     def _has_sidecar(self) -> bool:
-        """Whether the report stands beside the output, so that the queue need not keep it."""
+        """Return whether the report stands beside the output, so that the queue need not keep it."""
         return sidecar_path(Path(self._job.output)).is_file()
 
     def _on_windows(self, done: int, total: int) -> None:
@@ -132,7 +153,7 @@ class Attempt:
 
 
 def backend_of(variant: str, model: Batcher) -> Backend:
-    """What a job is bound to when this model claims it."""
+    """Return what a job is bound to when this model claims it."""
     identity: Any = model.identity
     return Backend(
         variant=variant,
@@ -165,7 +186,7 @@ def _result(restored: Restored) -> Result:
 
 
 def failure_of(error: Exception) -> str:
-    """The failure class of what ended an attempt: input, transient or resource."""
+    """Return the failure class of what ended an attempt: input, transient or resource."""
     if isinstance(error, BatchsrError):
         return error.failure
     if (isinstance(error, OSError) and error.errno in pauses.RESOURCE_ERRNOS) or pauses.is_want_of_threads(error):
@@ -174,7 +195,7 @@ def failure_of(error: Exception) -> str:
 
 
 def described(error: Exception) -> tuple[str, str]:
-    """Code and message for the row. What nobody foresaw keeps its last line of traceback."""
+    """Code and message for the queue. What nobody foresaw keeps its last line of traceback."""
     if isinstance(error, BatchsrError):
         return error.code, str(error)
     where = traceback.extract_tb(error.__traceback__)[-1:]

@@ -83,7 +83,7 @@ class Forecast:
         return sum(self._largest)
 
     def rooms(self) -> list[Room]:
-        """What is needed on each file system, the fullest first. Raises OSError."""
+        """Return what is needed on each file system, the fullest first. Raises OSError."""
         system_of = functools.cache(lambda folder: storage.nearest_existing(folder).stat().st_dev)
         rooms: dict[int, Room] = {}
         for folder, wanted in sorted(self._outputs.items(), key=lambda one: -one[1]):

@@ -1,4 +1,4 @@
-"""Looking after what was done: verify outputs against their rows, and remove what nobody needs any more."""
+"""Looking after what was done: verify outputs against the queue, and remove what nobody needs any more."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Garbage:
 
 
 def verify(queue: Queue, ids: Iterable[int] | None = None) -> Iterator[Verdict]:
-    """Hash the outputs of jobs that are done, all or those named, and compare with the rows."""
+    """Hash the outputs of jobs that are done, all or those named, and compare with the queue."""
     for job in queue.jobs(states=[State.DONE], ids=ids):
         verdict = _verdict(job)
         yield _verdict_on_copies(queue, job) if verdict.verdict == "ok" else verdict
@@ -66,7 +66,7 @@ def _verdict(job: Job) -> Verdict:
 
 
 def _verdict_on_copies(queue: Queue, job: Job) -> Verdict:
-    """The same for the copies for access that the report or the sidecar names."""
+    """Return the same for the copies for access that the report or the sidecar names."""
     if not Settings.from_json(job.settings).also:
         return Verdict(job, "ok")
     document = queue.report_of(job.id)
@@ -96,7 +96,7 @@ def _verdict_on_copies(queue: Queue, job: Job) -> Verdict:
 
 
 def credentials_of(queue: Queue, job: Job) -> str | None:
-    """What the content credentials of a job's files are: `trusted`, `valid`, `broken`, `missing` or `unchecked`.
+    """Return what the content credentials of a job's files are: `trusted`, `valid`, `broken`, `missing` or `unchecked`.
 
     The worst of output and copies; None where its record says that they have none.
     """

@@ -197,6 +197,15 @@ def test_what_was_twisted_is_told_by_explain_and_copies_that_are_not_named_by_ve
     assert "does not name its copy in flac" in str(done.exception)
 
 
+def test_a_twisted_record_that_a_queue_keeps_does_no_harm_either(made: Path, tmp_path: Path) -> None:
+    document = json.loads((made / "out" / "a_upsampled.wav.json").read_bytes())
+    for at in (("output", "loudness"), ("synthetic",), ("copies",), ("output",)):
+        for value in ([], "x", ["x"]):
+            newest = sidecar_versions.newest(put(document, at, value))
+            assert newest["synthetic"]["sentence"]
+            assert isinstance(newest.get("output", {}).get("loudness", {}), dict)
+
+
 def test_what_the_schema_does_not_know_stays(sidecar: Path) -> None:
     document = json.loads(sidecar.read_bytes()) | {"own": {"shelf": [1, "x"]}}
     fitted, dropped = sidecar_form.fitted(document, sidecar_versions.schema())

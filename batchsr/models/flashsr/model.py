@@ -212,7 +212,7 @@ class FlashSR:
         )
 
     def windows(self, timestep: int = 999, seed: int = 0) -> Callable[[np.ndarray, Sequence[int]], np.ndarray]:
-        """A function (rows (B, frame_samples), each row's window index) -> restored rows, for a runner of files.
+        """Return a function (rows (B, frame_samples), each row's window index) -> restored rows, for a runner of files.
 
         B is any number; `batch_windows` or a multiple wastes nothing. Rows of one index share their noise.
         """
@@ -328,7 +328,7 @@ class _Windows:
 
 
 def _float32(opened: Opened, sha256: str) -> Networks:
-    """The networks of an opened bundle once more, in float32. Raises BundleError if it is no longer the same."""
+    """Return the networks of an opened bundle once more, in float32. Raises BundleError if it is no longer the same."""
     import mlx.core as mx
 
     from batchsr.models.flashsr import bundle

@@ -19,6 +19,7 @@ from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State, sto
 from batchsr.queue.sought import Sort
 from batchsr.queue.sqlite import (
     browsing,
+    checking,
     claims,
     control,
     damage,
@@ -34,6 +35,7 @@ from batchsr.queue.sqlite import (
     versions,
 )
 from batchsr.queue.sqlite.store import Store
+from batchsr.queue.sqlite.worker import SqliteWorker
 from batchsr.queue.steering import Changed, Move, Speed, Wish
 from batchsr.queue.trouble import Pause, PauseKind, Place, Trouble
 
@@ -165,7 +167,7 @@ class SqliteQueue:
         except BaseException:
             lock.release()
             raise
-        return SqliteWorker(self, lock)
+        return SqliteWorker(self._store, lock)
 
     def reap(self, complete: Callable[[Job], None] = lambda job: None) -> list[Job]:
         """Take the jobs of dead workers: done if the output has its name, else queued again or quarantined.
@@ -205,6 +207,11 @@ class SqliteQueue:
     def committing(self, job: Job, result: Result) -> None:
         """The output is whole and about to get its name. Raises ClaimLost: then it must not get it."""
         claims.committing(self._store, job, result)
+
+    def standing(self, job: Job, sha256: Callable[[], str]) -> Result | None:
+        """What a claim of this job was about to publish with this hash: None, for here nobody loses a claim alive
+        between the row and the name, and the row itself knows the last one."""
+        return None
 
     def finish(self, job: Job, result: Result | None = None, reason: str = "", *, keep_report: bool = True) -> Job:
         """The output stands under its name, durably. Raises ClaimLost.
@@ -396,7 +403,7 @@ class SqliteQueue:
 
     def check(self) -> list[str]:
         """What is wrong with the database, one sentence each; empty when it is sound."""
-        return queries.check(self._store)
+        return checking.check(self._store)
 
     def held_up(self) -> str | None:
         """What keeps the database's files growing, with the remedy; None if nothing does."""
@@ -422,29 +429,3 @@ class SqliteQueue:
     def prune_locks(self) -> int:
         """Remove what dead workers left in `workers_folder`. Returns how many files."""
         return manage.prune_locks(self._store, self.workers_folder)
-
-
-class SqliteWorker:
-    """A living worker of a queue. It owns what it claims for as long as this process lives."""
-
-    def __init__(self, queue: SqliteQueue, lock: owners.OwnerLock) -> None:
-        self._queue = queue
-        self._lock = lock
-
-    @property
-    def name(self) -> str:
-        """Unique, never used again."""
-        return self._lock.worker
-
-    def leave(self, ending: str = "left") -> None:
-        """Sign off; what it still owns is taken by the next reaper."""
-        claims.sign_off(self._queue._store, self.name, ending)
-        self._lock.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.leave()

@@ -18,7 +18,7 @@ from batchsr.worker.options import WorkerOptions
 _TIDY_EVERY_S: Final = 3600.0
 
 
-class Shift:
+class VariantLoop:
     """Works for as long as there is something to do, and adds up what came of it.
 
     `load` gives the model of a variant; the last one is kept. `before` is called before each variant's turn.
