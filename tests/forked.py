@@ -99,6 +99,7 @@ class _Source:
                 stderr=subprocess.PIPE,
             )
         if self._socket.recv(1) != b".":
+            self._socket.close()
             raise AssertionError(f"the program could not be loaded: {self._process.communicate()}")
 
     def fork(
@@ -120,6 +121,17 @@ class _Source:
             self._socket.sendmsg([len(data).to_bytes(8)], handles)
             self._socket.sendall(data)
             return int.from_bytes(self._socket.recv(8))
+
+    def end(self) -> None:
+        """Let the process end, which it does when nobody can ask it any more."""
+        self._socket.close()
+        self._process.communicate()
+
+
+def end() -> None:
+    """End all sources."""
+    while _sources:
+        _sources.popitem()[1].end()
 
 
 _sources: dict[str | None, _Source] = {}
@@ -166,14 +178,16 @@ def _adopting() -> Any:
 
 
 def _load() -> None:
-    """Load what the program's commands load."""
-    from batchsr import cli
+    """Load what the program's commands load, so that a fork need not."""
+    import batchsr
     from batchsr.models.compute import backend
 
     backend._import_cpu()  # before SciPy, as it chooses how SciPy's BLAS computes
-    for module in pkgutil.iter_modules(cli.__path__):
-        importlib.import_module(f"batchsr.cli.{module.name}")
-    for name in ("batchsr.worker.shift", "batchsr.models.flashsr.model", "scipy.signal", "coverage"):
+    for room in ("cli", "worker", "restoration", "models.flashsr"):
+        package = importlib.import_module(f"{batchsr.__name__}.{room}")
+        for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+            importlib.import_module(module.name)
+    for name in ("scipy.signal", "coverage"):
         importlib.import_module(name)
     from batchsr.restoration.warm_up import warm_up
 
