@@ -194,8 +194,8 @@ def _load() -> None:
     warm_up()
 
 
-def _serve(asked: socket.socket) -> dict[str, Any]:
-    """Fork whenever it is asked for; returns in each fork, with what it is to do. Ends with the tests' process."""
+def _serve(asked: socket.socket) -> list[str]:
+    """Fork whenever it is asked for; returns in each fork, with the program's words. Ends with the tests' process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.collect()
     gc.freeze()
@@ -214,8 +214,9 @@ def _serve(asked: socket.socket) -> dict[str, Any]:
             for stream in streams:
                 os.close(stream)
             number = os.read(read, 8)
-            os.close(read)
             os.waitpid(between, 0)  # from here on the fork is a child of the tests' process
+            os.read(read, 1)  # it has its folder, streams and signals, or is gone
+            os.close(read)
             asked.sendall(number)
             continue
         between = os.getpid()
@@ -224,18 +225,20 @@ def _serve(asked: socket.socket) -> dict[str, Any]:
             os._exit(0)
         while os.getppid() == between:
             time.sleep(0.0005)
-        for handle in (read, write, asked.detach()):
-            os.close(handle)
+        os.close(read)
+        asked.close()
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
         for stream in set(streams) - {0, 1, 2}:
             os.close(stream)
-        wish: dict[str, Any] = json.loads(data)
-        return wish
+        _become(wish := json.loads(data))
+        os.write(write, b".")
+        os.close(write)
+        return list(wish["words"])
 
 
 def _become(wish: dict[str, Any]) -> None:
-    """Take the place of a program that starts: its folder, environment, signals and words."""
+    """Take the place of a program that starts: its folder, environment and signals."""
     os.environ.clear()
     os.environ.update(wish["environment"])
     time.tzset()
@@ -252,12 +255,11 @@ def _become(wish: dict[str, Any]) -> None:
         import coverage
 
         coverage.process_startup()
-    sys.argv = ["batchsr", *wish["words"]]
     sys.path.insert(0, wish["folder"])
 
 
 if __name__ == "__main__":
     del sys.path[0]
     _load()
-    _become(_serve(socket.socket(fileno=int(sys.argv[1]))))
+    sys.argv = ["batchsr", *_serve(socket.socket(fileno=int(sys.argv[1])))]
     runpy.run_module("batchsr", run_name="__main__", alter_sys=True)
