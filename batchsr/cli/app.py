@@ -62,7 +62,7 @@ class App:
         UsageError is raised, since its name is likely misspelled.
         """
         path = self.db
-        if not make and self.db_path is not None and not path.exists():
+        if not make and self.db_path is not None and not storage.is_there(path):
             raise UsageError(f"there is no queue at {shown(self.db_path)}", remedy="`batchsr enqueue` makes one")
         return open_queue(path)
 

@@ -166,7 +166,8 @@ def _flac(file: BytesAt, name: str, start: int = 0) -> Header:
         remedy = "convert it with the flac program, version 1.4 or newer: flac -d -o OUT.wav {name}"
         return dataclasses.replace(header, trouble="unsupported", detail=detail, remedy=remedy)
     if info.samples and not there:
-        return dataclasses.replace(header, trouble="cut", detail="its audio is missing")
+        all_of_it = f", all {info.samples / info.rate_hz:,.2f} s of it" if info.rate_hz else ""
+        return dataclasses.replace(header, trouble="cut", detail=f"its audio is missing{all_of_it}")
     found = flac.walk(file, info)
     if not info.samples and not found.end:
         synced = file.at(info.audio, 2)[:1] == b"\xff"
