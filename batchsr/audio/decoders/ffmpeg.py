@@ -36,7 +36,7 @@ from batchsr.audio.decoders.virtual_file import Range, VirtualFile
 from batchsr.audio.remarks import Remark
 from batchsr.audio.windows import Block
 
-WISH: Final = "BATCHSR_FFMPEG"
+VARIABLE: Final = "BATCHSR_FFMPEG"
 """The environment's word on which ffmpeg to take: a path, or "off" for none."""
 NO_SOUND: Final = "it has no audio track"
 _STALL_S: Final = 60
@@ -78,10 +78,10 @@ class _Facts:
 
 
 def program() -> str | None:
-    """Return the path of ffmpeg: the environment's wish, else the one on the search path, else that of the extra."""
-    wish = os.environ.get(WISH, "")
-    if wish:
-        return None if wish == "off" else shutil.which(wish)
+    """Return the path of ffmpeg: the environment's word, else the one on the search path, else that of the extra."""
+    asked = os.environ.get(VARIABLE, "")
+    if asked:
+        return None if asked == "off" else shutil.which(asked)
     found = shutil.which("ffmpeg")
     if found is None:
         with contextlib.suppress(ImportError, RuntimeError):
