@@ -54,7 +54,8 @@ def judge(file: BytesAt, start: int, find_chunks: FindChunks = lambda start, end
 
 
 def _is_silence_of_8_bits(head: bytes) -> bool:
-    """Whether it is no text, though all are letters: quiet samples of 8 bits stand just below 128, without blanks."""
+    """Return whether it is no text, though all are letters: quiet samples of 8 bits stand just below 128, without
+    blanks."""
     return len(head) >= _QUIET_BYTES and not any(blank in head for blank in (b" ", b"\t", b"\n", b"\r"))
 
 
@@ -100,7 +101,8 @@ def behind_tags(file: BytesAt, start: int) -> int:
 
 
 def is_zero(file: BytesAt, start: int, end: int) -> bool:
-    """Whether nothing but zeros stands there, or nothing but the ones of erased flash; reads up to another byte."""
+    """Return whether nothing but zeros stands there, or nothing but the ones of erased flash; reads up to
+    another byte."""
     fill = file.at(start, 1)
     if fill not in (b"\0", b"\xff"):
         return start >= end

@@ -90,7 +90,8 @@ def next_file(file: BytesAt, header: Header, start: int = 0) -> int | None:
 
 
 def _behind_own(file: BytesAt, start: int, end: int, kind: str) -> int:
-    """Where the files end that stand one behind another, all of the first one's kind, and are joined elsewhere."""
+    """Return where the files end that stand one behind another, all of the first one's kind, and are joined
+    elsewhere."""
     form = first_bytes.format_of(file.at(start, 32)) if kind in _BY_FRAMED else None
     while form is not None and start < end < file.size:
         start = behind.behind_tags(file, end)
@@ -118,7 +119,7 @@ def _native(file: BytesAt, header: Header, start: int, kind: str) -> tuple[int, 
 
 
 def _last_page_end(file: BytesAt, start: int) -> int | None:
-    """Where the last page of an Ogg ends; None where its last bytes hold none."""
+    """Return where the last page of an Ogg ends; None where its last bytes hold none."""
     stop = file.size
     while stop > start:
         begin = max(stop - _BLOCK_BYTES, start)
@@ -132,7 +133,7 @@ def _last_page_end(file: BytesAt, start: int) -> int | None:
 
 
 def _search(file: BytesAt, begin: int, own: tuple[str, ...]) -> int | None:
-    """Where the first word of a kind stands that is none of the recording's own."""
+    """Return where the first word of a kind stands that is none of the recording's own."""
     while begin < file.size:
         block = file.at(begin, _BLOCK_BYTES)
         for match in _ANY.finditer(block):
@@ -147,7 +148,8 @@ def _search(file: BytesAt, begin: int, own: tuple[str, ...]) -> int | None:
 
 
 def _at_the_end(file: BytesAt, end: int, found: int | None, own: str) -> int | None:
-    """Where frames of another kind than `own` or a short word stand behind the recording, or what was found further."""
+    """Return where frames of another kind than `own` or a short word stand behind the recording, or what was found
+    further."""
     at = min(behind.behind_tags(file, end), file.size)
     if at >= file.size:
         return found
@@ -161,7 +163,7 @@ def _at_the_end(file: BytesAt, end: int, found: int | None, own: str) -> int | N
 
 
 def _end_of_stream(file: BytesAt, kind: str) -> int | None:
-    """Where a file ends that ffmpeg reads, by what it says itself; None where it does not say."""
+    """Return where a file ends that ffmpeg reads, by what it says itself; None where it does not say."""
     head = file.at(0, 64)
     if kind == "MKA":
         return _ebml_end(file)
@@ -231,7 +233,7 @@ def _walked(file: BytesAt, at: int, length_of: framed.Length, first: tuple[bytes
 
 
 def _number(file: BytesAt, at: int) -> tuple[int | None, int]:
-    """A length as EBML writes it: (the number, None for an unknown one; where it ends)."""
+    """Return a length as EBML writes it: (the number, None for an unknown one; where it ends)."""
     raw = file.at(at, 8)
     width = 9 - raw[0].bit_length() if raw and raw[0] else 0
     if not width or len(raw) < width:

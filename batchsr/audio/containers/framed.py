@@ -100,7 +100,7 @@ def last_frame(file: asf.Bytes) -> tuple[int, int] | None:
 
 
 def _next_frame(file: asf.Bytes, start: int) -> int | None:
-    """Where frames begin to follow one another, not far behind a place."""
+    """Return where frames begin to follow one another, not far behind a place."""
     block = file.at(start, _SEARCH_BYTES + 8)
     for i in range(len(block) - 7):
         if first_bytes.frame_length(block[i : i + 8]) and _follow(file, start + i):
@@ -109,7 +109,7 @@ def _next_frame(file: asf.Bytes, start: int) -> int | None:
 
 
 def _follow(file: asf.Bytes, at: int) -> bool:
-    """Whether frames stand there one behind another."""
+    """Return whether frames stand there one behind another."""
     for _ in range(_FOLLOWING):
         if at >= file.size:
             return False
@@ -128,7 +128,7 @@ def _last(file: asf.Bytes, at: int, length_of: Callable[[bytes], int]) -> tuple[
 
 
 def _amr_length(frame: bytes, sizes: tuple[int, ...]) -> int:
-    """How long a frame of AMR is; 0 where none stands: its spare bits are not 0."""
+    """Return how long a frame of AMR is; 0 where none stands: its spare bits are not 0."""
     return 1 + sizes[frame[0] >> 3 & 15] if frame and not frame[0] & 0x83 else 0
 
 
@@ -180,7 +180,7 @@ def _by_end(file: BytesAt, magic: bytes, end_of: Callable[[BytesAt, int], int]) 
 
 
 def _found(file: BytesAt, word: bytes, start: int) -> int | None:
-    """Where a word stands next."""
+    """Return where a word stands next."""
     while start < file.size:
         block = file.at(start, _SEARCH_BYTES)
         if (at := block.find(word)) >= 0:
@@ -192,7 +192,8 @@ def _found(file: BytesAt, word: bytes, start: int) -> int | None:
 
 
 def _wavpack(file: BytesAt) -> Iterator[int]:
-    """A block of a lower number than the one before begins another file, also the block 0 behind a block 0."""
+    """Yield where another file begins: at a block of a lower number than the one before, also the block 0
+    behind a block 0."""
     at: int | None = 0
     before = -1
     while at is not None:
@@ -233,7 +234,7 @@ def _tta_end(file: BytesAt, at: int) -> int:
 
 
 def _mp4(file: BytesAt) -> Iterator[int]:
-    """An `ftyp` behind a `moov` begins another file."""
+    """Yield where another file begins: at an `ftyp` behind a `moov`."""
     at, index = 0, False
     yield 0
     while at < file.size:

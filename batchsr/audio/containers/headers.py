@@ -91,7 +91,7 @@ def inspect_part(file: BytesAt, start: int, end: int) -> Header:
 
 
 def _moved(header: Header, by: int) -> Header:
-    """The header of a stretch that begins `by` bytes into its file, as seen from the file's beginning."""
+    """Return the header of a stretch that begins `by` bytes into its file, as seen from the file's beginning."""
 
     def moved(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
         return tuple(
@@ -117,7 +117,7 @@ def _moved(header: Header, by: int) -> Header:
 
 
 def _behind_other_bytes(file: BytesAt) -> Header | None:
-    """A recording that begins behind bytes of something else; None where none is found."""
+    """Return a recording that begins behind bytes of something else; None where none is found."""
     begin = file.at(0, _OTHER_BYTES)
     found = [(match.start(), name) for name, magic in _BEGINNINGS if (match := magic.search(begin))]
     if not found:

@@ -80,7 +80,7 @@ def joined(file: BytesAt, header: Header, *, accept_truncated: bool) -> Header |
 
 
 def _kind(file: BytesAt, start: int) -> str:
-    """What the file is that begins there, for a person."""
+    """Return what the file is that begins there, for a person."""
     start = behind.behind_tags(file, start)
     form = first_bytes.format_of(file.at(start, _LOOK_BYTES))
     if form is None and (row := frame_rows.kind_at(file, start)):
@@ -91,7 +91,7 @@ def _kind(file: BytesAt, start: int) -> str:
 def _by_ffmpeg(
     file: BytesAt, start: int, end: int, *, accept_truncated: bool
 ) -> tuple[tuple[Piece, ...], tuple[Remark, ...]]:
-    """The parts of one of the files, by their places in the whole."""
+    """Return the parts of one of the files, by their places in the whole."""
     parts, remarks = ffmpeg_parts.parts(BytesAt(file.fd, end - start, start), accept_truncated=accept_truncated)
     return tuple(_moved(part, start, end) for part in parts), remarks
 
