@@ -224,8 +224,10 @@ def _source_id(work: Work) -> str:
 
 
 def _event_id(work: Work, *what: str) -> str:
-    """Return what identifies something that happened to a recording: from its record, which says who made it when, and no other queue's row
-    does."""
+    """Return what identifies something that happened to a recording.
+
+    It is made of its record, which says who made it when, as no other queue's row does.
+    """
     return _identifier("event", *what, json.dumps(_made(work), sort_keys=True))
 
 
