@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Final
 
 from batchsr.audio import formats
-from batchsr.audio.containers import headers, strangers
+from batchsr.audio.containers import first_bytes, headers
 from batchsr.audio.containers.found import CUT
 from batchsr.audio.containers.wave_format import CODECS
-from batchsr.audio.decoders import ffmpeg, foreign_parts
+from batchsr.audio.decoders import ffmpeg, ffmpeg_parts, mixed
 from batchsr.audio.decoders.interface import DecodeError, Decoder, Part
 from batchsr.audio.decoders.libsndfile import LIBSNDFILE_VERSION, LibsndfileDecoder
 from batchsr.audio.decoders.opening import open_pieces, opens
@@ -196,7 +196,10 @@ def examine(
     if accept_truncated and header.trouble in ("cut", "mid_sample") and header.rest:
         header = _as_it_is(header)
     try:
-        header = _for_ffmpeg(path, fd, status.st_size, _settled(fd, header), accept_truncated)
+        several = _joined(path, fd, status.st_size, header, accept_truncated)
+        if several is not None and several.trouble is not None:
+            raise _unsupported(name, several)
+        header = several or _for_ffmpeg(path, fd, status.st_size, _settled(fd, header), accept_truncated)
         with contextlib.closing(open_decoder(fd, header)) as decoder:
             frames, rate_hz, channels = decoder.frames, decoder.sample_rate, decoder.channels
             form, subtype, by = decoder.format, decoder.subtype, _reader_of(header)
@@ -246,8 +249,22 @@ def examine(
 
 def _reader_of(header: headers.Header) -> str:
     """Return who decodes a file, with its version, for the sidecar."""
-    path = ffmpeg.program() if header.container == "FOREIGN" else None
-    return LIBSNDFILE if path is None else f"ffmpeg {ffmpeg.version(path)}"
+    path = ffmpeg.program() if header.container in ("FOREIGN", mixed.MIXED) else None
+    if path is None:
+        return LIBSNDFILE
+    by = f"ffmpeg {ffmpeg.version(path)}"
+    return f"{LIBSNDFILE}, {by}" if header.container == mixed.MIXED else by
+
+
+def _joined(path: Path, fd: int, size: int, header: headers.Header, accept_truncated: bool) -> headers.Header | None:
+    """Return what the file is if files of other kinds were joined behind it; None if none were."""
+    is_sound = bool(header.container) or first_bytes.is_for_ffmpeg(os.pread(fd, _LOOK_BYTES, 0), path.suffix)
+    if header.trouble is not None or not is_sound:
+        return None
+    try:
+        return mixed.joined(headers.BytesAt(fd, size), header, accept_truncated=accept_truncated)
+    except OSError as e:
+        raise InputUnreadable(f"{shown(path)} cannot be read: {e.strerror}", remedy="check the disk") from e
 
 
 def _for_ffmpeg(path: Path, fd: int, size: int, header: headers.Header, accept_truncated: bool) -> headers.Header:
@@ -264,12 +281,12 @@ def _for_ffmpeg(path: Path, fd: int, size: int, header: headers.Header, accept_t
         return dataclasses.replace(
             header, container="FOREIGN", detail=title, pieces=(Part(opener=opener),), frames=None
         )
-    if header.container or not strangers.is_for_ffmpeg(head, path.suffix) or ffmpeg.program() is None:
+    if header.container or not first_bytes.is_for_ffmpeg(head, path.suffix) or ffmpeg.program() is None:
         return header
-    parts, remarks = foreign_parts.parts(headers.BytesAt(fd, size), accept_truncated=accept_truncated)
+    parts, remarks = ffmpeg_parts.parts(headers.BytesAt(fd, size), accept_truncated=accept_truncated)
     header = dataclasses.replace(header, remarks=(*header.remarks, *remarks))
     hint = formats.BY_EXTENSION.get(path.suffix.lower())
-    form = strangers.format_of(head) or hint
+    form = first_bytes.format_of(head) or hint
     title = form.title if form is not None else "a stream of another kind"
     return dataclasses.replace(header, container="FOREIGN", detail=title, pieces=parts)
 
@@ -357,13 +374,13 @@ def _stranger(path: Path, name: str, head: bytes, e: DecodeError) -> InputFormat
     """Return what is to be said of a file that is none of the containers known here; None if it looks like
     none at all."""
     hint = formats.BY_EXTENSION.get(path.suffix.lower())
-    form = strangers.format_of(head) or (hint if strangers.is_for_ffmpeg(head, path.suffix) else None)
+    form = first_bytes.format_of(head) or (hint if first_bytes.is_for_ffmpeg(head, path.suffix) else None)
     if form is not None and form.reader == "libsndfile":
         return InputFormat(f"{name} begins as {form.title}, and goes on as none that is read", remedy=COPY)
     if form is not None:
         but = ", whatever its name says," if hint is not None and hint is not form else ""
         return InputFormat(f"{name} is{but} {form.title}, which libsndfile does not read", remedy=INSTALL)
-    what, instead = strangers.named(head)
+    what, instead = first_bytes.named(head)
     if what:
         return InputFormat(f"{name} is not audio but {what}", remedy=instead)
     if hint is not None and hint.options:

@@ -103,7 +103,7 @@ class App:
         if self.fleet is not None:
             return open_fleet(self.fleet, self.host_folder)
         path = self.db
-        if not make and self.db_path is not None and not path.exists():
+        if not make and self.db_path is not None and not storage.is_there(path):
             raise UsageError(f"there is no queue at {shown(self.db_path)}", remedy="`batchsr enqueue` makes one")
         return open_queue(path)
 

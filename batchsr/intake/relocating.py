@@ -109,7 +109,7 @@ def _output_differs(job: Job, output: str) -> str | None:
 
 
 def wanted_output(job: Job) -> str:
-    """Return the output that was first wished for: the queue keeps its key alone, and the name may have been taken."""
+    """Return the output that was first asked for: the queue keeps its key alone, and the name may have been taken."""
     folder = os.path.dirname(job.output)
     stem = os.path.splitext(os.path.basename(job.source))[0]
     extension = "." + Settings.from_json(job.settings).format
@@ -118,5 +118,5 @@ def wanted_output(job: Job) -> str:
 
 
 def dedupe_key(identity: str, job: Job, wanted: str) -> str:
-    """Return what identifies the wish, as `NewJob.dedupe_key` does."""
+    """Return what identifies it, as `NewJob.dedupe_key` does."""
     return wish_key(identity, job.settings, job.wanted_variant, wanted)
