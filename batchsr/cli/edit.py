@@ -15,7 +15,7 @@ from batchsr.cli.selection import Selection, ask, selection_options, tell_ids, y
 from batchsr.cli.variant import KINDS, VariantType, chosen_variant, model_option, variant_name
 from batchsr.display import counted
 from batchsr.errors import UsageError
-from batchsr.intake import manifest, wishes
+from batchsr.intake import instructions, manifest
 from batchsr.intake.gather import Request
 from batchsr.queue import Answer, Changed, Job, Queue, State
 from batchsr.settings import profile as profiles
@@ -113,8 +113,10 @@ def _rewish(
         )
     free = [job for job in jobs if job.state in (State.QUEUED, State.WAITING, State.FAILED, State.QUARANTINED)]
     below = os.path.abspath(out) if out is not None else None
-    begins = os.path.abspath(root) if root is not None else wishes.common_root(free) if free else None
-    wanted = list(wishes.wishes(jobs, request, out=below, root=begins if below is not None else None, variant=variant))
+    begins = os.path.abspath(root) if root is not None else instructions.common_root(free) if free else None
+    wanted = list(
+        instructions.wishes(jobs, request, out=below, root=begins if below is not None else None, variant=variant)
+    )
     changed = list(queue.rewish(wanted))
     _tell(app, changed)
     return {one.job_id for one in changed if one.answer is Answer.CHANGED}

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from batchsr.intake.gather import Intake
-from batchsr.intake.wishes import wish_of
+from batchsr.intake.instructions import wish_of
 from batchsr.queue import Answer, Enqueued, Outcome, Queue, State
 
 _AT_ONCE: Final = 500

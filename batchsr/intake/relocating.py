@@ -11,7 +11,7 @@ from batchsr import storage
 from batchsr.audio import files
 from batchsr.display import shown
 from batchsr.errors import InputError
-from batchsr.intake.wishes import identity_of, suffix_of
+from batchsr.intake.instructions import identity_of, suffix_of
 from batchsr.queue import OWNED, Job, Move, State
 from batchsr.queue.job import wish_key
 from batchsr.settings.profile import Settings

@@ -22,9 +22,9 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from batchsr.queue.clock import Clock
+from batchsr.queue.filters import Browser, Sort
 from batchsr.queue.finished import Finished
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State
-from batchsr.queue.sought import Browser, Sort
 from batchsr.queue.steering import Changed, Move, Speed, Wish
 from batchsr.queue.trouble import Pause, PauseKind, Place, Trouble
 

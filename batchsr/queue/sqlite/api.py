@@ -14,10 +14,10 @@ from typing import Any, Self
 
 from batchsr import storage
 from batchsr.queue.clock import Clock
+from batchsr.queue.filters import Sort
 from batchsr.queue.finished import Finished
 from batchsr.queue.interface import Pulse, Worker
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State, stored_text
-from batchsr.queue.sought import Sort
 from batchsr.queue.sqlite import (
     browsing,
     checking,

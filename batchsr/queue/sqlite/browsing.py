@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from batchsr.errors import ConfigError
+from batchsr.queue.filters import FailureKind, Page, Sort, Sought
 from batchsr.queue.job import LIVE, Job, State, stored_text
-from batchsr.queue.sought import FailureKind, Page, Sort, Sought
 from batchsr.queue.sqlite.claims import COLUMNS, to_job
 from batchsr.queue.sqlite.store import Store
 
@@ -23,7 +23,7 @@ _LATEST: Final = 500  # changes among which those that ended are looked for
 
 
 class Browser:
-    """See batchsr.queue.sought.Browser."""
+    """See batchsr.queue.filters.Browser."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
