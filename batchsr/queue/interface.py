@@ -25,7 +25,7 @@ from batchsr.queue.clock import Clock
 from batchsr.queue.filters import Browser, Sort
 from batchsr.queue.finished import Finished
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State
-from batchsr.queue.steering import Changed, Move, Speed, Wish
+from batchsr.queue.steering import Changed, Instructions, Move, Speed
 from batchsr.queue.trouble import Pause, PauseKind, Place, Trouble
 
 
@@ -189,7 +189,7 @@ class IntakeQueue(Protocol):
     def import_done(self, finished: Iterable[Finished], *, dry_run: bool = False) -> Iterator[Enqueued]:
         """Take in jobs that are done already, and say for each, in order, what happened. Lazy: consume it.
 
-        `queued` means that it was taken (its state is done). What the queue knows of that wish or of that output stays
+        `queued` means that it was taken (its state is done). What the queue knows of that work or of that output stays
         as it is. With `dry_run` nothing is written.
         """
 
@@ -208,7 +208,7 @@ class IntakeQueue(Protocol):
     def edit(self, ids: Iterable[int], *, priority: int | None = None, batch: str | None = None) -> list[int]:
         """Give jobs that are queued or waiting another priority or batch, and return which."""
 
-    def rewish(self, wishes: Iterable[Wish]) -> Iterator[Changed]:
+    def instruct(self, wanted: Iterable[Instructions]) -> Iterator[Changed]:
         """Give jobs that nobody has in hand other settings or another output, and say for each what happened. Lazy."""
 
     def relocate(self, moves: Iterable[Move]) -> Iterator[Changed]:

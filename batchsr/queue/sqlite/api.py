@@ -37,7 +37,7 @@ from batchsr.queue.sqlite import (
 )
 from batchsr.queue.sqlite.store import Store
 from batchsr.queue.sqlite.worker import SqliteWorker
-from batchsr.queue.steering import Changed, Move, Speed, Wish
+from batchsr.queue.steering import Changed, Instructions, Move, Speed
 from batchsr.queue.trouble import Pause, PauseKind, Place, Trouble
 
 
@@ -140,7 +140,7 @@ class SqliteQueue:
     def import_done(self, finished: Iterable[Finished], *, dry_run: bool = False) -> Iterator[Enqueued]:
         """Take in jobs that are done already, and say for each, in order, what happened. Lazy: consume it.
 
-        `queued` means that it was taken (its state is done). What the queue knows of that wish or of that output stays
+        `queued` means that it was taken (its state is done). What the queue knows of that work or of that output stays
         as it is. With `dry_run` nothing is written.
         """
         if not dry_run:
@@ -286,9 +286,9 @@ class SqliteQueue:
         """Give jobs that are queued or waiting another priority or batch, and return which."""
         return manage.edit(self._store, ids, priority=priority, batch=batch)
 
-    def rewish(self, wishes: Iterable[Wish]) -> Iterator[Changed]:
+    def instruct(self, wanted: Iterable[Instructions]) -> Iterator[Changed]:
         """Give jobs that nobody has in hand other settings or another output, and say for each what happened. Lazy."""
-        return steering.rewish(self._store, wishes)
+        return steering.instruct(self._store, wanted)
 
     def relocate(self, moves: Iterable[Move]) -> Iterator[Changed]:
         """Write down where the files of jobs are now, and say for each, in order, what happened. Lazy: consume it."""
