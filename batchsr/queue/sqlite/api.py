@@ -160,6 +160,11 @@ class SqliteQueue:
 
     # Working
 
+    @property
+    def shared(self) -> bool:
+        """Whether workers of other machines publish beside this one's: here never."""
+        return False
+
     def join(self) -> SqliteWorker:
         """Become a worker: take an owner's lock, then write a row."""
         lock = owners.OwnerLock.take(self.workers_folder)
