@@ -270,7 +270,7 @@ class PathBytes(bytes):
 
 
 def stored_path(path: str) -> str | bytes:
-    """A path as the database keeps it: text, or its bytes where they are no UTF-8."""
+    """Return a path as the database keeps it: text, or its bytes where they are no UTF-8."""
     try:
         path.encode()
     except UnicodeEncodeError:

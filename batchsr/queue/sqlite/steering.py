@@ -182,7 +182,8 @@ def undone(store: Store, job: Job, said: str) -> bool:
 
 
 def recent_speed(store: Store, variant: str | None) -> Speed | None:
-    """How fast the latest work went (for a variant); None if nothing was done yet. Concurrent work counts once."""
+    """Return how fast the latest work went (for a variant); None if nothing was done yet. Concurrent work
+    counts once."""
     rows = store.rows(
         "SELECT a.job, a.started_at, a.ended_at, a.variant, j.device, "
         "iif(json_extract(j.settings, '$.channels') = 'mono', 1, coalesce(j.channels, 1)) * j.audio_s * "
@@ -223,7 +224,7 @@ def _twin(db: Database, job_id: int, dedupe_key: str) -> dict[str, Any] | None:
 
 
 def _is_free(db: Database, job_id: int, name: str) -> bool:
-    """Whether no other job writes to this name, and none reads from it."""
+    """Return whether no other job writes to this name, and none reads from it."""
     jobs = db.table("jobs")
     if jobs.count_where(f"output_key = ? AND id <> ? AND {_HOLDS}", (folded_key(name), job_id)):
         return False
