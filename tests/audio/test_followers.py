@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from batchsr.audio.containers import followers
+from batchsr.audio.containers import beginnings, followers
 from batchsr.audio.containers.bytes_at import BytesAt
 from batchsr.audio.decoders import ffmpeg
 from batchsr.audio.files import Source, probe
@@ -100,7 +100,7 @@ def test_a_joined_file_that_only_ffmpeg_reads_is_never_left_out_without_it(
 ) -> None:
     behind = kinds.get("aac") or b"#!AMR\n" + (b"\x3c" + bytes(31)) * 50
     path = joined(tmp_path, kinds["wav"], behind)
-    monkeypatch.setenv(ffmpeg.WISH, "off")
+    monkeypatch.setenv(ffmpeg.VARIABLE, "off")
     with pytest.raises(InputFormat, match=f"{len(behind):,} bytes of another file") as caught:
         probe(path)
     assert f"tail -c +{len(kinds['wav']) + 1} " in str(caught.value.remedy)
@@ -149,8 +149,8 @@ def test_what_a_walk_has_seen_is_not_searched_once_more(
     name: str, kinds: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searched = []
-    words = followers._words
-    monkeypatch.setattr(followers, "_words", lambda f, a, b: searched.append(b - a) or words(f, a, b))
+    words = beginnings.words
+    monkeypatch.setattr(beginnings, "words", lambda f, a, b: searched.append(b - a) or words(f, a, b))
     soundfile.write(tmp_path / f"x.{name}", odd_files.sound(RATE_HZ * 5), RATE_HZ, NATIVE[name])
     info = probe(tmp_path / f"x.{name}")
     assert sum(searched) < min(info.size_bytes / 2, 1 << 15), info.size_bytes
@@ -168,7 +168,7 @@ def test_a_joined_file_is_found_whose_beginning_a_cut_frame_took(
     assert "input.joined" in [remark.code for remark in info.remarks]
 
 
-@pytest.mark.parametrize("at", [0, 1, followers._BLOCK_BYTES - 1, followers._BLOCK_BYTES - 9, followers._BLOCK_BYTES])
+@pytest.mark.parametrize("at", [0, 1, beginnings.BLOCK_BYTES - 1, beginnings.BLOCK_BYTES - 9, beginnings.BLOCK_BYTES])
 @pytest.mark.parametrize("name", ["wav", "m4a"])
 def test_a_beginning_is_found_wherever_it_stands(name: str, at: int, kinds: dict[str, bytes], tmp_path: Path) -> None:
     if name not in kinds:

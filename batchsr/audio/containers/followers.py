@@ -3,78 +3,21 @@
 Each reader reads its own kind to the end and looks at nothing behind it. Here the rest is searched for the beginnings
 of all kinds of sound files, by words long enough to be no accident in coded sound. What a container says of its own
 length tells where the rest begins; where it says nothing, everything behind the first bytes is searched.
-
-Sources: the formats' own descriptions, named in the modules that read them; Matroska (RFC 9559) and EBML (RFC 8794);
-Monkey's Audio SDK (descriptor); Musepack SV8 (packets); DSDIFF 1.5 (form chunk); FLV 10.1 (tags); SoX (header).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-import numpy as np
-
-from batchsr.audio.containers import asf, behind, flac, frame_rows, framed, mp4, strangers
+from batchsr.audio.containers import beginnings, behind, first_bytes, flac, frame_rows, stream_ends
 from batchsr.audio.containers.bytes_at import BytesAt
 from batchsr.audio.containers.found import Header
 from batchsr.audio.decoders.interface import Part
 from batchsr.audio.decoders.virtual_file import Range
 
-_BLOCK_BYTES: Final = 1 << 22
-_LONGEST_WORD: Final = 64
 _FRAMES_WITHIN: Final = 1 << 16
-_MOST_UNITS: Final = 5_000_000
 _OGG_FLAC: Final = b"\x7fFLAC"
-_TRANSPORT: Final = b"G"
-_TRANSPORT_BYTES: Final = 188
-_PACKETS: Final = 10_000
-_BOXES: Final = (*mp4.FIRST, b"udta", b"uuid", b"meta", b"moof", b"mfra", b"sidx", b"styp")
-_PROGRAM: Final = b"\0\0\1\xba"
-_WORDS: Final[dict[str, tuple[tuple[bytes, ...], bytes]]] = {
-    "WAV": ((b"RIFF", b"RIFX", b"RF64", b"BW64"), rb".{4}WAVE"),
-    "AVI": ((b"RIFF",), rb".{4}AVI LIST"),
-    "QCP": ((b"RIFF",), rb".{4}QLCMfmt "),
-    "W64": ((b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb",), b""),
-    "AIFF": ((b"FORM",), rb".{4}(?:AIF[FC]|8SVX|16SV)"),
-    "CAF": ((b"caff\x00\x01\x00\x00desc",), b""),
-    "AU": ((b".snd\x00\x00",), rb"[\x00-\x0f].{5}\x00\x00\x00[\x01-\x1b]\x00[\x00-\x0b]"),
-    "NIST": ((b"NIST_1A\n",), b""),
-    "VOC": ((b"Creative Voice File\x1a",), b""),
-    "FLAC": ((b"fLaC",), rb"[\x00\x80]\x00\x00\x22"),
-    "OGG": ((b"OggS\x00",), rb"[\x02\x06]\x00{8}"),
-    "ASF": ((asf.MAGIC,), b""),
-    "MKA": ((b"\x1a\x45\xdf\xa3",), rb".{0,48}?\x42\x82.(?:webm|matroska)"),
-    "MP4": ((b"\x00\x00\x00",), rb"[\x08-\xff]ftyp[0-9A-Za-z]{3}"),
-    "FLV": ((b"FLV\x01",), rb"[\x01\x04\x05]\x00\x00\x00\x09"),
-    "NUT": ((b"nut/multimedia container\x00",), b""),
-    "SOX": ((b".SoX",), rb"..\x00\x00"),
-    "XOS": ((b"XoS.\x00",), rb".\x00\x00"),
-    "MPC": ((b"MPCKSH",), b""),
-    "APE": ((b"MAC ",), rb".\x0f\x00\x00\x34\x00\x00\x00"),
-    "TTA": ((b"TTA1",), rb"[\x01\x02]\x00[\x01-\x20]\x00[\x08\x10\x18\x20]\x00"),
-    "TAK": ((b"tBaK\x01",), rb".\x00\x00"),
-    "WV": ((b"wvpk",), rb"...\x00[\x02-\x10]\x04"),
-    "DSF": ((b"DSD \x1c",), rb"\x00{7}"),
-    "DFF": ((b"FRM8\x00",), rb".{7}DSD "),
-    "AMR": ((b"#!AMR",), rb"(?:-WB)?\n"),
-    "RM": ((b".RMF\x00\x00\x00\x12",), b""),
-    "RA": ((b".ra\xfd\x00",), b"[\x03\x04\x05]"),
-}
-"""By kind, how its files begin: the letters, and what goes on behind them."""
-_ANY: Final = re.compile(
-    b"|".join(
-        b"(?P<%s>(?:%s)%s)" % (key.encode(), b"|".join(map(re.escape, words)), more)
-        for key, (words, more) in _WORDS.items()
-    ),
-    re.DOTALL,
-)
-_FTYP: Final = int.from_bytes(b"ft", "little")
-_FTYP_AT: Final = 4
-_MAY_BEGIN: Final = np.zeros(1 << 16, bool)
-"""Of each two letters, by their number in little endian, whether a word begins with them; but MP4's are too common."""
-_MAY_BEGIN[[int.from_bytes(w[:2], "little") for words, _ in _WORDS.values() for w in words if w[:2] != b"\0\0"]] = True
 _LONGEST_FRAME: Final = 4096
 _AT_THE_END: Final = (b"ajkg", b"MP+", b"\x02dss", b"\x03dss", b"\x03ds2", b"dns.")
 """Words too short to be searched for; they count where the recording ends."""
@@ -88,12 +31,11 @@ def next_file(file: BytesAt, header: Header, start: int = 0) -> int | None:
 
     Files of the same kind that the kind's own reader joins are none. Raises OSError when the file cannot be read.
     """
-    match = _ANY.match(file.at(start, _LONGEST_WORD))
-    kind = match.lastgroup or "" if match else ""
+    kind = beginnings.kind_of(file.at(start, beginnings.LONGEST_WORD))
     if header.container:
         begin, end, own = _native(file, header, start, kind)
     else:
-        end = _foreign_end(BytesAt(file.fd, file.size - start, start), kind)
+        end = stream_ends.end_of_stream(BytesAt(file.fd, file.size - start, start), kind)
         begin = start + (end if end is not None and kind != "AMR" else 16)  # its frames look like anything
         end = None if end is None else _behind_own(file, start, start + end, kind)
         own = (kind,) if kind in _BY_FRAMED or (kind in ("MKA", "RM", "RA") and end is None) else ()
@@ -108,13 +50,14 @@ def next_file(file: BytesAt, header: Header, start: int = 0) -> int | None:
 
 
 def _behind_own(file: BytesAt, start: int, end: int, kind: str) -> int:
-    """Where the files end that stand one behind another, all of the first one's kind, and are joined elsewhere."""
-    form = strangers.format_of(file.at(start, 32)) if kind in _BY_FRAMED else None
+    """Return where the files end that stand one behind another, all of the first one's kind, and are joined
+    elsewhere."""
+    form = first_bytes.format_of(file.at(start, 32)) if kind in _BY_FRAMED else None
     while form is not None and start < end < file.size:
         start = behind.behind_tags(file, end)
-        if strangers.format_of(file.at(start, 32)) is not form:
+        if first_bytes.format_of(file.at(start, 32)) is not form:
             break
-        end = start + (_foreign_end(BytesAt(file.fd, file.size - start, start), kind) or file.size - start)
+        end = start + (stream_ends.end_of_stream(BytesAt(file.fd, file.size - start, start), kind) or file.size - start)
     return end
 
 
@@ -122,7 +65,7 @@ def _native(file: BytesAt, header: Header, start: int, kind: str) -> tuple[int, 
     """(where the search begins, where the recording ends if that is known, the kinds that its reader joins)."""
     if header.container in ("FLAC", "OGG"):
         if header.container == "OGG":
-            last = _last_page_end(file, start)
+            last = stream_ends.last_page_end(file, start)
         else:
             last = header.walked[-1].start + header.walked[-1].length if header.walked else flac.last_frame(file, start)
         return start + 16, last, _OWN_JOINS.get(kind or header.container, ())
@@ -138,24 +81,10 @@ def _native(file: BytesAt, header: Header, start: int, kind: str) -> tuple[int, 
     return end, end, ()
 
 
-def _last_page_end(file: BytesAt, start: int) -> int | None:
-    """Where the last page of an Ogg ends; None where its last bytes hold none."""
-    stop = file.size
-    while stop > start:
-        begin = max(stop - _BLOCK_BYTES, start)
-        block = file.at(begin, min(stop - begin + _LONGEST_WORD, file.size - begin))
-        at = block.rfind(b"OggS\x00")
-        if at >= 0:
-            head = file.at(begin + at, 27 + 255)
-            return begin + at + 27 + head[26] + sum(head[27 : 27 + head[26]]) if len(head) > 27 else None
-        stop = begin
-    return None
-
-
 def _search(file: BytesAt, begin: int, own: tuple[str, ...], walked: Sequence[Range] = ()) -> int | None:
-    """Where the first word of a kind stands that is none of the recording's own, outside what was `walked`."""
+    """Return where the first word of a kind stands that is none of the recording's own, outside what was `walked`."""
     for start, stop in _stretches(begin, file.size, walked):
-        for at, kind in _words(file, start, stop):
+        for at, kind in beginnings.words(file, start, stop):
             inside_ogg = kind == "FLAC" and _OGG_FLAC in file.at(max(at - 9, 0), min(at, 9))
             if kind not in own and not inside_ogg:
                 return at
@@ -163,7 +92,7 @@ def _search(file: BytesAt, begin: int, own: tuple[str, ...], walked: Sequence[Ra
 
 
 def _stretches(begin: int, size: int, walked: Sequence[Range]) -> Iterator[tuple[int, int]]:
-    """What was not walked, and the frame before each such stretch: if it was cut, it holds the beginning of another."""
+    """Yield what was not walked, and the last frame before: one that was cut took the beginning of another."""
     for one in walked:
         if begin < one.start:
             yield begin, one.start
@@ -171,165 +100,16 @@ def _stretches(begin: int, size: int, walked: Sequence[Range]) -> Iterator[tuple
     yield begin, size
 
 
-def _words(file: BytesAt, start: int, stop: int) -> Iterator[tuple[int, str]]:
-    """(where, kind) of the words that begin between two places."""
-    while start < stop:
-        length = min(_BLOCK_BYTES, stop - start)
-        block = file.at(start, length + _LONGEST_WORD)
-        octets = np.frombuffer(block, np.uint8)
-        twos = octets[:-1] | octets[1:].astype(np.uint16) << 8
-        may_begin = _MAY_BEGIN[twos[:length]]
-        behind = twos[_FTYP_AT : length + _FTYP_AT] == _FTYP
-        may_begin[: len(behind)] |= behind[: len(may_begin)]
-        for at in np.flatnonzero(may_begin).tolist():
-            if (match := _ANY.match(block, at)) is not None:
-                yield start + at, match.lastgroup or ""
-        start += length
-
-
 def _at_the_end(file: BytesAt, end: int, found: int | None, own: str) -> int | None:
-    """Where frames of another kind than `own` or a short word stand behind the recording, or what was found further."""
+    """Return where frames of another kind than `own` or a short word stand behind the recording, or what was found
+    further."""
     at = min(behind.behind_tags(file, end), file.size)
     if at >= file.size:
         return found
-    if file.at(at, 4).startswith(_AT_THE_END) or strangers.format_of(file.at(at, 32)) is not None:
+    if file.at(at, 4).startswith(_AT_THE_END) or first_bytes.format_of(file.at(at, 32)) is not None:
         return at
     stop = min(at + _FRAMES_WITHIN, file.size, file.size if found is None else found)
     row = frame_rows.find(file, at, stop)
     if not row or row[1] == own:
         return found
     return end if row[0] == at and file.at(end, 3) == b"ID3" else row[0]  # the tag is that of what follows
-
-
-def _foreign_end(file: BytesAt, kind: str) -> int | None:
-    """Where a file ends that ffmpeg reads, by what it says itself; None where it does not say."""
-    head = file.at(0, 64)
-    if kind == "MKA":
-        return _ebml_end(file)
-    if kind in ("AVI", "QCP"):
-        return _riff_end(file)
-    if kind == "DFF":
-        return 12 + int.from_bytes(head[4:12], "big")
-    if kind == "APE":
-        return sum(int.from_bytes(head[i : i + 4], "little") for i in (8, 12, 16, 20, 24, 32)) + (
-            int.from_bytes(head[28:32], "little") << 32
-        )
-    if kind == "SOX":
-        return int.from_bytes(head[4:8], "little") + 4 * int.from_bytes(head[8:16], "little")
-    if kind == "XOS":
-        return int.from_bytes(head[4:8], "big") + 4 * int.from_bytes(head[8:16], "big")
-    if kind == "ASF":
-        return asf.size(file)
-    if kind == "FLV":
-        return _walked(file, 13, lambda at: 15 + int.from_bytes(file.at(at, 4)[1:], "big"), (b"\x08", b"\x09", b"\x12"))
-    if kind == "MPC":
-        return _musepack_end(file)
-    if kind == "MP4" or head[4:8] in mp4.FIRST:
-        return _mp4_end(file)
-    if kind == "OGG":
-        return _last_page_end(file, 0)
-    if head.startswith(_PROGRAM):
-        return _program_end(file)
-    for packet in (_TRANSPORT_BYTES, _TRANSPORT_BYTES + 4):
-        block = file.at(0, 4 * packet)[packet - _TRANSPORT_BYTES :: packet]
-        if block == 4 * _TRANSPORT:
-            return _transport_end(file, packet)
-    return framed.end(file)
-
-
-def _program_end(file: BytesAt) -> int:
-    """Behind the last packet of an MPEG program stream."""
-    at = 0
-    for _ in range(_MOST_UNITS):
-        head = file.at(at, 14)
-        if head[:3] != b"\0\0\1" or len(head) < 6 or head[3] < 0xB9:
-            break
-        if head[3] == 0xB9:
-            at += 4
-        elif head[3] == 0xBA:
-            at += 14 + (head[13] & 7) if head[4] >> 6 == 1 and len(head) == 14 else 12
-        else:
-            at += 6 + int.from_bytes(head[4:6], "big")
-    return at
-
-
-def _transport_end(file: BytesAt, packet: int) -> int:
-    """Behind the last packet of an MPEG transport stream."""
-    at, ahead = 0, packet - _TRANSPORT_BYTES
-    while letters := file.at(at, packet * _PACKETS)[ahead::packet]:
-        if letters.count(_TRANSPORT) < len(letters):
-            return at + packet * next(i for i, octet in enumerate(letters) if octet != _TRANSPORT[0])
-        at += packet * len(letters)
-    return at
-
-
-def _walked(file: BytesAt, at: int, length_of: framed.Length, first: tuple[bytes, ...]) -> int:
-    for _ in range(_MOST_UNITS):
-        if file.at(at, 1) not in first:
-            break
-        at += length_of(at)
-    return at
-
-
-def _number(file: BytesAt, at: int) -> tuple[int | None, int]:
-    """A length as EBML writes it: (the number, None for an unknown one; where it ends)."""
-    raw = file.at(at, 8)
-    width = 9 - raw[0].bit_length() if raw and raw[0] else 0
-    if not width or len(raw) < width:
-        return None, at
-    value = int.from_bytes(raw[:width], "big") & (1 << 7 * width) - 1
-    return (None if value == (1 << 7 * width) - 1 else value), at + width
-
-
-def _ebml_end(file: BytesAt) -> int | None:
-    at = 0
-    while (word := file.at(at, 4)) in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67") and (at == 0 or word[0] == 0x18):
-        length, body = _number(file, at + 4)
-        if length is None:
-            return None
-        at = body + length
-    return at
-
-
-def _riff_end(file: BytesAt) -> int:
-    at = 0
-    while file.at(at, 4) == b"RIFF" and (at == 0 or file.at(at + 8, 4) == b"AVIX"):
-        length = int.from_bytes(file.at(at + 4, 4), "little")
-        at += 8 + length + (length & 1)
-    return at
-
-
-def _musepack_end(file: BytesAt) -> int:
-    at = 4
-    for _ in range(_MOST_UNITS):
-        key, length, place = file.at(at, 2), 0, at + 2
-        if not (len(key) == 2 and key.isalpha() and key.isupper()):
-            break
-        for octet in file.at(place, 9):
-            length, place = length << 7 | octet & 0x7F, place + 1
-            if not octet & 0x80:
-                break
-        at += max(length, 3)
-        if key == b"SE":
-            break
-    return at
-
-
-def _mp4_end(file: BytesAt) -> int:
-    """Behind the last box that is whole; a further file's first box is none of this one's."""
-    at = 0
-    while at + 8 <= file.size:
-        box = file.at(at, 16)
-        length, name = int.from_bytes(box[:4], "big"), box[4:8]
-        if length == 1:
-            length = int.from_bytes(box[8:16], "big")
-        if length == 0:
-            return file.size
-        if length < 8 or not all(32 <= c < 127 or c == 0xA9 for c in name):
-            break
-        if at and _ANY.match(file.at(at, _LONGEST_WORD)) and name != b"ftyp":
-            break
-        if at + length > file.size:
-            return file.size if name in _BOXES else at  # it was cut, or letters of something else stand there
-        at += length
-    return at
