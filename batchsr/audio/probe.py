@@ -207,11 +207,8 @@ def examine(
     except DecodeError as e:
         if e.cut:
             raise _truncated(name, e.message, acceptable=True) from e
-        if (
-            not header.container
-            and (stranger := _no_container(path, name, os.pread(fd, _LOOK_BYTES, 0), e)) is not None
-        ):
-            raise stranger from e
+        if not header.container and (refusal := _no_container(path, name, os.pread(fd, _LOOK_BYTES, 0), e)) is not None:
+            raise refusal from e
         raise _decoder_error(name, header, e) from e
     _check_limits(name, rate_hz, channels)
     _check_length(name, header, frames)
