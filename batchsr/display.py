@@ -48,6 +48,15 @@ def listed(counts: Mapping[str, int] | Iterable[tuple[str, int]], limit: int = 1
     return ", ".join(told) + (f" and {left:,} of other kinds" if left else "")
 
 
+def clock(seconds: float | None) -> str:
+    """Return seconds as h:mm:ss, or --:-- when unknown."""
+    if seconds is None:
+        return "--:--"
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
 def _escaped(match: re.Match[str]) -> str:
     code = ord(match[0])
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8, as Python's file system encoding keeps it

@@ -39,7 +39,7 @@
         ├── QueueBusy            paused, or another process holds it too long
         └── ClaimLost            this worker no longer owns the job: stop at once
 
-`code` is stable: it is kept in the queue's row, and scripts may match on it. `failure` decides what the
+`code` is stable: it is kept in the queue, and scripts may match on it. `failure` decides what the
 worker does with the job (batchsr.worker.worker): `input` fails at once, `transient` waits and tries again,
 `resource` pauses the queue and gives the attempt back. `exit_code` is what the process ends with when
 the error reaches the command line.

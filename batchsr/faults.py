@@ -32,6 +32,7 @@ POINTS: Final = (
     "reaper.during",
     "undo.moved",
     "undo.before_row",
+    "export.step",
 )
 
 _wanted, _, _count = os.environ.get("BATCHSR_FAULT", "").partition(":")

@@ -167,4 +167,4 @@ def _name_of(fd: int) -> str | None:
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:
-    """A handler must be there, or the signal would end the process."""
+    """Do nothing: a handler must be there, or the signal would end the process."""

@@ -72,7 +72,8 @@ def resource_errors(path: Path, doing: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def output_errors(path: Path, doing: str) -> Iterator[None]:
-    """The same for one file's output: trouble that is this path's own is an OutputError, the rest a ResourceError."""
+    """Do the same for one file's output: trouble that is this path's own is an OutputError, the rest a
+    ResourceError."""
     try:
         yield
     except OSError as e:
@@ -184,7 +185,7 @@ def make_folder(folder: Path) -> None:
 
 
 def make_output_folder(folder: Path) -> None:
-    """The same for one file's output: also raises OutputPathError, for trouble that is this path's own."""
+    """Do the same for one file's output: also raises OutputPathError, for trouble that is this path's own."""
     with output_errors(folder, "create the folder"):
         _make_folder(folder)
 
@@ -236,6 +237,32 @@ def fitted_name(stem: str, ending: str, most_bytes: int = NAME_BYTES) -> str:
     return os.fsdecode(kept) + mark + ending
 
 
+def is_name(text: str) -> bool:
+    """Return whether a file in a folder can have this name: a text that somebody wrote may be none."""
+    return text not in ("", ".", "..") and "/" not in text and is_path(text)
+
+
+def is_path(text: str) -> bool:
+    """Return whether the system can be asked about a path: it holds no NUL, and each surrogate in it stands
+    for a byte."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
 def kept_ns(time_ns: int) -> int:
     """Return a file's time as the queue keeps it: within 64 bits, which are the years 1678 to 2262."""
     return max(-(2**63), min(2**63 - 1, time_ns))
+
+
+def no_file(path: Path) -> str | None:
+    """Return in words what stands where a file belongs; None for a file, for nothing, and where none can look."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as e:
+        return "a link that leads in a circle" if e.errno == errno.ELOOP else None
+    if stat.S_ISREG(mode):
+        return None
+    kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+    return next((name for is_one, name in kinds if is_one(mode)), "a device")

@@ -210,7 +210,7 @@ def dead_temporaries(final: Path) -> Iterator[Temporary]:
 
 
 def dead_in(folder: Path) -> Iterator[Temporary]:
-    """The same for all that is in a folder, whatever it was for; so the caller cannot publish them."""
+    """Yield the same for all that is in a folder, whatever it was for; so the caller cannot publish them."""
     for path in _paths(folder, lambda name: _NAME.fullmatch(name) is not None):
         if (temporary := Temporary.of_the_dead(path, path)) is not None:
             yield temporary
@@ -275,7 +275,7 @@ def refuse_special(final: Path) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A stream whose file replaces `path` when the block ends, durably; after an error what was there stays.
+    """Open a stream whose file replaces `path` when the block ends, durably; after an error what was there stays.
 
     Raises OutputPathError, OutputTooLarge, ResourceError.
     """

@@ -31,6 +31,7 @@ import soundfile
 from rich.console import Console
 
 from batchsr.intake import gather
+from batchsr.models.identity import About
 from batchsr.queue import Backend
 from batchsr.queue.opening import open_queue
 from batchsr.report.live import Screen
@@ -56,6 +57,7 @@ class Identity:
 class SleepingModel:
     """Takes `window_s` times `batch_windows` for a pass, however many windows are in it, as a GPU does."""
 
+    about = About(name="sleeping", says="", label="", synthesises=False)
     identity = Identity()
     frame_samples = FRAME
 

@@ -21,6 +21,7 @@ from batchsr.audio.denoising import Denoising
 from batchsr.audio.resample import resample
 from batchsr.restoration import spool
 from batchsr.restoration.recording import Recording
+from batchsr.restoration.stages import denoise
 from batchsr.settings.profile import Settings
 from batchsr.speech import denoiser
 
@@ -86,7 +87,7 @@ def decision(mixed: Samples, rate_hz: int, asked: object) -> Denoising:
         path = Path(folder) / "x.wav"
         soundfile.write(path, mixed, rate_hz, subtype="FLOAT")
         settings = Settings(denoise=asked, input_scale=1.0)  # type: ignore[arg-type]
-        found = Recording(path, files.probe(path), settings).treatment().denoising
+        found = denoise.decision(Recording(path, files.probe(path), settings).treatment())
     assert found is not None
     return found
 

@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from batchsr.queue.opening import open_queue
+from batchsr.report.answers import as_line
+
 FAST_MODEL = {
     "PYTHONPATH": os.pathsep.join(
         filter(None, [str(Path(__file__).parent / "fast_model"), os.environ.get("PYTHONPATH")])
@@ -57,8 +60,12 @@ class Program:
         )
 
     def jobs(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.run("list", "--json").stdout.splitlines()]
+        """Return what `list --json` says, read in this process: a look at the queue is no test of the command."""
+        with open_queue(self.db) as queue:
+            return [json.loads(as_line(job.to_dict())) for job in queue.jobs()]
 
     def status(self) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(self.run("status", "--json").stdout)
-        return document
+        """Return what `status --json` says, read in this process."""
+        with open_queue(self.db) as queue:
+            document: dict[str, Any] = json.loads(as_line(queue.status()))
+            return document

@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 
 from batchsr import faults
 from batchsr.intake import gather
+from batchsr.models import registry
+from batchsr.models.family import WithoutWeights
+from batchsr.models.identity import About
 from batchsr.queue import Backend, Clock, Job, NewJob, Queue, Trouble
 from batchsr.queue.opening import open_queue
 from batchsr.restoration.batcher import Batcher, WindowModel
@@ -30,6 +33,7 @@ from batchsr.worker.listener import NullListener, Summary
 from batchsr.worker.options import WorkerOptions
 from batchsr.worker.worker import run
 
+ABOUT = About(name="fast", says="", label="Fast", synthesises=True)
 BACKEND = Backend("fast", revision="r1", weights_sha256="0" * 64, dtype="float32", device="cpu", batch_windows=2)
 OPTIONS = WorkerOptions(
     variant="fast", min_free_bytes=0, backoff_s=0.01, backoff_max_s=0.05, poll_s=0.02, wait_for_places_s=20
@@ -62,6 +66,7 @@ class FastModel:
         sees: Callable[[NDArray[np.float32]], None] = lambda rows: None,
         identity: Identity | None = None,
     ) -> None:
+        self.about = ABOUT
         self.frame_samples = frame_samples
         self.batch_windows = batch_windows
         self.identity = identity or Identity()
@@ -87,6 +92,10 @@ class FastModel:
             return False
         self.batch_windows //= 2
         return True
+
+
+ENTRY = registry.Entry(ABOUT, lambda: WithoutWeights(ABOUT, FastModel))
+"""What makes `--variant fast` of it where the registry has it."""
 
 
 class HandClock(Clock):

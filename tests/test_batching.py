@@ -24,6 +24,7 @@ class Model:
 
     frame_samples = T
     identity = rig.Identity()
+    about = rig.ABOUT
 
     def __init__(self, batch_windows: int = 4, spoil: Callable[[Rows], None] = lambda rows: None) -> None:
         self.batch_windows = batch_windows

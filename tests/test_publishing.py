@@ -18,8 +18,9 @@ from batchsr.audio.treatment import Treatment
 from batchsr.errors import OutputExists, ResourceError, SidecarForeign
 from batchsr.queue import State
 from batchsr.queue.opening import open_queue
-from batchsr.restoration import publishing, stages
+from batchsr.restoration import publishing
 from batchsr.restoration.sidecar import sidecar_path
+from batchsr.restoration.stages import registry as stages
 from batchsr.settings.profile import Settings
 from batchsr.temporary import Temporary
 

@@ -15,8 +15,17 @@ from numpy.typing import NDArray
 from rig import serving
 
 from batchsr import storage
-from batchsr.audio import files
-from batchsr.errors import InputChanged, InputNotFinite, NonFiniteOutput, OutputExists, OutputIsSource, ResourceError
+from batchsr.audio import broadcast, files, metadata
+from batchsr.errors import (
+    ConfigError,
+    InputChanged,
+    InputNotFinite,
+    NonFiniteOutput,
+    OutputExists,
+    OutputIsSource,
+    ResourceError,
+)
+from batchsr.models.identity import About
 from batchsr.restoration import sidecar as sidecars
 from batchsr.restoration.restore import discard_scratch, restore
 from batchsr.restoration.task import Restored, Task
@@ -38,6 +47,7 @@ class FakeModel:
 
     frame_samples = FRAME
     identity = FakeIdentity()
+    about = About(name="fake", says="", label="Fake", synthesises=True)
 
     def __init__(self, batch_windows: int = 1, *, hiss: float = 0.01, broken: bool = False) -> None:
         self.batch_windows = batch_windows
@@ -291,7 +301,8 @@ def test_the_sidecar_says_what_was_done(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [Settings(), Settings(keep_band=True, channels="mono"), Settings(lowpass="auto", subtype="FLOAT")]
+    "settings",
+    [Settings(umid=True), Settings(keep_band=True, channels="mono"), Settings(lowpass="auto", subtype="FLOAT")],
 )
 def test_every_sidecar_follows_the_published_schema(tmp_path: Path, settings: Settings) -> None:
     schema = json.loads(Path(sidecars.__file__).with_name("sidecar.schema.json").read_text())
@@ -410,7 +421,8 @@ def test_the_band_of_the_recording_is_in_the_record_whatever_the_settings(tmp_pa
 
 
 @pytest.mark.parametrize(
-    "settings", [Settings(overlap=0.02, lowpass="auto", keep_band=True), Settings(overlap=0.0, keep_band=True)]
+    "settings",
+    [Settings(overlap=0.02, lowpass="auto", keep_band=True), Settings(overlap=0.0, keep_band=True, umid=True)],
 )
 def test_treated_files_resume_to_the_same_bytes_too(tmp_path: Path, settings: Settings) -> None:
     source = voice_like(tmp_path / "a.wav", edge_hz=3_400, rate=16_000)
@@ -419,6 +431,27 @@ def test_treated_files_resume_to_the_same_bytes_too(tmp_path: Path, settings: Se
     with pytest.raises(Stop):
         run(task, FakeModel(3), stop_at=6)
     assert run(task, FakeModel(3)).output_sha256 == whole.output_sha256
+
+
+def test_a_umid_is_there_only_if_asked_and_another_for_another_model(tmp_path: Path) -> None:
+    source, found = sound(tmp_path / "a.wav", 0.3), []
+    for name, asked, revision in (
+        ("none", False, "r1"),
+        ("one", True, "r1"),
+        ("again", True, "r1"),
+        ("two", True, "r2"),
+    ):
+        output = tmp_path / f"{name}.wav"
+        settings = Settings(overlap=0.02, umid=asked)
+        run(task_for(source, output, settings=settings, provenance={"revision": revision}), FakeModel())
+        bext = metadata.read(output).bext
+        assert bext is not None
+        found.append(broadcast.bext_fields(bext).get("umid"))
+    none, one, again, two = found
+    assert none is None
+    assert one == again != two
+    with pytest.raises(ConfigError, match="umid"):
+        Settings(format="flac", umid=True)
 
 
 def test_what_a_recording_says_about_itself_is_carried_over_or_listed(recordings: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from batchsr.queue.opening import open_queue
 
 @pytest.fixture
 def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Person:
-    monkeypatch.setitem(registry.WITHOUT_WEIGHTS, "fast", rig.FastModel)
+    monkeypatch.setitem(registry.MODELS, "fast", rig.ENTRY)
     return Person(tmp_path)
 
 

@@ -9,13 +9,13 @@ import re
 import pytest
 from rich.console import Console
 
+from batchsr.display import clock
 from batchsr.report.live import Picture, Screen
 from batchsr.report.progress import (
     MEASURING,
     Finished,
     InFlight,
     Progress,
-    clock,
     closing,
     end_of,
     line,

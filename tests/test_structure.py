@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -14,6 +15,7 @@ import pytest
 import soundfile
 
 import batchsr.errors
+from batchsr.audio.formats import BY_EXTENSION, WRITTEN
 from batchsr.errors import BatchsrError
 
 PACKAGE = Path(batchsr.errors.__file__).parent
@@ -24,7 +26,10 @@ HOMES = {
     "soundfile": ("audio", "quality/measure.py"),
     "soxr": ("audio", "quality/measure.py"),
     "numba": ("models/compute/loops.py", "audio/loops.py"),
-    "ctypes": ("memory.py", "models/compute/nvrtc.py", "audio/decoders/quiet.py", "speech/denoiser.py"),
+    "ctypes": (
+        *("memory.py", "models/compute/nvrtc.py", "audio/decoders/quiet.py", "speech/denoiser.py"),
+        "archive/exchange.py",
+    ),
     "threadpoolctl": ("models/compute/cpu.py", "models/compute/backend.py"),
     "scipy": ("audio", "quality", "models/compute/cpu.py"),
     "tinytag": ("audio",),
@@ -54,7 +59,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("errors", "faults", "__init__"),
     ("display", "storage"),
     ("temporary", "memory", "signals"),
-    ("audio", "queue"),
+    ("copying", "audio", "queue"),
     ("settings",),
     ("models", "speech"),
     ("restoration", "quality"),
@@ -72,8 +77,8 @@ def modules() -> list[Path]:
     return sorted(p for p in PACKAGE.rglob("*.py"))
 
 
-def imports(path: Path, *, top_level_only: bool = False, for_types: bool = False) -> Iterator[str]:
-    """Full names of what a module imports; blocks under TYPE_CHECKING count only `for_types`."""
+def imports(path: Path, *, for_types: bool = False) -> Iterator[str]:
+    """Full names of what a module imports, in functions too; blocks under TYPE_CHECKING count only `for_types`."""
     tree = ast.parse(path.read_text())
     skipped = {
         id(node)
@@ -81,8 +86,7 @@ def imports(path: Path, *, top_level_only: bool = False, for_types: bool = False
         if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING" and not for_types
         for node in ast.walk(block)
     }
-    nodes = tree.body if top_level_only else ast.walk(tree)
-    for node in nodes:
+    for node in ast.walk(tree):
         if id(node) in skipped:
             continue
         if isinstance(node, ast.Import):
@@ -101,17 +105,33 @@ def test_each_library_has_one_home(path: Path) -> None:
         )
 
 
+UPWARD = {
+    (
+        "__init__.py",
+        "batchsr.models.flashsr.model.FlashSR",
+    ): "the program's own functions, loaded when they are asked for",
+    ("__init__.py", "batchsr.restoration.single.restore_file"): "likewise",
+}
+"""Imports against the order of layers, each with its reason. Those in functions and for types count like all others."""
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_go_one_way(path: Path) -> None:
     layer_of = {name: number for number, names in enumerate(LAYERS) for name in names}
     room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     assert room in layer_of, f"{room} has no place in the order of layers"
-    for name in imports(path, top_level_only=True):
+    inside = path.relative_to(PACKAGE).as_posix()
+    for name in imports(path, for_types=True):
         parts = name.split(".")
-        if parts[0] != "batchsr" or len(parts) < 2 or parts[1] == room:
+        if parts[0] != "batchsr" or len(parts) < 2 or parts[1] == room or (inside, name) in UPWARD:
             continue
         other = parts[1] if parts[1] in layer_of else "__init__"
         assert layer_of[other] <= layer_of[room], f"{room} imports {name}, which stands below it"
+
+
+def test_every_import_that_goes_up_by_permission_is_still_there() -> None:
+    for inside, name in UPWARD:
+        assert name in set(imports(PACKAGE / inside, for_types=True)), (inside, name)
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
@@ -143,6 +163,19 @@ def test_the_queue_knows_an_implementation_in_one_module_and_the_worker_knows_no
             assert not any(name.startswith("batchsr.queue.opening") for name in imports(path)), inside
 
 
+def test_formats_are_listed_in_their_table_alone() -> None:
+    """A second list of formats beside the table forgets the next one."""
+    known = {*WRITTEN, *BY_EXTENSION}
+    for path in modules():
+        inside = path.relative_to(PACKAGE).as_posix()
+        if inside == "audio/formats.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            parts = node.keys if isinstance(node, ast.Dict) else getattr(node, "elts", [])
+            named = {part.value for part in parts if isinstance(part, ast.Constant) and part.value in known}
+            assert len(named) < 3, f"{inside}:{getattr(node, 'lineno', '')} lists {sorted(named)}"
+
+
 def test_no_function_of_the_queue_opens_a_file_past_sqlite_but_those_known_to_be_safe() -> None:
     """Closing any descriptor of a database, its -wal or its -shm gives up a whole process's locks on it (POSIX)."""
     safe = {
@@ -151,6 +184,7 @@ def test_no_function_of_the_queue_opens_a_file_past_sqlite_but_those_known_to_be
         "queue/sqlite/log.py:readers",  # the kernel's table of locks
         "queue/sqlite/owners.py:lock_of_dead",  # a worker's lock file
         "queue/sqlite/owners.py:take",
+        "queue/sqlite/restoring.py:_say_it_has_no_log",  # a copy that nobody else knows, and that is closed
     }
     ways = {"open", "open_file", "read_bytes", "read_text", "write_bytes", "write_text", "copy", "copy2", "copyfile"}
     queues = {"Queue.open", "cls.open", "SqliteQueue.open"}
@@ -216,6 +250,24 @@ def test_modules_have_at_most_300_lines_or_say_why() -> None:
         doc = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split())
         assert lines <= 300 or "Longer than other modules:" in doc, f"{path} has {lines} lines and does not say why"
         assert lines <= 450, f"{path} has {lines} lines, which no reason is enough for"
+
+
+NO_VERBS = frozenset("What Whether How Where Why Who Which When That Those The A An Of Whose".split())
+
+
+def test_docstrings_of_functions_begin_with_a_verb() -> None:
+    """What stands for a value, a property or a command's help, may begin with a noun."""
+    later = ("archive/", "queue/", "audio/containers/", "audio/decoders/")  # rooms that are still to follow
+    for path in modules():
+        if path.relative_to(PACKAGE).as_posix().startswith(later):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or not (doc := ast.get_docstring(node)):
+                continue
+            decorators = " ".join(map(ast.unparse, node.decorator_list))
+            if not any(word in decorators for word in ("property", "command", "group")):
+                first = re.split(r"[\s:;,.]", doc, maxsplit=1)[0]
+                assert first not in NO_VERBS, f"{path}:{node.lineno} {node.name}: begin with a verb, not {first!r}"
 
 
 def test_modules_of_tests_have_names_of_their_own() -> None:

@@ -6,7 +6,7 @@ import datetime
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from batchsr import __version__
 from batchsr.archive import checksums
@@ -14,6 +14,7 @@ from batchsr.display import printable, shown
 from batchsr.errors import ConfigError, PackageError
 
 _DECLARATION = b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
+_COMPUTED: Final = ("bag-software-agent", "bagging-date", "payload-oxum")
 
 
 def needed() -> Any:
@@ -38,8 +39,12 @@ def write_tags(
     notes: Sequence[str],
     algorithms: Iterable[str],
     now: datetime.datetime,
+    before: bytes = b"",
 ) -> None:
-    """Write bagit.txt, bag-info.txt and the manifests of the payload. `found` is path -> its checksums."""
+    """Write bagit.txt, bag-info.txt and the manifests of the payload. `found` is path -> its checksums.
+
+    `before` is the bag-info.txt of the bag that is made anew: what others wrote into it stays.
+    """
     (folder / "bagit.txt").write_bytes(_DECLARATION)
     info = [
         ("Bag-Software-Agent", f"batchsr {__version__}"),
@@ -48,8 +53,9 @@ def write_tags(
         *(("External-Description", note) for note in notes),
         ("Payload-Oxum", f"{total_bytes}.{len(found)}"),
     ]
-    text = "".join(f"{label}: {_one_line(value)}\n" for label, value in info if value)
-    (folder / "bag-info.txt").write_bytes(text.encode("utf-8"))
+    lines = [f"{label}: {_one_line(value)}\n" for label, value in info if value]
+    lines += [line for line in _of_others(before) if line not in lines]
+    (folder / "bag-info.txt").write_bytes("".join(lines).encode("utf-8", "surrogateescape"))
     for name in algorithms:
         (folder / f"manifest-{name}.txt").write_bytes(
             checksums.manifest({path: read[name] for path, read in found.items()})
@@ -73,6 +79,17 @@ def check(folder: Path) -> None:
         bagit.Bag(str(folder)).validate(completeness_only=True)
     except bagit.BagError as e:
         raise PackageError(f"{shown(folder)} is no sound bag: {printable(e)}") from e
+
+
+def _of_others(before: bytes) -> list[str]:
+    """The labels of a bag-info.txt with their values, each over one line or several, but for those computed here."""
+    found: list[str] = []
+    for line in before.decode("utf-8", "surrogateescape").replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+        if line[:1] in (" ", "\t") and found:
+            found[-1] += f"{line}\n"
+        elif line.strip():
+            found.append(f"{line}\n")
+    return [one for one in found if one.partition(":")[0].strip().lower() not in _COMPUTED]
 
 
 def _one_line(value: str) -> str:

@@ -7,9 +7,10 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
-from batchsr.display import shown
+from batchsr.display import printable, shown
 from batchsr.errors import ConfigError
 
 ALGORITHMS: Final = ("sha256", "sha512", "sha1", "md5")
@@ -17,6 +18,9 @@ _READ_BYTES: Final = 1 << 20
 _TICK_BYTES: Final = 64 << 20
 _ENCODED: Final = re.compile(r"%(?:0[AaDd]|25)")
 _MOST_LINE_ENDS: Final = 2
+_ESCAPED: Final = re.compile(r"\\(.)")
+_ESCAPES: Final = MappingProxyType({"n": "\n", "r": "\r", "\\": "\\"})
+_SPLITS: Final = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 
 
 def chosen(text: str) -> tuple[str, ...]:
@@ -54,6 +58,17 @@ def sums(checksums: Mapping[str, str]) -> bytes:
     return b"".join(lines)
 
 
+def read_sums(data: bytes) -> dict[str, str]:
+    """Return path -> checksum of a list in that form; what is no line of one is passed over."""
+    found = {}
+    for line in os.fsdecode(data).split("\n"):
+        escaped = line.startswith("\\")
+        checksum, _, name = line.removeprefix("\\").partition("  ")
+        if name:
+            found[_ESCAPED.sub(lambda match: _ESCAPES.get(match[1], match[0]), name) if escaped else name] = checksum
+    return found
+
+
 def manifest(checksums: Mapping[str, str]) -> bytes:
     """Return path -> checksum as a manifest of a bag, sorted by path; ends of lines in names are percent-encoded."""
     lines = []
@@ -76,6 +91,8 @@ def unfit_for_bag(path: str) -> str | None:
         return f"its name holds {match[0]}, which a bag's manifest takes for an encoded character"
     if max(path.count("\n"), path.count("\r")) > _MOST_LINE_ENDS:
         return "its name holds more ends of lines than programs decode"
+    if (match := _SPLITS.search(path)) is not None:
+        return f"its name holds {printable(match[0])}, at which programs end a line"
     if path != path.rstrip():
         return "its name ends in a blank, which programs cut off"
     return None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -16,6 +17,7 @@ from batchsr.errors import PackageError, SidecarForeign
 from batchsr.queue import Job, Queue, State
 from batchsr.restoration import sidecar_reading, sidecar_versions
 from batchsr.restoration.sidecar import sidecar_path
+from batchsr.settings.profile import Settings
 
 Role = Literal["output", "copy", "sidecar"]
 _MOST_NAMED: Final = 10
@@ -45,20 +47,42 @@ class Work:
     """The sidecar in today's form."""
 
 
-def works_of(queue: Queue, batch: str, package: Path, *, content: str, in_bag: bool) -> list[Work]:
-    """Return what a batch has done, each with the files that belong to it; nothing is read but sidecars.
+def base_of(jobs: Iterable[Job], own: Path, before: str = "") -> str:
+    """Return the folder that the outputs' names in a package are below: what all have in common.
 
-    `content` is the folder of the content below `package` ("" for none). Raises PackageError where files are missing,
-    or have names that a bag cannot hold, naming them.
+    `own` is the folder of its content; what was moved there is not asked. `before` is the folder of the package that
+    is made anew: it stays as long as all are below it, so that what comes later has its name in the same tree.
+    """
+    jobs = list(jobs)
+    folders = {os.path.dirname(job.output) for job in jobs if not _is_inside(job, own)}
+    if not folders:
+        return before or "/"
+    common = os.path.commonpath(folders)
+    if before and os.path.isabs(before):
+        both = os.path.commonpath([common, before])
+        if both == before or any(_is_inside(job, own) for job in jobs):
+            return both
+    return common
+
+
+def works_of(
+    queue: Queue, batch: str, package: Path, *, content: str, in_bag: bool, before: str = ""
+) -> tuple[list[Work], str]:
+    """Return what a batch has done, each with the files that belong to it, and the folder that their names are below.
+
+    Nothing is read but sidecars. `content` is the folder of the content below `package` ("" for none), `before` the
+    folder of names that `base_of` knows. Raises PackageError where files are missing, or have names that a bag cannot
+    hold, naming them.
     """
     jobs = list(queue.jobs(states=[State.DONE], batch=batch))
-    place = _places(jobs, package / content if content else package)
+    own = package / content if content else package
+    base = base_of(jobs, own, before)
     trouble: list[str] = []
     works: list[Work] = []
     taken: dict[str, str] = {}
     for job in jobs:
         try:
-            work = _work(queue, job, place(job))
+            work = _work(queue, job, os.path.relpath(job.output, own if _is_inside(job, own) else base))
         except PackageError as e:
             trouble.append(e.message)
             continue
@@ -66,8 +90,8 @@ def works_of(queue: Queue, batch: str, package: Path, *, content: str, in_bag: b
             why = checksums.unfit_for_bag(item.path) if in_bag else None
             if why is not None:
                 trouble.append(checksums.named(str(item.origin), why))
-            elif taken.setdefault(item.path.casefold(), str(item.origin)) != str(item.origin):
-                trouble.append(f"{shown(str(item.origin))} and {shown(taken[item.path.casefold()])} want one name")
+            elif taken.setdefault(name := _folded(item.path, in_bag=in_bag), str(item.origin)) != str(item.origin):
+                trouble.append(f"{shown(str(item.origin))} and {shown(taken[name])} want one name in it")
         works.append(work)
     if trouble:
         more = f"; and {len(trouble) - _MOST_NAMED:,} more" if len(trouble) > _MOST_NAMED else ""
@@ -75,19 +99,19 @@ def works_of(queue: Queue, batch: str, package: Path, *, content: str, in_bag: b
             f"{counted(len(trouble), 'file')} cannot go into the package: {'; '.join(trouble[:_MOST_NAMED])}{more}",
             remedy="`batchsr verify` says how outputs are; rename what has such a name, or leave out --bag",
         )
-    return works
+    return works, base
 
 
-def _places(jobs: Iterable[Job], own: Path) -> Callable[[Job], str]:
-    """Where each output goes: as below the folder that all have in common; what was moved here before stays."""
-    inside = f"{own}{os.sep}"
-    folders = {os.path.dirname(job.output) for job in jobs if not job.output.startswith(inside)}
-    base = os.path.commonpath(folders) if folders else "/"
+def _is_inside(job: Job, own: Path) -> bool:
+    return job.output.startswith(f"{own}{os.sep}")
 
-    def place(job: Job) -> str:
-        return os.path.relpath(job.output, own if job.output.startswith(inside) else base)
 
-    return place
+def _folded(path: str, *, in_bag: bool) -> str:
+    """A name as it is told from others: in a bag also where letters of either case, and of either composition, are one.
+
+    bagit.py takes names of either composition for one, and a bag goes to machines of every kind.
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold()) if in_bag else path
 
 
 def _work(queue: Queue, job: Job, path: str) -> Work:
@@ -111,15 +135,12 @@ def _work(queue: Queue, job: Job, path: str) -> Work:
     if record.said.output.sha256 != job.output_sha256:
         raise PackageError(f"the sidecar of {shown(output)} speaks of another file")
     items.append(Item(os.path.join(folder, beside.name), beside, "sidecar", checksums.of_bytes(data), own))
-    items += _copies(record.document, output, folder)
+    try:
+        copies = sidecar_reading.copies_of(record.document, output, Settings.from_json(job.settings).also)
+    except SidecarForeign as e:
+        raise PackageError(e.message) from e
+    items += [Item(os.path.join(folder, one.beside.name), one.beside, "copy", one.sha256) for one in copies]
     for item in items:
         if item.data is None and not item.origin.is_file():
             raise PackageError(f"{shown(item.origin)} is not there")
     return Work(job, tuple(items), sidecar_versions.newest(record.document))
-
-
-def _copies(document: Mapping[str, Any], output: Path, folder: str) -> Iterator[Item]:
-    copies = document.get("copies")
-    for copy in copies if isinstance(copies, list) else []:
-        name, sha256 = os.path.basename(str(copy.get("path", ""))), str(copy.get("sha256", ""))
-        yield Item(os.path.join(folder, name), output.with_name(name), "copy", sha256)

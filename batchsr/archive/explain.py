@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from batchsr.audio.windows import SAMPLE_RATE_HZ
-from batchsr.display import counted
-from batchsr.report.progress import clock
+from batchsr.display import clock, counted
+from batchsr.models import registry
+from batchsr.restoration.stages import registry as stages
 
 _CHANNELS: Final = {1: "mono", 2: "stereo"}
 _MOST_LISTED: Final = 20
@@ -104,27 +105,15 @@ def _origin(at: _Reader) -> Iterator[str]:
 
 def _steps(at: _Reader) -> Iterator[str]:
     for stage in at.items("stages"):
-        if not isinstance(stage, dict):
-            continue
-        step = _Reader(stage)
-        name = step.text("name")
-        if name == "mono":
-            yield "Its channels were mixed down to one, their mean."
-        elif name == "lowpass":
-            yield f"A low-pass at {step.number('settings', 'cutoff_hz') or 0:,.0f} Hz stood before the model."
-        else:
-            found = {**step.table("settings"), **step.table("found")}
-            values = ", ".join(f"{key} {value}" for key, value in found.items() if not isinstance(value, dict | list))
-            yield f"It went through the stage {name} (version {step.whole('version')})" + (
-                f" with {values}." if values else "."
-            )
+        if isinstance(stage, dict):
+            yield stages.sentence(stage)
     rate = at.whole("source", "sample_rate_hz")
     if rate and rate != SAMPLE_RATE_HZ:
         yield f"It was resampled from {rate:,} Hz to {SAMPLE_RATE_HZ:,} Hz."
     variant = os.path.basename(at.text("model", "variant"))
     if at.value("treatment", "only_resampled") is True:
         yield "It is full-band already, so no model touched it."
-    elif variant == "resample":
+    elif (about := registry.about(at.text("model", "variant"))) is not None and not about.synthesises:
         yield "No model was asked for, so it was only resampled."
     elif variant:
         where = ", ".join(filter(None, (at.text("model", "dtype"), at.text("model", "device"))))

@@ -1,7 +1,7 @@
 """Pack a batch: built beside its final name, checked there, and given the name at the end, whole or not at all.
 
 Every file is read in the package itself, so what its lists say is of what stands there. A package that grows is built
-anew from hard links to the files that are in it already.
+anew from hard links to the files that are in it already; what of it is not this program's stays (see `keeping`).
 """
 
 from __future__ import annotations
@@ -9,74 +9,83 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import errno
-import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any
 
-from batchsr import __version__, faults, storage
-from batchsr.archive import bag, checksums, exchange, premis
-from batchsr.archive.contents import Item, Work
-from batchsr.audio import files
+from batchsr import faults, storage
+from batchsr.archive import bag, checksums, exchange, keeping, mark, moving, premis
+from batchsr.archive.bringing import Brought, Wish, fill, put_of
+from batchsr.archive.contents import Work, works_of
 from batchsr.display import shown
-from batchsr.errors import BatchsrError, InputError, OutputExists, PackageError, ResourceError
-
-Way = Literal["copy", "link", "move"]
-MARK: Final = "batchsr-export.json"
-"""In every package: what it is, for the program that comes back to it."""
-_NO_LINK: Final = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
+from batchsr.errors import BatchsrError, OutputExists, PackageError, ResourceError
+from batchsr.queue import Queue, State
+from batchsr.report import batch as batch_report
+from batchsr.report import columns
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Wish:
-    """How a package is to be."""
+class Packed:
+    """What became of it."""
 
-    batch: str
-    target: Path
-    in_bag: bool = False
-    premis: bool = False
-    algorithms: tuple[str, ...] = ("sha256",)
-    way: Way = "copy"
-    notes: tuple[str, ...] = ()
-
-    @property
-    def content(self) -> str:
-        """The folder of the content below the package, "" for none."""
-        return "data" if self.in_bag else ""
+    recordings: int
+    files: int
+    kept: tuple[str, ...]
+    """Files in the package that are of no job of the batch that is done: they stay."""
+    left: tuple[Path, ...]
+    """Folders with what was put into the package before this one while this one was made."""
+    changed: tuple[int, ...]
+    """Jobs that were not as they had been when their files were to be moved: these are where they were, too."""
 
 
-def export(
-    works: Sequence[Work], wish: Wish, report: bytes, *, on_file: Callable[[str], None] = lambda path: None
-) -> None:
+def pack(queue: Queue, wish: Wish, *, on_file: Callable[[str], None] = lambda path: None) -> Packed:
     """Make or renew the package `wish.target`. `on_file` is told each file that is in it and right.
 
-    Raises OutputExists where something else stands there, PackageError where a file is not what its record says,
-    TransientError while another export is at it, ResourceError.
+    Raises OutputExists where something else stands there, PackageError where a file is not what its record says or
+    somebody's file would be lost, TransientError while another export is at it, ResourceError.
     """
     target = wish.target
     check(wish)
-    storage.make_output_folder(target.parent)
-    with _told(target):
-        work_folder = exchange.beside(target, "")
-        work_folder.mkdir(exist_ok=True)
-        with exchange.alone(work_folder):
-            exchange.recover(target)
-            try:
-                found = _fill(works, wish, work_folder, on_file)
-            except BatchsrError:
-                exchange.clear_if_empty(work_folder, target)
-                raise
-            _describe(works, wish, work_folder, found, report)
-            _remove_strangers(work_folder, found, wish)
-            if wish.in_bag:
-                bag.check(work_folder)
-            faults.point("rename.before")
-            _sync_tree(work_folder)
-            exchange.exchange(work_folder, target)
-            faults.point("rename.after")
+    with _told(target), exchange.alone(target):
+        left = [exchange.recover(target)]
+        moving.finish(queue, target)
+        check(wish)
+        before = mark.read(target)
+        works, base = works_of(
+            queue, wish.batch, target, content=wish.content, in_bag=wish.in_bag, before=before.base if before else ""
+        )
+        _check_owner(queue, wish, before, works)
+        if wish.way == "move":
+            moving.check(works, target)
+        rows = queue.rows(columns.RECORD, batch=wish.batch)
+        report = "".join(batch_report.table(rows, "csv", columns.RECORD)).encode("utf-8", "surrogateescape")
+        building = exchange.beside(target, "")
+        building.mkdir(exist_ok=True)
+        try:
+            found = fill(works, wish, building, on_file)
+            new = put_of(works, wish, found, before)
+            tags = _tags(wish)
+            kept = keeping.look(target, before, new, tags, building)
+            keeping.bring(kept, target, building)
+        except BatchsrError:
+            exchange.clear_if_empty(target)
+            raise
+        faults.point("export.step")
+        about = {"queue": queue.own_id, "base": base, "recordings": len(works)}
+        _describe(works, wish, building, found, report, kept, tags, {**new, **kept.files}, about)
+        if wish.in_bag:
+            bag.check(building)
+        faults.point("rename.before")
+        _sync_tree(building)
+        left.append(exchange.exchange(target, kept.seen))
+        faults.point("rename.after")
+        changed: list[int] = []
+        if wish.way == "move":
+            moving.note(queue, works, target, target / wish.content)
+            faults.point("export.step")
+            changed = moving.finish(queue, target)
+    return Packed(len(works), len(found), tuple(kept.files), tuple(filter(None, left)), tuple(changed))
 
 
 @contextlib.contextmanager
@@ -87,6 +96,8 @@ def _told(target: Path) -> Iterator[None]:
     except OSError as e:
         message = f"cannot build the package {shown(target)}: {e.strerror or e}"
         raise ResourceError(message, remedy="see to that; then the same command goes on") from e
+    except RecursionError as e:
+        raise PackageError(f"folders in {shown(target)} are nested too deeply", remedy="move them out of it") from e
 
 
 def check(wish: Wish) -> None:
@@ -98,158 +109,97 @@ def check(wish: Wish) -> None:
     target = wish.target
     if not os.path.lexists(target):
         return
-    mark: Any = None
-    with contextlib.suppress(OSError, ValueError):
+    found = None
+    with contextlib.suppress(OSError):
         if target.is_dir() and not target.is_symlink():
             if not any(target.iterdir()):
                 return
-            mark = json.loads(storage.read_small(target / MARK, 1 << 20))
-    if not isinstance(mark, dict) or mark.get("batch") != wish.batch or mark.get("bag") != wish.in_bag:
+            found = mark.read(target)
+    if found is None or found.batch != wish.batch or found.bag != wish.in_bag:
         what = "is no package of this batch and form"
         raise OutputExists(f"{shown(target)} exists and {what}", remedy="choose another folder")
 
 
-def _fill(works: Sequence[Work], wish: Wish, folder: Path, on_file: Callable[[str], None]) -> dict[str, dict[str, str]]:
-    """Bring every file into the package, and read it there. Returns path in the package -> its checksums."""
-    progress_at = exchange.beside(wish.target, ".progress")
-    known = _progress(progress_at)
-    found: dict[str, dict[str, str]] = {}
-    with progress_at.open("ab") as progress:
-        for work in works:
-            for item in work.items:
-                path = os.path.join(wish.content, item.path)
-                place = folder / path
-                read = _right_already(place, item, known.get(path), wish.algorithms)
-                if read is None:
-                    read = _bring(item, place, wish, path)
-                    status = place.stat()
-                    line = {"path": path, "size": status.st_size, "mtime_ns": status.st_mtime_ns, "checksums": read}
-                    progress.write(json.dumps(line).encode("ascii") + b"\n")
-                    progress.flush()
-                    faults.point("assemble.during")
-                found[path] = read
-                on_file(path)
-            _validate(work, folder / wish.content)
-    return found
+def _check_owner(queue: Queue, wish: Wish, before: mark.Mark | None, works: Sequence[Work]) -> None:
+    """Refuse a package of another queue, unless this one knows every output in it, as one that was made anew does."""
+    if before is None or before.queue == queue.own_id:
+        return
+    known = {job.output_sha256 for job in queue.jobs(states=[State.DONE], batch=wish.batch)}
+    unknown = sorted(path for path, sha256 in mark.outputs(before).items() if sha256 not in known)
+    if unknown:
+        raise OutputExists(
+            f"{shown(wish.target)} is a package of another queue's batch of this name: this one does not know "
+            f"{shown(unknown[0])} in it",
+            remedy="choose another folder, or take what is in it into this queue first: `batchsr import-sidecars "
+            f"{shown(wish.target)}`",
+        )
 
 
-def _progress(path: Path) -> dict[str, Mapping[str, Any]]:
-    lines: dict[str, Mapping[str, Any]] = {}
-    with contextlib.suppress(FileNotFoundError):
-        for line in path.read_bytes().splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # the last one may be cut
-                one = json.loads(line)
-                lines[one["path"]] = one
-    return lines
-
-
-def _right_already(
-    place: Path, item: Item, known: Mapping[str, Any] | None, algorithms: Sequence[str]
-) -> dict[str, str] | None:
-    """The checksums of a file that an export before this one brought here, if it is still that file."""
-    if known is None:
-        return None
-    with contextlib.suppress(OSError, KeyError, TypeError):
-        status = os.lstat(place)
-        read: dict[str, str] = {name: known["checksums"][name] for name in algorithms}
-        if (status.st_size, status.st_mtime_ns) == (known["size"], known["mtime_ns"]) and read["sha256"] == item.sha256:
-            return read
-    return None
-
-
-def _bring(item: Item, place: Path, wish: Wish, path: str) -> dict[str, str]:
-    """Put one file into the package, from the package before it where that has it. Returns its checksums there."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        place.unlink()
-    before = wish.target / path
-    for origin, link in ((before, True), (item.origin, wish.way != "copy")):
-        try:
-            if origin is item.origin and item.data is not None:
-                place.write_bytes(item.data)
-            elif link:
-                _link(origin, place, must=origin is item.origin and wish.way == "link")
-            else:
-                shutil.copy2(origin, place, follow_symlinks=True)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        read = checksums.of_file(place, wish.algorithms)
-        if read["sha256"] == item.sha256:
-            storage.fsync_path(place)
-            return read
-        place.unlink()
-    raise PackageError(
-        f"{shown(item.origin)} is not there, or not as it was made",
-        remedy="`batchsr verify` says what became of it; then the same command goes on",
-    )
-
-
-def _link(origin: Path, place: Path, *, must: bool) -> None:
-    """Give a file a second name in the package; where that cannot be, copy it, unless a link is what was asked for."""
-    try:
-        os.link(origin.resolve(strict=True), place)
-    except OSError as e:
-        if e.errno not in _NO_LINK:
-            raise
-        if must:
-            message = f"{shown(origin)} cannot be linked from there: {e.strerror}"
-            raise PackageError(message, remedy="leave out --link: then it is copied") from e
-        shutil.copy2(origin, place)
-
-
-def _validate(work: Work, content: Path) -> None:
-    """Read the output's header in the package. Raises PackageError where it is not what the record says."""
-    output = next(item for item in work.items if item.role == "output")
-    said = work.document["output"]
-    try:
-        info = files.probe(content / output.path)
-    except InputError as e:
-        raise PackageError(f"{shown(output.origin)} cannot be read: {e.message}") from e
-    if (info.sample_rate, info.frames) != (said.get("sample_rate_hz"), said.get("frames")):
-        raise PackageError(f"{shown(output.origin)} is of another rate or length than its record says")
+def _tags(wish: Wish) -> list[str]:
+    """The files that are written about the content; a bag's manifests of tag files list them."""
+    tags = {mark.NAME, "metadata/report.csv", *(f"{name.upper()}SUMS" for name in wish.algorithms)}
+    tags |= {"metadata/premis.xml"} if wish.premis else set()
+    tags |= bag.tag_names(wish.algorithms) if wish.in_bag else set()
+    return sorted(tags)
 
 
 def _describe(
-    works: Sequence[Work], wish: Wish, folder: Path, found: Mapping[str, dict[str, str]], report: bytes
+    works: Sequence[Work],
+    wish: Wish,
+    folder: Path,
+    found: Mapping[str, Brought],
+    report: bytes,
+    kept: keeping.Kept,
+    tags: Sequence[str],
+    put: Mapping[str, mark.Put],
+    about: Mapping[str, Any],
 ) -> None:
-    """Write what speaks of the content: report, PREMIS, lists of checksums, the bag's own files."""
+    """Write what speaks of the content: report, PREMIS, lists of checksums, the mark, the bag's own files."""
     now = datetime.datetime.now(datetime.UTC)
+    _remove_strangers(folder, {*found, *kept.files, *tags}, kept.folders)
+    listed = {path: read.checksums for path, read in found.items()}
+    own = f"{wish.content}/" if wish.content else ""
+    more = [path for path in kept.files if path.startswith(own)]
+    listed |= {path: checksums.of_file(folder / path, wish.algorithms) for path in more}
     (folder / "metadata").mkdir(exist_ok=True)
     (folder / "metadata" / "report.csv").write_bytes(report)
-    sizes = {path: (folder / path).stat().st_size for path in found}
     if wish.premis:
-        cut = len(wish.content) + 1 if wish.content else 0
         with (folder / "metadata" / "premis.xml").open("wb") as file:
-            premis.write(
-                file,
-                works,
-                {path[cut:]: read for path, read in found.items()},
-                {path[cut:]: size for path, size in sizes.items()},
-                now,
-            )
-    mark = {"schema": 1, "program": f"batchsr {__version__}", "batch": wish.batch, "bag": wish.in_bag}
-    (folder / MARK).write_text(json.dumps({**mark, "recordings": len(works)}, indent=2) + "\n")
+            read = {
+                path.removeprefix(own): premis.Read(one.checksums, one.size_bytes, one.read_at, one.run)
+                for path, one in found.items()
+            }
+            premis.write(file, works, read, now)
     for name in wish.algorithms:
-        (folder / f"{name.upper()}SUMS").write_bytes(checksums.sums({path: read[name] for path, read in found.items()}))
+        sums = checksums.sums({path: one[name] for path, one in listed.items()})
+        (folder / f"{name.upper()}SUMS").write_bytes(sums)
     if wish.in_bag:
-        bag.write_tags(folder, found, sum(sizes.values()), wish.batch, wish.notes, wish.algorithms, now)
+        total_bytes = sum((folder / path).stat().st_size for path in listed)
+        notes = dict.fromkeys(filter(None, map(_notes, works)))
+        bag.write_tags(folder, listed, total_bytes, wish.batch, list(notes), wish.algorithms, now, kept.tags)
+    made = {path: storage.sha256(folder / path) for path in tags if path != mark.NAME}
+    mark.write(folder, mark.new(batch=wish.batch, bag=wish.in_bag, files=put, made=made, **about))
+    if wish.in_bag:
+        others = [path for path in kept.files if path not in listed and checksums.unfit_for_bag(path) is None]
+        bag.write_tag_manifests(folder, [*tags, *others], wish.algorithms)
 
 
-def _remove_strangers(folder: Path, found: Mapping[str, Any], wish: Wish) -> None:
+def _notes(work: Work) -> str:
+    own = work.document.get("job")
+    notes = own.get("notes") if isinstance(own, dict) else ""
+    return notes if isinstance(notes, str) else ""
+
+
+def _remove_strangers(folder: Path, ours: set[str], empty: Sequence[str]) -> None:
     """Remove what an export before this one brought that no longer belongs to the batch."""
-    tags = {MARK, "metadata/report.csv", *(f"{name.upper()}SUMS" for name in wish.algorithms)}
-    tags |= {"metadata/premis.xml"} if wish.premis else set()
-    tags |= bag.tag_names(wish.algorithms) if wish.in_bag else set()
     for above, folders, names in os.walk(folder, topdown=False):
         for name in names:
-            path = os.path.relpath(os.path.join(above, name), folder)
-            if path not in found and path not in tags:
+            if os.path.relpath(os.path.join(above, name), folder) not in ours:
                 os.unlink(os.path.join(above, name))
         for name in folders:
-            with contextlib.suppress(OSError):
-                os.rmdir(os.path.join(above, name))  # where it is empty
-    if wish.in_bag:
-        bag.write_tag_manifests(folder, sorted(tags), wish.algorithms)
+            if os.path.relpath(os.path.join(above, name), folder) not in empty:
+                with contextlib.suppress(OSError):
+                    os.rmdir(os.path.join(above, name))  # where it is empty
 
 
 def _sync_tree(folder: Path) -> None:

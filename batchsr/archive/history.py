@@ -19,10 +19,11 @@ from typing import Any, Final
 from batchsr import storage
 from batchsr.display import shown
 from batchsr.errors import ConfigError, SidecarForeign
-from batchsr.queue import Backend, Finished, NewJob, Result
+from batchsr.queue import Backend, Finished, NewJob
 from batchsr.restoration import sidecar_reading
 from batchsr.restoration.sidecar import sidecar_path
 from batchsr.settings.profile import Settings
+from batchsr.worker.recovery import result_of
 
 _MOST_TEXT: Final = 1_000
 _BEGINNING_BYTES: Final = 256
@@ -76,21 +77,26 @@ class _Doubt(Exception):
 
 
 def _sidecars_below(folder: Path) -> Iterator[Path | Refused]:
-    try:
-        with os.scandir(folder) as entries:
-            listed = sorted(entries, key=lambda entry: entry.name)
-    except OSError as e:
-        yield Refused(folder, f"the folder cannot be read: {e.strerror}")
-        return
-    for entry in listed:
+    """Each folder's files before those of the next, however deep they lie: folders are not nested calls."""
+    folders = [folder]
+    while folders:
+        folder = folders.pop()
         try:
-            is_folder, is_file = entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False)
-        except OSError:
+            with os.scandir(folder) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except OSError as e:
+            yield Refused(folder, f"the folder cannot be read: {e.strerror}")
             continue
-        if is_folder:
-            yield from _sidecars_below(Path(entry.path))
-        elif is_file and entry.name.endswith(".json"):
-            yield Path(entry.path)
+        inner = []
+        for entry in listed:
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    inner.append(Path(entry.path))
+                elif entry.name.endswith(".json") and entry.is_file(follow_symlinks=False):
+                    yield Path(entry.path)
+            except OSError:
+                continue
+        folders += reversed(inner)
 
 
 def _finished(path: Path, batch: str | None) -> Finished:
@@ -104,7 +110,7 @@ def _finished(path: Path, batch: str | None) -> Finished:
     if settings.digest() != said.settings_sha256:
         raise _Doubt("its settings do not have the hash that it names for them")
     source = document["source"].get("path")
-    if not isinstance(source, str) or not os.path.isabs(source) or "\0" in source or len(source) > 4_096:
+    if not isinstance(source, str) or not os.path.isabs(source) or not storage.is_path(source) or len(source) > 4_096:
         raise _Doubt("it does not say where the recording was")
     own = _table(document, "job")
     made_by = _table(document, "model")
@@ -136,27 +142,14 @@ def _finished(path: Path, batch: str | None) -> Finished:
         batch_windows=max(1, min(_whole(made_by, "batch_windows"), 2**31)),
         repository=_text(made_by, "repository") or None,
     )
-    result = Result(
-        output_sha256=said.output.sha256,
-        output_bytes=said.output.size_bytes,
-        source_sha256=said.source.sha256,
-        windows_total=said.windows.total,
-        windows_resumed=said.windows.resumed,
-        audio_s=said.source.duration_s,
-        sample_rate=said.source.sample_rate_hz,
-        channels=said.source.channels,
-        frames=said.source.frames,
-        clipped_samples=said.output.clipped_samples,
-        wall_s=said.wall_s,
-        report=document,
-    )
+    result = result_of(record, windows_resumed=said.windows.resumed)
     return Finished(job, backend, result, _when(document.get("finished")))
 
 
 def _proved_output(path: Path, document: Mapping[str, Any], sha256: str, size_bytes: int) -> Path:
     """The output beside a sidecar, which is the one it speaks of. It may have been moved with its sidecar."""
     name = os.path.basename(str(document["output"].get("path", "")))
-    if not name or name in (".", "..") or "\0" in name or sidecar_path(path.parent / name).name != path.name:
+    if not storage.is_name(name) or sidecar_path(path.parent / name).name != path.name:
         raise _Doubt("it has not the name of a sidecar of the output that it names")
     output = Path(os.path.abspath(path.parent / name))
     try:

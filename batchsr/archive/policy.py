@@ -20,16 +20,16 @@ import functools
 import shutil
 import subprocess
 import xml.etree.ElementTree
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from batchsr.audio import files
+from batchsr.audio import files, formats
 from batchsr.display import printable, shown
 from batchsr.errors import ConfigError, InputError, SidecarForeign
-from batchsr.queue import Job
+from batchsr.queue import Job, Queue, State
 from batchsr.restoration import sidecar_reading, sidecar_versions
 from batchsr.restoration.sidecar import sidecar_path
 from batchsr.settings import tomlfile
@@ -38,6 +38,7 @@ Check = Callable[[Job, Mapping[str, Any] | None], list[str]]
 """A job and the report that the queue keeps of it (None: its sidecar has it) -> what its output breaks, in words."""
 _BITS: Final = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 32}
 _CONTAINERS: Final = {"WAVEX": "wav", "RF64": "wav"}
+_MOST_LEVEL: Final = 1_000.0
 _MOST_S: Final = 600.0
 _SPACE: Final = "{https://mediaarea.net/mediaconch}"
 
@@ -64,8 +65,11 @@ def read(path: Path) -> Check:
     """
     if path.suffix.lower() != ".xml":
         policy = tomlfile.decoded(path, Policy)
+        _check(path, policy)
         if policy == Policy(name=policy.name):
             raise ConfigError(f"{shown(path)} asks for nothing", remedy="name at least one of the keys")
+        if policy.format is not None:
+            policy = msgspec.structs.replace(policy, format=[form.lower() for form in _listed(policy.format)])
         return functools.partial(_broken, policy)
     program = shutil.which("mediaconch")
     if program is None:
@@ -78,6 +82,45 @@ def read(path: Path) -> Check:
     return lambda job, report: _conch(program, path, Path(job.output))
 
 
+def judged(queue: Queue, rows: Iterable[dict[str, Any]], check: Check) -> Iterator[dict[str, Any]]:
+    """Add to each row of a report `policy` (`pass`, `fail`, None for what is not done) and `policy_breaks`, in words.
+
+    Nothing is hashed: `verify` does that.
+    """
+    for row in rows:
+        job = queue.get(row["id"]) if row["state"] == State.DONE else None
+        breaks = check(job, queue.report_of(job.id)) if job is not None else []
+        verdict = None if job is None else "fail" if breaks else "pass"
+        yield row | {"policy": verdict, "policy_breaks": "; ".join(breaks)}
+
+
+def _check(path: Path, policy: Policy) -> None:
+    """Raise ConfigError, with key and remedy, for a demand that no file could ever keep, or that is none."""
+
+    def must(ok: bool, key: str, takes: str) -> None:
+        if not ok:
+            message = f"{path}: {key} = {getattr(policy, key)!r:.200} asks for what no output can be"
+            raise ConfigError(message, remedy=f"{key} takes {takes}")
+
+    for key, among in (("rate", None), ("bits", tuple(sorted(set(_BITS.values())))), ("channels", None)):
+        values = getattr(policy, key)
+        takes = "a number from 1 on" if among is None else " or ".join(map(str, among))
+        ok = all(value in among if among is not None else value >= 1 for value in _listed(values))
+        must(values is None or (values != [] and ok), key, f"{takes}, or a list of such")
+    known = set(formats.WRITTEN)
+    ok = policy.format != [] and {form.lower() for form in _listed(policy.format)} <= known
+    must(policy.format is None or ok, "format", f"one of {', '.join(sorted(known))}, or a list of such")
+    for key in ("min_loudness_lufs", "max_loudness_lufs", "max_true_peak_dbtp"):
+        value = getattr(policy, key)
+        must(value is None or abs(value) <= _MOST_LEVEL, key, f"a level from {-_MOST_LEVEL:g} to {_MOST_LEVEL:g}")
+    low, high = policy.min_loudness_lufs, policy.max_loudness_lufs
+    must(low is None or high is None or low <= high, "min_loudness_lufs", "a level that max_loudness_lufs is not below")
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
 def _broken(policy: Policy, job: Job, report: Mapping[str, Any] | None) -> list[str]:
     output = Path(job.output)
     try:
@@ -88,7 +131,7 @@ def _broken(policy: Policy, job: Job, report: Mapping[str, Any] | None) -> list[
         "rate": info.sample_rate,
         "bits": _BITS.get(info.subtype),
         "channels": info.channels,
-        "format": _CONTAINERS.get(info.format, info.format.lower()),
+        "format": "opus" if info.subtype == "OPUS" else _CONTAINERS.get(info.format, info.format.lower()),
     }
     broken = []
     for name, value in found.items():
@@ -120,7 +163,7 @@ def _record(job: Job, report: Mapping[str, Any] | None) -> tuple[Mapping[str, An
 
 
 def _levels(policy: Policy, document: Mapping[str, Any]) -> list[str]:
-    said = document.get("output", {})
+    said = document.get("output") or {}
     loudness = said.get("loudness") or {}
     integrated, peak = loudness.get("integrated_lufs"), loudness.get("max_true_peak_dbtp")
     broken = []

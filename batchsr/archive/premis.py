@@ -9,15 +9,20 @@ Source: PREMIS Data Dictionary for Preservation Metadata, version 3.0, and its X
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime
 import itertools
+import json
 import os
+import re
 import uuid
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from batchsr import __version__
-from batchsr.archive.contents import Work
+from batchsr.archive.contents import Item, Work
 from batchsr.display import printable
 from batchsr.errors import ConfigError
 
@@ -26,7 +31,9 @@ if TYPE_CHECKING:
 
 NAMESPACE: Final = "http://www.loc.gov/premis/v3"
 _XSI: Final = "http://www.w3.org/2001/XMLSchema-instance"
+_SPACES: Final = MappingProxyType({None: NAMESPACE, "xsi": _XSI})
 _OWN: Final = uuid.UUID("6f1b1f5e-0e52-4d7e-9a0a-6a5f0b9d7c11")
+_NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NAMES: Final = {"sha256": "SHA-256", "sha512": "SHA-512", "sha1": "SHA-1", "md5": "MD5"}
 
 
@@ -39,20 +46,25 @@ def needed() -> Any:
     return etree
 
 
-def write(
-    file: BinaryIO,
-    works: Iterable[Work],
-    checksums: Mapping[str, Mapping[str, str]],
-    sizes: Mapping[str, int],
-    checked_at: datetime.datetime,
-) -> None:
-    """Write the document of a package. `checksums` and `sizes` are of its files, as they were read in it just now."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Read:
+    """A file, as it was read in the package."""
+
+    checksums: Mapping[str, str]
+    size_bytes: int
+    read_at: str
+    run: str
+    """Which export read it: one that was killed may have."""
+
+
+def write(file: BinaryIO, works: Iterable[Work], read: Mapping[str, Read], checked_at: datetime.datetime) -> None:
+    """Write the document of a package. `read` is of its files; their headers were read at `checked_at`."""
     etree = needed()
     works = list(works)
     with etree.xmlfile(file, encoding="UTF-8") as xml:
         xml.write_declaration()
-        with xml.element(_name("premis"), {"version": "3.0"}, nsmap={None: NAMESPACE, "xsi": _XSI}):
-            maker = _Maker(etree, checksums, sizes, checked_at.isoformat(timespec="seconds"))
+        with xml.element(_name("premis"), {"version": "3.0"}, nsmap=dict(_SPACES)):
+            maker = _Maker(etree, read, checked_at.isoformat(timespec="seconds"))
             pieces = itertools.chain(map(maker.objects, works), map(maker.events, works), [maker.agents(works)])
             for element in itertools.chain.from_iterable(pieces):
                 xml.write(element)
@@ -60,6 +72,11 @@ def write(
 
 def _name(tag: str) -> str:
     return f"{{{NAMESPACE}}}{tag}"
+
+
+def _replaced(match: re.Match[str]) -> str:
+    """What XML has no place for, as an escape."""
+    return f"\\u{ord(match[0]):04x}"
 
 
 def _identifier(*parts: object) -> str:
@@ -71,29 +88,32 @@ class _Maker:
     def __init__(
         self,
         etree: Any,
-        checksums: Mapping[str, Mapping[str, str]],
-        sizes: Mapping[str, int],
+        read: Mapping[str, Read],
         checked_at: str,
     ) -> None:
         self._etree = etree
-        self._checksums = checksums
-        self._sizes = sizes
+        self._read = read
         self._checked_at = checked_at
+        self._check = uuid.uuid4().hex
+        self._sources: set[str] = set()
 
     def objects(self, work: Work) -> list[_Element]:
-        """The recording, the output and its copies."""
+        """The recording, unless another work had it already, the output and its copies."""
         source = work.document["source"]
-        made = [self._object(_source_id(work), source.get("path"), source, {"sha256": source["sha256"]})]
+        made = []
+        if _source_id(work) not in self._sources:
+            self._sources.add(_source_id(work))
+            made.append(self._object(_source_id(work), source.get("path"), source, {"sha256": source["sha256"]}))
         for item in work.items:
             if item.role == "sidecar":
                 continue
-            own = {"size_bytes": self._sizes[item.path], "format": os.path.splitext(item.path)[1].lstrip(".")}
-            element = self._object(_item_id(work, item.path), item.path, own, self._checksums[item.path])
+            own = {"size_bytes": self._read[item.path].size_bytes, "format": os.path.splitext(item.path)[1].lstrip(".")}
+            element = self._object(_item_id(work, item.path), item.path, own, self._read[item.path].checksums)
             relation = self._add(element, "relationship")
             self._add(relation, "relationshipType", "derivation")
             self._add(relation, "relationshipSubType", "has source")
             self._linked(relation, "relatedObject", _source_id(work))
-            self._linked(relation, "relatedEvent", _identifier(work.job.id, "migration"))
+            self._linked(relation, "relatedEvent", _event_id(work, "migration"))
             made.append(element)
         return made
 
@@ -103,22 +123,27 @@ class _Maker:
         said = document["synthetic"]["sentence"]
         detail = f"Restored by batchsr with {printable(document['model'].get('variant', ''))}. {printable(said)}"
         finished = document.get("finished")
-        at = str(finished) if _is_moment(finished) else self._checked_at
-        migration = self._event(work, "migration", at, detail)
-        self._agents_of(migration, work)
+        at = _moment(finished) or self._checked_at
+        made_of = [item for item in work.items if item.role != "sidecar"]
+        migration = self._event(_event_id(work, "migration"), "migration", at, detail)
+        for identifier in _agents(work):
+            self._linked(migration, "linkingAgent", identifier)
         self._linked(migration, "linkingObject", _source_id(work), "source")
-        made = [migration]
-        checks = (
-            ("validation", "The output's header was read: rate, channels and length are those of its record."),
-            ("fixity check", "SHA-256 of each file in the package is that of the record."),
-        )
-        for kind, words in checks:
-            made.append(self._event(work, kind, self._checked_at, words))
+        self._outcomes(migration, work, made_of)
+        words = "The output's header was read: rate, channels and length are those of its record."
+        validation = self._event(_event_id(work, self._check), "validation", self._checked_at, words)
+        self._linked(validation, "linkingAgent", _program_id())
+        self._outcomes(validation, work, [item for item in made_of if item.role == "output"])
+        made = [migration, validation]
+        runs: dict[str, list[Item]] = {}
+        for item in made_of:
+            runs.setdefault(self._read[item.path].run, []).append(item)
+        for run, items in runs.items():  # what a killed export read is dated when it did
+            read_at = max(self._read[item.path].read_at for item in items)
+            words = "SHA-256 of each of these files in the package is that of its record."
+            made.append(self._event(_event_id(work, "fixity", run), "fixity check", read_at, words))
             self._linked(made[-1], "linkingAgent", _program_id())
-        for event in made:
-            for item in work.items:
-                if item.role == "output" or (item.role == "copy" and event is not made[1]):
-                    self._linked(event, "linkingObject", _item_id(work, item.path), "outcome")
+            self._outcomes(made[-1], work, items)
         return made
 
     def agents(self, works: Iterable[Work]) -> list[_Element]:
@@ -128,7 +153,7 @@ class _Maker:
             found |= _agents(work)
         made = []
         for identifier, (name, kind, version) in found.items():
-            agent = self._etree.Element(_name("agent"))
+            agent = self._etree.Element(_name("agent"), nsmap=dict(_SPACES))
             self._linked(agent, "agent", identifier)
             self._add(agent, "agentName", printable(name))
             self._add(agent, "agentType", kind)
@@ -139,7 +164,7 @@ class _Maker:
     def _object(
         self, identifier: str, name: object, facts: Mapping[str, Any], checksums: Mapping[str, str]
     ) -> _Element:
-        element: _Element = self._etree.Element(_name("object"), {f"{{{_XSI}}}type": "file"})
+        element: _Element = self._etree.Element(_name("object"), {f"{{{_XSI}}}type": "file"}, nsmap=dict(_SPACES))
         self._linked(element, "object", identifier)
         about = self._add(element, "objectCharacteristics")
         for algorithm, value in checksums.items():
@@ -152,18 +177,18 @@ class _Maker:
         self._add(element, "originalName", printable(name or "unknown"))
         return element
 
-    def _event(self, work: Work, kind: str, at: str, detail: str) -> _Element:
-        event: _Element = self._etree.Element(_name("event"))
-        self._linked(event, "event", _identifier(work.job.id, kind, *([] if kind == "migration" else [at])))
+    def _event(self, identifier: str, kind: str, at: str, detail: str) -> _Element:
+        event: _Element = self._etree.Element(_name("event"), nsmap=dict(_SPACES))
+        self._linked(event, "event", identifier)
         self._add(event, "eventType", kind)
         self._add(event, "eventDateTime", at)
         self._add(self._add(event, "eventDetailInformation"), "eventDetail", detail)
         self._add(self._add(event, "eventOutcomeInformation"), "eventOutcome", "success")
         return event
 
-    def _agents_of(self, event: _Element, work: Work) -> None:
-        for identifier in _agents(work):
-            self._linked(event, "linkingAgent", identifier)
+    def _outcomes(self, event: _Element, work: Work, items: Iterable[Item]) -> None:
+        for item in items:
+            self._linked(event, "linkingObject", _item_id(work, item.path), "outcome")
 
     def _linked(self, above: _Element, what: str, identifier: str, role: str = "") -> None:
         """An identifier of an object, event or agent: its own (`object`), or a link to one (`linkingObject`)."""
@@ -175,7 +200,7 @@ class _Maker:
 
     def _add(self, above: _Element, tag: str, text: str | None = None) -> _Element:
         element: _Element = self._etree.SubElement(above, _name(tag))
-        element.text = text
+        element.text = None if text is None else _NO_XML.sub(_replaced, text)
         return element
 
 
@@ -198,12 +223,31 @@ def _source_id(work: Work) -> str:
     return _identifier("source", work.document["source"]["sha256"], work.document["source"].get("path"))
 
 
+def _event_id(work: Work, *what: str) -> str:
+    """Of what happened to a recording: from its record, which says who made it when, and no other queue's row does."""
+    return _identifier("event", *what, json.dumps(_made(work), sort_keys=True))
+
+
+def _made(work: Work) -> list[Any]:
+    said, own = work.document, work.document.get("job")
+    own = own if isinstance(own, dict) else {}
+    return [
+        *(said["source"]["sha256"], said["output"]["sha256"], said.get("settings_sha256")),
+        *(said.get("finished"), said.get("wall_s"), said["source"].get("path"), said["output"].get("path")),
+        *(own.get(key) for key in ("id", "claim", "worker")),
+    ]
+
+
 def _item_id(work: Work, path: str) -> str:
-    return _identifier("file", work.job.id, path, next(item.sha256 for item in work.items if item.path == path))
+    return _identifier(
+        "file", json.dumps(_made(work)), path, next(item.sha256 for item in work.items if item.path == path)
+    )
 
 
-def _is_moment(value: object) -> bool:
-    try:
-        return isinstance(value, str) and datetime.datetime.fromisoformat(value).tzinfo is not None
-    except ValueError:
-        return False
+def _moment(value: object) -> str | None:
+    """A time as the schema wants it; None for what is none."""
+    with contextlib.suppress(ValueError, OverflowError):
+        moment = datetime.datetime.fromisoformat(value) if isinstance(value, str) else None
+        if moment is not None and moment.tzinfo is not None:
+            return moment.astimezone(datetime.UTC).isoformat(timespec="seconds")
+    return None

@@ -13,8 +13,8 @@ from batchsr.restoration import sidecar_reading, sidecar_versions
 from batchsr.restoration.sidecar import sidecar_path
 
 
-def record_of(path: Path) -> tuple[Path, dict[str, Any]]:
-    """Return the sidecar that speaks of a file, as (its path, its document in today's form).
+def record_of(path: Path) -> tuple[Path, dict[str, Any], tuple[str, ...]]:
+    """Return the sidecar that speaks of a file: its path, its document in today's form, and what of it is twisted.
 
     `path` is an output, a copy for access, or the sidecar itself. The file need not be there, and is not read. Raises
     SidecarForeign where what stands there is no sidecar of ours, UsageError where there is none.
@@ -23,9 +23,9 @@ def record_of(path: Path) -> tuple[Path, dict[str, Any]]:
         raise UsageError(f"{shown(path)} is a folder", remedy="name a restored file in it")
     beside = sidecar_path(path)
     if (record := sidecar_reading.read(beside)) is not None:
-        return beside, sidecar_versions.newest(record.document)
+        return beside, sidecar_versions.newest(record.document), record.twisted
     if path.suffix == ".json" and (record := sidecar_reading.read(path)) is not None:
-        return path, sidecar_versions.newest(record.document)
+        return path, sidecar_versions.newest(record.document), record.twisted
     for extension in sorted(formats.WRITTEN):
         other = sidecar_path(path.with_suffix(f".{extension}"))
         try:
@@ -33,7 +33,7 @@ def record_of(path: Path) -> tuple[Path, dict[str, Any]]:
         except SidecarForeign:
             continue
         if record is not None and _has_copy(record.document, path.name):
-            return other, sidecar_versions.newest(record.document)
+            return other, sidecar_versions.newest(record.document), record.twisted
     there = os.path.lexists(path)
     raise UsageError(
         f"{shown(path)} {'has no sidecar beside it' if there else 'is not there, and no sidecar of it either'}",
@@ -42,7 +42,4 @@ def record_of(path: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def _has_copy(document: dict[str, Any], name: str) -> bool:
-    copies = document.get("copies")
-    return isinstance(copies, list) and any(
-        isinstance(copy, dict) and os.path.basename(str(copy.get("path", ""))) == name for copy in copies
-    )
+    return any(os.path.basename(copy["path"]) == name for copy in document.get("copies", []))

@@ -1,7 +1,7 @@
 """The chunks of a broadcast WAV that know about samples, brought to the output's rate: bext, cue, adtl, iXML.
 
 Sources: EBU Tech 3285 v2 (bext), EBU R 98 (coding history), Microsoft multimedia programming interface 1991
-(cue, LIST adtl), iXML specification 3.0, AES46 (cart).
+(cue, LIST adtl), iXML specification 3.0, AES46 (cart), SMPTE ST 330 (UMID).
 
 Longer than other modules: one function to read and one to write for each of the chunks.
 """
@@ -12,6 +12,7 @@ import codecs
 import dataclasses
 import re
 import struct
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from types import MappingProxyType
@@ -22,6 +23,8 @@ from batchsr.audio.windows import SAMPLE_RATE_HZ
 _BEXT_BYTES: Final = 602
 _DESCRIPTION: Final = slice(0, 256)
 _UMID: Final = slice(348, 412)
+UMID_AT: Final = _UMID.start
+"""Where in a bext chunk its UMID stands."""
 _LOUDNESS: Final = slice(412, 422)
 LOUDNESS_AT: Final = _LOUDNESS.start
 """Where in a bext chunk its loudness stands, five fields of 16 bits."""
@@ -30,6 +33,7 @@ _MOST_LOUDNESS: Final = 99.99
 _UNSET: Final = struct.pack("<H", 0x7FFF)
 _LOUDNESS_UNSET: Final = _UNSET * 5
 _NEW: Final = bytes(256) + b"batchsr"
+_UMIDS: Final = uuid.UUID("9a7a1f34-8a0e-4a55-8f5d-0c2d1b1f7e63")
 _CART_TIMERS: Final = slice(684, 748)
 _POINT: Final = "<II4sIII"
 _LARGEST: Final = 0xFFFFFFFF
@@ -52,12 +56,12 @@ class Marker:
 
 
 def rescaled(samples: int, rate_hz: int | Fraction, to_hz: int = SAMPLE_RATE_HZ) -> int:
-    """A position at `rate_hz`, at `to_hz`."""
+    """Return a position at `rate_hz`, at `to_hz`."""
     return int((2 * samples * to_hz + rate_hz) // (2 * rate_hz))
 
 
 def bext_fields(body: bytes) -> Mapping[str, str | int | float]:
-    """What a bext chunk says, for people."""
+    """Return what a bext chunk says, for people."""
     body = body.ljust(_BEXT_BYTES, b"\0")
     names = (("description", 0, 256), ("originator", 256, 288), ("originator_reference", 288, 320))
     fields: dict[str, str | int | float] = {name: text(body[start:end]) for name, start, end in names}
@@ -71,7 +75,8 @@ def bext_fields(body: bytes) -> Mapping[str, str | int | float]:
 
 
 def loudness_fields(values: Mapping[str, float | None]) -> bytes:
-    """The five loudness fields of a bext chunk: hundredths in 16 bits, and 7FFF where there is no value that fits.
+    """Return the five loudness fields of a bext chunk: hundredths in 16 bits, and 7FFF where there is no value that
+    fits.
 
     `values` are integrated_lufs, range_lu, max_true_peak_dbtp, max_momentary_lufs and max_short_term_lufs.
     """
@@ -83,8 +88,18 @@ def loudness_fields(values: Mapping[str, float | None]) -> bytes:
     return fields
 
 
+def umid(channels: int, *made_of: str) -> bytes:
+    """Return a basic UMID (SMPTE ST 330) as a bext chunk has it, 64 bytes: the same for the same `made_of`.
+
+    Label for one audio component or several, numbers by the UUID method; the first instance; a UUID as the material.
+    """
+    label = bytes.fromhex("060a2b340101010501010820" if channels == 1 else "060a2b340101010501010920")
+    material = uuid.uuid5(_UMIDS, "\n".join(made_of)).bytes
+    return (label + b"\x13" + bytes(3) + material).ljust(64, b"\0")
+
+
 def read_loudness(body: bytes) -> Mapping[str, float]:
-    """What a bext chunk says of loudness; nothing where it is of a version before 2, or unset."""
+    """Return what a bext chunk says of loudness; nothing where it is of a version before 2, or unset."""
     if len(body) < _BEXT_BYTES or struct.unpack("<H", body[346:348])[0] < 2:
         return MappingProxyType({})
     found = zip(LOUDNESS, struct.unpack("<5h", body[_LOUDNESS]), strict=True)
@@ -98,7 +113,8 @@ def rescale_bext(
     to_hz: int = SAMPLE_RATE_HZ,
     said: Sequence[str] = (),
 ) -> tuple[bytes, list[str]]:
-    """The bext chunk (version 2) for the output, and what it no longer says; a new one where the source has none.
+    """Return the bext chunk (version 2) for the output, and what it no longer says; a new one where the source has
+    none.
 
     TimeReference counts samples and is brought to `to_hz`; `history` is added to the coding history. The UMID names
     the source's material and the loudness is the source's, so neither goes into a derivative: the loudness is unset,
@@ -123,7 +139,8 @@ def rescale_bext(
 
 
 def described(field: bytes, said: Sequence[str]) -> bytes:
-    """A bext description (256 bytes) with the first of the sentences `said` behind its text that there is room for.
+    """Return a bext description (256 bytes) with the first of the sentences `said` behind its text that there is room
+    for.
 
     None is cut: where the text leaves no room for any, it stays as it is.
     """
@@ -217,7 +234,8 @@ def write_markers(
 
 
 def rescale_ixml(body: bytes, rate_hz: int | Fraction, bits: int, to_hz: int = SAMPLE_RATE_HZ) -> bytes:
-    """An iXML document whose numbers about samples are true of the output; the rest of it stays byte for byte."""
+    """Return an iXML document whose numbers about samples are true of the output; the rest of it stays byte
+    for byte."""
 
     def value(name: bytes) -> int | None:
         found = re.search(rb"<" + name + rb">\s*(\d{1,20})\s*</", body)
@@ -239,14 +257,15 @@ def rescale_ixml(body: bytes, rate_hz: int | Fraction, bits: int, to_hz: int = S
 
 
 def cart_fields(body: bytes) -> Mapping[str, str]:
-    """What a cart chunk says, for people: the first of its texts."""
+    """Return what a cart chunk says, for people: the first of its texts."""
     names = ("title", "artist", "cut_id", "client_id", "category", "classification", "out_cue")
     found = {name: text(body[at : at + 64]) for name, at in zip(names, range(4, 452, 64), strict=True)}
     return MappingProxyType({name: value for name, value in found.items() if value})
 
 
 def rescale_cart(body: bytes, rate_hz: int | Fraction, to_hz: int = SAMPLE_RATE_HZ) -> bytes:
-    """A cart chunk whose eight timers, which count samples, are true of the output; the rest stays byte for byte."""
+    """Return a cart chunk whose eight timers, which count samples, are true of the output; the rest stays byte for
+    byte."""
     out = bytearray(body)
     for at in range(_CART_TIMERS.start, min(_CART_TIMERS.stop, len(body) - 7), 8):
         (samples,) = struct.unpack_from("<I", body, at + 4)
@@ -298,7 +317,7 @@ def _decoded(raw: bytes, codec: str | None) -> str:
 
 
 def _utf_16(raw: bytes) -> str | None:
-    """The text, if it is UTF-16: by its mark, or because every second byte is zero."""
+    """Return the text, if it is UTF-16: by its mark, or because every second byte is zero."""
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return raw[: len(raw) & ~1].decode("utf-16", "replace")
     body = raw[: len(raw) & ~1].rstrip(b"\0")

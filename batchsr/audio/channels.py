@@ -50,6 +50,7 @@ def first_alike(window: NDArray[np.float32]) -> tuple[int, ...]:
 
 
 def mix_down(blocks: Iterable[Block]) -> Iterator[Block]:
-    """The mean of all channels as a stream (n, 1). A mean cannot clip; a dead channel costs 6 dB of a stereo file."""
+    """Yield the mean of all channels as a stream (n, 1). A mean cannot clip; a dead channel costs 6 dB of a stereo
+    file."""
     for block in blocks:
         yield block.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)

@@ -69,7 +69,8 @@ class Cutoff:
 
 
 def find_cutoff(blocks: Iterable[Block], rate_hz: int) -> Cutoff:
-    """The cutoff of a stream (n, C) at its own rate, from all channels together. Never raises on any finite sound."""
+    """Return the cutoff of a stream (n, C) at its own rate, from all channels together. Never raises on any finite
+    sound."""
     spectrum = BandLevels(rate_hz)
     for block in blocks:
         spectrum.add(block)
@@ -151,7 +152,7 @@ class BandLevels:
         return Cutoff(hz, self._nyquist_hz, "step" if step > moving else "modulation")
 
     def _flicker_db(self) -> NDArray[np.float64]:
-        """How far the loud moments of each band have to stand above its quiet ones.
+        """Return how far the loud moments of each band have to stand above its quiet ones.
 
         The level of steady noise, averaged over K independent values, varies by 4.34 / sqrt(K) dB, and the
         quantiles used here are 3.3 deviations apart. A Hann window at half overlap makes 0.6 of the values independent.
@@ -163,7 +164,7 @@ class BandLevels:
 
     @staticmethod
     def _last_moving(moving: NDArray[np.bool_]) -> int:
-        """The highest band that moves and has a neighbour that does; -1 for none. A single one is chance."""
+        """Return the highest band that moves and has a neighbour that does; -1 for none. A single one is chance."""
         neighbour = np.zeros_like(moving)
         neighbour[1:] |= moving[:-1]
         neighbour[:-1] |= moving[1:]
@@ -177,7 +178,7 @@ def _last_step(
     heard: NDArray[np.bool_],
     lowest: int,
 ) -> int:
-    """The highest band above `lowest` behind which the level falls in a step; -1 for none.
+    """Return the highest band above `lowest` behind which the level falls in a step; -1 for none.
 
     A step is a fall across the edge that is larger, by `_STEP_DB`, than the slope on either side of it.
     """
@@ -198,7 +199,8 @@ def _last_step(
 
 
 def _knee(centres_hz: NDArray[np.float64], loud_db: NDArray[np.float64], last: int) -> int:
-    """The highest band up to `last` that is about as loud as those below it; what lies above is a filter's skirt."""
+    """Return the highest band up to `last` that is about as loud as those below it; what lies above is a filter's
+    skirt."""
     above = (centres_hz >= 1.12 * centres_hz[last]) & (centres_hz <= 1.9 * centres_hz[last])
     floor_db = float(np.median(loud_db[above])) if above.any() else float(_LOWEST_DB)
     programme = np.where(
@@ -218,12 +220,12 @@ def _decibel(power: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _level(level_db: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The histogram's bin of a level."""
+    """Return the histogram's bin of a level."""
     return np.clip(np.floor(level_db).astype(np.int64) - _LOWEST_DB, 0, _HIGHEST_DB - _LOWEST_DB - 1)
 
 
 def _quantile(counts: NDArray[np.int64], sums: NDArray[np.int64], q: float) -> NDArray[np.float64]:
-    """The level in dB below which the share `q` of each band's moments lies, interpolated inside a bin of 1 dB.
+    """Return the level in dB below which the share `q` of each band's moments lies, interpolated inside a bin of 1 dB.
 
     sums: those of the counts up to each level.
     """

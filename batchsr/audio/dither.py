@@ -29,7 +29,7 @@ def triangular(position: int, count: int) -> NDArray[np.float64]:
 
 @functools.cache
 def _start() -> NDArray[np.float64]:
-    """What every file begins with, and many a clip ends with."""
+    """Return what every file begins with, and many a clip ends with."""
     return _drawn(0, _START_SAMPLES)
 
 

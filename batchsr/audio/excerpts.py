@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import scipy.signal
+import scipy  # its parts load when they are first used: scipy.signal takes a second
 import soundfile
 from numpy.typing import NDArray
 
@@ -73,7 +73,7 @@ def _start_s(file: Source, path: Path, seconds: float, asked_s: float | None) ->
     """Return where the stretch begins. Raises UsageError for a place that the recording does not have."""
     length_s = file.info.frames / file.info.sample_rate
     if asked_s is None:
-        asked_s = _loud_place(file, seconds)
+        asked_s = _loud_position(file, seconds)
     elif asked_s >= length_s:
         raise UsageError(
             f"{shown(path)} lasts {length_s:.1f} s, and ends before {asked_s:g} s", remedy="name an earlier place"
@@ -96,7 +96,7 @@ def matched(excerpt: Excerpt) -> tuple[Block, Block, Block]:
 
 
 def opus(block: Block) -> bytes:
-    """An Opus file of a block (n, C) at 48 kHz; more than two channels become their mean."""
+    """Return an Opus file of a block (n, C) at 48 kHz; more than two channels become their mean."""
     if block.shape[1] > 2:
         block = block.mean(axis=1, keepdims=True, dtype=np.float32)
     file = io.BytesIO()
@@ -134,8 +134,8 @@ def waveform(block: Block, columns: int) -> NDArray[np.int8]:
     return peaks
 
 
-def _loud_place(source: Source, seconds: float) -> float:
-    """Where a stretch begins in whose middle it is loud, by some looks."""
+def _loud_position(source: Source, seconds: float) -> float:
+    """Return where a stretch begins in whose middle it is loud, by some looks."""
     info = source.info
     length_s = info.frames / info.sample_rate
     if length_s <= seconds:

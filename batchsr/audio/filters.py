@@ -81,7 +81,7 @@ def lowpass(blocks: Iterable[Block], cutoff_hz: float, rate_hz: int = SAMPLE_RAT
 
 
 def _odd(edge: Block) -> NDArray[np.float64]:
-    """The odd extension before an edge (m + 1, C), nearest sample first: (m, C)."""
+    """Return the odd extension before an edge (m + 1, C), nearest sample first: (m, C)."""
     values = edge.astype(np.float64)
     extension: NDArray[np.float64] = 2 * values[0] - values[1:]
     return extension
@@ -101,7 +101,7 @@ def _backwards(sos: NDArray[np.float64], x: NDArray[np.float64], state: NDArray[
 
 
 def _decay_samples(sos: NDArray[np.float64]) -> int:
-    """How long the filter rings, in samples, until `_DECAY` is left of it."""
+    """Return how long the filter rings, in samples, until `_DECAY` is left of it."""
     slowest = max(float(np.abs(np.roots(section[3:])).max()) for section in sos)
     return math.ceil(math.log(_DECAY) / math.log(slowest))
 
@@ -128,7 +128,8 @@ class Crossover:
         return cls(0.95 * stop_hz, stop_hz)
 
     def kernel(self) -> NDArray[np.float64]:
-        """The low-pass, of odd length and linear phase: within -90 dB of 1 below `pass_hz` and of 0 above `stop_hz`."""
+        """Return the low-pass, of odd length and linear phase: within -90 dB of 1 below `pass_hz` and of 0 above
+        `stop_hz`."""
         width_hz = max(self.stop_hz - self.pass_hz, 20.0)
         length, beta = scipy.signal.kaiserord(90.0, width_hz / (SAMPLE_RATE_HZ / 2))
         middle_hz = (self.pass_hz + self.stop_hz) / 2
@@ -139,7 +140,7 @@ class Crossover:
 
 
 def keep_band(recording: Iterable[Block], restored: Iterable[Block], crossover: Crossover) -> Iterator[Block]:
-    """The recording below the crossover, the restoration above it; both at 48 kHz and equally long.
+    """Yield the recording below the crossover, the restoration above it; both at 48 kHz and equally long.
 
     The two filters are complementary, so one is enough: output = restored + lowpass(recording - restored).
     Raises ValueError when the streams' lengths differ.

@@ -29,12 +29,27 @@ class Written:
     """Sample formats it takes, by libsndfile's names."""
     natural: str
     """The one that is taken where nothing was asked for."""
-    metadata: str
-    """What of a recording's metadata goes into it."""
+    tags: tuple[str, ...] = ()
+    """Texts about a recording that libsndfile writes into it."""
+    metadata: str = ""
+    """What of a recording's metadata goes into it, where that is not its tags alone."""
     channels: int = 1024
     """How many it takes at most."""
     rates_hz: tuple[int, ...] = ()
     """The only sample rates that it can be at; empty: any."""
+    packing: Literal["none", "lossless", "lossy"] = "none"
+    """Whether its samples stand in it as they are, so that its size is known beforehand."""
+    level: float | None = None
+    """libsndfile's compression level. Fixed, so that a new default of the library does not change our files."""
+    copy_bytes_a_second: int = 0
+    """Of one channel, at most, as a copy for access; 0: no copy is made in it."""
+    signable: bool = False
+    """Whether content credentials can be put into it."""
+
+    @property
+    def carried(self) -> str:
+        """What of a recording's metadata goes into it, in words."""
+        return self.metadata or ", ".join(tag.replace("tracknumber", "track number") for tag in self.tags) or "none"
 
     def takes_rate(self, rate_hz: int) -> bool:
         """Return whether a file of it can be at this rate."""
@@ -58,6 +73,8 @@ class Format:
     written: Written | None = None
     magic: tuple[tuple[int, bytes], ...] = ()
     """(position, bytes) of which any one tells the format."""
+    mime: str = ""
+    """Its media type, where browsers may know it."""
     options: str = ""
     """What ffmpeg has to be told, where nothing in the file says it."""
 
@@ -66,7 +83,7 @@ _PCM: Final = ("PCM_16", "PCM_24", "PCM_32")
 _CHUNKS: Final = "chunks, against the file's size"
 _BLOCKS: Final = "IMA, MS ADPCM, GSM 6.10"
 _BY_FFMPEG: Final = "as ffmpeg reads it"
-_TAGS: Final = "title, artist, album, date, genre, comment, copyright, license, track number"
+_TAGS: Final = ("title", "artist", "album", "date", "genre", "comment", "copyright", "license", "tracknumber")
 
 FORMATS: Final[tuple[Format, ...]] = (
     Format(
@@ -76,8 +93,15 @@ FORMATS: Final[tuple[Format, ...]] = (
         _CHUNKS,
         f"PCM 8 to 32 bit, float, double, A-law, mu-law, {_BLOCKS}, NMS, G.721, MP3",
         "LIST/INFO, bext, iXML, axml, cart, cue and adtl, ID3",
-        Written("wav", (*_PCM, "FLOAT"), "PCM_24", "LIST/INFO, bext, iXML, axml, cart, cue and adtl, loudspeakers"),
+        Written(
+            "wav",
+            (*_PCM, "FLOAT"),
+            "PCM_24",
+            metadata="LIST/INFO, bext, iXML, axml, cart, cue and adtl, loudspeakers",
+            signable=True,
+        ),
         ((0, b"RIFF"), (0, b"RIFX")),
+        "audio/wav",
     ),
     Format(
         "RF64, BW64",
@@ -95,8 +119,9 @@ FORMATS: Final[tuple[Format, ...]] = (
         _CHUNKS,
         "as WAV",
         "bext, LIST/INFO",
-        Written("w64", (*_PCM, "FLOAT"), "PCM_24", "none"),
+        Written("w64", (*_PCM, "FLOAT"), "PCM_24"),
         ((0, b"riff\x2e\x91\xcf\x11"),),
+        "audio/x-w64",
     ),
     Format(
         "AIFF, AIFF-C",
@@ -105,8 +130,9 @@ FORMATS: Final[tuple[Format, ...]] = (
         _CHUNKS,
         "PCM 8 to 32 bit of either byte order, float, double, A-law, mu-law, IMA, GSM 6.10, DWVW",
         "NAME, AUTH, (c), ANNO, MARK, ID3",
-        Written("aiff", (*_PCM, "FLOAT"), "PCM_24", "title, artist, comment"),
+        Written("aiff", (*_PCM, "FLOAT"), "PCM_24", ("title", "artist", "comment")),
         ((0, b"FORM"),),
+        "audio/aiff",
     ),
     Format(
         "IFF 8SVX, 16SV",
@@ -158,8 +184,19 @@ FORMATS: Final[tuple[Format, ...]] = (
         "its frames",
         "8 to 24 bit",
         "Vorbis comments, ID3",
-        Written("flac", ("PCM_16", "PCM_24"), "PCM_24", _TAGS, 8),
+        Written(
+            "flac",
+            ("PCM_16", "PCM_24"),
+            "PCM_24",
+            _TAGS,
+            channels=8,
+            packing="lossless",
+            level=0.625,  # its level 5
+            copy_bytes_a_second=3 * 48_000,
+            signable=True,
+        ),
         ((0, b"fLaC"),),
+        "audio/flac",
     ),
     Format(
         "Ogg: Vorbis, Opus, FLAC",
@@ -168,8 +205,9 @@ FORMATS: Final[tuple[Format, ...]] = (
         "its pages",
         "Vorbis, Opus, FLAC",
         "Vorbis comments",
-        Written("ogg", ("VORBIS",), "VORBIS", _TAGS, 255),
+        Written("ogg", ("VORBIS",), "VORBIS", _TAGS, channels=255, packing="lossy", level=0.2),  # quality 8
         ((0, b"OggS"),),
+        "audio/ogg",
     ),
     Format(
         "Opus",
@@ -178,7 +216,18 @@ FORMATS: Final[tuple[Format, ...]] = (
         "its pages",
         "Opus in Ogg",
         "Vorbis comments",
-        Written("opus", ("OPUS",), "OPUS", _TAGS, 8, (8_000, 12_000, 16_000, 24_000, 48_000)),
+        Written(
+            "opus",
+            ("OPUS",),
+            "OPUS",
+            _TAGS,
+            channels=8,
+            rates_hz=(8_000, 12_000, 16_000, 24_000, 48_000),
+            packing="lossy",
+            level=0.65,  # 94 kbit/s a channel
+            copy_bytes_a_second=16_000,
+        ),
+        mime="audio/ogg",
     ),
     Format(
         "Ogg beside pictures",
@@ -200,11 +249,16 @@ FORMATS: Final[tuple[Format, ...]] = (
             "mp3",
             ("MPEG_LAYER_III",),
             "MPEG_LAYER_III",
-            "title, artist, album, date, genre, comment",
-            2,
-            (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
+            _TAGS[:6],
+            channels=2,
+            rates_hz=(8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
+            packing="lossy",
+            level=0.2,  # of variable rate, near V2
+            copy_bytes_a_second=40_000,
+            signable=True,
         ),
         ((0, b"ID3"),),
+        "audio/mpeg",
     ),
     Format(
         "MPEG audio, Layers I and II",
@@ -221,6 +275,7 @@ FORMATS: Final[tuple[Format, ...]] = (
         _BY_FFMPEG,
         "AAC, ALAC, AMR and others",
         magic=((4, b"ftyp"), (4, b"moov"), (4, b"mdat")),
+        mime="audio/mp4",
     ),
     Format("AAC, headerless", (".aac", ".adts", ".loas", ".latm"), "ffmpeg", _BY_FFMPEG, "AAC"),
     Format(
@@ -314,6 +369,10 @@ WRITTEN: Final[Mapping[str, Written]] = MappingProxyType(
 """What can be written, by its name in `format`."""
 SUBTYPES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({key: one.subtypes for key, one in WRITTEN.items()})
 """What each container takes."""
+COPIES: Final = tuple(
+    one.key for one in sorted(WRITTEN.values(), key=lambda one: one.copy_bytes_a_second) if one.copy_bytes_a_second
+)
+"""What an output may have a copy in, the smallest first."""
 
 
 def extensions(*readers: Reader) -> frozenset[str]:
@@ -361,4 +420,4 @@ def _written_rows() -> Iterator[str]:
             subtypes = ", ".join((out.natural, *(s for s in out.subtypes if s != out.natural)))
             names = " ".join(form.extensions)
             rates = ", ".join(f"{rate_hz / 1000:g}" for rate_hz in out.rates_hz) or "any"
-            yield f"| {out.key} | {names} | {subtypes} | {out.channels:,} | {rates} | {out.metadata} |"
+            yield f"| {out.key} | {names} | {subtypes} | {out.channels:,} | {rates} | {out.carried} |"

@@ -13,7 +13,8 @@ import numpy as np
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function as machine code that runs without Python's lock; the decorator of batchsr.models.compute.loops too.
+    """Return the function as machine code that runs without Python's lock; the decorator of
+    batchsr.models.compute.loops too.
 
     Arithmetic stays as it is written: what the compiler may fuse, it fuses in another way in the next process.
     """
@@ -62,7 +63,7 @@ def energies(
 
 @compiled
 def triangular(words: np.ndarray) -> np.ndarray:
-    """The sum of both halves of random words (n,) uint64, as float64 in (-1, 1) with mean 0."""
+    """Return the sum of both halves of random words (n,) uint64, as float64 in (-1, 1) with mean 0."""
     out = np.empty(len(words))
     for i in range(len(words)):
         halves = (words[i] & np.uint64(0xFFFFFFFF)) + (words[i] >> np.uint64(32))
@@ -89,7 +90,7 @@ def quantise(x: np.ndarray, scale: float, dither: np.ndarray, out: np.ndarray) -
 
 @compiled
 def line_sums(x: np.ndarray, radians: np.ndarray) -> np.ndarray:
-    """The sums of x (n,) times exp(-i * radians * n) for each of radians (k,), complex128 (k,)."""
+    """Return the sums of x (n,) times exp(-i * radians * n) for each of radians (k,), complex128 (k,)."""
     out = np.zeros(len(radians), np.complex128)
     for line in range(len(radians)):
         total = 0j

@@ -26,6 +26,7 @@ from batchsr.audio.broadcast import Marker
 from batchsr.audio.containers import foreign, headers, iff, wave
 from batchsr.audio.containers.bytes_at import BytesAt
 from batchsr.audio.containers.chunks import Chunk
+from batchsr.audio.formats import WRITTEN
 from batchsr.audio.treatment import NOTHING_SYNTHETIC, Synthetic
 from batchsr.audio.windows import SAMPLE_RATE_HZ
 from batchsr.audio.writer import Embedded
@@ -57,16 +58,6 @@ _INFO: Final = MappingProxyType(
     }
 )
 _INFO_ID: Final = MappingProxyType({name: key for key, name in _INFO.items()})
-# What libsndfile writes into each container. It would add its own name to `software`.
-_ALL_TAGS: Final = ("title", "artist", "album", "date", "genre", "comment", "copyright", "license", "tracknumber")
-_TAGS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {
-        **dict.fromkeys(("flac", "ogg", "opus", "caf"), _ALL_TAGS),
-        "mp3": ("title", "artist", "album", "date", "genre", "comment"),
-        "aiff": ("title", "artist", "comment"),
-        "w64": (),
-    }
-)
 _TINYTAG: Final = MappingProxyType({"year": "date", "track": "tracknumber"})
 # About the file that is left behind, not about the recording.
 _NOT_TEXT: Final = (
@@ -142,7 +133,7 @@ class Metadata:
 
 
 def read(path: Path) -> Metadata:
-    """The metadata of a file that `probe` has accepted. Raises an InputError only when it cannot be opened."""
+    """Return the metadata of a file that `probe` has accepted. Raises an InputError only when it cannot be opened."""
     fd, status = probe.open_regular(path)
     with os.fdopen(fd, "rb") as file:
         container = headers.inspect(fd, status.st_size).container
@@ -204,7 +195,7 @@ def _texts_of(tag: tinytag.TinyTag) -> dict[str, str]:
 
 
 def _from_chunks(file: BytesAt, container: str) -> tuple[Metadata, BinaryIO | None]:
-    """What the chunks of a WAV or AIFF file say, and the ID3 among them, if there is any."""
+    """Return what the chunks of a WAV or AIFF file say, and the ID3 among them, if there is any."""
     big_endian = container in ("AIFF", "SVX", "RIFX")
     endian = ">" if big_endian else "<"
     chunks = (iff.walk(file) if container in ("AIFF", "SVX") else wave.walk(file, container)).chunks
@@ -257,7 +248,7 @@ def _from_chunks(file: BytesAt, container: str) -> tuple[Metadata, BinaryIO | No
 
 
 def _code_page(file: BytesAt, chunks: Sequence[Chunk], endian: str) -> str | None:
-    """The code page that a CSET chunk names for the texts, as Python calls it."""
+    """Return the code page that a CSET chunk names for the texts, as Python calls it."""
     for chunk in chunks:
         body = file.at(chunk.start, min(chunk.end - chunk.start, 8))
         if chunk.key == b"CSET" and len(body) == 8:
@@ -318,7 +309,11 @@ def carry_over(
     if form == "wav":
         chunks, more = _wav_chunks(metadata, subtype, channels, source_rate_hz, program, rate_hz, synthetic)
         return Carried(Embedded(chunks=chunks, channel_mask=mask), (*lost, *more))
-    tags = {name: value for name, value in metadata.texts.items() if name in _TAGS[form] and len(value) <= _LONGEST_TAG}
+    tags = {
+        name: value
+        for name, value in metadata.texts.items()
+        if name in WRITTEN[form].tags and len(value) <= _LONGEST_TAG
+    }
     lost += [f"{name}: {value}" for name, value in metadata.texts.items() if name not in tags]
     if metadata.bext is not None:
         lost += [f"bext {name}: {value}" for name, value in broadcast.bext_fields(metadata.bext).items()]
@@ -330,7 +325,8 @@ def carry_over(
 
 
 def _marked(texts: Mapping[str, str], sentence: str, form: str) -> Mapping[str, str]:
-    """The texts with the sentence in the comment, behind what stands there; alone where both are too long a tag."""
+    """Return the texts with the sentence in the comment, behind what stands there; alone where both are too
+    long a tag."""
     before = texts.get("comment", "")
     if sentence in before:
         return texts

@@ -91,7 +91,7 @@ class SourceInfo:
 
 
 def probe(path: Path, *, accept_truncated: bool = False) -> SourceInfo:
-    """What stands under `path`. With `accept_truncated` a file that was cut short is what is there of it.
+    """Return what stands under `path`. With `accept_truncated` a file that was cut short is what is there of it.
 
     Never blocks on a FIFO, a device or a socket, and leaves the file as it is (also its access time, where the
     system lets us). Raises an InputError that names the file and the remedy.
@@ -104,7 +104,7 @@ def probe(path: Path, *, accept_truncated: bool = False) -> SourceInfo:
 
 
 def fits_header(path: Path) -> bool:
-    """Whether the file is as long as its header says; cheap, for a file that may still be growing.
+    """Return whether the file is as long as its header says; cheap, for a file that may still be growing.
 
     True also where the header does not tell, and for what is no audio at all: `probe` has the last word. False
     for ever for a file that was cut, so a caller that waits on this needs a limit. Raises an InputError when
@@ -245,13 +245,13 @@ def examine(
 
 
 def _reader_of(header: headers.Header) -> str:
-    """Who decodes a file, with its version, for the sidecar."""
+    """Return who decodes a file, with its version, for the sidecar."""
     path = ffmpeg.program() if header.container == "FOREIGN" else None
     return LIBSNDFILE if path is None else f"ffmpeg {ffmpeg.version(path)}"
 
 
 def _for_ffmpeg(path: Path, fd: int, size: int, header: headers.Header, accept_truncated: bool) -> headers.Header:
-    """The header, with ffmpeg to decode the file where that is what reads its format and it is there."""
+    """Return the header, with ffmpeg to decode the file where that is what reads its format and it is there."""
     head = os.pread(fd, _LOOK_BYTES, 0)
     if (
         header.container == "CAF"
@@ -275,7 +275,7 @@ def _for_ffmpeg(path: Path, fd: int, size: int, header: headers.Header, accept_t
 
 
 def _as_it_is(header: headers.Header) -> headers.Header:
-    """A file that was cut short, taken for what is there of it."""
+    """Return a file that was cut short, taken for what is there of it."""
     remark = Remark(CUT, f"it is cut short: {header.detail}; what is there was read, as --accept-truncated asks")
     return dataclasses.replace(
         header, trouble=None, pieces=header.rest, own=(), frames=None, remarks=(remark, *header.remarks)
@@ -283,7 +283,8 @@ def _as_it_is(header: headers.Header) -> headers.Header:
 
 
 def _settled(fd: int, header: headers.Header) -> headers.Header:
-    """The header with its own pieces, unless libsndfile finds the same in the file as it is. Raises DecodeError."""
+    """Return the header with its own pieces, unless libsndfile finds the same in the file as it is. Raises
+    DecodeError."""
     if header.pieces or not header.own or header.trouble is not None:
         return header
     own = dataclasses.replace(header, pieces=header.own)
@@ -315,7 +316,7 @@ def _looks_like_mpeg(head: bytes) -> bool:
 
 
 def texts_of(fd: int) -> dict[str, str]:
-    """The texts that libsndfile finds in an open file, by its names; none where it cannot open it."""
+    """Return the texts that libsndfile finds in an open file, by its names; none where it cannot open it."""
     try:
         with contextlib.closing(LibsndfileDecoder(fd)) as decoder:
             return decoder.texts()
@@ -353,7 +354,8 @@ def _truncated(name: str, detail: str, *, acceptable: bool = False) -> InputTrun
 
 
 def _stranger(path: Path, name: str, head: bytes, e: DecodeError) -> InputFormat | None:
-    """What is to be said of a file that is none of the containers known here; None if it looks like none at all."""
+    """Return what is to be said of a file that is none of the containers known here; None if it looks like
+    none at all."""
     hint = formats.BY_EXTENSION.get(path.suffix.lower())
     form = strangers.format_of(head) or (hint if strangers.is_for_ffmpeg(head, path.suffix) else None)
     if form is not None and form.reader == "libsndfile":
@@ -396,7 +398,7 @@ def _decoder_error(name: str, header: headers.Header, e: DecodeError) -> InputTr
 
 
 def _ends_well(fd: int, header: headers.Header) -> bool:
-    """Whether the last frame that the header promises can be decoded."""
+    """Return whether the last frame that the header promises can be decoded."""
     try:
         with contextlib.closing(open_decoder(fd, header)) as decoder:
             decoder.seek(decoder.frames - 1)

@@ -72,7 +72,7 @@ class Source:
             self._decoder = None
 
     def blocks(self, block_frames: int = BLOCK_FRAMES) -> Iterator[Block]:
-        """The whole recording, float32 (n, C), from its first frame; exactly `info.frames` frames or an error.
+        """Yield the whole recording, float32 (n, C), from its first frame; exactly `info.frames` frames or an error.
 
         Channels stand in WAV's order (FL FR FC LFE...), whatever the container's.
         Samples over full scale (float and Vorbis sources) come as they are. May be called again when the pass
@@ -155,7 +155,7 @@ class Source:
 
 
 def resampled(source: Source, block_frames: int = BLOCK_FRAMES) -> Iterator[Block]:
-    """The recording at 48 kHz, float32 (n, C): exactly `source.info.samples_at()` samples, without delay.
+    """Yield the recording at 48 kHz, float32 (n, C): exactly `source.info.samples_at()` samples, without delay.
 
     The bytes do not depend on `block_frames`. Raises what `Source.blocks` raises.
     """

@@ -93,7 +93,8 @@ class Downsampler:
 
 
 def reblock(blocks: Iterable[Block], frames: int) -> Iterator[Block]:
-    """The same stream in blocks of exactly `frames` frames, and one shorter one at the end where there is a rest."""
+    """Yield the same stream in blocks of exactly `frames` frames, and one shorter one at the end where there
+    is a rest."""
     held: list[Block] = []
     count = 0
     for block in blocks:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
 from batchsr.audio.cutoff import Cutoff
-from batchsr.audio.denoising import Denoising
 from batchsr.audio.filters import Crossover
-from batchsr.audio.repair.declick import Clicks
-from batchsr.audio.repair.dehum import Hum
 from batchsr.audio.windows import SAMPLE_RATE_HZ
 
 
@@ -24,24 +21,8 @@ class Treatment:
     """Where the recording itself ends and the restoration begins; None: the restoration is all of the output."""
     bypass: bool = False
     """The recording is full-band already: it is only resampled."""
-    clicks: Clicks | None = None
-    """The clicks that were found; None: they are not looked for."""
-    hum: Hum | None = None
-    """The hum that was found; None: it is not looked for."""
-    denoising: Denoising | None = None
-    """What was decided about denoising; None: it is not asked for."""
-
-    @property
-    def mended(self) -> str:
-        """What was done to the recording before the model, in words: "de-clicked and denoised"; "" for nothing."""
-        done = []
-        if self.clicks is not None and self.clicks.touched_share and not self.clicks.steps_back:
-            done.append("de-clicked")
-        if self.hum:
-            done.append("de-hummed")
-        if self.denoising is not None and self.denoising.on:
-            done.append("denoised")
-        return " and ".join(done)
+    decided: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    """What the stages before the model decided from a pass over the recording, by their names; each knows its own."""
 
 
 def decide(
@@ -84,9 +65,10 @@ EDITED_BY_A_MODEL: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/compo
 NOTHING_SYNTHETIC: Final = Synthetic(None, None, "", "", None)
 
 
-def synthetic(treatment: Treatment, source_hz: float, rate_hz: int = SAMPLE_RATE_HZ) -> Synthetic:
+def synthetic(treatment: Treatment, source_hz: float, rate_hz: int = SAMPLE_RATE_HZ, *, done: str = "") -> Synthetic:
     """Return what of an output at `rate_hz` is made up, of a recording at `source_hz` that is treated like this.
 
+    done: what the stages did to the recording itself, in words ("de-clicked"); "" for nothing.
     Without a crossover the recording's own band ends where its low-pass was, or at half its rate.
     """
     end_hz = rate_hz / 2
@@ -97,7 +79,7 @@ def synthetic(treatment: Treatment, source_hz: float, rate_hz: int = SAMPLE_RATE
         # An output that ends in the cross-over itself holds no more than a mixture.
         above_hz = crossover.stop_hz if crossover.stop_hz < end_hz else crossover.pass_hz
         below_hz, rest = crossover.pass_hz, f"below {crossover.pass_hz:.0f} Hz it is the recording itself"
-        rest += f" as it was {mended}" if (mended := treatment.mended) else ""
+        rest += f" as it was {done}" if done else ""
     else:
         above_hz, below_hz = min(treatment.lowpass_hz or source_hz / 2, source_hz / 2), None
         above_hz = above_hz if above_hz < end_hz else 0.0

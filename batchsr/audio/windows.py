@@ -60,7 +60,8 @@ class Plan:
 
     @classmethod
     def of(cls, total_samples: int, frame_samples: int, overlap_s: float) -> Plan:
-        """The plan for an overlap in seconds. It is capped at half a window, which matters to small models only."""
+        """Return the plan for an overlap in seconds. It is capped at half a window, which matters to small
+        models only."""
         return cls(total_samples, frame_samples, min(round(overlap_s * SAMPLE_RATE_HZ), frame_samples // 2))
 
     @property
@@ -153,7 +154,8 @@ def _window(plan: Plan, index: int, held: list[Block], offset: int) -> Window:
 
 
 def assemble(plan: Plan, slot: Callable[[int], Window]) -> Iterator[Block]:
-    """The output stream: `slot(i)` gives the restored window i, float32 (C, T), and is asked once for each, in order.
+    """Yield the output stream: `slot(i)` gives the restored window i, float32 (C, T), and is asked once for each, in
+    order.
 
     Holds two windows. The blocks (n, C) sum up to `plan.total_samples`.
     """

@@ -30,7 +30,6 @@ from batchsr.storage import output_errors
 
 _BITS: Final = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _AIFF_LIMIT_BYTES: Final = 2**32 - 2**16
-_LOSSY: Final = ("ogg", "opus", "mp3")
 _LOSSY_BLOCK_FRAMES: Final = 2_048
 
 
@@ -142,7 +141,7 @@ class Writer:
                 self._encode(whole << np.int32(32 - self._bits))
         elif self._encoder is None:
             self._disk.write(block.astype("<f4").tobytes())
-        elif self.format in _LOSSY:
+        elif WRITTEN[self.format].packing == "lossy":
             self._encode_lossy(block)
         else:
             self._encode(block)
@@ -167,7 +166,7 @@ class Writer:
                     self._disk.seek(position)
                     self._disk.write(patch)
             elif self._encoder is not None:
-                if self.format in _LOSSY:
+                if WRITTEN[self.format].packing == "lossy":
                     self._encode_lossy(np.zeros((0, self.channels), np.float32), last=True)
                 self._encoder.close()
                 self._disk.check()
@@ -189,9 +188,6 @@ class Writer:
         self._disk.close()
 
     def _open_encoder(self, tags: Mapping[str, str]) -> soundfile.SoundFile:
-        # Fixed, so that a new default of the library does not change our files: FLAC level 5, Vorbis quality 8, Opus at
-        # 94 kbit/s a channel, MP3 of variable rate near V2.
-        level = {"flac": 0.625, "ogg": 0.2, "opus": 0.65, "mp3": 0.2}.get(self.format)
         encoder = soundfile.SoundFile(
             self._disk,
             "w",
@@ -199,7 +195,7 @@ class Writer:
             self.channels,
             format="OGG" if self.format == "opus" else self.format.upper(),
             subtype=self.subtype,
-            compression_level=level,
+            compression_level=WRITTEN[self.format].level,
             bitrate_mode="VARIABLE" if self.format == "mp3" else None,
         )
         for name, text in tags.items():

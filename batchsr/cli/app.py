@@ -12,6 +12,7 @@ from typing import Any, TextIO, TypeVar
 
 import click
 
+from batchsr import storage
 from batchsr.cli.streams import Streams
 from batchsr.display import printable, shown
 from batchsr.errors import UsageError
@@ -37,13 +38,15 @@ class App:
     color: bool = True
     streams: Streams | None = None
     """This process's own, where it is the program; None where commands are called from other code."""
-    teller: Any = None
-    """Whom the command tells how it ends (telling.Teller); None in commands that tell nobody."""
+    notifier: Any = None
+    """Whom the command tells how it ends (notifications.Notifier); None in commands that tell nobody."""
 
     @property
     def db(self) -> Path:
-        """The database's path: --db, BATCHSR_DB, or the user's data folder."""
+        """The database's path: --db, BATCHSR_DB, or the user's data folder. Raises UsageError for what is no file."""
         if self.db_path is not None:
+            if kind := storage.no_file(self.db_path):
+                raise UsageError(f"{shown(self.db_path)} is {kind}, no database", remedy="name a file with --db")
             return self.db_path
         from platformdirs import user_data_path
 
@@ -58,9 +61,10 @@ class App:
         Only who has something to put into it makes a database (`make`): where one was named that is not there,
         UsageError is raised, since its name is likely misspelled.
         """
-        if not make and self.db_path is not None and not self.db_path.exists():
+        path = self.db
+        if not make and self.db_path is not None and not path.exists():
             raise UsageError(f"there is no queue at {shown(self.db_path)}", remedy="`batchsr enqueue` makes one")
-        return open_queue(self.db)
+        return open_queue(path)
 
     def say(self, text: str = "") -> None:
         """One line of data on stdout. A name's stray bytes come out as they are in the file system."""

@@ -67,5 +67,6 @@ def _below(error: type[BatchsrError]) -> Iterator[type[BatchsrError]]:
 
 
 def _app(context: click.Context) -> App:
-    """The queue that the command line names so far: the shell completes without running the group's own function."""
+    """Return the queue that the command line names so far: the shell completes without running the group's own
+    function."""
     return App(db_path=context.find_root().params.get("db"))

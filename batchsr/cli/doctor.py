@@ -5,43 +5,50 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from batchsr import __version__
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import compute_options
-from batchsr.errors import EXIT_NO_MODEL, EXIT_OK, ModelError
+from batchsr.cli.variant import model_option
+from batchsr.errors import EXIT_NO_MODEL, EXIT_OK, UsageError
 from batchsr.storage import printable
+
+if TYPE_CHECKING:
+    from batchsr.models.family import Family
 
 
 @click.command("doctor")
 @click.option("--share", is_flag=True, help="Print one block, without names of yours, to paste into a report.")
+@model_option
 @compute_options
 @json_option
 @pass_app
-def doctor_command(app: App, share: bool, dtype: str | None, device: str | None) -> None:
+def doctor_command(app: App, share: bool, model: str | None, dtype: str | None, device: str | None) -> None:
     """What this machine gives us: versions, device, self-test, BLAS, database, models.
 
     Exit 69 if nothing can be restored here: MLX does not work, or computes a known window wrongly.
     """
     if share:
+        if model not in (None, "flashsr"):
+            raise UsageError("--share tells of FlashSR", remedy="leave --model out")
         from batchsr.models.tools import machine_report
 
         lines, failed = machine_report.lines(dtype, device, app.note)
         app.say("\n".join(lines))
         sys.exit(EXIT_NO_MODEL if failed else EXIT_OK)
 
-    from batchsr.models import hub
-    from batchsr.models.tools import check
+    from batchsr.models import registry
     from batchsr.queue.opening import describe
     from batchsr.storage import free_bytes
 
-    computes, failed = _computes(app, dtype, device)
-    models = hub.list_models()
-    warnings = {} if "mlx" not in computes else _warnings(check, models)
+    computes, failed = registry.MODELS[model or registry.FLASHSR].family().look_over(dtype, device)
+    families = [entry.family() for name, entry in registry.MODELS.items() if model in (None, name)]
+    rows = [(family, row) for family in families for row in family.installed()]
     document: dict[str, Any] = {
         "batchsr": __version__,
         "python": platform.python_version(),
@@ -51,42 +58,21 @@ def doctor_command(app: App, share: bool, dtype: str | None, device: str | None)
         "sqlite": describe(),
         "database": str(app.db),
         "database_free_gb": round(free_bytes(Path(app.db)) / 1e9, 1),
-        "models": {row["variant"]: bool(row["cached"]) for row in models},
-        "bundle_warnings": warnings,
+        "models": {row["variant"]: bool(row["cached"]) for _, row in rows},
+        "bundle_warnings": {} if failed and "mlx" not in computes else _warnings(rows),
     }
     app.answer(document, (printable(line) for line in _lines(document)))
     sys.exit(EXIT_NO_MODEL if failed else EXIT_OK)
 
 
-def _computes(app: App, dtype: str | None, device: str | None) -> tuple[dict[str, Any], bool]:
-    """What computes here, with its self-test, or why nothing does; and whether nothing does."""
-    from batchsr.models.compute import backend
-
-    try:
-        found = backend.doctor(dtype, device)
-        chosen = backend.prepare(dtype, device)
-    except ModelError as e:
-        return {"backend": f"none: {e.message}", "remedy": e.remedy}, True
-    from batchsr.models import self_test
-
-    try:
-        outcome = self_test.run(chosen)
-    except ModelError as e:
-        return {**found, "self_test": f"not made: {e.message}", "remedy": e.remedy}, True
-    found |= {"self_test": f"{chosen.dtype}: {outcome}"}
-    return found if outcome.passed else {
-        **found,
-        "remedy": self_test.failure(chosen, outcome).remedy,
-    }, not outcome.passed
-
-
-def _warnings(check: Any, models: list[dict[str, Any]]) -> dict[str, Any]:
-    told = {row["variant"]: check.warnings_of(Path(row["path"])) for row in models if row["path"]}
+def _warnings(rows: Iterable[tuple[Family, dict[str, Any]]]) -> dict[str, Any]:
+    """Return what of the bundles that are here is taken calmly, by variant."""
+    told = {row["variant"]: family.warnings(Path(row["path"])) for family, row in rows if row["path"]}
     return {variant: warnings for variant, warnings in told.items() if warnings}
 
 
 def _lines(document: dict[str, Any]) -> list[str]:
-    """A line for each fact, and one for each precision's kernels."""
+    """Return a line for each fact, and one for each precision's kernels."""
     lines = []
     for key, value in document.items():
         if key == "kernels":

@@ -12,7 +12,7 @@ from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.paths import UserPath, check_folder
 from batchsr.cli.selection import Selection, ask, selection_options, tell_ids, yes_option
-from batchsr.cli.variant import KINDS, VariantType, variant_name
+from batchsr.cli.variant import KINDS, VariantType, chosen_variant, model_option, variant_name
 from batchsr.display import counted
 from batchsr.errors import UsageError
 from batchsr.intake import manifest, wishes
@@ -43,6 +43,7 @@ _LEFT = {
 )
 @click.option("--profile", shell_complete=completing.profiles, help="Restore them like this: a profile's name or file.")
 @click.option("--variant", type=VariantType(), help=f"{KINDS}.  [default: the profile's, else left open]")
+@model_option
 @click.option("--out", type=UserPath(), help="Mirror the tree of their sources below this folder.")
 @click.option("--root", type=UserPath(), help="Where the mirrored tree begins.  [default: their common folder]")
 @yes_option
@@ -55,6 +56,7 @@ def edit_command(
     to_batch: str | None,
     profile: str | None,
     variant: str | None,
+    model: str | None,
     out: str | None,
     root: str | None,
     yes: bool,
@@ -66,6 +68,8 @@ def edit_command(
     """
     if selection.is_empty:
         raise UsageError("nothing is named", remedy="name jobs by number, --state, --batch, --path or --error")
+    usual = profiles.effective(profile=profile).variant if model is not None and profile is not None else None
+    variant = chosen_variant(model, variant_name(variant), usual)
     if all(value is None for value in (priority, to_batch, profile, variant, out)):
         raise UsageError(
             "nothing is to be changed",
@@ -80,7 +84,7 @@ def edit_command(
         edited: set[int] = set()
         if profile is not None or variant is not None or out is not None:
             ask(app, "change how {} will be restored", len(jobs), yes=yes or not selection.is_wide)
-            edited |= _rewish(app, queue, jobs, profile, variant_name(variant), out, root)
+            edited |= _rewish(app, queue, jobs, profile, variant, out, root)
         if priority is not None or to_batch is not None:
             moved = set(queue.edit([job.id for job in jobs], priority=priority, batch=to_batch))
             if begun := len({job.id for job in jobs} - moved):

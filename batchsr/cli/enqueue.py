@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import fnmatch
+import functools
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,13 +20,12 @@ from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import restoration_options
 from batchsr.cli.paths import UserFile, UserPath
 from batchsr.cli.preview import Preview, preview_options, some_of
-from batchsr.cli.variant import KINDS, VariantType, variant_name
-from batchsr.display import counted, listed, shown
+from batchsr.cli.variant import KINDS, VariantType, chosen_variant, model_option, variant_name
+from batchsr.display import clock, counted, listed, shown
 from batchsr.errors import EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, UsageError
 from batchsr.intake import again, gather, manifest, walk
 from batchsr.queue import Outcome, Queue
 from batchsr.queue.opening import preview_of
-from batchsr.report.progress import clock
 from batchsr.settings import extras, textfile
 from batchsr.settings import profile as profiles
 from batchsr.settings.profile import DEFAULT_VARIANT
@@ -48,6 +48,7 @@ _Work = tuple[Iterable[gather.Found | walk.Refused], gather.Request]
 @click.option("--out", type=UserPath(), help="Mirror the tree below this folder.")
 @click.option("--root", type=UserPath(), help="Where the mirrored tree begins.  [default: the common folder]")
 @click.option("--variant", type=VariantType(), help=f"{KINDS}; left open, the worker's own is taken.")
+@model_option
 @click.option("--batch", shell_complete=completing.batches, default="", help="Name of the batch, to filter by later.")
 @click.option("--priority", type=int, help="Higher goes first.  [default: 0]")
 @click.option("--overwrite", is_flag=True, help="Let outputs replace existing files.")
@@ -70,6 +71,7 @@ def enqueue_command(
     out: str | None,
     root: str | None,
     variant: str | None,
+    model: str | None,
     batch: str,
     priority: int | None,
     overwrite: bool,
@@ -88,7 +90,7 @@ def enqueue_command(
     arguments = [*paths, *(textfile.paths(from_file.read(), from_file.name, null=null) if from_file else ())]
     if not arguments and not manifests:
         raise UsageError("nothing to enqueue", remedy="name files, folders with -r, globs, --from-file or --job")
-    variant = variant_name(variant)
+    chosen = functools.partial(chosen_variant, model, variant_name(variant))
     if calibrate and not dry_run:
         raise UsageError("--calibrate is for the forecast of a dry run", remedy="add --dry-run")
     tally = _Tally(app, dry_run, exclude)
@@ -96,13 +98,14 @@ def enqueue_command(
     for path in manifests:
         collection = manifest.load(path)
         effective = collection.effective(profile=profile, given=given)
+        variant = chosen(effective.variant)
         request = collection.request(effective, variant=variant, out=out, priority=priority, overwrite=overwrite)
         work.append((collection.found(tally.left), dataclasses.replace(request, batch=batch or request.batch)))
     if arguments:
         effective = profiles.effective(profile=profile, given=given)
         request = gather.Request(
             settings=effective.settings,
-            variant=variant or effective.variant,
+            variant=chosen(effective.variant),
             out=out,
             batch=batch,
             priority=priority or 0,
@@ -124,8 +127,7 @@ def enqueue_command(
             for one in again.settled(queue, taken, update=update):
                 tally.taken(one, queue, _kept_priority(queue, one.intake, asked))
         if dry_run:
-            request = work[-1][1]
-            tally.pace = forecast.pace(app, queue, request.variant, request.settings.overlap, calibrate=calibrate)
+            tally.pace = forecast.pace(app, queue, work[-1][1], calibrate=calibrate)
     if app.json:
         # With the keys of every line, for programs that look at no others.
         app.emit({"source": None, "outcome": "summary", "id": None, "summary": tally.summary()})
@@ -169,7 +171,7 @@ class _Tally:
         self.doubtful: collections.Counter[str] = collections.Counter()
 
     def found(self, paths: Iterable[gather.Found | walk.Refused]) -> Iterator[gather.Found]:
-        """Those that can become jobs."""
+        """Yield those that can become jobs."""
         for one in paths:
             if self._is_excluded(one):
                 self.excluded += 1
@@ -217,7 +219,7 @@ class _Tally:
         } | ({"forecast": forecast.document(self.needs, self.pace)} if self.dry_run else {})
 
     def told(self) -> Iterator[str]:
-        """The counts, and what was left out."""
+        """Yield the counts, and what was left out."""
         counts = ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes.items()) or "nothing enqueued"
         doubtful = f"; {self.doubtful.total()} will fail as it looks ({listed(self.doubtful)})" if self.doubtful else ""
         codes = collections.Counter(one.code for one in self.refused)

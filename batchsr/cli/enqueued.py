@@ -20,7 +20,7 @@ _REFUSED = {
 
 
 def _note(settled: again.Settled) -> str:
-    """What a person should know of one path that the queue knows already."""
+    """Return what a person should know of one path that the queue knows already."""
     answer = settled.intake.enqueued
     if answer.outcome is Outcome.ALREADY_DONE and not os.path.lexists(answer.output):
         return f"its output is gone, with its folder: `batchsr retry --redo {answer.job_id}` makes it again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 from pathlib import Path
 
@@ -11,13 +12,14 @@ from rich.console import Console
 
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import compute_options
-from batchsr.cli.variant import KINDS, VariantType, variant_name
+from batchsr.cli.variant import KINDS, VariantType, model_option, variant_name, variant_of
 from batchsr.report.tables import figures_table
 
 
 @click.command("evaluate")
 @click.argument("clips", type=click.Path(path_type=Path))
 @click.option("--variant", "variants", type=VariantType(), multiple=True, help=f"{KINDS}; may be given again.  [tiny]")
+@model_option
 @click.option("--rate", "rates_hz", multiple=True, type=int, help="Hz; may be given again.  [8000, 16000, 24000]")
 @click.option("--seconds", type=float, help="Only so much of each clip, out of its middle.")
 @compute_options
@@ -27,6 +29,7 @@ def evaluate_command(
     app: App,
     clips: Path,
     variants: tuple[str, ...],
+    model: str | None,
     rates_hz: tuple[int, ...],
     seconds: float | None,
     dtype: str | None,
@@ -38,14 +41,15 @@ def evaluate_command(
     figures are log-spectral distances (lower is better), with both constants in use. Off a terminal
     the table is Markdown.
     """
-    from batchsr.models.flashsr.model import FlashSR
+    from batchsr.models import registry, upsampling
     from batchsr.quality import evaluate
 
     methods = dict(evaluate.BASELINES)
     paths = evaluate.find_clips(clips)
-    for variant in variants or ("tiny",):
-        model = FlashSR.from_pretrained(variant_name(variant) or variant, dtype=dtype, device=device)
-        methods |= evaluate.both_ways(Path(variant).name, model.upsample)
+    for named in variants or (None,):
+        variant = variant_of(model, named) or "tiny"
+        loaded = registry.load(variant_name(variant) or variant, dtype=dtype, device=device)
+        methods |= evaluate.both_ways(Path(variant).name, functools.partial(upsampling.upsample, loaded))
     results = []
     for path in paths:
         for rate_hz in rates_hz or evaluate.RATES_HZ:

@@ -8,24 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from batchsr.cli.app import App
-from batchsr.display import shown
+from batchsr.display import clock, shown
 from batchsr.errors import BatchsrError
+from batchsr.intake.gather import Request
 from batchsr.queue import Queue
-from batchsr.report.progress import clock
 from batchsr.settings.profile import DEFAULT_VARIANT
 from batchsr.storage import NO_BOUND
 from batchsr.worker import forecast
 
 
-def pace(app: App, queue: Queue, variant: str | None, overlap_s: float, *, calibrate: bool) -> forecast.Pace | None:
+def pace(app: App, queue: Queue, request: Request, *, calibrate: bool) -> forecast.Pace | None:
     """Return how fast this machine restores: measured now, or by the latest work on this queue; None if unknown."""
     if calibrate:
         from batchsr.models import registry
 
-        name = variant or DEFAULT_VARIANT
+        name = request.variant or DEFAULT_VARIANT
         load = functools.partial(registry.load, name, say=lambda text: app.note(text, level=1))
-        return forecast.calibrated(load, name, overlap_s)
-    speed = queue.recent_speed(variant)
+        return forecast.calibrated(load, name, request.settings.overlap)
+    speed = queue.recent_speed(request.variant)
     return None if speed is None else forecast.pace_of(speed)
 
 

@@ -15,7 +15,7 @@ from batchsr.cli.selection import job_ids
 from batchsr.display import shown
 from batchsr.errors import UsageError
 from batchsr.queue import Job, State
-from batchsr.settings.schedule import place_s
+from batchsr.settings.schedule import position_s
 
 
 @click.command("listen")
@@ -44,7 +44,7 @@ def listen_command(app: App, what: str, output: Path | None, start: str | None, 
         report,
         number=job.id if job else 0,
         seconds=seconds,
-        start_s=place_s(start) if start else None,
+        start_s=position_s(start) if start else None,
     )
     page_of_one(output, file, job)
     app.answer({"page": str(output), "source": str(source), "output": str(restored)}, str(output))
@@ -53,7 +53,7 @@ def listen_command(app: App, what: str, output: Path | None, start: str | None, 
 
 
 def _found(app: App, what: str) -> tuple[Path, Path, Mapping[str, Any], Job | None]:
-    """The source, the restored file, its sidecar, and its job if a queue knows it."""
+    """Return the source, the restored file, its sidecar, and its job if a queue knows it."""
     from batchsr.report.page.heard import report_of
 
     job = None

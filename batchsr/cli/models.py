@@ -22,9 +22,9 @@ def models_command() -> None:
 @pass_app
 def list_models_command(app: App) -> None:
     """The variants, whether they are here already, and who put them there."""
-    from batchsr.models import hub
+    from batchsr.models import registry
 
-    for row in hub.list_models():
+    for row in (row for entry in registry.MODELS.values() for row in entry.family().installed()):
         where = row["path"] if row["cached"] else "not here yet: `batchsr models pull " + row["variant"] + "`"
         size = f"{row['bytes'] / 2**20:.0f} MiB" if row["bytes"] else ""
         source = _SOURCES.get(row["source"], "")
@@ -41,9 +41,10 @@ _SOURCES = {"package": "with the program", "hub": "from the hub", "speech-swift"
 @pass_app
 def pull_command(app: App, variant: str, again: bool) -> None:
     """Fetch VARIANT from the hub into the cache, and check it; one that was cut goes on where it was."""
-    from batchsr.models import hub
+    from batchsr.models import registry
 
-    location = hub.pull(variant, progress=sys.stderr.isatty() and app.verbosity >= 0, again=again)
+    progress = sys.stderr.isatty() and app.verbosity >= 0
+    location = registry.family_of(variant).pull(variant, progress=progress, again=again)
     at = f" at revision {location.revision}" if location.revision else f" ({_SOURCES.get(location.source, '')})"
     app.answer(
         {
@@ -62,9 +63,9 @@ def pull_command(app: App, variant: str, again: bool) -> None:
 @pass_app
 def check_command(app: App, variant: str) -> None:
     """Check VARIANT (a name or a bundle's folder): keys, shapes, finite weights, and a test window."""
-    from batchsr.models.tools import check
+    from batchsr.models import registry
 
-    document: dict[str, Any] = check.check(variant)
+    document: dict[str, Any] = registry.family_of(variant).check(variant)
     lines = {key: value for key, value in document.items() if key != "warnings"}
     app.answer(
         document,

@@ -32,7 +32,7 @@ class WordsOrNumber(click.ParamType[Any]):
 
 
 def restoration_options(function: F) -> F:
-    """The options of a restoration, the same words everywhere; the command gets those that are given as `given`."""
+    """Add the options of a restoration, the same words everywhere; the command gets those that are given as `given`."""
     options = [
         click.option("--timestep", type=int, help="Diffusion step, 0 to 999.  [default: 999]"),
         click.option("--seed", type=int, help="Seed of the noise.  [default: 0]"),
@@ -70,6 +70,7 @@ def restoration_options(function: F) -> F:
             help="Sample rate of the output, in Hz.  [default: 48000]",
         ),
         click.option("--channels", type=click.Choice(["all", "mono"]), help="Every channel, or their mean."),
+        click.option("--umid/--no-umid", default=None, help="Give a broadcast WAV a UMID of its own."),
         click.option("--sidecar/--no-sidecar", default=None, help="Write OUTPUT.json beside the output."),
         click.option(
             "--also",
@@ -105,7 +106,8 @@ def restoration_options(function: F) -> F:
 
 
 def compute_options(function: F) -> F:
-    """Where and how exactly it is computed; the command gets `dtype` and `device`, None where it is left open."""
+    """Add the options that say where and how exactly it is computed; the command gets `dtype` and `device`, None where
+    it is left open."""
     for option in (
         click.option("--device", type=click.Choice(["cpu", "gpu"]), help="What computes.  [default: the GPU, if any]"),
         click.option(

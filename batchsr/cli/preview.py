@@ -27,7 +27,7 @@ _NO_HEAD: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 def preview_options(function: F) -> F:
-    """The options of a preview; the command gets them as `preview`, a Preview or None."""
+    """Add the options of a preview; the command gets them as `preview`, a Preview or None."""
     options = [
         click.option(
             "--preview", type=click.FloatRange(1, 60), metavar="SECONDS", help="Only hear so much, in several ways."
@@ -62,15 +62,15 @@ class Preview:
 
     def __init__(self, seconds: float, at: str | None, compare: Sequence[str], page: Path | None) -> None:
         """Raises UsageError for a place that is none, ConfigError for what cannot be compared."""
-        from batchsr.models import hub, registry
+        from batchsr.models import registry
         from batchsr.report.page import preview
-        from batchsr.settings.schedule import place_s
+        from batchsr.settings.schedule import position_s
 
         self.seconds = seconds
-        self.start_s = place_s(at) if at else None
+        self.start_s = position_s(at) if at else None
         self.compare = tuple(compare)
         self.page = page
-        preview.check(self.compare, [*hub.variants(), *registry.WITHOUT_WEIGHTS])
+        preview.check(self.compare, registry.variants())
 
     def make(
         self,
@@ -150,5 +150,5 @@ def _load(load: Callable[..., Any], dtype: str | None, device: str | None, varia
 
 def some_of(paths: Sequence[str]) -> list[Path]:
     """Return the first, the last and the one in the middle of a list, each once."""
-    places = sorted({0, len(paths) // 2, len(paths) - 1}) if paths else []
-    return [Path(paths[place]) for place in places][:MOST_FILES]
+    indices = sorted({0, len(paths) // 2, len(paths) - 1}) if paths else []
+    return [Path(paths[index]) for index in indices][:MOST_FILES]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ import click
 
 from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app, screen_width
-from batchsr.cli.paths import check_page
+from batchsr.cli.paths import UserPath, check_page
 from batchsr.cli.selection import check_batch
-from batchsr.display import counted, printable, shown
+from batchsr.display import clock, counted, printable, shown
 from batchsr.errors import BatchsrError, UsageError
 from batchsr.queue import Queue, State
 from batchsr.report import batch as batch_report
 from batchsr.report import columns
-from batchsr.report.progress import clock, wrapped
+from batchsr.report.progress import wrapped
 from batchsr.report.tables import plain_table
 from batchsr.temporary import whole_file
 
@@ -32,15 +32,20 @@ _LONG_ROWS = 1000
 @click.option("--as", "form", type=click.Choice(["table", "json", "csv", "html"]), help="[default: table]")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file instead of stdout.")
 @click.option("--review", type=click.IntRange(0, 100), default=6, show_default=True, help="Of a page: files to hear.")
+@click.option("--policy", "policy_at", metavar="FILE", type=UserPath(path_type=Path), help="With a policy's verdict.")
 @json_option
 @pass_app
-def report_command(app: App, batch: str | None, form: str | None, output: Path | None, review: int) -> None:
+def report_command(
+    app: App, batch: str | None, form: str | None, output: Path | None, review: int, policy_at: Path | None
+) -> None:
     """What was done to each file: a table, CSV or JSON for programs, or a page to see and hear it (`-o report.html`).
 
     --json gives a line for each file, `--as json` one array.
 
     The page works offline. It searches and sorts all files; `--review` of them, those with the worst figures and
     some by chance, can be seen and heard before and after.
+
+    `--policy` (as of `verify`) adds what it says of each output: `pass` or `fail`, and what breaks it.
     """
     suffixes = {".csv": "csv", ".html": "html", ".json": "json"}
     lines = app.json and form is None and output is None
@@ -50,24 +55,38 @@ def report_command(app: App, batch: str | None, form: str | None, output: Path |
             remedy = "name it .html, .csv or .json, or say which with --as; a table goes to standard output"
             raise UsageError(f"{shown(output)}: no report is written by that name", remedy=remedy)
         check_page(output)
+    if policy_at is not None and form == "html":
+        raise UsageError("a page has no column for a policy", remedy="write it as .csv or .json, or leave out --policy")
+    check = None
+    if policy_at is not None:
+        from batchsr.archive import policy
+
+        check = policy.read(policy_at)
+    more = columns.JUDGED if check is not None else ()
+    record, table = (*columns.RECORD, *more), (*columns.TABLE, *more)
     with app.queue() as queue:
+
+        def rows_of(names: Sequence[str]) -> Iterator[dict[str, Any]]:
+            rows = queue.rows(names, batch=batch)
+            return rows if check is None else policy.judged(queue, rows, check)
+
         check_batch(queue, batch)
         if lines:
-            for row in queue.rows(columns.RECORD, batch=batch):
+            for row in rows_of(columns.RECORD):
                 app.emit(row)
             return
         totals = queue.totals(batch)
         if form == "table":
-            _print_table(app, queue.rows(columns.TABLE_ROWS, batch=batch))
+            _print_table(app, rows_of(columns.TABLE_ROWS), table)
         elif form == "html":
             write_page(app, queue, batch, output, review, totals)
             return
         else:
-            rows = queue.rows(columns.RECORD, batch=batch)
+            rows = rows_of(columns.RECORD)
             if output is not None:
-                batch_report.write(output, rows, form, columns.RECORD)
+                batch_report.write(output, rows, form, record)
             else:
-                for block in batch_report.table(rows, form, columns.RECORD):
+                for block in batch_report.table(rows, form, record):
                     click.echo(block, nl=False)
             return
     for state, total in totals.items():
@@ -94,8 +113,10 @@ def write_page(
 
     files: list[dict[str, Any]] = []
     notes: list[str] = []
-    jobs = queue.jobs(states=[State.DONE], batch=batch)
-    for choice in choosing.choose(jobs, review, lambda job: heard.report_of(Path(job.output), job)):
+    done = queue.rows(("id", "clipped_samples"), states=[State.DONE], batch=batch)
+    for choice in choosing.choose(
+        done, review, lambda ids: queue.jobs(ids=ids), lambda job: heard.report_of(Path(job.output), job)
+    ):
         job = choice.job
         try:
             report = heard.report_of(Path(job.output), job)
@@ -119,20 +140,20 @@ def write_page(
     app.note(f"{named or output}: {counted(len(files), 'file')} to hear")
 
 
-def _print_table(app: App, rows: Iterator[dict[str, Any]]) -> None:
+def _print_table(app: App, rows: Iterator[dict[str, Any]], names: Sequence[str]) -> None:
     """Print a table as wide as the terminal; a long one in columns as wide as its beginning wants, row by row."""
     shown = map(_shown, rows)
     beginning = list(itertools.islice(shown, _LONG_ROWS))
     following = next(shown, None)
     if following is None:
         width = screen_width(sys.stdout)
-        for text in plain_table(beginning, columns.TABLE, width):
+        for text in plain_table(beginning, names, width):
             app.say(text)
         return
-    widths = [max(len(name), *(len(str(row[name] or "")) for row in beginning)) for name in columns.TABLE]
-    titles: dict[str, Any] = {name: name for name in columns.TABLE}
+    widths = [max(len(name), *(len(str(row[name] or "")) for row in beginning)) for name in names]
+    titles: dict[str, Any] = {name: name for name in names}
     for row in itertools.chain((titles,), beginning, (following,), shown):
-        cells = (f"{row[name] or '':<{width}}" for name, width in zip(columns.TABLE, widths, strict=True))
+        cells = (f"{row[name] or '':<{width}}" for name, width in zip(names, widths, strict=True))
         app.say(printable("  ".join(cells).rstrip()))
 
 

@@ -20,7 +20,7 @@ from batchsr.cli.keep_awake import staying_awake
 from batchsr.cli.options import compute_options, restoration_options
 from batchsr.cli.paths import UserPath, check_page
 from batchsr.cli.report import write_page
-from batchsr.cli.variant import KINDS, VariantType, variant_name
+from batchsr.cli.variant import KINDS, VariantType, chosen_variant, model_option, variant_name
 from batchsr.cli.work import expect, load_model
 from batchsr.display import counted, shown
 from batchsr.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 @click.option("--report", "page", type=UserPath(path_type=Path), help="The page.  [default: beside the outputs]")
 @click.option("--profile", shell_complete=completing.profiles, help="How to restore: a profile's name or file.")
 @click.option("--variant", type=VariantType(), help=f"{KINDS}.  [default: the profile's, else int4]")
+@model_option
 @compute_options
 @click.option("--overwrite", is_flag=True, help="Let outputs replace existing files.")
 @restoration_options
@@ -56,6 +57,7 @@ def run_command(
     page: Path | None,
     profile: str | None,
     variant: str | None,
+    model: str | None,
     dtype: str | None,
     device: str | None,
     overwrite: bool,
@@ -70,7 +72,7 @@ def run_command(
     effective = profiles.effective(profile=profile, given=given)
     request = gather.Request(
         settings=effective.settings,
-        variant=variant_name(variant) or effective.variant,
+        variant=chosen_variant(model, variant_name(variant), effective.variant),
         out=out,
         batch=batch or batch_of(paths, out),
         overwrite=overwrite,
@@ -148,14 +150,16 @@ def _take_in(
 def _work(app: App, queue: Queue, request: gather.Request, dtype: str | None, device: str | None) -> Summary:
     """Restore what is left of the batch, on the screen that `work` has."""
     from batchsr.worker.options import WorkerOptions
-    from batchsr.worker.shift import Shift
+    from batchsr.worker.variant_loop import VariantLoop
 
     with Screen(screen_console(color=app.color), plain=not app.color, quiet=app.verbosity < 0) as screen:
         load = functools.partial(load_model, dtype=dtype, device=device, say=screen.phase)
         with staying_awake(screen, None, allowed=True) as listener:
             totals = functools.partial(queue.totals, request.batch)
-            shift = Shift(queue, WorkerOptions(variant=""), listener, load, before=lambda: expect(screen, totals()))
-            summary = shift.work(request.variant, DEFAULT_VARIANT)
+            loop = VariantLoop(
+                queue, WorkerOptions(variant=""), listener, load, before=lambda: expect(screen, totals())
+            )
+            summary = loop.work(request.variant, DEFAULT_VARIANT)
         for place in summary.places:
             screen.message(f"{counted(place.jobs, 'job is', 'jobs are')} held: {place.trouble}")
         screen.show_summary(batch=request.batch)
@@ -163,7 +167,7 @@ def _work(app: App, queue: Queue, request: gather.Request, dtype: str | None, de
 
 
 def _page_of(queue: Queue, batch: str, out: str | None) -> Path:
-    """Where the page goes where nothing is said: into --out, or the folder common to the outputs."""
+    """Return where the page goes where nothing is said: into --out, or the folder common to the outputs."""
     if out is not None:
         folder = os.path.abspath(out)
         os.makedirs(folder, exist_ok=True)

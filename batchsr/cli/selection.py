@@ -60,7 +60,8 @@ class Selection:
         sort: Sort = "id",
         failures_first: bool = False,
     ) -> Iterator[Job]:
-        """The jobs in an order, by default the one they came in. Raises UsageError for a batch that is not there."""
+        """Yield the jobs in an order, by default the one they came in. Raises UsageError for a batch that is
+        not there."""
         check_batch(queue, self.batch)
         check_code(queue, self.error)
         narrow = self.path is not None or self.error is not None or self.held

@@ -78,7 +78,7 @@ def _print_server(app: App, system: str, arguments: tuple[str, ...], user: str |
 
 
 def _written(given: Mapping[str, Any], database: Path) -> list[str]:
-    """The folders that `watch` with these options writes into, beside the service's own."""
+    """Return the folders that `watch` with these options writes into, beside the service's own."""
     moves = [folder for name in ("done", "failed", "out") if (folder := given.get(name)) is not None]
     lists = [os.path.dirname(file) for name in ("done_list", "failed_list") if (file := given.get(name)) is not None]
     watched = [] if given.get("out") and not (given.get("done") or given.get("failed")) else list(given["folders"])
@@ -87,7 +87,7 @@ def _written(given: Mapping[str, Any], database: Path) -> list[str]:
 
 
 def _absolute_words(command: click.Command, arguments: tuple[str, ...]) -> Iterator[str]:
-    """The same words, with paths made absolute: a service has another working folder."""
+    """Yield the same words, with paths made absolute: a service has another working folder."""
     takes_path = {name for param in command.params if isinstance(param.type, click.Path) for name in param.opts}
     takes_value = {
         name for param in command.params if isinstance(param, click.Option) and not param.is_flag for name in param.opts

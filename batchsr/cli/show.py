@@ -33,7 +33,7 @@ def show_command(app: App, job_id: str) -> None:
 
 
 def _told(document: Mapping[str, Any], job: Job) -> Iterator[str]:
-    """The same for people, as wide as the terminal; without one each entry is a line."""
+    """Yield the same for people, as wide as the terminal; without one each entry is a line."""
     from batchsr.report.about import about
     from batchsr.report.record import report_of
 

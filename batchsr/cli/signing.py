@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def signing_options(function: F) -> F:
-    """The options that say who signs; the command gets `signing`, None where nobody does. Raises ConfigError."""
+    """Add the options that say who signs; the command gets `signing`, None where nobody does. Raises ConfigError."""
     options = (
         click.option("--sign", "key", metavar="KEY", type=UserPath(path_type=Path), help="Sign (C2PA) with this key."),
         click.option("--cert", metavar="CHAIN", type=UserPath(path_type=Path), help="The key's certificates, PEM."),

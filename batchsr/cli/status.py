@@ -12,8 +12,8 @@ import click
 from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.selection import check_batch
+from batchsr.display import clock
 from batchsr.queue import State
-from batchsr.report.progress import clock
 from batchsr.storage import printable
 
 _WATCH_S: Final = 2.0

@@ -19,7 +19,7 @@ from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import compute_options, restoration_options
 from batchsr.cli.preview import Preview, preview_options
 from batchsr.cli.signing import signing_options
-from batchsr.cli.variant import KINDS, VariantType, model_option, variant_of
+from batchsr.cli.variant import KINDS, VariantType, chosen_variant, model_option
 from batchsr.errors import UsageError
 from batchsr.report.live import Screen, screen_console
 from batchsr.settings import profile as profiles
@@ -75,7 +75,8 @@ def upsample_command(
 
     After Ctrl-C, or any other end, the same command goes on where it was.
     """
-    variant = variant_of(model, variant)
+    if model is not None:
+        variant = chosen_variant(model, variant, profiles.effective(profile=profile).variant)
     if preview is not None:
         _preview(app, preview, source, output, variant, profile, dtype, device, given)
         return
@@ -123,7 +124,7 @@ def _preview(
 
 
 def _checked(app: App, output: Path | None, given: Mapping[str, Any]) -> Path:
-    """The output, where it or the source is a pipe. Raises UsageError for what cannot be meant."""
+    """Return the output, where it or the source is a pipe. Raises UsageError for what cannot be meant."""
     if output is None:
         raise UsageError("standard input has no name to make an output's from", remedy="name the output with -o")
     if output == STANDARD:

@@ -23,7 +23,7 @@ from batchsr.worker import maintenance
 @json_option
 @pass_app
 def verify_command(app: App, ids: tuple[str, ...], policy_at: Path | None) -> None:
-    """Hash the outputs again and compare with the rows: ok, missing, changed or truncated.
+    """Hash the outputs again and compare with the queue: ok, missing, changed or truncated.
 
     Where the record says that they were signed, their content credentials are checked as well. `--policy` also asks
     what a file demands of them: TOML with rate, bits, channels, loudness and more, or a policy of MediaConch (.xml).

@@ -12,10 +12,10 @@ import click
 
 from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.notifications import notification_options
 from batchsr.cli.options import compute_options, restoration_options
 from batchsr.cli.paths import UserPath, check_folder
-from batchsr.cli.telling import telling_options
-from batchsr.cli.variant import KINDS, VariantType, variant_name
+from batchsr.cli.variant import KINDS, VariantType, chosen_variant, model_option, variant_name
 from batchsr.cli.watch_loop import WatchLoop
 from batchsr.cli.watch_worker import Allowance, worker_command
 from batchsr.errors import UsageError
@@ -77,6 +77,7 @@ from batchsr.storage import printable
     help="How to restore: default, speech, music, archive, or a file.",
 )
 @click.option("--variant", type=VariantType(), help=f"{KINDS}; left open, the worker's own is taken.")
+@model_option
 @click.option("--batch", shell_complete=completing.batches, default="", help="Name of the batch, to filter by later.")
 @click.option("--priority", type=int, default=0, help="Higher goes first.")
 @click.option("--overwrite", is_flag=True, help="Let outputs replace existing files.")
@@ -105,7 +106,7 @@ from batchsr.storage import printable
 @restoration_options
 @json_option
 @pass_app
-@telling_options
+@notification_options
 def watch_command(app: App, /, folders: tuple[str, ...], given: dict[str, Any], **options: Any) -> None:
     """Watch folders, and enqueue the recordings that arrive in them, each once and whole.
 
@@ -120,7 +121,7 @@ def watch_command(app: App, /, folders: tuple[str, ...], given: dict[str, Any], 
     effective = profile.effective(profile=options["profile_"], given=given)
     request = gather.Request(
         settings=effective.settings,
-        variant=variant_name(options["variant"]) or effective.variant,
+        variant=chosen_variant(options["model"], variant_name(options["variant"]), effective.variant),
         out=options["out"],
         batch=options["batch"],
         priority=options["priority"],
@@ -170,7 +171,8 @@ def _roots(folders: tuple[str, ...], *, must_exist: bool) -> tuple[str, ...]:
 
 
 def _scope(roots: tuple[str, ...], options: dict[str, Any], queue: Queue, suffix: str) -> Any:
-    """What is watched, less the folders that files go to. Raises UsageError when a file would come back for ever."""
+    """Return what is watched, less the folders that files go to. Raises UsageError when a file would come back for
+    ever."""
     from batchsr.intake.watcher import Scope
 
     skip = []

@@ -8,7 +8,7 @@ import time
 from typing import Any, Final
 
 from batchsr.cli.app import App
-from batchsr.cli.lulls import Lulls
+from batchsr.cli.idle_notices import IdleNotices
 from batchsr.intake.child_processes import SleepInhibitor, WorkerProcess
 from batchsr.queue import Queue
 from batchsr.settings import schedule
@@ -69,19 +69,19 @@ class WatchLoop:
 
         code: int | None = None
         look_at_work_s = 0.0
-        lulls = Lulls(self._app, queue) if worker is not None else None
+        notices = IdleNotices(self._app, queue) if worker is not None else None
         with Stop(first, second, rotated) as stop:
             for settled in self.watcher.run(self._stop):
                 hot_folder.tick(settled)
-                if lulls is not None and settled:
-                    lulls.arrived()
+                if notices is not None and settled:
+                    notices.arrived()
                 if worker is not None and (code := worker.tick()) is not None:
                     break
                 if time.monotonic() >= look_at_work_s:
                     look_at_work_s = time.monotonic() + _LOOK_AT_WORK_S
                     awake.hold(worker is not None and _is_working(queue))
-                    if lulls is not None:
-                        lulls.look()
+                    if notices is not None:
+                        notices.look()
                 if stop.signal is not None:
                     break
             if worker is not None and code is None:

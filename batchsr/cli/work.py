@@ -15,13 +15,13 @@ import click
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.child_command import PROGRAM, as_words, parsed
 from batchsr.cli.keep_awake import staying_awake
+from batchsr.cli.notifications import FLAGS as NOTIFICATION_FLAGS
+from batchsr.cli.notifications import OPTIONS as NOTIFICATION_OPTIONS
+from batchsr.cli.notifications import notification_options
 from batchsr.cli.options import compute_options
 from batchsr.cli.run_events import events_of_run
 from batchsr.cli.signing import signing_options
-from batchsr.cli.telling import FLAGS as TELLING_FLAGS
-from batchsr.cli.telling import OPTIONS as TELLING
-from batchsr.cli.telling import telling_options
-from batchsr.cli.variant import KINDS, VariantType, model_option, variant_name, variant_of
+from batchsr.cli.variant import KINDS, VariantType, model_option, of_model, variant_name, variant_of
 from batchsr.display import counted, shown
 from batchsr.errors import EXIT_OK, UsageError
 from batchsr.queue import Queue, State
@@ -73,7 +73,7 @@ if TYPE_CHECKING:
 @click.option("--supervised", is_flag=True, hidden=True)  # one of several: events on stdout, and no screen
 @json_option
 @pass_app
-@telling_options
+@notification_options
 def work_command(
     app: App,
     variant: str | None,
@@ -101,7 +101,7 @@ def work_command(
     happens is told as it happens: one object a line.
     """
     from batchsr.worker.options import WorkerOptions
-    from batchsr.worker.shift import Shift
+    from batchsr.worker.variant_loop import VariantLoop
 
     app.stays(stamped=not supervised)
     chosen = variant_name(variant_of(model, variant))
@@ -142,8 +142,8 @@ def work_command(
         )
         load = functools.partial(load_model, dtype=dtype, device=device, say=events.phase)
         with staying_awake(events, keep_awake, allowed=not no_keep_awake) as listener:
-            shift = Shift(queue, options, listener, load, before=lambda: expect(screen, queue.totals_of_run()))
-            summary = shift.work(chosen, DEFAULT_VARIANT)
+            loop = VariantLoop(queue, options, listener, load, lambda: _expect_all(screen, queue), of_model(model))
+            summary = loop.work(chosen, DEFAULT_VARIANT)
         _tell_left(queue, events, chosen, summary)
         screen.show_summary()
         if not supervised and not summary.done + summary.failed and summary.exit_code == EXIT_OK:
@@ -164,7 +164,7 @@ def _supervise(
     """Let several workers work, which share one screen. Returns the exit code for all of them."""
     from batchsr.worker.supervisor import supervise
 
-    expect(screen, queue.totals_of_run())
+    _expect_all(screen, queue)
     hears = Workers(screen, app.emit if app.json else None)
     code = supervise(queue, command, workers, events, limit=limit, environments=environments, hears=hears)
     screen.show_summary()
@@ -175,8 +175,8 @@ def _supervise(
 
 _OF_ALL_WORKERS = ("--procs", "--stop-after", "--for")
 """Options that the supervisor apportions."""
-_TAKE_VALUES = (*_OF_ALL_WORKERS, *TELLING)
-_NOT_A_WORKERS = (*_TAKE_VALUES, *TELLING_FLAGS)
+_TAKE_VALUES = (*_OF_ALL_WORKERS, *NOTIFICATION_OPTIONS)
+_NOT_A_WORKERS = (*_TAKE_VALUES, *NOTIFICATION_FLAGS)
 _LEFT = (State.QUEUED, State.WAITING, State.RUNNING, State.COMMITTING)
 
 
@@ -214,6 +214,10 @@ def expect(screen: Screen, totals: Mapping[str, Mapping[str, float]]) -> None:
     )
 
 
+def _expect_all(screen: Screen, queue: Queue) -> None:
+    expect(screen, queue.totals_of_run())
+
+
 def _tell_idle(screen: Screen | Events, counts: Mapping[str, int]) -> None:
     """Say why nothing was done."""
     if in_flight := counts[State.RUNNING] + counts[State.COMMITTING]:
@@ -242,7 +246,7 @@ def load_model(variant: str, dtype: str | None, device: str | None, say: Callabl
 
 
 def _worker_command(words: list[str], ends_s: float | None, limit: int | None) -> list[str]:
-    """The command line of one worker under a supervisor: this one's, with one process and what is left to do."""
+    """Return the command line of one worker under a supervisor: this one's, with one process and what is left to do."""
     kept = [word for given in parsed(words, _TAKE_VALUES) if given.option not in _NOT_A_WORKERS for word in given.words]
     left = f"{max(0.0, ends_s - time.monotonic()):.3f}s" if ends_s is not None else None
     return [*PROGRAM, *kept, "--supervised", *as_words({"procs": 1, "stop_after": limit, "for_": left})]

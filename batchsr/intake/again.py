@@ -72,7 +72,7 @@ def is_gone(one: Intake) -> bool:
 
 
 def _may_be_made(one: Intake) -> bool:
-    """Whether an output may be made by the new settings: none stands there, or it may be overwritten."""
+    """Return whether an output may be made by the new settings: none stands there, or it may be overwritten."""
     return one.enqueued.state is not State.DONE or one.job.overwrite or is_gone(one)
 
 

@@ -126,7 +126,7 @@ class ObserverEvents:
         warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"watchdog\.observers")
 
     def watch(self, folders: Iterable[str]) -> dict[str, str]:
-        """A fresh observer each time: one whose folder was unmounted or replaced is blind to the new one."""
+        """Return a fresh observer each time: one whose folder was unmounted or replaced is blind to the new one."""
         self._stop_observer()
         before = set(threading.enumerate())
         self._observer = Observer()
@@ -238,7 +238,8 @@ def must_poll(folder: str, mode: PollMode) -> bool:
 
 
 def file_system(folder: str) -> str:
-    """The type of the file system that holds `folder`: "ext4", "nfs4", "apfs"...; "" if the system does not say."""
+    """Return the type of the file system that holds `folder`: "ext4", "nfs4", "apfs"...; "" if the system does
+    not say."""
     try:
         mounts = [(one.mountpoint, one.fstype) for one in psutil.disk_partitions(all=True)]
     except OSError:
@@ -247,7 +248,8 @@ def file_system(folder: str) -> str:
 
 
 def type_of(folder: str, mounts: Sequence[tuple[str, str]]) -> str:
-    """The type of the last, longest mount point above `folder`; `mounts` are (mount point, type), in mount order."""
+    """Return the type of the last, longest mount point above `folder`; `mounts` are (mount point, type), in mount
+    order."""
     best, kind = "", ""
     for point, name in mounts:
         inside = point == "/" or folder == point or folder.startswith(point + "/")

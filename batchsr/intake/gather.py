@@ -1,6 +1,6 @@
 """From what the user names to jobs: gather paths, name outputs, probe, enqueue.
 
-The command line, a manifest and the hot folder all come in through here. Whatever exists gets a row, even
+The command line, a manifest and the hot folder all come in through here. Whatever exists becomes a job, even
 what looks bad: the worker then fails it with a code and a sentence, so that the record is complete. Only
 what can never be a job (a folder, a name that matches nothing) is refused here.
 """
@@ -63,7 +63,7 @@ class Request:
     suffix: str = OUTPUT_SUFFIX
     """What the output's stem ends with."""
     provenance: str = ""
-    """Canonical JSON of where the settings came from (profile, manifest, notes), kept in the row and the sidecar."""
+    """Canonical JSON of where the settings came from (profile, manifest, notes), kept in the queue and the sidecar."""
 
     @classmethod
     def of_job(cls, job: Job) -> Self:
@@ -214,7 +214,8 @@ def _expand(arguments: Iterable[str], left: LeftOut) -> Iterator[str | Refused]:
 
 
 def _closed_folder(folder: str) -> str:
-    """Why nothing can be written there now, or in the nearest folder above that exists, in words; "" if it can."""
+    """Return why nothing can be written there now, or in the nearest folder above that exists, in words; "" if
+    it can."""
     while not os.path.isdir(folder) and (above := os.path.dirname(folder)) != folder:
         if os.path.lexists(folder):
             return f"folder {shown(folder)} is none but a file or a broken link: choose another one with --out"

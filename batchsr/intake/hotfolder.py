@@ -1,7 +1,7 @@
 """What becomes of settled files: into the queue, and after the work out of the folder.
 
-Nothing is kept beside the queue's rows. Whether a source is to be moved is derived: it stands under its name,
-it is the very file of a job, and that job is over. So a crash between the row and the move costs nothing but
+Nothing is kept beside the queue. Whether a source is to be moved is derived: it stands under its name,
+it is the very file of a job, and that job is over. So a crash between the queue and the move costs nothing but
 time: the next run finds the file, the queue says "already done", and the move is made.
 """
 
@@ -124,7 +124,7 @@ class HotFolder:
                     self._counts = ()
             if taken.enqueued.outcome in (Outcome.QUEUED, Outcome.SUPERSEDING):
                 if not one.whole:
-                    self._say(f"{one.path} never became whole; it is queued, so that its row says what is wrong")
+                    self._say(f"{one.path} never became whole; it is queued, so that the queue says what is wrong")
                 self._told(taken)
             others += taken.enqueued.outcome is Outcome.OTHER_SETTINGS
         if others:
@@ -220,7 +220,7 @@ class HotFolder:
         return True
 
     def _is_settled(self, path: str, expected: FileStat) -> bool:
-        """Whether a source that is not what it was is gone or another one, and not just away with its share."""
+        """Return whether a source that is not what it was is gone or another one, and not just away with its share."""
         return self._watcher.is_here(path) and look(path) != expected and self._watcher.is_here(path)
 
     def _list(self, listing: Path, path: str) -> None:

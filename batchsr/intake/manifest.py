@@ -95,7 +95,7 @@ class Manifest:
     options: Layer
 
     def found(self, left: LeftOut | None = None) -> Iterator[Found | Refused]:
-        """The sources, in the manifest's order, each once; what is passed by is counted in `left`.
+        """Yield the sources, in the manifest's order, each once; what is passed by is counted in `left`.
 
         Raises ConfigError when a list cannot be read.
         """
@@ -166,7 +166,7 @@ def load(path: Path) -> Manifest:
 
 
 def provenance(effective: Effective, manifest: Manifest | None = None) -> str:
-    """Canonical JSON of where the settings came from, for the row and the sidecar."""
+    """Canonical JSON of where the settings came from, for the queue and the sidecar."""
     facts: dict[str, Any] = {"profile": effective.profile, "profile_sha256": effective.profile_sha256}
     if manifest is not None:
         facts |= {"manifest": manifest.path.name, "manifest_sha256": manifest.sha256, "notes": manifest.notes}

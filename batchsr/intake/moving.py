@@ -5,17 +5,12 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from batchsr import storage
-from batchsr.errors import OutputExists
+from batchsr.copying import copy_whole
 from batchsr.intake.settle import FileStat, look
-from batchsr.temporary import Temporary
-
-_COPY_BYTES: Final = 1 << 20
 
 
 def move(source: Path, folder: Path, relative: str, expected: FileStat) -> Path | None:
@@ -47,7 +42,7 @@ def move(source: Path, folder: Path, relative: str, expected: FileStat) -> Path 
                     return None
                 if e.errno != errno.EXDEV:
                     raise
-                if not _copy(source, name):
+                if not copy_whole(source, name):
                     continue
                 return _finish(source, name, expected)
             if look(os.fspath(name)) != expected:
@@ -74,21 +69,8 @@ def _reserve(name: Path) -> bool:
     return True
 
 
-def _copy(source: Path, name: Path) -> bool:
-    """Copy to another file system, durably and under a hidden name until it is whole. False: the name was taken."""
-    with Temporary.beside(name) as temporary:
-        with source.open("rb") as original, os.fdopen(os.dup(temporary.fd), "wb") as copy:
-            shutil.copyfileobj(original, copy, _COPY_BYTES)
-        shutil.copystat(source, temporary.path)
-        try:
-            temporary.publish(overwrite=False)
-        except OutputExists:
-            return False
-    return True
-
-
 def _finish(source: Path, name: Path, expected: FileStat) -> Path | None:
-    """The copy is whole: remove the source, unless it changed meanwhile."""
+    """Remove the source of a copy that is whole, unless it changed meanwhile."""
     if look(os.fspath(source)) != expected:
         return None
     source.unlink()
@@ -105,7 +87,7 @@ def _put_back(name: Path, source: Path) -> None:
 
 
 def _same(source: Path, copy: Path) -> bool:
-    """Whether `copy` is a whole copy of `source`, made by a move that a crash cut short."""
+    """Return whether `copy` is a whole copy of `source`, made by a move that a crash cut short."""
     a, b = source.stat(), copy.stat()
     if a.st_dev == b.st_dev or a.st_size == 0 or (a.st_size, a.st_mtime_ns) != (b.st_size, b.st_mtime_ns):
         return False

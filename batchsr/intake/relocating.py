@@ -109,7 +109,7 @@ def _output_differs(job: Job, output: str) -> str | None:
 
 
 def wanted_output(job: Job) -> str:
-    """Return the output that was first wished for: the row keeps its key alone, and the name may have been taken."""
+    """Return the output that was first wished for: the queue keeps its key alone, and the name may have been taken."""
     folder = os.path.dirname(job.output)
     stem = os.path.splitext(os.path.basename(job.source))[0]
     extension = "." + Settings.from_json(job.settings).format

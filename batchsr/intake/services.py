@@ -37,7 +37,7 @@ STATE_FOLDER: Final = Path("/var/lib/batchsr")
 
 
 def systemd(command: Sequence[str], *, user: str | None = None, writable: Sequence[str] = (), nice: int = 10) -> str:
-    """A systemd unit that runs `command` (program first, by its absolute path).
+    """Return a systemd unit that runs `command` (program first, by its absolute path).
 
     For a user's own systemd; with `user` for the machine's, run in that name, where all of the file system is
     read-only but `writable`, absolute paths, and the service's own folders. Raises ConfigError on a word that cannot
@@ -92,7 +92,8 @@ WantedBy={"default" if user is None else "multi-user"}.target
 
 
 def systemd_of_server(command: Sequence[str], *, user: str | None = None, writable: Sequence[str] = ()) -> str:
-    """A systemd unit that runs `command`, which serves the queue to browsers. Arguments and errors as in `systemd`."""
+    """Return a systemd unit that runs `command`, which serves the queue to browsers. Arguments and errors as in
+    `systemd`."""
     if user is None:
         where = """\
 #     batchsr service print systemd --serve > ~/.config/systemd/user/batchsr-serve.service
@@ -129,7 +130,7 @@ WantedBy={"default" if user is None else "multi-user"}.target
 
 
 def _protection(writable: Sequence[str]) -> str:
-    """What keeps the machine's service to its own folders."""
+    """Return what keeps the machine's service to its own folders."""
     paths = "".join(f"ReadWritePaths={_systemd_word(f'-{path}', variables=False)}\n" for path in writable)
     cache = "/var/cache/batchsr"
     return f"""\
@@ -148,7 +149,7 @@ LockPersonality=yes
 
 
 def launchd(command: Sequence[str], *, label: str = "org.batchsr.watch", log: Path, nice: int = 10) -> str:
-    """A launchd agent (a property list) that runs `command`; what it says goes to `log`.
+    """Return a launchd agent (a property list) that runs `command`; what it says goes to `log`.
 
     launchd cannot tell exit codes apart, so a shell around the program turns a usage error into success.
     Raises ConfigError on a label that cannot be one.

@@ -45,7 +45,8 @@ class Scope:
         return max((root for root in self.folders if path.startswith(_below(root))), key=len, default=None)
 
     def enters(self, folder: str) -> bool:
-        """Whether the folder `folder` below a watched one is searched. By its name alone; links are the caller's."""
+        """Return whether the folder `folder` below a watched one is searched. By its name alone; links are the
+        caller's."""
         name = os.path.basename(folder)
         return not (name.startswith(".") or leftovers.is_left_folder(name) or folder in self.skip)
 
@@ -59,7 +60,8 @@ class Scope:
         return _matches(self.include, name, relative) if self.include else walk.is_audio(path)
 
     def is_own(self, path: str) -> bool:
-        """Whether the name says that we wrote it: a sidecar, or an output whose sidecar or source stands beside it.
+        """Return whether the name says that we wrote it: a sidecar, or an output whose sidecar or source stands beside
+        it.
 
         The queue knows better for the outputs it remembers; this holds for those of a queue that is gone.
         """
@@ -164,7 +166,8 @@ class Watcher:
         return gone
 
     def is_here(self, path: str) -> bool:
-        """Whether the watched folder of `path` can be read, on the file system that the path's file was seen on."""
+        """Return whether the watched folder of `path` can be read, on the file system that the path's file was
+        seen on."""
         root = self._scope.root_of(path)
         identity = _identity(root) if root is not None else None
         known = self._known.get(path)
@@ -177,7 +180,8 @@ class Watcher:
             self._say(f"{root}: no events ({why}); it is searched every {self._rescan_s:g} s instead")
 
     def _listen_again_where_needed(self) -> None:
-        """A folder that was unmounted, replaced or came back is another one to the kernel; and threads may die."""
+        """Listen anew to folders that need it: one that was unmounted, replaced or came back is another one to the
+        kernel; and threads may die."""
         changed = any(_identity(root) != identity for root, identity in self._roots.items())
         if changed or not self._events.is_listening():
             self._listen()
@@ -230,7 +234,8 @@ class Watcher:
         return whole
 
     def _entered(self, folder: os.DirEntry[str]) -> list[str]:
-        """The path of a folder that a scan goes on in: not one that is scanned by itself, nor a program's own."""
+        """Return the path of a folder that a scan goes on in: not one that is scanned by itself, nor a
+        program's own."""
         if folder.path in self._scope.folders:
             return []
         if self._scope.enters(folder.path):
@@ -240,7 +245,7 @@ class Watcher:
         return []
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]] | None:
-        """What is in a folder; None, and said once, where it cannot be searched."""
+        """Return what is in a folder; None, and said once, where it cannot be searched."""
         entries = walk.entries(folder)
         if not isinstance(entries, walk.Refused):
             if folder in self._trouble:
@@ -290,7 +295,7 @@ class Watcher:
         self._settler.notice(path, self._clock(), look, closed=closed)
 
     def _old_name(self, path: str, look: FileStat) -> str | None:
-        """The name under which this very file was taken, if it has no longer that name."""
+        """Return the name under which this very file was taken, if it has no longer that name."""
         old = self._name_of.get((look.size_bytes, look.inode))
         if old is None or old == path or self._known.get(old) != look:
             return None
@@ -302,7 +307,7 @@ class Watcher:
         return None
 
     def _enters_all(self, folder: str, root: str) -> bool:
-        """Whether a scan from `root` would come to `folder`."""
+        """Return whether a scan from `root` would come to `folder`."""
         while folder != root:
             if len(folder) <= len(root) or not self._scope.enters(folder) or os.path.islink(folder):
                 return False

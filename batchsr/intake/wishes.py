@@ -72,7 +72,7 @@ def identity_of(job: Job) -> str:
     """Return what made the source this very file when it was enqueued, with its name's stray bytes as they are."""
     try:
         job.source.encode()
-    except UnicodeEncodeError:  # the row holds a name with escapes
+    except UnicodeEncodeError:  # the queue holds a name with escapes
         return f"{os.path.realpath(job.source)}\0{job.size_bytes}\0{job.mtime_ns}"
     return job.identity
 

@@ -46,7 +46,8 @@ def sha256(path: Path, *, anew: bool = False) -> str:
 
 
 def matches(path: Path, etag: str, *, anew: bool = False) -> bool:
-    """Whether a file is what an ETag of the hub says: 64 digits of SHA-256, or 40 of git's hash. Raises OSError."""
+    """Return whether a file is what an ETag of the hub says: 64 digits of SHA-256, or 40 of git's hash. Raises
+    OSError."""
     if SHA256.fullmatch(etag):
         return sha256(path, anew=anew) == etag
     content = path.read_bytes()

@@ -19,6 +19,7 @@ import re
 import secrets
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +81,16 @@ def resolve(variant: str | Path) -> Location:
         return _packaged(variant)
     folder = Path(variant)
     if not folder.is_dir():
-        known = ", ".join(variants())
-        remedy = f"give {known}, or the folder of a bundle"
-        if "audiosr" in str(variant).lower():
-            remedy = f"AudioSR is another model, which needs many steps; {remedy}"
-        raise ModelUnavailable(f"there is no model {storage.printable(variant)!r}", remedy=remedy)
+        raise unknown(variant, variants())
     return Location(str(variant), folder.resolve())
+
+
+def unknown(variant: str | Path, known: Iterable[str]) -> ModelUnavailable:
+    """Return the error for what is neither one of the names nor a folder."""
+    remedy = f"give {', '.join(known)}, or the folder of a bundle"
+    if "audiosr" in str(variant).lower():
+        remedy = f"AudioSR is another model, which needs many steps; {remedy}"
+    return ModelUnavailable(f"there is no model {storage.printable(variant)!r}", remedy=remedy)
 
 
 def pull(variant: str, progress: bool = False, *, again: bool = False) -> Location:
@@ -227,7 +232,7 @@ def _no_bundle(variant: str, file: Published, why: str) -> BundleError:
 
 
 def _is(path: Path, etag: str) -> bool:
-    """Whether a file is here and what an ETag says."""
+    """Return whether a file is here and what an ETag says."""
     with contextlib.suppress(OSError):
         return path.is_file() and checksums.matches(path, etag)
     return False
@@ -271,7 +276,7 @@ def _packaged(variant: str) -> Location:
 
 
 def _cached(variant: str) -> Location | None:
-    """The variant as the hub's cache has it, if it has both files of the revision it calls main."""
+    """Return the variant as the hub's cache has it, if it has both files of the revision it calls main."""
     repository = REPOSITORIES[variant]
     cache = hub_client.cache_folder(repository)
     reference = cache / "refs" / "main"
@@ -291,7 +296,7 @@ def _cached(variant: str) -> Location | None:
 
 
 def _speech_swift(variant: str) -> Location | None:
-    """The bundle that speech-swift keeps, if it is complete; its revision if it is known."""
+    """Return the bundle that speech-swift keeps, if it is complete; its revision if it is known."""
     repository = REPOSITORIES[variant]
     try:
         folder = Path.home() / "Library" / "Caches" / "qwen3-speech" / "models" / repository
@@ -306,7 +311,7 @@ def _speech_swift(variant: str) -> Location | None:
 
 
 def _from_speech_swift(variant: str) -> Location | None:
-    """The same, once it is known to be what the hub published; None if it is something else.
+    """Return the same, once it is known to be what the hub published; None if it is something else.
 
     Where the hub cannot be asked it is taken as it is, with a warning: nothing else can be had then.
     """
@@ -333,7 +338,7 @@ def _from_speech_swift(variant: str) -> Location | None:
 
 
 def _adopted(location: Location, files: list[Published]) -> bool:
-    """Whether a folder's files are those that the hub publishes; that they are is remembered."""
+    """Return whether a folder's files are those that the hub publishes; that they are is remembered."""
     if not all(_is(location.folder / file.name, file.etag) for file in files):
         log.warning("%s is not what the hub publishes now, and is left alone", location.folder)
         return False
@@ -348,7 +353,7 @@ def _adopted_path() -> Path:
 
 
 def _spoilt(variant: str) -> str | None:
-    """What keeps a revision that the cache does hold from being found, or None if it holds none."""
+    """Return what keeps a revision that the cache does hold from being found, or None if it holds none."""
     cache = hub_client.cache_folder(REPOSITORIES[variant])
     reference = cache / "refs" / "main"
     with contextlib.suppress(OSError):
@@ -361,7 +366,7 @@ def _spoilt(variant: str) -> str | None:
 
 
 def _unavailable(variant: str, error: HubError) -> ModelUnavailable:
-    """What to tell a user who has no model: why, what to do, and what works at once."""
+    """Return what to tell a user who has no model: why, what to do, and what works at once."""
     now = "; --variant tiny works now, it is part of the program" if _complete(_BUNDLES / "tiny") else ""
     spoilt = _spoilt(variant)
     here = f"cannot be found in the cache, since {spoilt}," if spoilt else "is not in the cache"

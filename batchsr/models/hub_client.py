@@ -137,7 +137,7 @@ def _is_whole(file: Published, fd: int, part: Path) -> bool:
 
 @contextlib.contextmanager
 def _held(part: Path) -> Iterator[int]:
-    """The part file, open for us alone. Its name can be guessed, so what is no file of ours is removed.
+    """Open the part file for us alone. Its name can be guessed, so what is no file of ours is removed.
 
     Another process that fetches the same is waited for as long as it gets on. Raises HubError when it does not.
     """
@@ -164,7 +164,7 @@ def _held(part: Path) -> Iterator[int]:
 
 
 def _fetched_since(blob: Path, asked: float) -> bool:
-    """Whether another process has put the file in place while we waited for it."""
+    """Return whether another process has put the file in place while we waited for it."""
     try:
         return blob.stat().st_ctime >= asked
     except OSError:
@@ -363,7 +363,7 @@ def _disk_errors(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _bar(file: Published, wanted: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr that is told how many bytes are here."""
+    """Show a bar on stderr that is told how many bytes are here."""
     if not wanted or os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS"):
         yield lambda have: None
         return

@@ -69,7 +69,7 @@ def told(error: BaseException, url: str) -> HubError:
 
 
 def _wrong_numbers() -> list[str]:
-    """The library's variables that must be whole numbers, and are not."""
+    """Return the library's variables that must be whole numbers, and are not."""
     names = ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT")
     found = []
     for name in names:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
-from batchsr.models.identity import ModelIdentity
-from batchsr.models.interface import Rows, WindowFn
+from batchsr.models.identity import About, ModelIdentity
 
-NAME = "resample"
+if TYPE_CHECKING:
+    from batchsr.models.interface import Rows, WindowFn
+
+ABOUT: Final = About(name="resample", says="the baseline without a model", label="", synthesises=False)
 FRAME_SAMPLES = 245_760
 """5.12 s, as FlashSR's windows."""
 BATCH_WINDOWS = 16
@@ -23,10 +26,11 @@ class Resample:
     """The model that gives every window back as it is."""
 
     def __init__(self) -> None:
+        self.about = ABOUT
         self.frame_samples = FRAME_SAMPLES
         self.batch_windows = BATCH_WINDOWS
         self.identity = ModelIdentity(
-            variant=NAME,
+            variant=ABOUT.name,
             repository=None,
             revision=_REVISION,
             weights_sha256=hashlib.sha256(_REVISION.encode()).hexdigest(),

@@ -25,7 +25,7 @@ EDGE = 0.9
 
 
 def read_sound(path: Path) -> tuple[NDArray[np.float32], int]:
-    """A recording as one channel, (n,), the mean of its channels, and its rate in Hz. Raises InputFormat."""
+    """Return a recording as one channel, (n,), the mean of its channels, and its rate in Hz. Raises InputFormat."""
     try:
         samples, rate_hz = sf.read(path, dtype="float32", always_2d=True)
     except (sf.LibsndfileError, OSError) as e:
@@ -34,7 +34,7 @@ def read_sound(path: Path) -> tuple[NDArray[np.float32], int]:
 
 
 def read_clip(path: Path) -> NDArray[np.float32]:
-    """A full-band clip as one channel at 48 kHz, (n,).
+    """Return a full-band clip as one channel at 48 kHz, (n,).
 
     Raises InputFormat when it cannot be decoded or is not sampled at 48 kHz: resampling would add an edge of its own.
     """

@@ -234,6 +234,10 @@ class Overview(Protocol):
         number, the highest first where `newest_first`.
         """
 
+    @property
+    def own_id(self) -> str:
+        """Tells this queue from every other: a UUID that stays for as long as the queue does, also in a backup."""
+
     def batches(self) -> list[str]:
         """The names of the batches that have jobs, sorted; "" for jobs without one."""
 

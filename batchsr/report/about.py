@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from batchsr.display import counted, printable
+from batchsr.display import clock, counted, printable
 from batchsr.report.facts import facts
-from batchsr.report.progress import clock, speed
+from batchsr.report.progress import speed
 
 _LABEL: Final = 14
 _STATES: Final = {

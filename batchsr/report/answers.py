@@ -16,11 +16,14 @@ def as_line(document: Mapping[str, Any]) -> str:
 
     ASCII, so that any file name passes any pipe. What is no number is null, as JSON has no other word for it.
     """
-    return json.dumps({"schema": SCHEMA, **_finite(document)}, ensure_ascii=True, allow_nan=False)
+    try:
+        return json.dumps({"schema": SCHEMA, **document}, ensure_ascii=True, allow_nan=False)
+    except (TypeError, ValueError):  # a mapping that is no dict, or what is no number
+        return json.dumps({"schema": SCHEMA, **_finite(document)}, ensure_ascii=True, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:
-    """The same, with None for infinities and NaN."""
+    """Return the same, with None for infinities and NaN."""
     if isinstance(value, Mapping):
         return {key: _finite(one) for key, one in value.items()}
     if isinstance(value, list | tuple):

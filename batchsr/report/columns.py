@@ -10,6 +10,8 @@ RECORD: Final = (
     *("source_sha256", "output_sha256", "error_code", "error", "remarks", "finished_at"),
 )
 """What the report for programs has, as CSV and JSON."""
+JUDGED: Final = ("policy", "policy_breaks")
+"""What they have besides where a policy is asked."""
 TABLE: Final = ("id", "state", "file", "audio_s", "wall_s", "rtf", "x real time", "attempts", "error")
 """What the table for people has; `file` and `x real time` are made from `source` and `rtf`."""
 TABLE_ROWS: Final = tuple("source" if name == "file" else name for name in TABLE if name != "x real time")

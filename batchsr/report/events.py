@@ -43,7 +43,7 @@ class Events:
             self._emit({"event": name, "at": iso(self._wall()), "pid": os.getpid(), **facts})
 
     def claimed(self, job: Job) -> None:
-        """A file is begun, or gone on with."""
+        """Tell that a file is begun, or gone on with."""
         self._listener.claimed(job)
         self.event("started", **_facts(job))
 
@@ -56,27 +56,27 @@ class Events:
             self.event("progress", **_facts(job) | {"windows_done": done, "windows_total": total})
 
     def done(self, job: Job) -> None:
-        """A file is restored."""
+        """Tell that a file is restored."""
         self._listener.done(job)
         self._over("done", job, rtf=job.rtf, output_sha256=job.output_sha256)
 
     def failed(self, job: Job) -> None:
-        """A file will not be tried again by itself."""
+        """Tell that a file will not be tried again by itself."""
         self._listener.failed(job)
         self._over("failed", job)
 
     def retrying(self, job: Job, wait_s: float) -> None:
-        """A file is tried again later."""
+        """Tell that a file is tried again later."""
         self._listener.retrying(job, wait_s)
         self._over("retrying", job, seconds=wait_s)
 
     def released(self, job: Job) -> None:
-        """A file went back to the queue with its finished windows."""
+        """Tell that a file went back to the queue with its finished windows."""
         self._listener.released(job)
         self._over("released", job)
 
     def lost(self, job: Job) -> None:
-        """A file was taken away."""
+        """Tell that a file was taken away."""
         self._listener.lost(job)
         self._over("lost", job)
 
@@ -86,27 +86,27 @@ class Events:
         self.event("waiting", reason=reason, seconds=seconds)
 
     def paused(self, reason: str) -> None:
-        """The queue is paused."""
+        """Tell that the queue is paused."""
         self._listener.paused(reason)
         self.event("paused", reason=reason)
 
     def resumed(self) -> None:
-        """The queue goes on."""
+        """Tell that the queue goes on."""
         self._listener.resumed()
         self.event("resumed")
 
     def held(self, trouble: Trouble) -> None:
-        """A place is in trouble."""
+        """Tell that a place is in trouble."""
         self._listener.held(trouble)
         self.event("held", **dataclasses.asdict(trouble))
 
     def freed(self, trouble: Trouble) -> None:
-        """A place works again."""
+        """Tell that a place works again."""
         self._listener.freed(trouble)
         self.event("freed", **dataclasses.asdict(trouble))
 
     def phase(self, text: str) -> None:
-        """What goes on while no file moves; "" when it is over."""
+        """Tell what goes on while no file moves; "" when it is over."""
         self._listener.phase(text)
         if text != self._phase:
             self._phase = text
@@ -173,7 +173,7 @@ class Workers:
         self._lock = threading.Lock()
 
     def began(self, worker: int) -> None:
-        """A worker was started, by its number from 1."""
+        """Tell that a worker was started, by its number from 1."""
         with self._lock:
             self._screen.hears(worker)
             self._screen.phase("starting")
@@ -199,7 +199,7 @@ class Workers:
                 self._screen.message(text)
 
     def ended(self, worker: int) -> None:
-        """A worker ended; what it had in hand is no longer in sight."""
+        """Tell that a worker ended; what it had in hand is no longer in sight."""
         with self._lock:
             self._screen.left(worker)
 

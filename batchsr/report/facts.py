@@ -1,13 +1,16 @@
-"""What a sidecar says, in words for people."""
+"""What a sidecar says, in words for people.
+
+A sidecar may have been written by anybody: what is not of the kind that it should be is left out.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from batchsr.report.progress import clock
+from batchsr.display import clock
+from batchsr.restoration.stages.words import number, part
 
 LEVEL_MARK_LU: Final = 1.0
 """A change of loudness from which on a person should listen."""
@@ -17,7 +20,7 @@ RUMBLE_MARK_DBFS: Final = -60.0
 
 
 def facts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What a sidecar says, as labels and sentences. What it does not say is left out."""
+    """Yield what a sidecar says, as labels and sentences. What it does not say is left out."""
     source, output = report.get("source") or {}, report.get("output") or {}
     treatment, model = report.get("treatment") or {}, report.get("model") or {}
     if report.get("note"):
@@ -69,64 +72,30 @@ def facts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def rumble_added_db(report: Mapping[str, Any]) -> float | None:
     """By how much the output is louder below 50 Hz than the recording, in dB; None where that was not measured."""
-    before, after = (_number(_part(report, side), "below_50_hz_dbfs") for side in ("source", "output"))
+    before, after = (number(part(report, side), "below_50_hz_dbfs") for side in ("source", "output"))
     return None if after is None else after - (-120.0 if before is None else before)
 
 
 def opinion_to_review(report: Mapping[str, Any]) -> float | None:
-    """The opinion of the output's speech where it is lower than was asked for; None where it is not."""
-    quality = _part(_part(report, "checks"), "quality")
-    return _number(_part(quality, "after"), "ovrl") if quality.get("review") is True else None
-
-
-# A sidecar may have been written by anybody: what is not of the kind that it should be is left out.
-
-
-def _part(report: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = report.get(name)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _number(part: Mapping[str, Any], name: str) -> float | None:
-    value = part.get(name)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
+    """Return the opinion of the output's speech where it is lower than was asked for; None where it is not."""
+    quality = part(part(report, "checks"), "quality")
+    return number(part(quality, "after"), "ovrl") if quality.get("review") is True else None
 
 
 def _stages(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What each stage found and did, for those that say something."""
-    stages = report.get("stages")
-    for stage in stages if isinstance(stages, list) else []:
-        if not isinstance(stage, Mapping):
-            continue
-        found, settings = _part(stage, "found"), _part(stage, "settings")
-        if stage.get("name") == "declick" and (touched := _number(found, "touched_share")) is not None:
-            share = f"{100 * touched:.3f} % of the samples"
-            back = found.get("stepped_back")
-            yield "Clicks", f"stepped back: {share} stand out" if back else f"{share} were interpolated"
-        elif stage.get("name") == "dehum":
-            channels = found.get("multiples")
-            lines = sum(len(one) for one in channels if isinstance(one, list)) if isinstance(channels, list) else 0
-            base = _number(found, "base_hz")
-            yield "Hum", f"{lines} lines of {base:.0f} Hz were subtracted" if base and lines else "none stands out"
-        elif stage.get("name") == "denoise":
-            yield "Noise", _denoised(found, _number(settings, "limit_db"))
+    """Yield what each stage found and did, for those that say something."""
+    found = report.get("stages")
+    entries = [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, list) else []
+    if entries:
+        from batchsr.restoration.stages import registry
 
-
-def _denoised(found: Mapping[str, Any], limit_db: float | None) -> str:
-    if found.get("denoised") is not True or limit_db is None:
-        return f"not denoised: {found.get('why')}"
-    removed = _part(found, "removed_db")
-    parts = [f"{db:.1f} dB of {kind}" for kind in ("speech", "pause") if (db := _number(removed, kind)) is not None]
-    kept_s = _number(found, "kept_s")
-    stays = f"; {clock(kept_s)} without speech stays" if kept_s else ""
-    taken = f", took {' and '.join(parts)}" if parts else ""
-    return f"denoised by {limit_db:.0f} dB at most ({found.get('why')}){taken}{stays}"
+        yield from filter(None, map(registry.fact, entries))
 
 
 def _opinions(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    quality = _part(_part(report, "checks"), "quality")
-    before, after = (_number(_part(quality, side), "ovrl") for side in ("before", "after"))
-    share = _number(quality, "speech_share")
+    quality = part(part(report, "checks"), "quality")
+    before, after = (number(part(quality, side), "ovrl") for side in ("before", "after"))
+    share = number(quality, "speech_share")
     if before is not None and after is not None:
         mark = ": review it" if quality.get("review") is True else ""
         yield "Opinion of the speech", f"{before:.2f} before, {after:.2f} after, of 5 (DNSMOS){mark}"

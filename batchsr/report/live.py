@@ -16,8 +16,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
-from batchsr.display import printable
-from batchsr.report.progress import Finished, InFlight, Progress, clock, closing, line, picture, wrapped
+from batchsr.display import clock, printable
+from batchsr.report.progress import Finished, InFlight, Progress, closing, line, picture, wrapped
 
 _FILES_SHOWN: Final = 4
 _OTHER_LINES: Final = 8  # of a screen: the totals above the workers' lines, and a few of what was said before
@@ -114,8 +114,8 @@ class Screen:
     def expect(
         self, files: int, audio_s: float, *, ended: Mapping[str, int] | None = None, ended_audio_s: float = 0.0
     ) -> None:
-        """How much there is to do, from the queue: files and audio left, and what earlier runs of the batch `ended`
-        ("done", "failed": files)."""
+        """Take in how much there is to do, from the queue: files and audio left, and what earlier runs of the batch
+        `ended` ("done", "failed": files)."""
         progress = self.progress
         if ended is not None and not progress.done_here and not progress.failed_here:
             progress.files_done, progress.files_failed = ended.get("done", 0), ended.get("failed", 0)
@@ -130,14 +130,14 @@ class Screen:
         self.progress.workers.setdefault(worker, "")
 
     def left(self, worker: int) -> None:
-        """A worker ended: it and what it had in hand are no longer in sight."""
+        """Take out a worker that ended: it and what it had in hand are no longer in sight."""
         self._tick()
         self.progress.workers.pop(worker, None)
         for file in [one for one in self.progress.in_flight.values() if one.worker == worker]:
             self.progress.audio_left_s += self.progress.in_flight.pop(file.id).left_s
 
     def phase(self, text: str) -> None:
-        """What goes on while no file moves; "" when it is over."""
+        """Tell what goes on while no file moves; "" when it is over."""
         if self._worker:
             self.progress.workers[self._worker] = text
             return
@@ -148,7 +148,7 @@ class Screen:
             self._print(text)
 
     def claimed(self, job: JobView) -> None:
-        """A worker begins, or goes on with, a file."""
+        """Tell that a worker begins, or goes on with, a file."""
         progress, now_s = self.progress, self._now()
         self._tick()
         progress.in_flight[job.id] = InFlight(
@@ -180,25 +180,25 @@ class Screen:
             )
 
     def done(self, job: JobView) -> None:
-        """A file is restored."""
+        """Tell that a file is restored."""
         if file := self._let_go(job):
             self.progress.audio_restored_s += file.restored_s
         note = "; ".join(f"{remark['message']} [{remark['code']}]" for remark in job.remarks)
         self._ended(Finished(job.id, job.source, "done", job.audio_s, job.wall_s, note))
 
     def failed(self, job: JobView) -> None:
-        """A file will not be tried again by itself."""
+        """Tell that a file will not be tried again by itself."""
         self._let_go(job)
         code = job.error_code or ""
         self._ended(Finished(job.id, job.source, str(job.state), job.audio_s, None, f"{job.error} [{code}]", code))
 
     def retrying(self, job: JobView, wait_s: float) -> None:
-        """A file is tried again later."""
+        """Tell that a file is tried again later."""
         self._let_go(job)
         self.message(f"trying #{job.id} again in {clock(wait_s)}: {job.error}")
 
     def released(self, job: JobView) -> None:
-        """A file went back to the queue with its finished windows."""
+        """Tell that a file went back to the queue with its finished windows."""
         file = self._let_go(job) or InFlight(job.id, job.source)
         self.progress.released_here += 1
         self.progress.audio_left_s += file.left_s
@@ -214,20 +214,20 @@ class Screen:
         self.message(f"waiting {clock(seconds)}: {reason}")
 
     def paused(self, reason: str) -> None:
-        """The queue is paused."""
+        """Tell that the queue is paused."""
         self.message(f"paused: {reason or 'by request'}  (`batchsr resume` lets it go on)")
 
     def resumed(self) -> None:
-        """The queue goes on."""
+        """Tell that the queue goes on."""
         self.message("resumed")
         self._told.clear()
 
     def held(self, trouble: TroubleView) -> None:
-        """A place is in trouble; the jobs that need it wait for it."""
+        """Tell that a place is in trouble; the jobs that need it wait for it."""
         self.message(f"held: {trouble}; jobs elsewhere go on")
 
     def freed(self, trouble: TroubleView) -> None:
-        """A place works again."""
+        """Tell that a place works again."""
         self.message(f"{trouble.path} works again: its jobs go on")
         self._told.clear()
 
@@ -241,12 +241,12 @@ class Screen:
         self._say(text, style="yellow")
 
     def lost(self, job: JobView) -> None:
-        """A file was taken away."""
+        """Tell that a file was taken away."""
         self._let_go(job)
         self.message(f"job {job.id} is no longer ours: {job.state}")
 
     def show_summary(self, *, batch: str | None = None) -> None:
-        """The totals of this run, each kind of failure once, and what to type next. Once, at the end.
+        """Show the totals of this run, each kind of failure once, and what to type next. Once, at the end.
 
         batch: of a run that restores this batch alone (`closing`).
         """

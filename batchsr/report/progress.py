@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from batchsr.display import counted, printable
+from batchsr.display import clock, counted, printable
 
 MEASURING: Final = "time left: measuring"
 _FIGURES: Final = re.compile(r"\d[\d:]* of audio in [\d:]+,?|RTF [\d.]+ \([\d.]+ x real time\)")
@@ -155,15 +155,6 @@ class Progress:
         kind.count += 1
 
 
-def clock(seconds: float | None) -> str:
-    """Seconds as h:mm:ss, or --:-- when unknown."""
-    if seconds is None:
-        return "--:--"
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
-
-
 def speed(rtf: float | None) -> str:
     """Both figures, each named: people read them the wrong way round otherwise."""
     return "RTF -" if not rtf else f"RTF {rtf:.3f} ({1 / rtf:.2f} x real time)"
@@ -180,14 +171,15 @@ def line(one: Finished) -> str:
 
 
 def end_of(name: str, width: int) -> str:
-    """A path that fits `width`: what is cut is its beginning, since its end tells files apart."""
+    """Return a path that fits `width`: what is cut is its beginning, since its end tells files apart."""
     if len(name) <= width:
         return name
     return "…" + name[len(name) - max(0, width - 1) :] if width > 1 else name[:width]
 
 
 def picture(progress: Progress, width: int, now_s: float, *, files_shown: int = 4) -> Iterator[str]:
-    """The lines under the messages of a terminal `width` columns wide; none is longer. `now_s` moves the seconds."""
+    """Yield the lines under the messages of a terminal `width` columns wide; none is longer. `now_s` moves the
+    seconds."""
     ended = progress.files_done + progress.files_failed
     left = progress.seconds_left
     facts = [f"{ended:,} of {counted(max(progress.files_total, ended), 'file')}"]
@@ -231,7 +223,7 @@ def _in_flight(file: InFlight, width: int, now_s: float) -> str:
 
 
 def closing(progress: Progress, *, batch: str | None = None) -> Iterator[str]:
-    """The last lines of a run: the totals, each kind of failure once, and the next command to type.
+    """Yield the last lines of a run: the totals, each kind of failure once, and the next command to type.
 
     batch: that of a run which restores this batch alone, makes its page itself, and goes on by the same command.
     """

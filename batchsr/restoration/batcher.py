@@ -67,6 +67,7 @@ class Batcher:
         self.batch_windows = model.batch_windows
         """Rows of one pass; part of what a window's bytes may depend on."""
         self.identity = model.identity
+        self.about = model.about
         self._model = model
         self._thread = thread
         self._keepers = ThreadPoolExecutor(_KEEPERS, thread_name_prefix="keep")
@@ -127,7 +128,8 @@ class Batcher:
             self.refuse(error)
 
     def _next(self) -> list[_Offer]:
-        """The windows of the next pass, the oldest and those that go with it; none if an earlier pass took them all."""
+        """Return the windows of the next pass, the oldest and those that go with it; none if an earlier pass took them
+        all."""
         chosen: list[_Offer] = []
         left: list[_Offer] = []
         rows = 0
@@ -174,7 +176,7 @@ class Batcher:
                 offer.future.set_exception(error)
 
     def _shrink(self, offers: list[_Offer], error: ModelMemory) -> None:
-        """A file's windows are all of one size of pass, so those in flight begin anew with a smaller one."""
+        """Make passes smaller: a file's windows are all of one size of pass, so those in flight begin anew."""
         if self._model.shrink():
             error = BatchShrunk(f"{error.message}: going on in batches of {self._model.batch_windows}")
             self.refuse(error)
@@ -183,7 +185,7 @@ class Batcher:
 
 
 def _error(offer: _Offer, results: Rows) -> Exception | None:
-    """What went wrong with keeping a window."""
+    """Return what went wrong with keeping a window."""
     try:
         offer.keep(results)
     except Exception as e:  # noqa: BLE001 - as above
@@ -238,7 +240,7 @@ class _Here(Executor):
                     raise
 
     def abandon(self, error: BaseException) -> None:
-        """What waits, and what is still submitted, gets the error."""
+        """Give up: what waits, and what is still submitted, gets the error."""
         self._error = error
         with contextlib.suppress(queue.Empty):
             while call := self._calls.get_nowait():

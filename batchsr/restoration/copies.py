@@ -149,7 +149,7 @@ class Copies:
 
 
 def _is_same(file: Temporary) -> bool:
-    """Whether what stands under the name has the bytes of ours: an attempt before this one left it."""
+    """Return whether what stands under the name has the bytes of ours: an attempt before this one left it."""
     try:
         return not file.final.is_symlink() and storage.sha256(file.final) == file.sha256()
     except OSError:

@@ -12,7 +12,9 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import re
 import tempfile
+import urllib.parse
 import wave
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,12 +22,16 @@ from types import MappingProxyType
 from typing import Any, BinaryIO, Final
 
 from batchsr import __version__, storage
+from batchsr.audio.formats import FORMATS
 from batchsr.audio.treatment import NOTHING_SYNTHETIC, Synthetic
 from batchsr.display import printable, shown
-from batchsr.errors import ConfigError, OutputError
+from batchsr.errors import ConfigError, OutputError, TransientError
 
-MIME: Final = MappingProxyType({"wav": "audio/wav", "flac": "audio/flac", "mp3": "audio/mpeg"})
+MIME: Final = MappingProxyType(
+    {form.written.key: form.mime for form in FORMATS if form.written is not None and form.written.signable}
+)
 """Formats that can hold a statement. Ogg, Opus, AIFF, CAF and W64 cannot."""
+_NO_TIME: Final = "check the address and the network, or leave out --time-authority"
 _COPY_BYTES: Final = 1 << 20
 _MOST_PEM_BYTES: Final = 1 << 20
 
@@ -44,24 +50,36 @@ class Signing:
         """Read a key and its chain of certificates (PEM, the signer's first), and try them on a moment of silence.
 
         Raises ConfigError for what is no key, needs a password, does not fit, or is not accepted by the library, as a
-        self-signed certificate is not.
+        self-signed certificate is not; and where the authority that is asked for the time is no URL, or gives none.
         """
         _library()
+        if time_authority is not None:
+            _check_address(time_authority)
         signing = cls(_algorithm(key), _read(chain), _read(key), time_authority)
+        try:
+            dataclasses.replace(signing, time_authority=None)._try()
+        except _failures() as e:
+            raise ConfigError(
+                f"{shown(key)} with {shown(chain)} cannot sign: {printable(e)[:300]}",
+                remedy="the chain begins with the key's own certificate, made for signing by an authority, and goes up",
+            ) from e
+        if time_authority is not None:
+            try:
+                signing._try()
+            except _failures() as e:
+                message = f"the authority {printable(time_authority)} gives no time: {printable(e)[:300]}"
+                raise ConfigError(message, remedy=_NO_TIME) from e
+        return signing
+
+    def _try(self) -> None:
+        """Sign a moment of silence."""
         silence, nothing = io.BytesIO(), _statement("trial", {"name": "none", "sha256": "0"}, NOTHING_SYNTHETIC)
         with wave.open(silence, "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(48_000)
             file.writeframes(bytes(9_600))
-        try:
-            signing._sign(silence, io.BytesIO(), "wav", nothing)
-        except _failures() as e:
-            raise ConfigError(
-                f"{shown(key)} with {shown(chain)} cannot sign: {printable(e)[:300]}",
-                remedy="the chain begins with the key's own certificate, made for signing by an authority, and goes up",
-            ) from e
-        return signing
+        self._sign(silence, io.BytesIO(), "wav", nothing)
 
     def check(self, forms: list[str]) -> None:
         """Raise OutputError, before any work, for a format that cannot hold a statement."""
@@ -75,18 +93,29 @@ class Signing:
     def sign(self, fd: int, path: Path, form: str, source: Mapping[str, Any], synthetic: Synthetic) -> None:
         """Put the statement into an open file, in place. `path` names it in messages, `source` has name and sha256.
 
-        Raises OutputError where it cannot be, ResourceError.
+        Raises OutputError where it cannot be, TransientError where the authority gives no time, ResourceError.
         """
         with (
             storage.output_errors(path, "sign"),
             os.fdopen(os.dup(fd), "r+b") as file,
             tempfile.TemporaryFile(dir=path.parent) as signed,
+            tempfile.TemporaryFile(dir=path.parent) as unused,
         ):
             file.seek(0)
+            statement = _statement(path.name, source, synthetic)
             try:
-                self._sign(file, signed, form, _statement(path.name, source, synthetic))
+                self._sign(file, signed, form, statement)
             except _failures() as e:
-                raise OutputError(f"{shown(path)} cannot be signed: {printable(e)[:300]}") from e
+                message = f"{shown(path)} cannot be signed: {printable(e)[:300]}"
+                if self.time_authority is None:
+                    raise OutputError(message) from e
+                file.seek(0)
+                try:  # without a time it can be, where it is the authority that fails
+                    dataclasses.replace(self, time_authority=None)._sign(file, unused, form, statement)
+                except _failures():
+                    raise OutputError(message) from e
+                message += f"; the authority {printable(self.time_authority)} gives no time"
+                raise TransientError(message, remedy=_NO_TIME) from e
             signed.seek(0)
             file.seek(0)
             file.truncate()
@@ -123,7 +152,7 @@ def state(path: Path, form: str) -> str:
 
 
 def _statement(title: str, source: Mapping[str, Any], synthetic: Synthetic) -> dict[str, Any]:
-    """What is signed, in the words of C2PA."""
+    """Return what is signed, in the words of C2PA."""
     made: dict[str, Any] = {
         "action": "c2pa.edited",
         "softwareAgent": {"name": "batchsr", "version": __version__},
@@ -145,6 +174,21 @@ def _statement(title: str, source: Mapping[str, Any], synthetic: Synthetic) -> d
         ],
         "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [opened, made]}}],
     }
+
+
+def _check_address(url: str) -> None:
+    """Raise ConfigError for what is no address of a server."""
+    try:
+        parts = urllib.parse.urlsplit(url.encode("ascii").decode())
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", url)
+        parts.port  # noqa: B018 - raises where it is no number
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigError(
+            f"{shown(url)} is no address of an authority for the time",
+            remedy="--time-authority takes http://... or https://...",
+        )
 
 
 def _library() -> Any:
@@ -170,7 +214,7 @@ def _read(path: Path) -> bytes:
 
 
 def _algorithm(path: Path) -> str:
-    """The name that C2PA has for signatures by a key."""
+    """Return the name that C2PA has for signatures by a key."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 

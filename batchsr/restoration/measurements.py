@@ -42,7 +42,7 @@ class Measurements:
             self._opinions = Opinion(speech=True), Opinion(speech=False)
 
     def remarks(self) -> tuple[Remark, ...]:
-        """What was measured of the source and a person should know."""
+        """Return what was measured of the source and a person should know."""
         cancelled = self._mix.remark() if self._mix is not None else None
         return (cancelled,) if cancelled is not None else ()
 
@@ -76,7 +76,7 @@ class Measurements:
         self._written_peak = peak
 
     def checks(self) -> dict[str, Any] | None:
-        """What opinions there are of the speech, JSON-able; None where they were not asked for."""
+        """Return what opinions there are of the speech, JSON-able; None where they were not asked for."""
         if self._opinions is None:
             return None
         (before, share), (after, _) = (one.finish() for one in self._opinions)
@@ -87,7 +87,7 @@ class Measurements:
         return {**said, "before": before, "after": after, "review": None if asked == "off" else after["ovrl"] < asked}
 
     def source(self) -> dict[str, Any]:
-        """What was measured of the recording, JSON-able."""
+        """Return what was measured of the recording, JSON-able."""
         cutoff = self._source.cutoff()
         return {
             "band": {
@@ -102,11 +102,12 @@ class Measurements:
         }
 
     def loudness(self) -> dict[str, float | None]:
-        """How loud the output is, by EBU R 128's measures, as far as it was heard; None where there is no value."""
+        """Return how loud the output is, by EBU R 128's measures, as far as it was heard; None where there is
+        no value."""
         return {**self._after.measures(), "max_true_peak_dbtp": _dbfs(self._true_peak.peak)}
 
     def output(self) -> dict[str, Any]:
-        """What was measured of the output, JSON-able."""
+        """Return what was measured of the output, JSON-able."""
         self._seams.finish()
         levels_after = {**_levels(self._after), "peak_dbfs": _dbfs(self._written_peak)}
         levels_after["below_50_hz_dbfs"] = _rounded(self._low_after.dbfs)

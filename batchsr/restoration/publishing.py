@@ -3,11 +3,11 @@
     both are written, as temporaries, and synced
     -> the output's name is taken         who comes second is told so, and has changed nothing
     -> the sidecar gets its name          of the one whose output it is, so the two always belong together
-    -> the folder is synced, and only then does the row say that it is done
+    -> the folder is synced, and only then does the queue say that it is done
 
-A crash between the two names leaves an output without a sidecar. The next claim finds it by the hash in the row, which
-was written before, and writes the sidecar from the row (`complete`). Where the row is lost too, with its database, the
-sidecar's temporary is still there, whole, and proves itself by the output's hash: it gets its name (`mend`).
+A crash between the two names leaves an output without a sidecar. The next claim finds it by the hash in the queue,
+which was written before, and writes the sidecar from the queue (`complete`). Where the queue is lost too, the sidecar's
+temporary is still there, whole, and proves itself by the output's hash: it gets its name (`mend`).
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def mend_folder(folder: Path) -> None:
 
 
 def _parsed(record: Temporary) -> sidecar_reading.Record | None:
-    """What a temporary says, if it is a sidecar."""
+    """Return what a temporary says, if it is a sidecar."""
     try:
         if record.size_bytes() > sidecar_reading.MOST_BYTES:
             return None
@@ -142,7 +142,7 @@ def _parsed(record: Temporary) -> sidecar_reading.Record | None:
 
 
 def _want_place(path: Path) -> bool:
-    """Whether a sidecar of ours stands there, to be replaced. Raises SidecarForeign where anything else does."""
+    """Return whether a sidecar of ours stands there, to be replaced. Raises SidecarForeign where anything else does."""
     if not _is_there(path):
         return False
     if sidecar_reading.is_ours(path):
@@ -152,7 +152,7 @@ def _want_place(path: Path) -> bool:
 
 
 def _hint(output: Path) -> str:
-    """Why the output that stands there is not taken for one of ours, where that can be said."""
+    """Return why the output that stands there is not taken for one of ours, where that can be said."""
     try:
         found = sidecar_reading.read(sidecar_path(output))
     except SidecarForeign as e:

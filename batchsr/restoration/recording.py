@@ -8,30 +8,22 @@ What the stages are: batchsr.restoration.stages.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
-from numpy.typing import NDArray
 
 from batchsr.audio import files, levels
 from batchsr.audio.cutoff import Cutoff, find_cutoff
-from batchsr.audio.denoising import FRAME_SAMPLES, Denoising, Listener, count, histogram, loudness_for_detector
 from batchsr.audio.remarks import Remark, bounded
-from batchsr.audio.repair import declick, dehum
-from batchsr.audio.resample import at_rate, reblock, resample_blocks
+from batchsr.audio.resample import resample_blocks
 from batchsr.audio.treatment import Treatment, decide
 from batchsr.audio.windows import Block
 from batchsr.errors import InputChanged
-from batchsr.restoration import stages
 from batchsr.restoration.measurements import Measurements
-from batchsr.restoration.source_identity import SourceWitness
+from batchsr.restoration.source_identity import SourceHash
 from batchsr.restoration.spool import Spool
+from batchsr.restoration.stages import registry as stages
+from batchsr.restoration.stages.interface import Stage
 from batchsr.settings.profile import Settings
-from batchsr.speech import voice
 
 
 class Recording:
@@ -44,7 +36,7 @@ class Recording:
         self.path = path
         self.info = info
         self.settings = settings
-        self.witness = SourceWitness(path, info)
+        self.source_hash = SourceHash(path, info)
         """Remembers what was read, for the hash that goes on record."""
         self.channels = info.channels
         self._alive = alive
@@ -60,35 +52,39 @@ class Recording:
         self._level_remarks: tuple[Remark, ...] = ()
 
     def treatment(self) -> Treatment:
-        """Decide the treatment, from passes over the file: for its level, its clicks, its hum and its cutoff.
+        """Decide the treatment, from passes over the file: for its level, what stages must know, its cutoff.
 
         Each where the settings ask for it, and each behind what is done for those before it.
 
         Raises InputLevels for whole numbers written as floats, unless they are to be scaled.
         """
         self._full_scale, self._level_remarks = self._scale()
-        mended = Treatment()
-        if self.settings.declick != "off":
-            clicks = declick.find(self._mended(mended), self.settings.declick, self.info.frames)
-            mended = dataclasses.replace(mended, clicks=clicks)
-            if (said := clicks.remark()) is not None:
-                self._level_remarks = (*self._level_remarks, said)
-        if self.settings.dehum == "auto":
-            mended = dataclasses.replace(mended, hum=dehum.find(self._mended(mended), self.info.sample_rate))
+        before = stages.decide(self)
         decided = decide(
-            self.settings.lowpass, self.settings.keep_band, self.info.sample_rate, lambda: self._cutoff(mended)
+            self.settings.lowpass, self.settings.keep_band, self.info.sample_rate, lambda: self._cutoff(before)
         )
-        decided = dataclasses.replace(decided, clicks=mended.clicks, hum=mended.hum)
-        if self.settings.denoise == "off":
-            return decided
-        return dataclasses.replace(decided, denoising=self._denoising(decided, self.settings.denoise))
+        return dataclasses.replace(decided, decided=before.decided)
 
-    def stages(self, treatment: Treatment) -> list[stages.Stage]:
-        """What the recording goes through before the model, made anew for one stream."""
-        return stages.chain(self.settings, treatment, self.info.sample_rate)
+    def stages(self, treatment: Treatment) -> list[Stage]:
+        """Return what the recording goes through before the model, made anew for one stream."""
+        return stages.chain(self.settings, treatment, self.info.sample_rate, self.spool)
+
+    def at_own_rate(self, treatment: Treatment) -> Iterator[Block]:
+        """Yield a whole pass over the recording behind the stages at its own rate, as far as they are decided."""
+        with self._open() as source:
+            blocks = self._living(self._blocks(source))
+            yield from stages.run(self.stages(treatment), "recording", blocks, self.info.frames)
+
+    def at_48_khz(self, treatment: Treatment) -> Iterator[Block]:
+        """Yield a whole pass over the recording at 48 kHz, before it is denoised."""
+        return self._living(self._noisy(treatment))
+
+    def remark(self, remark: Remark) -> None:
+        """Put on record what a stage found to be odd."""
+        self._level_remarks = (*self._level_remarks, remark)
 
     def resampled(self, treatment: Treatment, measurements: Measurements | None = None) -> Generator[Block, None, None]:
-        """The recording at 48 kHz, (n, channels), measured on the way.
+        """Yield the recording at 48 kHz, (n, channels), measured on the way.
 
         Where it is denoised, the stream that is measured computes it, and one that is not waits for that one.
         """
@@ -100,7 +96,7 @@ class Recording:
             yield from self.spool.fill(self._noisy(treatment, measurements))
 
     def _noisy(self, treatment: Treatment, measurements: Measurements | None = None) -> Generator[Block, None, None]:
-        """The recording at 48 kHz before it is denoised."""
+        """Yield the recording at 48 kHz before it is denoised."""
         chain = self.stages(treatment)
         with self._open() as source:
             blocks = self._blocks(source)
@@ -114,15 +110,15 @@ class Recording:
                 self.remarks = bounded((*source.remarks, *self._level_remarks, *measurements.remarks()))
 
     def conditioned(self, treatment: Treatment, measurements: Measurements) -> Iterator[Block]:
-        """What the model is given, at 48 kHz; the recording is measured on the way."""
+        """Yield what the model is given, at 48 kHz; the recording is measured on the way."""
         return stages.run(
             self.stages(treatment), "model", self.resampled(treatment, measurements), self.info.samples_at()
         )
 
     def read_again(self, treatment: Treatment) -> None:
-        """Make one more pass over the source for the witness. Raises InputChanged where the treatment would differ."""
+        """Make one more pass over the source for the hash. Raises InputChanged where the treatment would differ."""
         with self._open() as source:
-            for _ in self.witness.watched(source.blocks()):
+            for _ in self.source_hash.watched(source.blocks()):
                 self._alive()
         if self.treatment() != treatment:
             raise _changed(self.path)
@@ -135,49 +131,11 @@ class Recording:
             raise _changed(self.path)
         return source
 
-    def _cutoff(self, mended: Treatment) -> Cutoff:
-        if mended == Treatment():
-            with self._open() as source:
-                return find_cutoff(self._living(self._blocks(source)), self.info.sample_rate)
-        return find_cutoff(self._mended(mended), self.info.sample_rate)
-
-    def _mended(self, treatment: Treatment) -> Iterator[Block]:
-        """A whole pass over the recording behind the stages at its own rate, as far as they are decided."""
+    def _cutoff(self, before: Treatment) -> Cutoff:
+        if any(stage.position == "recording" and stage.name in before.decided for stage in self.stages(before)):
+            return find_cutoff(self.at_own_rate(before), self.info.sample_rate)
         with self._open() as source:
-            blocks = self._living(self._blocks(source))
-            yield from stages.run(self.stages(treatment), "recording", blocks, self.info.frames)
-
-    def _denoising(self, treatment: Treatment, asked: Literal["auto"] | float) -> Denoising:
-        """Decide about denoising, from two passes: how loud it is, and where somebody speaks."""
-        total = self.info.samples_at()
-        powers = histogram()
-        digest = hashlib.blake2b(digest_size=32)
-        of_channels, of_mean, sums = np.zeros(self.channels), 0.0, np.zeros(self.channels)
-        for block in reblock(self._living(self._noisy(treatment)), FRAME_SAMPLES):
-            power = _powers(block)
-            count(powers, float(power.max()))
-            of_channels += power
-            sums += block.sum(axis=0, dtype=np.float64)
-            of_mean += float(_powers(block.mean(axis=1, keepdims=True))[0])
-            digest.update(np.ascontiguousarray(block).data.cast("B"))
-        self.resampled_digest = digest.digest()
-        gain = np.float32(loudness_for_detector(powers))
-        frames: deque[float] = deque()
-        offsets = sums / max(total, 1)
-        # Channels of which one is inverted cancel each other: then the loudest is listened to, and not their mean.
-        loudest = int(of_channels.argmax()) if of_mean < of_channels.mean() / (2 * self.channels) else None
-
-        def heard() -> Iterator[Block]:
-            for block in reblock(self._living(self._noisy(treatment)), FRAME_SAMPLES):
-                frames.append(float(_powers(block).max()))
-                x = block - offsets
-                one = x.mean(axis=1, keepdims=True) if loudest is None else x[:, loudest : loudest + 1]
-                yield gain * one.astype(np.float32)
-
-        listener = Listener()
-        for probability in voice.probabilities(at_rate(heard(), voice.RATE_HZ, -(-total // 3))):
-            listener.add(probability, frames.popleft())
-        return listener.decision(asked, total)
+            return find_cutoff(self._living(self._blocks(source)), self.info.sample_rate)
 
     def _living(self, blocks: Iterable[Block]) -> Iterator[Block]:
         for block in blocks:
@@ -185,23 +143,17 @@ class Recording:
             yield block
 
     def _blocks(self, source: files.Source) -> Iterator[Block]:
-        """A whole pass over the source, its full scale at 1."""
-        blocks = self.witness.watched(source.blocks())
+        """Yield a whole pass over the source, its full scale at 1."""
+        blocks = self.source_hash.watched(source.blocks())
         return blocks if self._full_scale == 1.0 else levels.scaled(blocks, self._full_scale)
 
     def _scale(self) -> tuple[float, tuple[Remark, ...]]:
-        """What full scale is in the source, and what is to be said of its level. Only floats can be over it."""
+        """Return what full scale is in the source, and what is to be said of its level. Only floats can be over it."""
         if self.info.subtype not in levels.FLOAT_SUBTYPES:
             return 1.0, ()
         with self._open() as source:
-            peaks = levels.measure(self.witness.watched(source.blocks()))
+            peaks = levels.measure(self.source_hash.watched(source.blocks()))
         return levels.full_scale_of(peaks, self.settings.input_scale, files.shown(self.path))
-
-
-def _powers(block: Block) -> NDArray[np.float64]:
-    """Mean square of each channel, (C,), without what stands still: an offset is no sound."""
-    powers: NDArray[np.float64] = block.astype(np.float64).var(axis=0)
-    return powers
 
 
 def _changed(path: Path) -> InputChanged:

@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Final
 
 from batchsr import __version__, faults, storage, temporary
-from batchsr.audio import broadcast, files, metadata, windows
+from batchsr.audio import broadcast, files, formats, metadata, windows
+from batchsr.audio.denoising import Denoising
 from batchsr.audio.filters import keep_band
 from batchsr.audio.resample import at_rate
 from batchsr.audio.treatment import NOTHING_SYNTHETIC, Synthetic, Treatment, synthetic
 from batchsr.audio.windows import Block
 from batchsr.errors import InputChanged, OutputIsSource, OutputTooLarge
-from batchsr.models.resample import NAME as RESAMPLE
-from batchsr.restoration import copies, pipeline, publishing, stages
+from batchsr.restoration import copies, pipeline, publishing
 from batchsr.restoration import sidecar as sidecars
 from batchsr.restoration.batcher import Batcher
 from batchsr.restoration.copies import Copies
@@ -38,6 +38,8 @@ from batchsr.restoration.measurements import Measurements
 from batchsr.restoration.recording import Recording
 from batchsr.restoration.scratch import HEADER, Scratch
 from batchsr.restoration.spool import Spool, spool_bytes, spool_path
+from batchsr.restoration.stages import denoise
+from batchsr.restoration.stages import registry as stages
 from batchsr.restoration.task import Restored, Task
 from batchsr.settings import extras
 from batchsr.speech import denoiser
@@ -46,7 +48,6 @@ from batchsr.temporary import Temporary
 ALGORITHM: Final = 1
 """Raise it when the same source, settings and model would give other bytes: scratch of before is then not believed."""
 _SIGN_OF_LIFE_S: Final = 1.0
-_UNCOMPRESSED: Final = ("wav", "aiff", "w64", "caf")
 
 
 def restore(
@@ -80,8 +81,9 @@ def restore(
     case = _prepare(task, model, alive)
     with contextlib.ExitStack() as held:
         scratch = held.enter_context(case.scratch(model))
-        if case.treatment.denoising is not None and case.treatment.denoising.on:
-            case.recording.spool = held.enter_context(case.spool(alive))
+        denoising = denoise.decision(case.treatment)
+        if denoising is not None and denoising.on:
+            case.recording.spool = held.enter_context(case.spool(denoising, alive))
         output = held.enter_context(Temporary.beside(task.output))
         more = held.enter_context(
             Copies(task, case.recording.channels, case.output_samples, case.described, case.info.rate, case.synthetic)
@@ -127,7 +129,7 @@ class _Case:
     plan: windows.Plan
 
     def scratch(self, model: Batcher) -> Scratch:
-        """The file of finished windows, opened."""
+        """Return the file of finished windows, opened."""
         return Scratch(
             self.task.scratch,
             key=_scratch_key(self, model),
@@ -141,10 +143,8 @@ class _Case:
         """Length of one channel of the output, at its own rate."""
         return self.info.samples_at(self.task.settings.rate)
 
-    def spool(self, alive: Callable[[], None]) -> Spool:
-        """The denoised recording, opened."""
-        denoising = self.treatment.denoising
-        assert denoising is not None
+    def spool(self, denoising: Denoising, alive: Callable[[], None]) -> Spool:
+        """Return the denoised recording, opened."""
         parts = [
             ALGORITHM,
             stages.entries(self.recording.stages(self.treatment)),
@@ -163,7 +163,7 @@ class _Case:
         )
 
     def metadata(self) -> dict[str, object]:
-        """What the recording says of itself, for the sidecar."""
+        """Return what the recording says of itself, for the sidecar."""
         return {**self.described.to_dict(), "not_carried_over": list(self.carried.lost)}
 
 
@@ -174,7 +174,7 @@ class _Made:
     clipped_samples: int
     resumed: int
     computed_again: int
-    ear: Measurements
+    measurements: Measurements
 
 
 def _prepare(task: Task, model: Batcher, alive: Callable[[], None]) -> _Case:
@@ -199,14 +199,18 @@ def _prepare(task: Task, model: Batcher, alive: Callable[[], None]) -> _Case:
     described = metadata.read(task.source)
     decided = recording.treatment()
     variant = Path(str(task.provenance.get("variant", ""))).name
-    made_up = NOTHING_SYNTHETIC if variant == RESAMPLE else synthetic(decided, float(info.rate), settings.rate)
+    about = model.about
+    done = stages.done(recording.stages(decided))
+    made_up = NOTHING_SYNTHETIC
+    if about.synthesises:
+        made_up = synthetic(decided, float(info.rate), settings.rate, done=done)
     carried = metadata.carry_over(
         described,
         form=settings.format,
         subtype=settings.subtype,
         channels=recording.channels,
         source_rate_hz=info.rate,
-        program=f"batchsr {__version__}; {'' if variant == RESAMPLE else 'FlashSR '}{variant}".rstrip(),
+        program=f"batchsr {__version__}; {f'{about.label} {variant}'.strip()}".rstrip(),
         rate_hz=settings.rate,
         synthetic=made_up,
     )
@@ -234,7 +238,7 @@ def _check_size(task: Task, recording: Recording, plan: windows.Plan) -> None:
     scratch_bytes = plan.count * (HEADER.size + 4 * recording.channels * plan.frame_samples)
     if task.settings.denoise != "off":
         scratch_bytes += spool_bytes(plan.total_samples, recording.channels)
-    output_bytes = 2 * samples if task.settings.format in _UNCOMPRESSED else 0
+    output_bytes = 2 * samples if formats.WRITTEN[task.settings.format].packing == "none" else 0
     for folder, needed in ((task.scratch.parent, scratch_bytes), (task.output.parent, output_bytes)):
         with storage.output_errors(folder, "look at"):
             most = storage.total_bytes(folder)
@@ -359,13 +363,22 @@ def _join(
             more.write(block)
             faults.point("assemble.during")
         writer.amend(b"bext", broadcast.LOUDNESS_AT, broadcast.loudness_fields(measurements.loudness()))
+        if settings.umid:
+            writer.amend(b"bext", broadcast.UMID_AT, _umid(case))
         more.finish()
     measurements.note_written_peak(writer.peak)
     return writer
 
 
+def _umid(case: _Case) -> bytes:
+    """Return a UMID that is the same whenever the same is made, also after a stop: of recording, settings and model."""
+    model = (str(case.task.provenance.get(key) or "") for key in ("variant", "revision", "weights_sha256"))
+    sha256 = case.recording.source_hash.sha256(lambda: _compare(case), tick=lambda: None)
+    return broadcast.umid(case.recording.channels, sha256, case.task.settings.digest(), *model)
+
+
 def _wait(joining: Future[files.Writer], alive: Callable[[], None]) -> files.Writer:
-    """The joiner's result; meanwhile show that we live, and stop if asked to."""
+    """Return the joiner's result; meanwhile show that we live, and stop if asked to."""
     while True:
         try:
             return joining.result(timeout=_SIGN_OF_LIFE_S)
@@ -377,7 +390,7 @@ def _wait(joining: Future[files.Writer], alive: Callable[[], None]) -> files.Wri
 
 def _sign(case: _Case, signing: Signing, output: Temporary, more: Copies) -> None:
     """Put content credentials into the finished files, still without their names."""
-    sha256 = case.recording.witness.sha256(lambda: _compare(case), tick=lambda: None)
+    sha256 = case.recording.source_hash.sha256(lambda: _compare(case), tick=lambda: None)
     source = {"name": case.task.source.name, "sha256": sha256}
     for form, file in ((case.task.settings.format, output), *more.files()):
         signing.sign(file.fd, file.final, form, source, case.synthetic)
@@ -393,7 +406,7 @@ def _on_record(
 ) -> Restored:
     """Hash what was read and what was written, and write down all there is to know."""
     restored = Restored(
-        source_sha256=case.recording.witness.sha256(lambda: _compare(case), tick=alive),
+        source_sha256=case.recording.source_hash.sha256(lambda: _compare(case), tick=alive),
         output_sha256=output.sha256(tick=alive),
         output_bytes=output.size_bytes(),
         windows_total=case.plan.count,
@@ -407,6 +420,7 @@ def _on_record(
         wall_s=spent_s(),
         report={},
     )
+    through = case.recording.stages(case.treatment)
     document = sidecars.sidecar(
         case.task,
         case.info,
@@ -414,12 +428,13 @@ def _on_record(
         restored,
         case.treatment,
         case.synthetic,
-        made.ear,
+        made.measurements,
         case.recording.remarks,
-        stages.entries(case.recording.stages(case.treatment), case.recording.spool),
+        stages.entries(through, measured=True),
+        stages.done(through),
     )
     document["metadata"] = case.metadata()
-    if (checks := made.ear.checks()) is not None:
+    if (checks := made.measurements.checks()) is not None:
         document["checks"] = {"quality": checks}
     if case.task.settings.also:
         document["copies"] = more.on_record(alive)
@@ -427,7 +442,7 @@ def _on_record(
 
 
 def _compare(case: _Case) -> None:
-    """The source was touched: read all of it once more, what it says of itself included."""
+    """Read all of a source that was touched once more, what it says of itself included."""
     case.recording.read_again(case.treatment)
     if metadata.read(case.task.source).to_dict() != case.described.to_dict():
         raise InputChanged(

@@ -10,7 +10,7 @@
 
 A slot is believed when magic, index, key, fingerprint and CRC all fit, and done again when not: a torn write, a
 rotten sector, another model's window, or a source that was exchanged for another, can only cost time. Nothing else
-says what is finished; the queue's row is for display. The file belongs to the worker that holds the job's claim, so
+says what is finished; the queue's figure is for display. The file belongs to the worker that holds the job's claim, so
 it needs no lock of its own.
 """
 

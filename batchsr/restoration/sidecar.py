@@ -39,17 +39,20 @@ def sidecar(
     restored: Restored,
     treatment: Treatment,
     made_up: Synthetic,
-    ear: Measurements,
+    measurements: Measurements,
     remarks: Sequence[Remark],
     stages: Sequence[Mapping[str, Any]],
+    done: str,
 ) -> dict[str, Any]:
-    """The provenance of one output, JSON-able, as sidecar.schema.json describes it."""
+    """Return the provenance of one output, JSON-able, as sidecar.schema.json describes it.
+
+    stages: their entries, with what was measured. done: what they did to the recording, in words; "" for nothing.
+    """
     settings = json.loads(task.settings.to_json())
-    heard = ear.source()
-    crossover = treatment.crossover
+    heard = measurements.source()
     return {
         "schema": SCHEMA,
-        "note": _note(made_up, treatment.mended),
+        "note": _note(made_up, done),
         "synthetic": _synthetic(made_up),
         "source": {
             "path": os.path.abspath(task.source),
@@ -75,16 +78,11 @@ def sidecar(
             "sample_rate_hz": task.settings.rate,
             "frames": info.samples_at(task.settings.rate),
             "clipped_samples": restored.clipped_samples,
-            **ear.output(),
+            **measurements.output(),
         },
         "settings": settings,
         "settings_sha256": task.settings.digest(),
-        "treatment": {
-            "only_resampled": treatment.bypass,
-            "lowpass_hz": treatment.lowpass_hz,
-            "kept_below_hz": crossover.pass_hz if crossover else None,
-            "synthesised_above_hz": crossover.stop_hz if crossover else None,
-        },
+        "treatment": _treated(treatment),
         "stages": [dict(stage) for stage in stages],
         "model": {key: value for key, value in task.provenance.items() if key != "job"},
         "job": task.provenance.get("job", {}),
@@ -108,6 +106,16 @@ def sidecar(
     }
 
 
+def _treated(treatment: Treatment) -> dict[str, Any]:
+    crossover = treatment.crossover
+    return {
+        "only_resampled": treatment.bypass,
+        "lowpass_hz": treatment.lowpass_hz,
+        "kept_below_hz": crossover.pass_hz if crossover else None,
+        "synthesised_above_hz": crossover.stop_hz if crossover else None,
+    }
+
+
 def _synthetic(made_up: Synthetic) -> dict[str, Any]:
     return {
         "above_hz": made_up.above_hz,
@@ -117,9 +125,9 @@ def _synthetic(made_up: Synthetic) -> dict[str, Any]:
     }
 
 
-def _note(made_up: Synthetic, mended: str) -> str:
-    """What a person must read before taking the output for the recording."""
-    before = f" The recording was {mended} before." if mended else ""
+def _note(made_up: Synthetic, done: str) -> str:
+    """Return what a person must read before taking the output for the recording."""
+    before = f" The recording was {done} before." if done else ""
     if made_up.above_hz is None:
         return f"An access derivative. {NOTHING_MADE_UP}{before}"
     return f"An access derivative, not the recording. {made_up.sentence}{before}"

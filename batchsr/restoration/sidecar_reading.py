@@ -1,7 +1,8 @@
 """Read sidecars that stand on the disk: input, which anybody may have written, not truth.
 
-What decides about an output is checked against a schema here, types, lengths and signs included; what is more in the
-document is kept as it is, but no larger and no deeper than our own ever are. Nothing here blocks or follows a link.
+What decides about an output is checked against a schema here, types, lengths and signs included, and a document in
+which it is wrong is refused. Of the rest, what is not of the published form is left out; what that form does not know
+is kept as it is, but no larger and no deeper than our own ever are. Nothing here blocks or follows a link.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
 
 from batchsr import storage
+from batchsr.display import shown
 from batchsr.errors import SidecarForeign
+from batchsr.restoration import sidecar_form
 
 PREFIX: Final = "batchsr.sidecar/"
 SCHEMA: Final = PREFIX + "2"
@@ -81,20 +85,22 @@ class Record(msgspec.Struct):
 
     said: _Document
     document: dict[str, Any]
-    """All of it, as it is on the disk."""
+    """All of it, as it is on the disk, but for what is not of the kind that the published form says."""
+    twisted: tuple[str, ...] = ()
+    """What was left out of the document for that, as `copies.0.path`."""
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a sidecar of ours, sound or not, stands under this name: a new one may replace it."""
+    """Return whether a sidecar of ours, sound or not, stands under this name: a new one may replace it."""
     try:
         document = _decoded(storage.read_small(path, MOST_BYTES))
         return msgspec.convert(document, _Head).schema.startswith(PREFIX)
-    except (OSError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+    except (OSError, msgspec.MsgspecError, RecursionError, UnicodeError):
         return False
 
 
 def read(path: Path) -> Record | None:
-    """The sidecar under this name; None if nothing is there. Raises SidecarForeign with the reason for doubt."""
+    """Return the sidecar under this name; None if nothing is there. Raises SidecarForeign with the reason for doubt."""
     try:
         return parse(path, storage.read_small(path, MOST_BYTES))
     except FileNotFoundError:
@@ -104,23 +110,56 @@ def read(path: Path) -> Record | None:
 
 
 def parse(path: Path, data: bytes) -> Record:
-    """The same for bytes that were read; `path` is for the message."""
+    """Return the same for bytes that were read; `path` is for the message."""
     try:
         document = _decoded(data)
         said = msgspec.convert(document, _Document)
     except RecursionError as e:
         raise _foreign(path, "it is nested too deeply") from e
-    except (msgspec.MsgspecError, UnicodeDecodeError) as e:
+    except (msgspec.MsgspecError, UnicodeError) as e:
         raise _foreign(path, str(e)[:300]) from e
     if said.schema not in READ:
         raise _foreign(path, f"its schema is {said.schema[:60]!r}, not one of {', '.join(READ)}")
     if _is_deep(document):
         raise _foreign(path, f"it is nested more than {MOST_LEVELS} levels deep")
-    return Record(said, document)
+    version = int(said.schema.removeprefix(PREFIX))
+    return Record(said, *sidecar_form.fitted(document, sidecar_form.of_version(version, len(READ))))
+
+
+class Copy(msgspec.Struct, frozen=True):
+    """A copy for access, as the record of its output names it."""
+
+    recorded: Path
+    """Where it was written."""
+    beside: Path
+    """The same name beside the output: where it is after both were moved."""
+    sha256: str
+    format: str
+
+
+def copies_of(document: Mapping[str, Any], output: Path, also: str) -> list[Copy]:
+    """Return the copies for access that a record names. `also` are the formats that were asked for, joined by commas.
+
+    Raises SidecarForeign where one of them is not named, or has a name that no file can have.
+    """
+    found = []
+    listed = document.get("copies")
+    for one in listed if isinstance(listed, list) else []:
+        values = [one.get(key) for key in ("path", "sha256", "format")] if isinstance(one, dict) else []
+        path, sha256, form = (value if isinstance(value, str) else "" for value in values or ("", "", ""))
+        name = os.path.basename(path)
+        if not storage.is_name(name) or not storage.is_path(path):
+            why = f"names a copy {shown(name)}, which no file can be called"
+            raise SidecarForeign(f"the record of {shown(output)} {why}", remedy="`batchsr explain` shows what it says")
+        found.append(Copy(Path(path), output.with_name(name), sha256, form))
+    if missing := set(filter(None, also.split(","))) - {one.format for one in found}:
+        why = f"does not name its copy in {min(missing)}"
+        raise SidecarForeign(f"the record of {shown(output)} {why}", remedy="`batchsr explain` shows what it says")
+    return found
 
 
 def _decoded(data: bytes) -> dict[str, Any]:
-    """A JSON object. Raises msgspec.MsgspecError, RecursionError, UnicodeDecodeError."""
+    """Return a JSON object. Raises msgspec.MsgspecError, RecursionError, UnicodeDecodeError."""
     try:
         found: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
     except msgspec.DecodeError:

@@ -9,14 +9,14 @@ version did not say stays unsaid (None), and is never guessed.
 
 from __future__ import annotations
 
-import importlib.resources
-import json
+import copy
 from collections.abc import Mapping
 from typing import Any, Final
 
 from batchsr.audio.broadcast import LOUDNESS
 from batchsr.audio.treatment import EDITED_BY_A_MODEL
-from batchsr.restoration.sidecar_reading import PREFIX, SCHEMA
+from batchsr.restoration import sidecar_form
+from batchsr.restoration.sidecar_reading import PREFIX, READ, SCHEMA
 
 _MOST_SENTENCE: Final = 250
 
@@ -24,19 +24,22 @@ _MOST_SENTENCE: Final = 250
 def schema(version: int | None = None) -> dict[str, Any]:
     """Return the published JSON Schema of a version, today's if none is named. Raises LookupError for another."""
     newest = int(SCHEMA.removeprefix(PREFIX))
-    if version is not None and not 1 <= version <= newest:
-        raise LookupError(f"there is no version {version} of the sidecar")
-    name = "sidecar.schema.json" if version in (None, newest) else f"sidecar-{version}.schema.json"
-    text = importlib.resources.files("batchsr.restoration").joinpath(name).read_text("utf-8")
-    found: dict[str, Any] = json.loads(text)
-    return found
+    return copy.deepcopy(dict(sidecar_form.of_version(newest if version is None else version, newest)))
 
 
 def newest(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a sidecar of any version, as `sidecar_reading.Record.document` has it, in the form of today's."""
-    found = dict(document)
-    if found.get("schema") == PREFIX + "1":
+    """Return a sidecar of any version, as `sidecar_reading.Record.document` has it, in the form of today's.
+
+    `synthetic` with its sentence is always there; anything else may be missing, but what is there is of its kind.
+    """
+    version = document.get("schema")
+    number = int(version.removeprefix(PREFIX)) if version in READ else len(READ)
+    found, _ = sidecar_form.fitted(
+        document, sidecar_form.of_version(number, len(READ))
+    )  # a queue may keep a twisted one
+    if not _table(found, "synthetic").get("sentence"):  # version 1, or twisted
         found["synthetic"] = _synthetic_of_1(found)
+    if found.get("schema") == PREFIX + "1":
         output = dict(_table(found, "output"))
         integrated = {"integrated_lufs": _number(output.get("loudness_lufs"))}
         found["output"] = output | {"loudness": dict.fromkeys(LOUDNESS) | integrated}

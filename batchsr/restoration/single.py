@@ -146,7 +146,7 @@ def forget(source: Path, output: Path) -> None:
 
 @contextmanager
 def _checkpoints(source: Path, output: Path) -> Iterator[Path]:
-    """The scratch file of this source and output, for this process alone."""
+    """Give the scratch file of this source and output, for this process alone."""
     scratch = checkpoints_of(source, output)
     storage.make_folder(scratch.parent)
     lock = scratch.with_suffix(".lock")

@@ -37,16 +37,16 @@ class Identity:
 
     @classmethod
     def of(cls, status: os.stat_result) -> Self:
-        """That of a file's status."""
+        """Return that of a file's status."""
         return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
 
     @classmethod
     def of_probed(cls, info: SourceInfo) -> Self:
-        """That of the file when it was probed."""
+        """Return that of the file when it was probed."""
         return cls(info.size_bytes, info.mtime_ns, info.ctime_ns, info.inode, info.device)
 
 
-class SourceWitness:
+class SourceHash:
     """What one attempt reads of a source. Passes may run in several threads at once."""
 
     def __init__(self, path: Path, info: SourceInfo) -> None:
@@ -55,7 +55,7 @@ class SourceWitness:
         self._passes: list[bytes] = []
 
     def watched(self, blocks: Iterable[Block]) -> Iterator[Block]:
-        """The same blocks of a whole pass; their digest is kept when the pass comes to its end."""
+        """Yield the same blocks of a whole pass; their digest is kept when the pass comes to its end."""
         digest = hashlib.blake2b(digest_size=32)
         for block in blocks:
             digest.update(np.ascontiguousarray(block).data.cast("B"))

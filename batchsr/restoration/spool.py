@@ -47,7 +47,7 @@ class Stream(Protocol):
     """What denoises one channel; as `batchsr.speech.denoiser.Denoiser`."""
 
     def process(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The next samples, as many, of the stream `delay_samples` ago."""
+        """Return the next samples, as many, of the stream `delay_samples` ago."""
         ...
 
     def close(self) -> None: ...
@@ -144,7 +144,7 @@ class Spool:
                 slot.close()
 
     def read(self) -> Iterator[Block]:
-        """What is denoised, slot by slot, as soon as each is there. Raises GateClosed when it will not come."""
+        """Yield what is denoised, slot by slot, as soon as each is there. Raises GateClosed when it will not come."""
         for number in range(self.slots):
             with self._changed:
                 self._changed.wait_for(lambda number=number: number < self._ready or self._closed)  # type: ignore[misc]
@@ -162,7 +162,7 @@ class Spool:
         return {"removed_db": removed, "slots": self.slots, "slots_resumed": self.resumed}
 
     def _paged(self, noisy: Iterable[Block]) -> Iterator[Page]:
-        """A recording in pages, filled up with silence at its end, and one of silence for what comes late."""
+        """Yield a recording in pages, filled up with silence at its end, and one of silence for what comes late."""
         silence = np.zeros((self._channels, PAGE), np.float32)
         for block in reblock(noisy, PAGE):
             if len(block) == PAGE:
@@ -226,7 +226,7 @@ class Spool:
         self._scratch.write(place, samples, made_from=made_from)
 
     def _slot(self, number: int) -> Iterator[tuple[int, Block]]:
-        """A slot's own pages, cut at the recording's end: (which page, (n, channels))."""
+        """Yield a slot's own pages, cut at the recording's end: (which page, (n, channels))."""
         first = number * SLOT_PAGES
         for index in range(first, min(first + SLOT_PAGES, self._pages)):
             page = self._scratch.read(number * _STORED + index - first)

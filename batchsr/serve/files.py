@@ -11,22 +11,12 @@ from typing import Final, Literal
 
 from starlette.responses import Response, StreamingResponse
 
+from batchsr.audio.formats import BY_EXTENSION
 from batchsr.errors import InputChanged, InputMissing
 from batchsr.queue import Job, State
 
 Side = Literal["source", "output"]
 _BLOCK_BYTES: Final = 64 * 1024
-_TYPES: Final = {
-    ".wav": "audio/wav",
-    ".w64": "audio/x-w64",
-    ".flac": "audio/flac",
-    ".mp3": "audio/mpeg",
-    ".ogg": "audio/ogg",
-    ".opus": "audio/ogg",
-    ".m4a": "audio/mp4",
-    ".aif": "audio/aiff",
-    ".aiff": "audio/aiff",
-}
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
@@ -59,10 +49,11 @@ def answer(job: Job, side: Side, asked: str | None) -> Response:
     fd = opened(job, side)
     size = os.fstat(fd).st_size
     ending = Path(job.source if side == "source" else job.output).suffix.lower()
+    mime = BY_EXTENSION[ending].mime if ending in BY_EXTENSION else ""
     headers = {
         "Accept-Ranges": "bytes",
-        "Content-Type": _TYPES.get(ending, "application/octet-stream"),
-        "Content-Disposition": f'inline; filename="{job.id}-{side}{ending if ending in _TYPES else ""}"',
+        "Content-Type": mime or "application/octet-stream",
+        "Content-Disposition": f'inline; filename="{job.id}-{side}{ending if mime else ""}"',
     }
     return span_answer(_Blocks(fd), size, asked, headers)
 

@@ -90,7 +90,7 @@ class Guard:
             return  # before its body was whole: nobody waits for an answer
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
-        """Why this request is not answered: a status and a sentence."""
+        """Return why this request is not answered: a status and a sentence."""
         host = headers.get("host", "")
         if len(headers.getlist("host")) != 1 or not self.knows(host):
             return 421, "this server is not known by that name (batchsr serve --name NAME makes it known)"

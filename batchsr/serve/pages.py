@@ -48,12 +48,12 @@ class Pages:
         self._hearing = hearing
 
     def overview(self, request: Request) -> Response:
-        """What is going on, what is in the way, what failed, and when all of it is done."""
+        """Return what is going on, what is in the way, what failed, and when all of it is done."""
         found = self._source.overview()
         return self._render.page(request, "overview.html", found=found, jobs=found.status["jobs"], live=_LIVE)
 
     def files(self, request: Request) -> Response:
-        """The list of files: searched, filtered, sorted, a page at a time."""
+        """Return the list of files: searched, filtered, sorted, a page at a time."""
         wanted = Wanted.of(request.query_params)
         with self._source.queue() as queue:
             page = queue.browser.page(
@@ -106,17 +106,17 @@ class Pages:
         )
 
     def batches(self, request: Request) -> Response:
-        """The batches, and how far each is."""
+        """Return the batches, and how far each is."""
         found = self._source.overview()
         batches = [_batch(name, totals) for name, totals in found.batches.items()]
         return self._render.page(request, "batches.html", batches=batches)
 
     def workers(self, request: Request) -> Response:
-        """The workers, their machines and what each has in hand."""
+        """Return the workers, their machines and what each has in hand."""
         return self._render.page(request, "workers.html", found=self._source.overview())
 
     def heard(self, request: Request) -> Response:
-        """What the player of one file needs; the clips are addresses of their own."""
+        """Return what the player of one file needs; the clips are addresses of their own."""
         job = self._job(request)
         made = {key: value for key, value in self._hearing.of(job).items() if key != "clips"}
         made["addresses"] = {word: f"{self._render.prefix}/files/{job.id}/clips/{word}.ogg" for word in WORDS}
@@ -132,7 +132,7 @@ class Pages:
         return files.span_answer(data, len(data), request.headers.get("range"), headers)
 
     def sound(self, request: Request) -> Response:
-        """The recording or its restoration, whole or in ranges."""
+        """Return the recording or its restoration, whole or in ranges."""
         side = request.path_params["side"]
         if side not in ("source", "output"):
             raise UsageError("there is no such sound")

@@ -11,9 +11,8 @@ from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from batchsr.display import counted, printable
+from batchsr.display import clock, counted, printable
 from batchsr.queue import Job
-from batchsr.report.progress import clock
 from batchsr.serve.forms import Forms
 from batchsr.serve.wanted import steered
 

@@ -34,8 +34,7 @@ Denoise = Literal["off", "auto"] | float
 Declick = Literal["off"] | float
 FORMATS: Final = tuple(formats.WRITTEN)
 SUBTYPES: Final = tuple(dict.fromkeys(subtype for subtypes in formats.SUBTYPES.values() for subtype in subtypes))
-COPIES: Final = ("opus", "mp3", "flac")
-"""What an output may have a copy in."""
+COPIES: Final = formats.COPIES
 RATES_HZ: Final = (16_000, 24_000, 44_100, 48_000)
 """What an output may be sampled at; the model's is the last."""
 MAX_OVERLAP_S = 2.5
@@ -84,6 +83,8 @@ class Settings:
     """Mark outputs of which they would say less than this, 1 to 5; asks for `quality` as well."""
     dehum: Literal["off", "auto"] = "off"
     """Subtract the lines of mains hum that stand out: "off" or "auto"."""
+    umid: bool = False
+    """Give a broadcast WAV a UMID of its own, made from the recording, the settings and the model."""
 
     def __post_init__(self) -> None:
         def check(ok: bool, key: str, want: str) -> None:
@@ -136,6 +137,8 @@ class Settings:
             "off, or an opinion from 1 (bad) to 5 (excellent)",
         )
         check(self.dehum in ("off", "auto"), "dehum", "off or auto")
+        check(isinstance(self.umid, bool), "umid", "true or false")
+        check(self.format == "wav" or not self.umid, "umid", "false where the format is not wav, which alone holds one")
         check(_is_int(self.rate) and self.rate in RATES_HZ, "rate", "one of " + ", ".join(map(str, RATES_HZ)) + " Hz")
         for form in (self.format, *copies):
             if not formats.WRITTEN[form].takes_rate(self.rate):
@@ -159,7 +162,7 @@ class Settings:
     @classmethod
     @functools.lru_cache(maxsize=256)  # a batch has few, and many rows
     def from_json(cls, text: str) -> Settings:
-        """Settings of a queue's row. Raises ConfigError on a key that this version does not know."""
+        """Return settings as the queue keeps them. Raises ConfigError on a key that this version does not know."""
         return cls.from_mapping(json.loads(text))
 
     @classmethod
@@ -193,6 +196,7 @@ _LATER: Final[Mapping[str, object]] = MappingProxyType(
         "denoise": "off",
         "quality": False,
         "review_below": "off",
+        "umid": False,
     }
 )
 DEFAULT: Final = "default"
@@ -265,7 +269,7 @@ def effective(
 
 
 def find(name: str) -> Path:
-    """The file of a profile: a path as it is, a name in the user's folder, then among the shipped ones.
+    """Return the file of a profile: a path as it is, a name in the user's folder, then among the shipped ones.
 
     Raises ConfigError when there is none.
     """
@@ -283,7 +287,7 @@ def find(name: str) -> Path:
 
 
 def names() -> list[str]:
-    """The profiles that can be named without a path."""
+    """Return the profiles that can be named without a path."""
     return sorted({path.stem for folder in _folders() if folder.is_dir() for path in folder.glob("*.toml")})
 
 
@@ -293,7 +297,8 @@ def load(path: Path) -> Layer:
 
 
 def layer(path: Path, values: Mapping[str, Any], *, prefix: str = "") -> Layer:
-    """A layer of values read from a file, checked key by key. A variant that is a path is relative to the file."""
+    """Return a layer of values read from a file, checked key by key. A variant that is a path is relative to
+    the file."""
     known = {field.name for field in dataclasses.fields(Settings)} | {"variant"}
     checked = dict(values)
     for key, value in checked.items():

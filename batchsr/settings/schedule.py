@@ -60,7 +60,7 @@ def duration_s(text: str) -> float:
     return value
 
 
-def place_s(text: str) -> float:
+def position_s(text: str) -> float:
     """Read a place in a recording, "90", "1:30" or "1:02:03.5", as seconds. Raises ConfigError."""
     parts = text.strip().split(":")
     try:
@@ -83,7 +83,7 @@ def gate(
     wall: Callable[[], datetime.datetime],
     steady_s: Callable[[], float],
 ) -> Callable[[], float]:
-    """A worker's question before each claim: how many seconds to wait and ask again. 0: go on; infinity: stop.
+    """Return a worker's question before each claim: how many seconds to wait and ask again. 0: go on; infinity: stop.
 
     The time to stop counts from this call. `wall` gives local time.
     """

@@ -70,7 +70,7 @@ def _told(path: Path, document: Mapping[str, Any], kind: type[msgspec.Struct], m
 
 
 def _fields(kind: type[msgspec.Struct], keys: Sequence[str]) -> list[str]:
-    """The names of a struct's fields; with `keys`, those of the struct in it that they lead to."""
+    """Return the names of a struct's fields; with `keys`, those of the struct in it that they lead to."""
     for key in keys:
         kind = next(field.type for field in msgspec.structs.fields(kind) if field.name == key)
     return [field.name for field in msgspec.structs.fields(kind)]

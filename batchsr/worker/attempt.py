@@ -1,4 +1,4 @@
-"""One claim of one job: from its row to a restoration, and what that found back into the row."""
+"""One claim of one job: from the queue to a restoration, and what that found back into the queue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from batchsr.signals import Stop
 from batchsr.worker import pauses, recovery
 from batchsr.worker.in_flight import InFlightFile
 
-_SIGN_OF_LIFE_S: Final = 5.0  # the same number of windows is written to the row no more often than this
+_SIGN_OF_LIFE_S: Final = 5.0  # the same number of windows is written to the queue no more often than this
 RestoreFn = Callable[..., Restored]
 
 
@@ -29,7 +29,7 @@ class Interrupted(Exception):
 
 
 class Attempt:
-    """One claim of one job, from its row to the restoration and back."""
+    """One claim of one job, from the queue to the restoration and back."""
 
     def __init__(
         self, queue: WorkQueue, file: InFlightFile, stop: Stop, tell_windows: Callable[[Job, int, int], None]
@@ -100,7 +100,7 @@ class Attempt:
             return None
 
     def _has_sidecar(self) -> bool:
-        """Whether the report stands beside the output, so that the queue need not keep it."""
+        """Return whether the report stands beside the output, so that the queue need not keep it."""
         return sidecar_path(Path(self._job.output)).is_file()
 
     def _on_windows(self, done: int, total: int) -> None:
@@ -132,7 +132,7 @@ class Attempt:
 
 
 def backend_of(variant: str, model: Batcher) -> Backend:
-    """What a job is bound to when this model claims it."""
+    """Return what a job is bound to when this model claims it."""
     identity: Any = model.identity
     return Backend(
         variant=variant,
@@ -165,7 +165,7 @@ def _result(restored: Restored) -> Result:
 
 
 def failure_of(error: Exception) -> str:
-    """The failure class of what ended an attempt: input, transient or resource."""
+    """Return the failure class of what ended an attempt: input, transient or resource."""
     if isinstance(error, BatchsrError):
         return error.failure
     if (isinstance(error, OSError) and error.errno in pauses.RESOURCE_ERRNOS) or pauses.is_want_of_threads(error):
@@ -174,7 +174,7 @@ def failure_of(error: Exception) -> str:
 
 
 def described(error: Exception) -> tuple[str, str]:
-    """Code and message for the row. What nobody foresaw keeps its last line of traceback."""
+    """Code and message for the queue. What nobody foresaw keeps its last line of traceback."""
     if isinstance(error, BatchsrError):
         return error.code, str(error)
     where = traceback.extract_tb(error.__traceback__)[-1:]

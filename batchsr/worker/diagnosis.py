@@ -64,7 +64,8 @@ def write_trouble(
 
 
 def trouble_at(folder: str, side: Side, code: PlaceCode, words: str = "") -> Trouble:
-    """The trouble in words, and where it begins: at a mount point, or at the folder that shuts off what is below."""
+    """Return the trouble in words, and where it begins: at a mount point, or at the folder that shuts off what is
+    below."""
     use = {"source": "read", "output": "write", "scratch": "write the scratch"}[side]
     if code == "full":
         root = mount_root(folder)
@@ -89,7 +90,8 @@ def trouble_at(folder: str, side: Side, code: PlaceCode, words: str = "") -> Tro
 
 
 def source_trouble(job: Job) -> Trouble | None:
-    """What keeps this source, and others with it, from being read now; None if nothing, or if it is its own trouble."""
+    """Return what keeps this source, and others with it, from being read now; None if nothing, or if it is its own
+    trouble."""
     folder = os.path.dirname(job.source)
     try:
         there = os.stat(folder)
@@ -200,7 +202,8 @@ def _is_read_only(folder: str) -> bool:
 
 
 def _topmost(folder: str, holds: object) -> str:
-    """The highest folder above this one up to which something holds without a break; the folder itself if nowhere."""
+    """Return the highest folder above this one up to which something holds without a break; the folder itself if
+    nowhere."""
     here = existing(folder)
     if callable(holds) and holds(here):
         while (above := os.path.dirname(here)) != here and holds(above):
@@ -209,7 +212,7 @@ def _topmost(folder: str, holds: object) -> str:
 
 
 def _shut_folder(folder: str, side: Side) -> str:
-    """The folder that keeps us out: the highest that may not be searched, else the one itself."""
+    """Return the folder that keeps us out: the highest that may not be searched, else the one itself."""
     for above in _downwards(folder):
         if os.path.isdir(above) and not _may_enter(above):
             return above
@@ -227,7 +230,7 @@ def _may_enter(folder: str) -> bool:
 
 
 def _missing_folder(folder: str) -> str:
-    """The highest folder that is not there, or the empty one above it where its file system was mounted."""
+    """Return the highest folder that is not there, or the empty one above it where its file system was mounted."""
     above = "/"
     for here in _downwards(folder):
         if not os.path.isdir(here):
@@ -237,12 +240,12 @@ def _missing_folder(folder: str) -> str:
 
 
 def _downwards(folder: str) -> Iterator[str]:
-    """The folders on the way to this one, from the root."""
+    """Yield the folders on the way to this one, from the root."""
     yield from reversed([folder, *(str(parent) for parent in Path(folder).parents)])
 
 
 def _refusal(path: str) -> int:
-    """The number of the error that opening and reading the file gives; 0 for none."""
+    """Return the number of the error that opening and reading the file gives; 0 for none."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as e:
@@ -258,7 +261,7 @@ def _refusal(path: str) -> int:
 
 
 def _siblings(path: str) -> Iterator[str]:
-    """A few other files of the folder."""
+    """Yield a few other files of the folder."""
     folder, found = os.path.dirname(path), 0
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from batchsr import storage
+from batchsr.audio.formats import WRITTEN
 from batchsr.audio.windows import SAMPLE_RATE_HZ
 from batchsr.queue import NewJob, Speed
 from batchsr.restoration.batcher import WindowModel
@@ -20,8 +21,6 @@ from batchsr.settings.profile import Settings
 from batchsr.worker.in_flight import MOST_FILES
 from batchsr.worker.space import need_of_recording
 
-_COPY_BYTES_A_SECOND: Final = {"opus": 16_000, "mp3": 40_000, "flac": 3 * SAMPLE_RATE_HZ}
-"""At most, for one channel."""
 _CALIBRATION_S: Final = 5.0
 _MOST_PASSES: Final = 50
 
@@ -69,7 +68,7 @@ class Forecast:
         settings = Settings.from_json(job.settings)
         channels = 1 if settings.channels == "mono" else job.channels
         need = need_of_recording(job.frames, job.sample_rate, job.channels, settings)
-        copies = sum(_COPY_BYTES_A_SECOND[form] for form in settings.also.split(",") if form)
+        copies = sum(WRITTEN[form].copy_bytes_a_second for form in settings.also.split(",") if form)
         wanted = need.output_bytes + round(copies * channels * job.audio_s)
         folder = str(Path(output).parent)
         self._outputs[folder] = self._outputs.get(folder, 0) + wanted
@@ -84,7 +83,7 @@ class Forecast:
         return sum(self._largest)
 
     def rooms(self) -> list[Room]:
-        """What is needed on each file system, the fullest first. Raises OSError."""
+        """Return what is needed on each file system, the fullest first. Raises OSError."""
         system_of = functools.cache(lambda folder: storage.nearest_existing(folder).stat().st_dev)
         rooms: dict[int, Room] = {}
         for folder, wanted in sorted(self._outputs.items(), key=lambda one: -one[1]):

@@ -82,7 +82,7 @@ class InFlightFiles:
             return [file.job for file in self._files.values()]
 
     def have_room(self, batch_windows: int) -> bool:
-        """Whether another file is needed to keep a model busy that computes so many rows at a time."""
+        """Return whether another file is needed to keep a model busy that computes so many rows at a time."""
         with self._changed:
             files = list(self._files.values())
         rows = _PASSES_AHEAD * batch_windows
@@ -129,7 +129,7 @@ class InFlightFiles:
         self.wake()
 
     def charge(self, file: InFlightFile) -> float:
-        """A file's share of the time so far, seconds."""
+        """Return a file's share of the time so far, seconds."""
         with self._changed:
             self._charge()
             return file.charged_s

@@ -95,32 +95,32 @@ class Account:
         self._lock = threading.Lock()
 
     def done(self, job: Job) -> None:
-        """A file is restored."""
+        """Tell that a file is restored."""
         self._add(done=1, audio_s=job.audio_s or 0.0, wall_s=job.wall_s)
         self.listener.done(job)
 
     def failed(self, job: Job) -> None:
-        """A file will not be tried again by itself."""
+        """Tell that a file will not be tried again by itself."""
         self._add(failed=1)
         self.listener.failed(job)
 
     def quarantined(self, job: Job) -> None:
-        """A file whose workers died on it will not be tried again by itself."""
+        """Tell that a file whose workers died on it will not be tried again by itself."""
         self._add(quarantined=1)
         self.listener.failed(job)
 
     def released(self, job: Job) -> None:
-        """A file went back to the queue with its finished windows."""
+        """Tell that a file went back to the queue with its finished windows."""
         self._add(released=1)
         self.listener.released(job)
 
     def lost(self, job: Job) -> None:
-        """A file was taken away while in flight."""
+        """Tell that a file was taken away while in flight."""
         self._add(lost=1)
         self.listener.lost(job)
 
     def trouble(self) -> None:
-        """The queue had to be paused."""
+        """Tell that the queue had to be paused."""
         with self._lock:
             self.troubles += 1
 

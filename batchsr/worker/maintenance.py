@@ -1,4 +1,4 @@
-"""Looking after what was done: verify outputs against their rows, and remove what nobody needs any more."""
+"""Looking after what was done: verify outputs against the queue, and remove what nobody needs any more."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Garbage:
 
 
 def verify(queue: Queue, ids: Iterable[int] | None = None) -> Iterator[Verdict]:
-    """Hash the outputs of jobs that are done, all or those named, and compare with the rows."""
+    """Hash the outputs of jobs that are done, all or those named, and compare with the queue."""
     for job in queue.jobs(states=[State.DONE], ids=ids):
         verdict = _verdict(job)
         yield _verdict_on_copies(queue, job) if verdict.verdict == "ok" else verdict
@@ -66,7 +66,7 @@ def _verdict(job: Job) -> Verdict:
 
 
 def _verdict_on_copies(queue: Queue, job: Job) -> Verdict:
-    """The same for the copies for access that the report or the sidecar names."""
+    """Return the same for the copies for access that the report or the sidecar names."""
     if not Settings.from_json(job.settings).also:
         return Verdict(job, "ok")
     document = queue.report_of(job.id)
@@ -76,24 +76,27 @@ def _verdict_on_copies(queue: Queue, job: Job) -> Verdict:
             document = None if record is None else record.document
     if document is None:
         return Verdict(job, "missing", "its sidecar, which names its copies, is not there")
-    for copy in document.get("copies", []):
-        path = Path(copy["path"])
-        moved = Path(job.output).with_name(path.name)  # with its output, as `relocate` and `export --move` do
-        if not os.path.lexists(path) and os.path.lexists(moved):
-            path = moved
+    try:
+        copies = sidecar_reading.copies_of(document, Path(job.output), Settings.from_json(job.settings).also)
+    except SidecarForeign as e:
+        return Verdict(job, "missing", e.message)
+    for copy in copies:
+        path = copy.recorded
+        if not os.path.lexists(path) and os.path.lexists(copy.beside):  # moved with it: `relocate`, `export --move`
+            path = copy.beside
         try:
             found = storage.sha256(path)
         except FileNotFoundError:
             return Verdict(job, "missing", f"its copy {path} is not there")
         except OSError as e:
             return Verdict(job, "missing", f"its copy {path} cannot be read: {e.strerror}")
-        if found != copy["sha256"]:
-            return Verdict(job, "changed", f"its copy {path} has SHA-256 {found}, not {copy['sha256']}")
+        if found != copy.sha256:
+            return Verdict(job, "changed", f"its copy {path} has SHA-256 {found}, not {copy.sha256}")
     return Verdict(job, "ok")
 
 
 def credentials_of(queue: Queue, job: Job) -> str | None:
-    """What the content credentials of a job's files are: `trusted`, `valid`, `broken`, `missing` or `unchecked`.
+    """Return what the content credentials of a job's files are: `trusted`, `valid`, `broken`, `missing` or `unchecked`.
 
     The worst of output and copies; None where its record says that they have none.
     """
@@ -106,7 +109,8 @@ def credentials_of(queue: Queue, job: Job) -> str | None:
         return None
     output = Path(job.output)
     files = [(output, Settings.from_json(job.settings).format)]
-    files += [(output.with_name(Path(copy["path"]).name), copy["format"]) for copy in document.get("copies", [])]
+    with contextlib.suppress(SidecarForeign):  # which `verify` tells
+        files += [(copy.beside, copy.format) for copy in sidecar_reading.copies_of(document, output, "")]
     states = [credentials.state(path, form) for path, form in files]
     return min(states, key=("broken", "missing", "unchecked", "valid", "trusted").index)
 

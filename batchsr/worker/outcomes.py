@@ -82,7 +82,7 @@ class Outcomes:
         self._insist(job, lambda: self._account.released(self._queue.release(job)))
 
     def give_back(self, job: Job, error: Exception) -> None:
-        """The machine could not even begin: put the job back, and pause the queue until it can."""
+        """Put the job back, and pause the queue until it can."""
         _, message = described(error)
         self._insist(job, lambda: self._paused(self._queue.give_back(job, message, "resource")))
 
@@ -113,7 +113,7 @@ class Outcomes:
                 self._account.listener.retrying(failed, (failed.run_at or 0.0) - failed.changed_at)
 
     def _diagnosed(self, job: Job, error: Exception) -> tuple[Trouble | None, str]:
-        """The place that is in trouble, if it is one, and the failure class."""
+        """Return the place that is in trouble, if it is one, and the failure class."""
         if diagnosis.is_source_error(job, error):
             return diagnosis.source_trouble(job), failure_of(error)
         if failure_of(error) == "resource" or diagnosis.is_write_error(job, error, self._queue.scratch_folder):

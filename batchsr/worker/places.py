@@ -74,18 +74,19 @@ class Places:
         return None
 
     def failed(self, trouble: Trouble) -> None:
-        """A job met trouble: wait before the place is tried again, each time longer until a file is done there."""
+        """Wait after a job met trouble, before the place is tried again, each time longer until a file is done
+        there."""
         self._wait_longer(trouble)
         self._tell(trouble)
 
     def worked(self, job: Job) -> None:
-        """A file was done: what its places went through is forgotten."""
+        """Forget what the places of a file went through that was done."""
         with self._lock:
             for key in [key for key, (_, trouble) in self._tries.items() if diagnosis.lies_on(trouble, job)]:
                 del self._tries[key]
 
     def _still(self, trouble: Trouble, job: Job) -> bool:
-        """Whether the place fails this job now."""
+        """Return whether the place fails this job now."""
         if trouble.side == "source":
             return diagnosis.source_trouble(job) is not None
         if self._shortage(job) is not None:

@@ -1,6 +1,6 @@
 """Believe the file: an output that stands there already, whole and ours, is not restored again.
 
-That happens when a crash or an I/O error fell between the output's name and the job's row, and when the
+That happens when a crash or an I/O error fell between the output's name and the queue's record of the job, and when the
 database is older than the files: rolled back to a backup, or made anew over a finished archive.
 """
 
@@ -23,7 +23,7 @@ from batchsr.settings.profile import Settings
 def finished_before(job: Job, settings: Settings, backend: Backend) -> Result | None:
     """Return what is under the output's name, if it is what this job would make; None if not, or if nothing is.
 
-    Either the row knows the file's hash from an attempt that got as far as committing, or the sidecar proves
+    Either the queue knows the file's hash from an attempt that got as far as committing, or the sidecar proves
     it: same source, settings and model, and the hashes of both files are those it names. Raises ResourceError.
     """
     if is_published(job):
@@ -38,9 +38,9 @@ def finished_before(job: Job, settings: Settings, backend: Backend) -> Result | 
 
 
 def complete_sidecar(job: Job) -> None:
-    """Write the sidecar of an output that the row speaks of, if a crash fell between the two. Raises ResourceError.
+    """Write the sidecar of an output that the queue speaks of, if a crash fell between the two. Raises ResourceError.
 
-    Where something else has the sidecar's name it is left alone: the row has what the sidecar would say.
+    Where something else has the sidecar's name it is left alone: the queue has what the sidecar would say.
     """
     if job.report is None or not Settings.from_json(job.settings).sidecar:
         return
@@ -51,8 +51,8 @@ def complete_sidecar(job: Job) -> None:
 
 
 def adoptable(jobs: Iterable[Job]) -> Iterator[Job]:
-    """Those of the jobs whose output stands there with a sidecar of ours: they will be looked at, and not made again
-    if the hashes are right."""
+    """Yield those of the jobs whose output stands there with a sidecar of ours: they will be looked at, and not made
+    again if the hashes are right."""
     for job in jobs:
         if job.overwrite or not os.path.lexists(job.output):
             continue
@@ -82,12 +82,18 @@ def _from_sidecar(job: Job, settings: Settings, backend: Backend) -> Result | No
     except (OSError, SidecarForeign):
         return None  # what stands there is not ours, and the restoration says so
     storage.make_durable(output)
+    return result_of(record, windows_resumed=said.windows.total)
+
+
+def result_of(record: sidecar_reading.Record, *, windows_resumed: int) -> Result:
+    """Return what a restoration came to, as its sidecar says it."""
+    said = record.said
     return Result(
         output_sha256=said.output.sha256,
         output_bytes=said.output.size_bytes,
         source_sha256=said.source.sha256,
         windows_total=said.windows.total,
-        windows_resumed=said.windows.total,
+        windows_resumed=windows_resumed,
         audio_s=said.source.duration_s,
         sample_rate=said.source.sample_rate_hz,
         channels=said.source.channels,

@@ -49,7 +49,7 @@ class Need:
 
 
 def need_of(job: Job, frame_samples: int = FRAME_SAMPLES) -> Need:
-    """Estimated from the job's row; nothing for a job whose header could not be read, as it will fail at once."""
+    """Estimate from what the queue knows; nothing for a job whose header could not be read: it fails at once."""
     if job.frames is None or job.sample_rate is None or job.channels is None or job.state is State.COMMITTING:
         return Need()
     settings = Settings.from_json(job.settings)
@@ -67,7 +67,7 @@ def need_of_recording(
     frame_samples: int = FRAME_SAMPLES,
     windows_done: int = 0,
 ) -> Need:
-    """The same from what a header says: samples of one channel, their rate, the number of channels."""
+    """Return the same from what a header says: samples of one channel, their rate, the number of channels."""
     channels = 1 if settings.channels == "mono" else channels
     samples = -(-frames * SAMPLE_RATE_HZ // rate_hz)
     slots = max(0, Plan.of(samples, frame_samples, settings.overlap).count - windows_done)
@@ -87,7 +87,7 @@ def shortage(
     *,
     frame_samples: int = FRAME_SAMPLES,
 ) -> Shortage | None:
-    """Which file system would have less than `min_free_bytes` left when these jobs are done; None if none."""
+    """Return which file system would have less than `min_free_bytes` left when these jobs are done; None if none."""
     own = _by_file_system([following], scratch_folder, frame_samples)
     others = _by_file_system(in_flight, scratch_folder, frame_samples)
     for system, (folder, side, wanted) in own.items():

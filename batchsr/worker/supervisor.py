@@ -175,7 +175,8 @@ class _Supervisor:
             self._hears.ended(worker.number)
 
     def _was_paused(self) -> bool:
-        """Whether all of us stood still (a frozen container, a snapshot of the machine) so lately that nobody hangs.
+        """Return whether all of us stood still (a frozen container, a snapshot of the machine) so lately that nobody
+        hangs.
 
         The steady clock may count such a time. Whoever did not look meanwhile cannot say who worked.
         """

@@ -2,7 +2,7 @@
 
     all files of a job are compared with what is on record of them     one that differs, and nothing of it is moved
     -> copies for access, then the sidecar, then the output are moved  linked under the new name, then unlinked
-    -> both folders are synced, and only then does the row say so
+    -> both folders are synced, and only then does the queue say so
 
 A crash between leaves a job that is done, with some of its files moved: the same command again finds those under their
 new names and goes on. No file is replaced: a name that something else has gets the job's number and its claim's.
@@ -14,20 +14,19 @@ import contextlib
 import dataclasses
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, Literal
 
 from batchsr import faults, storage
+from batchsr.copying import copy_whole
 from batchsr.display import shown
 from batchsr.errors import BatchsrError, OutputExists, SidecarForeign
 from batchsr.queue import Job, Queue, State
 from batchsr.restoration import publishing, sidecar_reading
 from batchsr.restoration.sidecar import sidecar_path
 from batchsr.settings.profile import Settings
-from batchsr.temporary import Temporary
 
 FOLDER: Final = "batchsr-undone"
 """Where an undone output goes, in its own folder, where nothing else is said. Searches for recordings pass it by."""
@@ -98,11 +97,14 @@ def _checked(queue: Queue, job: Job, target: Path) -> tuple[list[_File], Undone 
             document = record.document
             if at == record_path:
                 files.append(_File(record_path, None))
-    copies = (document or {}).get("copies") or []
     if settings.also and document is None:
         return [], Undone(job, "missing", "its sidecar, which names its copies, is not there")
+    try:
+        copies = sidecar_reading.copies_of(document or {}, output, settings.also)
+    except SidecarForeign as e:
+        return [], Undone(job, "changed", str(e.message))
     for copy in copies:
-        one = _File(output.with_name(Path(str(copy["path"])).name), str(copy["sha256"]))
+        one = _File(copy.beside, copy.sha256)
         if (wrong := _wrong(job, one, target)) is not None:
             return [], wrong
         files.insert(0, one)
@@ -180,18 +182,7 @@ def _copy(path: Path, new: Path) -> bool:
     """Copy a file to another file system, whole or not at all. False if the name is taken."""
     if _is_there(new):  # by a crash between the copy and the end of the original, or somebody else's
         return not new.is_symlink() and storage.sha256(new) == storage.sha256(path)
-    with Temporary.beside(new) as copy, path.open("rb") as file:
-        with os.fdopen(os.dup(copy.fd), "wb") as written:
-            shutil.copyfileobj(file, written, 1 << 20)
-        status = os.fstat(file.fileno())
-        os.utime(copy.fd, ns=(status.st_atime_ns, status.st_mtime_ns))
-        if copy.sha256() != storage.sha256(path):
-            raise OSError(errno.EIO, "the copy differs", str(new))
-        try:
-            copy.publish(overwrite=False)
-        except OutputExists:
-            return False
-    return True
+    return copy_whole(path, new, compared=True)
 
 
 def _moved(target: Path, file: _File, job: Job) -> Path | None:

@@ -121,7 +121,7 @@ class _Run:
         self._in_flight.wake()
 
     def _database_trouble(self, error: BatchsrError) -> None:
-        """The database's own file system is in trouble: say so, wait, look again."""
+        """Say that the database's own file system is in trouble, wait, look again."""
         with contextlib.suppress(ResourceError, QueueBusy):
             self._queue.pause(str(error), "resource", [str(self._queue.probe_folder)])
         self._account.trouble()
@@ -194,7 +194,7 @@ class _Run:
         return in_flight > 0
 
     def _served(self, main_thread: Executor) -> Batcher:
-        """The model, loaded at the first call, with the passes that it can make now."""
+        """Return the model, loaded at the first call, with the passes that it can make now."""
         if self._model is None:
             began_s = self._queue.clock.steady()
             self._model = Batcher(main_thread.submit(self._load_model).result(), main_thread)
@@ -208,7 +208,7 @@ class _Run:
         return self._model
 
     def _following(self) -> Job | None:
-        """The next job that lies on no place in trouble; those before it are held."""
+        """Return the next job that lies on no place in trouble; those before it are held."""
         while (following := self._queue.peek(self._options.variant)) is not None:
             trouble = self._places.trouble_for(following)
             if trouble is None or not self._queue.hold_queued(following, trouble, alike=True):
@@ -252,7 +252,7 @@ class _Run:
                 self._listener.message(f"took job {job.id} from a worker that died: {job.state}")
 
     def _sit_out(self, pause: Pause, following: Job) -> bool:
-        """The queue is paused. A person's pause ends the run; otherwise wait, probe, and resume when it is over."""
+        """Wait while the queue is paused: end the run if a person did it, else probe, and resume when it is over."""
         if pause.kind == "user":
             if self._options.stay:
                 return self._wait(f"paused: {pause.reason}", self._options.poll_s)

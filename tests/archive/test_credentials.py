@@ -26,7 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from batchsr.archive import explain
 from batchsr.audio.files import probe
 from batchsr.cli import cli
-from batchsr.errors import ConfigError, OutputError
+from batchsr.errors import ConfigError, OutputError, TransientError
 from batchsr.models.resample import Resample
 from batchsr.restoration import credentials
 from batchsr.restoration.credentials import MIME, Signing
@@ -105,6 +105,7 @@ class Model(Resample):
 
     def __init__(self) -> None:
         super().__init__()
+        self.about = dataclasses.replace(self.about, label="FlashSR", synthesises=True)
         self.identity = dataclasses.replace(self.identity, variant="tiny")
 
 
@@ -215,3 +216,24 @@ def test_keys_that_cannot_sign_are_refused_at_the_start_with_the_reason(
 
 def test_the_key_is_nowhere_in_what_is_told(keys: tuple[Path, Path]) -> None:
     assert "PRIVATE" not in repr(Signing.load(*keys))
+
+
+ADDRESSES = ("", "ftp://x/", "no url", "http://a b/", "http://[::1", "http://x:port/", "\ud800", "/etc/passwd")
+
+
+@pytest.mark.parametrize("url", ADDRESSES, ids=ascii)
+def test_what_is_no_address_of_an_authority_is_refused_by_name(keys: tuple[Path, Path], url: str) -> None:
+    with pytest.raises(ConfigError, match="no address of an authority"):
+        Signing.load(*keys, url)
+
+
+def test_an_authority_that_gives_no_time_is_named_and_the_file_is_tried_again(
+    keys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    nobody = "http://127.0.0.1:9/"
+    with pytest.raises(ConfigError, match=f"the authority {nobody} gives no time.*leave out --time-authority"):
+        Signing.load(*keys, nobody)
+    signing = dataclasses.replace(Signing.load(*keys), time_authority=nobody)
+    with pytest.raises(TransientError, match="gives no time"):
+        restored(noise(tmp_path / "a.wav"), tmp_path / "a_up.wav", "wav", signing)
+    assert not (tmp_path / "a_up.wav").exists()

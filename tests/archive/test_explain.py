@@ -114,6 +114,7 @@ class Model(Resample):
 
     def __init__(self) -> None:
         super().__init__()
+        self.about = dataclasses.replace(self.about, label="FlashSR", synthesises=True)
         self.identity = dataclasses.replace(self.identity, variant="tiny")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -21,7 +20,7 @@ import soundfile
 from click.testing import CliRunner, Result
 from lxml import etree
 
-from batchsr.archive import checksums, records
+from batchsr.archive import checksums, exchange, records
 from batchsr.cli import cli
 from batchsr.queue.opening import open_queue
 
@@ -45,9 +44,10 @@ def fill(folder: Path, names: tuple[str, ...] = NAMES, **more: Any) -> Path:
     return db
 
 
-@pytest.fixture
-def db(tmp_path: Path) -> Path:
-    return fill(tmp_path, settings={"also": "flac"})
+@pytest.fixture(scope="module")
+def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A queue that tests look at, and leave as it is."""
+    return fill(tmp_path_factory.mktemp("filled"), settings={"also": "flac"})
 
 
 def run(db: Path, *arguments: object, code: int = 0) -> Result:
@@ -88,7 +88,7 @@ def test_a_bag_of_hostile_names_is_accepted_by_bagit_and_coreutils(db: Path, tmp
     with open_queue(db) as queue:
         jobs = list(queue.jobs())
     for job in jobs:
-        path = os.path.join("data", os.path.relpath(job.output, tmp_path / "out"))
+        path = os.path.join("data", os.path.relpath(job.output, db.parent / "out"))
         assert found[path] == Path(job.output).read_bytes()
         assert f"{path}.json" in found
         assert str(Path(path).with_suffix(".flac")) in found
@@ -111,13 +111,17 @@ def test_without_bag_it_is_a_plain_folder_with_its_sums(db: Path, tmp_path: Path
 
 def test_what_is_in_a_package_is_explained_from_it_alone(db: Path, tmp_path: Path) -> None:
     export(db, tmp_path / "bag", "--bag")
-    shutil.rmtree(tmp_path / "out")
-    beside, document = records.record_of(tmp_path / "bag" / "data" / "sub" / "tape 2_upsampled.flac")
-    assert beside.name == "tape 2_upsampled.wav.json"
-    assert "is synthetic" in document["note"]
-    new = tmp_path / "new.db"
-    run(new, "import-sidecars", tmp_path / "bag")
-    run(new, "verify")
+    out = db.parent / "out"
+    out.rename(db.parent / "away")
+    try:
+        beside, document, _ = records.record_of(tmp_path / "bag" / "data" / "sub" / "tape 2_upsampled.flac")
+        assert beside.name == "tape 2_upsampled.wav.json"
+        assert "is synthetic" in document["note"]
+        new = tmp_path / "new.db"
+        run(new, "import-sidecars", tmp_path / "bag")
+        run(new, "verify")
+    finally:
+        (db.parent / "away").rename(out)
 
 
 def test_premis_follows_the_published_schema_and_names_what_happened(db: Path, tmp_path: Path) -> None:
@@ -146,7 +150,7 @@ def test_premis_follows_the_published_schema_and_names_what_happened(db: Path, t
     }
     assert linked <= set(own), "every link leads to something"
     sizes = {one.findtext(f"{P}originalName"): one.findtext(f".//{P}size") for one in root.iter(f"{P}object")}
-    assert sizes["tape-1_upsampled.wav"] == str((tmp_path / "out" / "tape-1_upsampled.wav").stat().st_size)
+    assert sizes["tape-1_upsampled.wav"] == str((db.parent / "out" / "tape-1_upsampled.wav").stat().st_size)
 
 
 @pytest.mark.parametrize("name", [b"no \xff utf", b"looks %0a encoded", b"looks %25 encoded", b"three\n\n\nlines"])
@@ -180,7 +184,7 @@ def test_a_killed_export_goes_on_and_what_stood_there_stays_until_the_end(tmp_pa
     before = inside(target)
     (more,) = rig.enqueue(db, [rig.record(tmp_path / "in" / "d.wav", 0.15, seed=9)], tmp_path / "out", batch="tapes")
     assert rig.work(db).done == 1
-    for fault in ("assemble.during:8", "sidecar.after:1"):
+    for fault in ("assemble.during:8", "export.step:3"):
         assert rig.wait(rig.fork(child, fault=fault)) == -signal.SIGKILL
         if fault.startswith("assemble"):
             assert inside(target) == before, "the package of before stands until the new one is whole"
@@ -300,14 +304,8 @@ def test_a_full_disk_is_told_with_the_package_and_the_same_command_goes_on(
 
 def test_two_exports_to_one_place_do_not_mix(tmp_path: Path) -> None:
     db = fill(tmp_path, ("a",))
-    building = tmp_path / ".bag.batchsr-export"
-    building.mkdir()
-    fd = os.open(building, os.O_RDONLY)
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    try:
+    with exchange.alone(tmp_path / "bag"):
         assert "another process" in failed(db, tmp_path / "bag", "--bag")
-    finally:
-        os.close(fd)
     export(db, tmp_path / "bag", "--bag")
     accepted(tmp_path / "bag")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import shutil
@@ -15,6 +17,7 @@ from click.testing import CliRunner, Result
 from batchsr.archive import policy
 from batchsr.cli import cli
 from batchsr.errors import ConfigError
+from batchsr.queue.opening import open_queue
 
 KEPT = """
 name = "masters"
@@ -50,8 +53,9 @@ def lines(done: Result) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_what_keeps_the_policy_passes(made: Path) -> None:
-    done = verify(made, KEPT)
+@pytest.mark.parametrize("form", ['"wav"', '"WAV"', '["flac", "Wav"]'])
+def test_what_keeps_the_policy_passes(made: Path, form: str) -> None:
+    done = verify(made, KEPT.replace('"wav"', form))
     assert done.exit_code == 0, done.output
     assert [(line["verdict"], line["policy"], line["breaks"]) for line in lines(done)] == [("ok", "pass", [])] * 2
 
@@ -119,6 +123,14 @@ def test_an_output_that_is_not_as_it_was_made_is_not_asked(tmp_path: Path) -> No
         ("", "asks for nothing"),
         ('name = "x"', "asks for nothing"),
         ("rate = ", "not TOML"),
+        ("min_loudness_lufs = nan", "min_loudness_lufs"),
+        ("max_true_peak_dbtp = -inf", "max_true_peak_dbtp"),
+        ("max_loudness_lufs = -20\nmin_loudness_lufs = -10", "not below"),
+        ('format = "wave"', "takes one of"),
+        ("format = []", "format"),
+        ("rate = [48000, 0]", "rate"),
+        ("bits = 20", "bits takes 16 or 24 or 32"),
+        ("channels = []", "channels"),
     ],
 )
 def test_a_policy_that_is_none_is_named_before_any_work(made: Path, text: str, words: str) -> None:
@@ -126,6 +138,27 @@ def test_a_policy_that_is_none_is_named_before_any_work(made: Path, text: str, w
     assert isinstance(done.exception, ConfigError)
     assert words in str(done.exception)
     assert done.stdout == ""
+
+
+def test_the_report_has_the_verdict_beside_each_file(made: Path) -> None:
+    (made / "report.toml").write_text("bits = 16")
+
+    def report(*words: object) -> Result:
+        arguments = ["--db", str(made / "queue.db"), "report", *map(str, words), "--policy", str(made / "report.toml")]
+        return CliRunner().invoke(cli, arguments)
+
+    assert [(row["policy"], row["policy_breaks"]) for row in lines(report("--json"))] == [
+        ("fail", "bits is 24, not 16")
+    ] * 2
+    rows = list(csv.DictReader(io.StringIO(report("--as", "csv").output)))
+    assert [row["policy"] for row in rows] == ["fail", "fail"]
+    assert json.loads(report("--as", "json").output)[0]["policy"] == "fail"
+    assert "bits is 24, not 16" in report().output
+    assert "no column" in str(report("-o", made / "page.html").exception)
+    rig.enqueue(made / "queue.db", [rig.record(made / "in" / "later.wav", 0.2)], made / "out")
+    assert [row["policy"] for row in lines(report("--json"))] == ["fail", "fail", None]
+    with open_queue(made / "queue.db") as queue:
+        queue.cancel([3])
 
 
 def test_a_policy_that_is_not_there_is_named(made: Path) -> None:

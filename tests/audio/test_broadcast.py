@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import struct
 import subprocess
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import soundfile
 from batchsr import restore_file
 from batchsr.audio import broadcast, metadata
 from batchsr.audio.containers.riff import chunk
+from batchsr.audio.decoders import ffmpeg
 from batchsr.audio.files import Embedded, Writer
 from batchsr.audio.meters.loudness import LoudnessMeter
 from batchsr.audio.meters.true_peak import TruePeakMeter
@@ -138,6 +141,26 @@ def test_mediainfo_reads_the_loudness_that_the_sidecar_has(tmp_path: Path, rate:
     assert float(read["Duration"]) == pytest.approx(4, abs=0.01)
 
 
+def test_ffmpeg_measures_the_loudness_that_the_output_says_of_itself(tmp_path: Path) -> None:
+    if (program := ffmpeg.program()) is None:
+        pytest.skip("there is no ffmpeg")
+    levels = ((-18, -30), (-24, -26))
+    sides = [np.concatenate([tone(2, level_db=first), tone(2, level_db=then)]) for first, then in levels]
+    soundfile.write(tmp_path / "a.wav", np.hstack(sides), 48_000, subtype="PCM_24")
+    restore_file(tmp_path / "a.wav", tmp_path / "b.wav", model=Resample())
+    body = metadata.read(tmp_path / "b.wav").bext
+    assert body is not None
+    own = broadcast.read_loudness(body)
+    command = [program, "-nostats", "-i", tmp_path / "b.wav", "-af", "ebur128=peak=true", "-f", "null", "-"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL).stderr
+    summary = said[said.rindex("Summary:") :]
+    measures = (("integrated_lufs", "I:", 0.11), ("range_lu", "LRA:", 0.5), ("max_true_peak_dbtp", "Peak:", 0.11))
+    for name, pattern, off in measures:  # of a range, Tech 3342 allows 1 LU; of 4 s there are few windows
+        found = re.search(pattern + r"\s+(-?[\d.]+)", summary)
+        assert found is not None
+        assert float(found[1]) == pytest.approx(own[name], abs=off), name
+
+
 @pytest.mark.parametrize("seconds", [0.2, 1.0])
 def test_silence_and_short_sound_have_no_loudness_rather_than_a_false_one(tmp_path: Path, seconds: float) -> None:
     source = tmp_path / "a.wav"
@@ -220,3 +243,12 @@ def test_the_same_source_still_gives_the_same_bytes(tmp_path: Path) -> None:
     source = broadcast_wav(tmp_path / "a.wav")
     made = [restore_file(source, tmp_path / f"{i}.wav", model=Resample()).output_sha256 for i in range(2)]
     assert made[0] == made[1]
+
+
+def test_a_umid_is_a_basic_one_of_audio_and_of_what_it_is_made_of() -> None:
+    one = broadcast.umid(1, "source", "settings")
+    assert one[:16].hex() == "060a2b340101010501010820" + "13000000"
+    assert uuid.UUID(bytes=one[16:32]).version == 5
+    assert one[32:] == bytes(32)
+    assert broadcast.umid(2, "source", "settings")[10:12] == b"\x09\x20"
+    assert broadcast.umid(1, "source", "settings") == one != broadcast.umid(1, "source", "other")

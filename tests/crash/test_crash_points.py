@@ -39,7 +39,7 @@ JOB_POINTS = (
     "done.before",
     "done.after",
 )
-OTHER_POINTS = ("migration.during", "enqueue.during", "reaper.during", "undo.moved", "undo.before_row")
+OTHER_POINTS = ("migration.during", "enqueue.during", "reaper.during", "undo.moved", "undo.before_row", "export.step")
 
 
 def test_every_point_is_tried_here() -> None:

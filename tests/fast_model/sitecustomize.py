@@ -1,7 +1,7 @@
 """Python imports this at its start where PYTHONPATH names this folder: `--variant fast` is then tests/rig.py's model.
 
 So the whole program runs, in processes of its own, with a model that takes microseconds. BATCHSR_PACE_S makes it
-slower: seconds for each group of windows.
+slower: seconds for each group of windows. Where BATCHSR_BLUR names a bundle, there is tests/second_model.py's as well.
 """
 
 import os
@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 from batchsr.models import registry
+from batchsr.models.family import WithoutWeights
+from batchsr.models.identity import About
 from batchsr.models.interface import WindowModel
 
 
@@ -19,4 +21,10 @@ def fast() -> WindowModel:
     return rig.FastModel(pace_s=float(os.environ.get("BATCHSR_PACE_S", "0")))
 
 
-registry.WITHOUT_WEIGHTS["fast"] = fast
+ABOUT = About(name="fast", says="", label="Fast", synthesises=True)
+registry.MODELS["fast"] = registry.Entry(ABOUT, lambda: WithoutWeights(ABOUT, fast))
+if "BATCHSR_BLUR" in os.environ:
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    import second_model
+
+    registry.MODELS["blur"] = second_model.ENTRY

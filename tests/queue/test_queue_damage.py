@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
 import sqlite3
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +15,15 @@ import pytest
 import rig
 from program import Program
 
-from batchsr.errors import BatchsrError, QueueBusy, QueueDamaged, QueueError, QueueReplaced
+from batchsr.cli import cli
+from batchsr.cli.app import App
+from batchsr.errors import BatchsrError, QueueBusy, QueueDamaged, QueueError, QueueReplaced, UsageError
 from batchsr.queue import Queue, State
+from batchsr.queue.clock import Clock
 from batchsr.queue.opening import open_queue, restore_backup
+from batchsr.queue.sqlite import versions
+from batchsr.queue.sqlite.store import Store
+from batchsr.temporary import Temporary
 
 
 def filled(path: Path, jobs: int = 300) -> Path:
@@ -240,6 +248,135 @@ def test_a_restored_backup_refuses_living_workers_and_keeps_what_was(tmp_path: P
         assert queue.check() == []
     with open_queue(restored.kept) as queue:
         assert len(list(queue.jobs())) == 301
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-journal"])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_restoration_that_is_killed_leaves_the_old_database_or_the_new_one(
+    tmp_path: Path, moment: str, suffix: str
+) -> None:
+    path, backup = filled(tmp_path / "queue.db"), tmp_path / "backup.db"
+    with open_queue(path) as queue:
+        queue.backup(backup)
+        list(queue.enqueue(rig.new_job(f"since {number}") for number in range(5)))
+    if suffix == "-wal":
+        _crashed_again(path)
+    publish = Temporary.publish
+
+    def child() -> None:
+        def killed(self: Temporary, *, overwrite: bool) -> None:
+            if self.path.parent == path.parent and overwrite and not self.path.name.count("generation"):
+                if moment == "after":
+                    publish(self, overwrite=True)
+                os._exit(0)
+
+        Temporary.publish = killed
+        restore_backup(path, backup)
+
+    if suffix == "-journal":
+        path.with_name("queue.db-journal").write_bytes(_hot_journal(path))
+    rig.wait(rig.fork(child))
+    if moment == "before":
+        with open_queue(path) as queue:
+            assert queue.counts()["queued"] == (335 if suffix == "-wal" else 285), "nothing of the old one is lost"
+            assert queue.check() == []
+    else:
+        with pytest.raises(QueueDamaged, match="or a restoration killed"):
+            open_queue(path)
+    restored = restore_backup(path, backup if moment == "before" else path)
+    with open_queue(path) as queue:
+        assert queue.counts()["queued"] == 280
+        assert queue.check() == []
+    assert restored.jobs == 300
+    kept = [one for one in tmp_path.glob("*.before-restore-*") if not one.name.endswith(("-wal", "-journal"))]
+    assert len({one.stat().st_ino for one in kept}) == len(kept), "no file has two names"
+    before = max(kept, key=lambda one: sqlite3.connect(one).execute("SELECT count(*) FROM jobs").fetchone())
+    with contextlib.closing(sqlite3.connect(before)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert db.execute("SELECT count(*) FROM jobs").fetchone() == (355 if suffix == "-wal" else 305,)
+
+
+def _hot_journal(path: Path) -> bytes:
+    """Return a rollback journal of one page, the first as it is: one that SQLite plays back."""
+    page = path.read_bytes()[:4096]
+    pages = path.stat().st_size // 4096
+    nonce = 7
+    header = bytes.fromhex("d9d505f920a163d7") + struct.pack(">IIIII", 1, nonce, pages, 512, 4096)
+    checksum = nonce + sum(page[at] for at in range(4096 - 200, 0, -200))
+    return header.ljust(512, b"\0") + struct.pack(">I", 1) + page + struct.pack(">I", checksum & 0xFFFFFFFF)
+
+
+def test_a_plain_copy_of_a_database_at_rest_is_as_good_as_a_backup(tmp_path: Path) -> None:
+    path, copy = filled(tmp_path / "queue.db"), tmp_path / "copy.db"
+    shutil.copyfile(path, copy)
+    before = copy.read_bytes()
+    truncated(0)(path)
+    assert restore_backup(path, copy).jobs == 300
+    with open_queue(path) as queue:
+        assert queue.check() == []
+        assert queue.counts()["queued"] == 280
+    assert copy.read_bytes() == before
+    assert not list(tmp_path.glob(".batchsr-*"))
+
+
+def parts() -> list[tuple[str, str]]:
+    """Return the kind and name of every table, index and trigger of a queue that can be dropped."""
+    store = Store.in_memory(None, Clock())
+    versions.migrate(store)
+    rows = store.rows("SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'")
+    return [(row["type"], row["name"]) for row in rows]
+
+
+@pytest.mark.parametrize(("kind", "name"), parts())
+def test_no_database_is_sound_that_lacks_a_part(tmp_path: Path, kind: str, name: str) -> None:
+    path = filled(tmp_path / "queue.db", jobs=20)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA foreign_keys = OFF")
+        db.execute(f"DROP {kind} {name}")
+    try:
+        with open_queue(path) as queue:
+            said = "; ".join(queue.check())
+    except QueueDamaged as e:
+        said = f"{e} {e.remedy}"
+    assert name in said
+    assert "db restore" in said
+
+
+def test_a_database_without_a_column_or_its_one_row_is_not_sound(tmp_path: Path) -> None:
+    path = filled(tmp_path / "queue.db", jobs=20)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("ALTER TABLE control RENAME COLUMN last_id TO last")
+    with open_queue(path) as queue:
+        assert "column last_id of table control is missing" in queue.check()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("ALTER TABLE control RENAME COLUMN last TO last_id")
+        db.execute("DELETE FROM control")
+        db.commit()
+    with open_queue(path) as queue:
+        assert "the one row of table control is missing" in queue.check()
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a pipe", "a device", "a link that leads in a circle"])
+@pytest.mark.parametrize("command", [["status"], ["db", "check"], ["enqueue", "x.wav"], ["db", "path"]])
+def test_what_is_no_file_is_said_to_be_none(
+    tmp_path: Path, kind: str, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "queue"
+    match kind:
+        case "a folder":
+            path.mkdir()
+            monkeypatch.chdir(path)
+            path = Path(".")
+        case "a pipe":
+            os.mkfifo(path)
+        case "a device":
+            path = Path(os.devnull)
+        case _:
+            path.symlink_to(path)
+    with pytest.raises((UsageError, QueueError), match=kind):
+        cli.main(["--db", str(path), *command], standalone_mode=False, obj=App())
+    with pytest.raises(QueueError, match=kind):
+        open_queue(path)
 
 
 @pytest.mark.parametrize("what", ["damaged", "missing", "of another program", "folder"])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import dataclasses
+import functools
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -25,10 +29,14 @@ from hypothesis.stateful import (
 )
 
 from batchsr.errors import ClaimLost
-from batchsr.queue import OWNED, Job, Result, State, Worker
+from batchsr.queue import OWNED, Job, NewJob, Result, State, Worker
 from batchsr.queue.opening import open_queue
+from batchsr.queue.steering import Answer, Move, Wish
+from batchsr.queue.trouble import Trouble
+from batchsr.settings.profile import Settings
 
 BACKOFF_S = 30.0
+TROUBLE = Trouble("/archive", "output", "full", "the disk is full", "free some space", whole_system=True)
 Q, W, R, C = State.QUEUED, State.WAITING, State.RUNNING, State.COMMITTING
 
 
@@ -50,6 +58,28 @@ class Model:
     windows_at_claim: int | None = None
     due_s: float = 0.0
     done_events: int = 0
+    seed: int = 0
+    held: bool = False
+    last_try: bool = False
+
+    @property
+    def is_held(self) -> bool:
+        """Only what is queued can be held."""
+        return self.held and self.state == Q
+
+    def wish(self, name: str | None = None, seed: int | None = None) -> NewJob:
+        """Return what would be asked for to get this job, or one of another recording or in another way."""
+        name, seed = name or self.name, self.seed if seed is None else seed
+        return rig.new_job(name, identity=f"{name}{self.version}", settings=Settings(seed=seed).to_json())
+
+
+@functools.cache
+def fresh_database() -> Path:
+    """Return a queue without jobs, to be copied: making one takes longer than fifty steps."""
+    folder = Path(tempfile.mkdtemp(prefix="machine-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    open_queue(folder / "queue.db").close()
+    return folder / "queue.db"
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -62,7 +92,9 @@ class QueueMachine(RuleBasedStateMachine):
     def start(self) -> Any:
         self.folder = Path(tempfile.mkdtemp(prefix="machine-"))
         self.clock = rig.HandClock()
+        shutil.copyfile(fresh_database(), self.folder / "queue.db")
         self.queue = open_queue(self.folder / "queue.db", clock=self.clock)
+        self.queue._store._connection.execute("PRAGMA synchronous = OFF")  # a power cut is another test's
         self.jobs: dict[int, Model] = {}
         self.paused = False
         self.dead: set[str] = set()
@@ -83,7 +115,9 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from("abc"), version=st.integers(0, 1), priority=st.integers(0, 2))
     def enqueue(self, name: str, version: int, priority: int) -> None:
-        same = [i for i, m in self.jobs.items() if (m.name, m.version) == (name, version) and m.state != "superseded"]
+        alike = [i for i, m in self.jobs.items() if (m.name, m.version) == (name, version) and m.state != "superseded"]
+        same = [i for i in alike if self.jobs[i].seed == 0]
+        others = [i for i in alike if self.jobs[i].state != State.CANCELLED]
         latest = max({0, *self.jobs, *self.gone})
         (answer,) = self.queue.enqueue([rig.new_job(name, identity=f"{name}{version}", priority=priority)])
         if same:
@@ -92,6 +126,9 @@ class QueueMachine(RuleBasedStateMachine):
                 "already done" if state == "done" else "already queued" if state in (Q, W, R, C) else "needs retry"
             )
             assert (answer.outcome, answer.job_id) == (expected, same[0])
+            return
+        if others:
+            assert (answer.outcome, answer.job_id) == ("other settings", others[0])
             return
         retired = [
             model
@@ -117,8 +154,14 @@ class QueueMachine(RuleBasedStateMachine):
         if self.paused:
             assert self.queue.claim(worker, rig.BACKEND) is None
             self.resume()
-        ready = [i for i, m in self.jobs.items() if m.state == Q or (m.state == W and m.due_s <= self.clock.steady_s)]
+        ready = [
+            i
+            for i, m in self.jobs.items()
+            if (m.state == Q and not m.is_held) or (m.state == W and m.due_s <= self.clock.steady_s)
+        ]
+        peeked = self.queue.peek(rig.BACKEND.variant)
         job = self.queue.claim(worker, rig.BACKEND)
+        assert (peeked and peeked.id) == (job and job.id), "what is said to come next comes next"
         if not ready:
             assert job is None
             return multiple()
@@ -167,6 +210,7 @@ class QueueMachine(RuleBasedStateMachine):
         if model is not None:
             if windows > model.windows:
                 model.crashes = model.failures = 0
+                model.last_try = False
             if model.windows_at_claim is None:
                 model.windows_at_claim = windows
             model.windows = windows
@@ -184,6 +228,7 @@ class QueueMachine(RuleBasedStateMachine):
         if model is not None:
             model.state, model.owner, model.windows = State.DONE, None, 9
             model.crashes = model.failures = 0
+            model.last_try = False
             model.done_events += 1
 
     @rule(claim=claims, final=st.booleans())
@@ -208,6 +253,41 @@ class QueueMachine(RuleBasedStateMachine):
             model.state, model.owner, model.attempts = Q, None, model.attempts - 1
             self.paused = True
 
+    @rule(claim=claims)
+    def hold(self, claim: tuple[Worker, Job]) -> None:
+        model = self.write(claim, (R, C), lambda job: self.queue.hold(job, TROUBLE))
+        if model is not None:
+            model.state, model.owner, model.attempts, model.held = Q, None, model.attempts - 1, True
+
+    @rule(alike=st.booleans())
+    def hold_what_is_next(self, alike: bool) -> None:
+        job = self.queue.peek(rig.BACKEND.variant)
+        if job is None:
+            return
+        free = [model for model in self.jobs.values() if model.state == Q and not model.is_held]
+        mine = self.jobs[job.id]
+        held = free if alike else [mine] if mine.state == Q else []
+        assert self.queue.hold_queued(job, TROUBLE, alike=alike) == len(held)
+        for model in held:
+            model.held = True
+
+    @rule()
+    def free(self) -> None:
+        assert self.queue.free() == sum(model.is_held for model in self.jobs.values())
+        for model in self.jobs.values():
+            model.held = False
+
+    @rule()
+    def take_last_try(self) -> None:
+        tried = [i for i, model in self.jobs.items() if model.state == State.QUARANTINED and not model.last_try]
+        job = self.queue.take_last_try(rig.BACKEND.variant)
+        expected = min(tried, key=lambda i: (-self.jobs[i].priority, i), default=None)
+        assert (job and job.id) == expected
+        if job is not None:
+            model = self.jobs[job.id]
+            model.state, model.last_try, model.crashes = Q, True, job.crashes
+            assert job.outages == 0
+
     @rule(worker=consumes(workers))
     def die(self, worker: Worker) -> None:
         worker._lock.release()
@@ -229,6 +309,25 @@ class QueueMachine(RuleBasedStateMachine):
             self.die(worker)
         self.reap()
         return self.queue.join()
+
+    @rule(target=workers)
+    def the_next_file_is_done(self) -> Worker:
+        """What takes four steps in their order, which chance alone seldom finds."""
+        worker = self.queue.join()
+        claim = self.claim(worker)
+        if isinstance(claim, tuple):
+            for step in (self.committing, self.finish):
+                self.turn = -1
+                step(claim)
+        return worker
+
+    @rule()
+    def the_next_file_kills_three_workers(self) -> None:
+        for _ in range(3):
+            worker = self.queue.join()
+            self.claim(worker)
+            self.die(worker)
+            self.reap()
 
     @rule()
     def reap(self) -> None:
@@ -277,12 +376,94 @@ class QueueMachine(RuleBasedStateMachine):
             del self.jobs[job]
             self.gone.add(job)
 
+    @rule(data=st.data(), seed=st.integers(0, 1), again=st.booleans())
+    @precondition(lambda self: self.jobs)
+    def rewish(self, data: st.DataObject, seed: int, again: bool) -> None:
+        number = data.draw(st.sampled_from(sorted(self.jobs)))
+        model = self.jobs[number]
+        new = model.wish(seed=seed)
+        wish = Wish(number, new.identity, new.settings, None, new.output, new.alt_output, again=again)
+        (said,) = self.queue.rewish([wish])
+        is_over = model.state in (State.FAILED, State.QUARANTINED, State.DONE)
+        if model.state in OWNED:
+            expected = Answer.IN_HAND
+        elif model.state == State.DONE and not again:
+            expected = Answer.DONE
+        elif model.state in (State.CANCELLED, State.SUPERSEDED):
+            expected = Answer.OVER
+        elif self.twins(number, model.name, seed):
+            expected = Answer.TWIN
+        else:
+            expected = Answer.UNCHANGED if model.seed == seed and not (again and is_over) else Answer.CHANGED
+        assert said.answer == expected
+        if expected is Answer.CHANGED:
+            if again and (is_over or model.state == W):
+                model.state, model.failures, model.crashes, model.last_try = Q, 0, 0, False
+            model.seed, model.windows, model.held = seed, 0, False
+
+    def twins(self, number: int, name: str, seed: int) -> list[int]:
+        """Return the other jobs that are the wish that this one would be."""
+        wish = (name, self.jobs[number].version, seed)
+        others = {i: m for i, m in self.jobs.items() if i != number and m.state != State.SUPERSEDED}
+        return [i for i, m in others.items() if (m.name, m.version, m.seed) == wish]
+
+    @rule(data=st.data(), name=st.sampled_from("abd"))
+    @precondition(lambda self: self.jobs)
+    def relocate(self, data: st.DataObject, name: str) -> None:
+        number = data.draw(st.sampled_from(sorted(self.jobs)))
+        model = self.jobs[number]
+        new = model.wish(name)
+        move = Move(number, new.source, new.output, new.identity, new.dedupe_key, 1, 2, 3, 4, new.output)
+        over = (State.CANCELLED, State.SUPERSEDED)
+        taken = {job.output for job in self.queue.jobs() if job.id != number and job.state not in over}
+        (said,) = self.queue.relocate([move])
+        if model.state in OWNED:
+            expected = Answer.IN_HAND
+        elif model.state != State.SUPERSEDED and self.twins(number, name, model.seed):
+            expected = Answer.TWIN
+        else:
+            expected = Answer.TWIN if model.state not in over and new.output in taken else Answer.CHANGED
+        assert said.answer == expected
+        if expected is Answer.CHANGED:
+            model.name, model.held = name, False
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.jobs)
+    def undone(self, data: st.DataObject) -> None:
+        job = self.queue.get(data.draw(st.sampled_from(sorted(self.jobs))))
+        model = self.jobs[job.id]
+        assert self.queue.undone(job, "taken away") is (model.state == State.DONE)
+        if model.state == State.DONE:
+            model.state, model.windows = State.CANCELLED, 0
+        assert not self.queue.undone(job, "taken away"), "what is undone is not undone again"
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.jobs)
+    def redo(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from(sorted(self.jobs)))
+        model = self.jobs[number]
+        over = model.state in (State.FAILED, State.QUARANTINED, State.CANCELLED, State.DONE)
+        assert self.queue.retry([number], redo=True) == ([number] if over else [])
+        if over:
+            model.state, model.crashes, model.failures, model.last_try = Q, 0, 0, False
+
+    @rule(what=st.sampled_from(["prune", "vacuum", "backup"]))
+    def housekeeping(self, what: str) -> None:
+        if what == "prune":
+            self.queue.prune_events(0.0)
+        elif what == "vacuum":
+            self.queue.vacuum()
+        else:
+            self.queue.backup(self.folder / "backup.db")
+            with contextlib.closing(sqlite3.connect(self.folder / "backup.db")) as copy:
+                assert dict(copy.execute("SELECT id, state FROM jobs")) == {i: m.state for i, m in self.jobs.items()}
+
     @rule()
     def retry_all(self) -> None:
         expected = [i for i, model in sorted(self.jobs.items()) if model.state in ("failed", "quarantined")]
         assert self.queue.retry() == expected
         for i in expected:
-            self.jobs[i].state, self.jobs[i].crashes, self.jobs[i].failures = Q, 0, 0
+            self.jobs[i].state, self.jobs[i].crashes, self.jobs[i].failures, self.jobs[i].last_try = Q, 0, 0, False
 
     @rule()
     def pause(self) -> None:
@@ -303,7 +484,8 @@ class QueueMachine(RuleBasedStateMachine):
     def the_rows_are_as_the_model_says(self) -> None:
         if not hasattr(self, "queue"):
             return
-        for job in self.queue.jobs():
+        rows = list(self.queue.jobs())
+        for job in rows:
             model = self.jobs[job.id]
             assert (job.state, job.claim_seq, job.worker) == (model.state, model.claim, model.owner)
             assert (job.attempts, job.crashes + job.outages, job.failures) == (
@@ -313,10 +495,13 @@ class QueueMachine(RuleBasedStateMachine):
             )
             assert job.windows_done == model.windows
             assert (job.priority, job.batch) == (model.priority, model.batch)
-        assert {job.id for job in self.queue.jobs()} == set(self.jobs)
-        live = [job.output for job in self.queue.jobs() if job.state not in ("cancelled", "superseded")]
+            model.held = model.is_held
+            assert (job.held is not None, bool(job.last_try)) == (model.held, model.last_try)
+        assert {job.id for job in rows} == set(self.jobs)
+        assert sum(place.jobs for place in self.queue.places()) == sum(model.held for model in self.jobs.values())
+        live = [job.output for job in rows if job.state not in ("cancelled", "superseded")]
         assert len(live) == len(set(live)), "no two jobs write one output"
 
 
 TestQueueMachine = QueueMachine.TestCase
-TestQueueMachine.settings = settings(max_examples=40, stateful_step_count=50, deadline=None)
+TestQueueMachine.settings = settings(max_examples=30, stateful_step_count=60, deadline=None)

@@ -207,7 +207,7 @@ def test_a_damaged_database_is_named_with_a_remedy(tmp_path: Path) -> None:
 
 
 def test_a_folder_where_the_database_should_be_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(QueueError, match="cannot be opened"):
+    with pytest.raises(QueueError, match="is a folder, no database"):
         open_queue(tmp_path)
 
 

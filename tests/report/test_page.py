@@ -153,22 +153,22 @@ def test_what_a_sidecar_says_stands_there_in_words() -> None:
 
 def test_the_worst_and_some_by_chance_are_chosen_to_be_heard() -> None:
     class Job:
-        state = "done"
-        clipped_samples = 0
-
         def __init__(self, number: int) -> None:
             self.id = number
 
     def report(job: Any) -> dict[str, Any]:
         return {"output": {"clipped_samples": 500 if job.id == 7 else 0, "frames": 1000}, "source": {}}
 
-    jobs: list[Any] = [Job(number) for number in range(100)]
-    chosen = choose(jobs, 6, report)
-    assert [choice.why for choice in chosen if choice.job.id == 7] == ["the most clipping"]
-    assert len(chosen) == 6
-    assert len({choice.job.id for choice in chosen}) == 6
-    assert chosen == choose(jobs, 6, report)
-    assert choose(jobs, 0, report) == []
+    def chosen(count: int, **options: int) -> list[Any]:
+        done = ({"id": number, "clipped_samples": 500 if number == 7 else None} for number in range(100))
+        return choose(done, count, lambda ids: [Job(one) for one in ids], report, **options)
+
+    six = chosen(6)
+    assert [choice.why for choice in six if choice.job.id == 7] == ["the most clipping"]
+    assert len({choice.job.id for choice in six}) == len(six) == 6
+    assert [choice.job.id for choice in chosen(6)] == [choice.job.id for choice in six]
+    assert chosen(0) == []
+    assert 7 in {choice.job.id for choice in chosen(6, looked_at=10)}, "what clips most is looked at in any archive"
 
 
 # --- in a browser -----------------------------------------------------------------------------------------------------

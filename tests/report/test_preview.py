@@ -18,7 +18,7 @@ from batchsr.settings.profile import Settings
 
 @pytest.fixture
 def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Person:
-    monkeypatch.setitem(registry.WITHOUT_WEIGHTS, "fast", rig.FastModel)
+    monkeypatch.setitem(registry.MODELS, "fast", rig.ENTRY)
     monkeypatch.setattr(single.platformdirs, "user_cache_path", lambda *_: tmp_path / "cache")
     return Person(tmp_path)
 

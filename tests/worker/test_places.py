@@ -23,7 +23,7 @@ from batchsr.queue.opening import open_queue
 from batchsr.restoration.restore import restore
 from batchsr.restoration.task import Restored, Task
 from batchsr.worker import diagnosis
-from batchsr.worker.shift import Shift
+from batchsr.worker.variant_loop import VariantLoop
 
 IMPATIENT = dataclasses.replace(rig.OPTIONS, wait_for_places_s=0.3)
 
@@ -322,21 +322,21 @@ def test_a_gone_tree_of_many_folders_is_held_folder_by_folder_without_a_failed_a
         assert sum(job.claim_seq for job in queue.jobs()) <= 4, "one found out; the others were not tried"
 
 
-def _shift(db: Path, told: Told, variant: str | None, **options: Any) -> Any:
+def _work_by_variant(db: Path, told: Told, variant: str | None, **options: Any) -> Any:
     with open_queue(db) as queue:
-        shift = Shift(queue, dataclasses.replace(IMPATIENT, **options), told, lambda name: rig.FastModel())
-        return shift.work(variant, "fast")
+        loop = VariantLoop(queue, dataclasses.replace(IMPATIENT, **options), told, lambda name: rig.FastModel())
+        return loop.work(variant, "fast")
 
 
 def test_bare_work_does_every_variant_before_it_waits_for_a_place(db: Path, tmp_path: Path, told: Told) -> None:
     rig.enqueue(db, archive(tmp_path / "in"), tmp_path / "out", variant="one")
     rig.enqueue(db, archive(tmp_path / "in2"), tmp_path / "out2", variant="two")
     (tmp_path / "in").rename(tmp_path / "away")
-    summary = _shift(db, told, None)
+    summary = _work_by_variant(db, told, None)
     assert (summary.done, summary.failed, summary.exit_code) == (2, 0, 75)
     assert [place.jobs for place in summary.places] == [2]
     (tmp_path / "away").rename(tmp_path / "in")
-    assert _shift(db, told, None).done == 2
+    assert _work_by_variant(db, told, None).done == 2
 
 
 def test_a_worker_that_stays_takes_the_variants_that_come(db: Path, tmp_path: Path, told: Told) -> None:
@@ -346,7 +346,7 @@ def test_a_worker_that_stays_takes_the_variants_that_come(db: Path, tmp_path: Pa
 
     def work() -> int:
         with open_queue(db) as queue:
-            Shift(queue, dataclasses.replace(rig.OPTIONS, stay=True), told, lambda name: rig.FastModel()).work(
+            VariantLoop(queue, dataclasses.replace(rig.OPTIONS, stay=True), told, lambda name: rig.FastModel()).work(
                 None, "fast"
             )
         return 0

@@ -123,25 +123,25 @@ class _Histogram:
         np.add.at(self._energies, bins, energies)
 
     def gate(self, relative_lu: float) -> int | None:
-        """The first bin above the relative gate; None where there is nothing."""
+        """Return the first bin above the relative gate; None where there is nothing."""
         if not self._counts.any():
             return None
         gate_lufs = float(_lufs(self._energies.sum() / self._counts.sum())) + relative_lu
         return max(math.ceil((gate_lufs - _ABSOLUTE_GATE_LUFS) * _BINS_PER_LU - 0.5), 0)
 
     def energy(self, first: int) -> float:
-        """The mean of what is in the bins from this one on."""
+        """Return the mean of what is in the bins from this one on."""
         return float(self._energies[first:].sum() / self._counts[first:].sum())
 
     def quantile(self, first: int, share: float) -> float:
-        """The loudness that this share of what is in the bins from this one on does not exceed, in LUFS."""
+        """Return the loudness that this share of what is in the bins from this one on does not exceed, in LUFS."""
         summed = np.cumsum(self._counts[first:])
         place = int(np.searchsorted(summed, share * (summed[-1] - 1), side="right"))
         return _ABSOLUTE_GATE_LUFS + (first + place + 0.5) / _BINS_PER_LU
 
 
 def _means(hops: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """The mean of each `count` hops in a row."""
+    """Return the mean of each `count` hops in a row."""
     if len(hops) < count:
         return np.zeros(0)
     means: NDArray[np.float64] = np.convolve(hops, np.full(count, 1 / count), "valid")

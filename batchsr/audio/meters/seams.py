@@ -104,7 +104,7 @@ class SeamMeter:
 
 
 def _holds(signal: NDArray[np.float32], middle: int) -> bool:
-    """Whether the stream holds all of the stretch around a sample."""
+    """Return whether the stream holds all of the stretch around a sample."""
     return middle >= _STRETCH_SAMPLES // 2 and middle + _STRETCH_SAMPLES // 2 <= len(signal)
 
 

@@ -42,7 +42,7 @@ class Clicks:
     """More than MOST_SHARE: the recording stays as it is."""
 
     def remark(self) -> Remark | None:
-        """What is to be said: None unless it steps back."""
+        """Return what is to be said: None unless it steps back."""
         if not self.steps_back:
             return None
         share = (
@@ -87,7 +87,8 @@ def _repaired(blocks: Iterable[Block], threshold: float, total: int) -> Iterator
 
 
 def _slot(stretch: Block, start: int, first: int, end: int, threshold: float, total: int) -> tuple[int, Block]:
-    """The samples [first, end) of a recording whose stretch from `start` on is given, and how many are new in them."""
+    """Return the samples [first, end) of a recording whose stretch from `start` on is given, and how many are new in
+    them."""
     out = stretch[first - start : end - start].copy()
     if len(stretch) < BLOCK or total < BLOCK:
         return 0, out

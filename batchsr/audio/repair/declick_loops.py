@@ -63,7 +63,8 @@ def predictor(block: np.ndarray, window: np.ndarray, coefficients: np.ndarray) -
 
 @compiled
 def _spread(errors: np.ndarray, sigma: np.ndarray) -> None:
-    """The usual size of errors (BLOCK,) around each part of _PART samples, as a standard deviation, to sigma (parts,).
+    """Write the usual size of errors (BLOCK,) around each part of _PART samples, as a standard deviation, to sigma
+    (parts,).
 
     It is the largest of the whole block's and those of the part and its neighbours, by medians: where a sound begins
     the block's own is that of the silence before, and all of the beginning would stand out.

@@ -127,7 +127,7 @@ class _Piece:
 
 
 def _overlapping(blocks: Iterable[Block], hop: int, *, whole_only: bool = False) -> Iterator[_Piece]:
-    """The recording in pieces of two hops, one hop apart, the first of them a hop before its start."""
+    """Yield the recording in pieces of two hops, one hop apart, the first of them a hop before its start."""
     last: NDArray[np.float64] | None = None
     last_length = 0
     for block in reblock(blocks, hop):
@@ -145,7 +145,7 @@ def _overlapping(blocks: Iterable[Block], hop: int, *, whole_only: bool = False)
 
 
 def _inside(piece: _Piece, hop: int) -> NDArray[np.float64]:
-    """The window, zero where the piece has no recording."""
+    """Return the window, zero where the piece has no recording."""
     window: NDArray[np.float64] = scipy.signal.windows.hann(2 * hop, sym=False)
     window[: piece.start] = 0
     window[piece.stop :] = 0
@@ -185,7 +185,7 @@ def _excess_db(spectra: NDArray[np.float64], samples: int, rate_hz: float, base_
 def _estimate(
     x: NDArray[np.float64], window: NDArray[np.float64], lines: Sequence[int], base_hz: float, rate_hz: float
 ) -> NDArray[np.float64]:
-    """The hum of one channel's piece, behind the window: (2 * hop,)."""
+    """Return the hum of one channel's piece, behind the window: (2 * hop,)."""
     multiples = np.array(lines, np.float64)
     weighed = x * window
     exact_hz = _exact(weighed, multiples, base_hz, rate_hz)
@@ -201,7 +201,8 @@ def _estimate(
 
 
 def _exact(weighed: NDArray[np.float64], multiples: NDArray[np.float64], base_hz: float, rate_hz: float) -> float:
-    """The base's frequency in one piece: where its multiples together hold most, each beside what is around it."""
+    """Return the base's frequency in one piece: where its multiples together hold most, each beside what is
+    around it."""
     length = scipy.fft.next_fast_len(4 * len(weighed), real=True)
     power = np.square(np.abs(scipy.fft.rfft(weighed, length)))
     bin_hz = rate_hz / length

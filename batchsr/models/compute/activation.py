@@ -95,7 +95,7 @@ class Activation(nn.Module):
         return up, down, mx.exp(alpha), 1.0 / (mx.exp(beta) + 1e-9), mx.zeros_like(self.act.alpha)
 
     def __call__(self, x: mx.array, bias: mx.array | None = None) -> mx.array:
-        """The activation of x + bias, bias (C,)."""
+        """Return the activation of x + bias, bias (C,)."""
         up, down, frequency, gain, zero = self._constants or self._from_parameters()
         if by_cpu(self, x):
             from batchsr.models.compute import cpu
@@ -152,7 +152,8 @@ def verdict(dtype: mx.Dtype, gradients: bool) -> kernel_test.Verdict[Path]:
 def judged(
     make: Callable[[], Path], dtype: mx.Dtype, gradients: bool, circumstances: str | None = None
 ) -> kernel_test.Verdict[Path]:
-    """What `make` returns, or nothing and a warning where it cannot be made, does not run or gives wrong numbers."""
+    """Return what `make` returns, or nothing and a warning where it cannot be made, does not run or gives wrong
+    numbers."""
     what = "the fused activation and its gradient" if gradients else "the fused activation"
     return kernel_test.judged(
         what, make, lambda path: largest_distance(path, dtype, gradients), TOLERANCES[dtype], circumstances
@@ -187,7 +188,7 @@ def largest_distance(path: Path, dtype: mx.Dtype = mx.float32, gradients: bool =
 
 
 def _fused(make: Callable[..., Callable[..., list[mx.array]]], header: str, thread: str) -> Path:
-    """The two kernels as one differentiable function."""
+    """Return the two kernels as one differentiable function."""
     names = ["up", "down", "frequency", "gain", "bias"]
     forward = make(
         name="batchsr_activation",

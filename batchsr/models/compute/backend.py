@@ -150,7 +150,7 @@ def doctor(dtype: str | None = None, device: str | None = None) -> dict[str, Any
 
 
 def _kernels(chosen: Backend, dtype: str) -> str:
-    """What computes in a precision, and why if it is plain operations."""
+    """Return what computes in a precision, and why if it is plain operations."""
     from batchsr.models.compute import activation, cuda
 
     if chosen.engine:
@@ -192,7 +192,7 @@ def _mlx_remedy() -> str:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """The leading numbers of a version: (0, 32, 4) of 0.32.4.dev1."""
+    """Return the leading numbers of a version: (0, 32, 4) of 0.32.4.dev1."""
     found = re.match(r"\d+(\.\d+)*", version)
     return tuple(int(part) for part in found.group().split(".")) if found else ()
 
@@ -214,7 +214,7 @@ def _import_cpu() -> None:
 
 
 def _openblas_core() -> str | None:
-    """What OpenBLAS should take this processor for; None to leave it alone.
+    """Return what OpenBLAS should take this processor for; None to leave it alone.
 
     It takes AMD's processors with AVX-512 for ones without, at a third of their speed.
     """
@@ -229,7 +229,7 @@ def _openblas_core() -> str | None:
 
 
 def _blas() -> str:
-    """The library of the matrix products on the CPU, and the processor that it takes this one for."""
+    """Return the library of the matrix products on the CPU, and the processor that it takes this one for."""
     import threadpoolctl
 
     found = [entry for entry in threadpoolctl.threadpool_info() if entry["user_api"] == "blas"]

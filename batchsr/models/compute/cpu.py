@@ -174,18 +174,18 @@ def activation(x: mx.array, up: mx.array, down: mx.array, frequency: mx.array, g
 
 
 def _view(x: mx.array) -> np.ndarray:
-    """The memory of an array, computed by now."""
+    """Return the memory of an array, computed by now."""
     mx.eval(x)
     return np.array(x, copy=False)
 
 
 def _values(x: mx.array) -> np.ndarray:
-    """What is in an array, in order: a view of its memory where that is."""
+    """Return what is in an array, in order: a view of its memory where that is."""
     return np.ascontiguousarray(_view(x))
 
 
 def _empty(*shape: int) -> tuple[mx.array, np.ndarray]:
-    """An array and a view of its memory, to be filled before the array is used."""
+    """Return an array and a view of its memory, to be filled before the array is used."""
     y = mx.zeros(shape)
     return y, _view(y)
 

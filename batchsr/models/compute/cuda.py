@@ -52,7 +52,8 @@ class Kernels(NamedTuple):
 
 
 def kernels(dtype: mx.Dtype) -> Kernels | None:
-    """The kernels for arrays of a type, or None where there is no CUDA or they do not compute what they should."""
+    """Return the kernels for arrays of a type, or None where there is no CUDA or they do not compute what they
+    should."""
     return verdict(dtype).used
 
 
@@ -119,7 +120,8 @@ def _kernel(name: str) -> Callable[..., list[mx.array]]:
 
 @functools.lru_cache(maxsize=None, typed=True)
 def _options(*values: float) -> mx.array:
-    """A kernel's constants, float32 if the first is a float, else int32; kept, for each copy to the GPU is a wait."""
+    """Return a kernel's constants, float32 if the first is a float, else int32; kept, for each copy to the GPU is a
+    wait."""
     return mx.array(values, mx.float32 if isinstance(values[0], float) else mx.int32)
 
 
@@ -189,7 +191,8 @@ def _zeros(channels: int, dtype: mx.Dtype) -> mx.array:
 
 
 def packed(weight: mx.array) -> mx.array:
-    """A convolution's weight (C, taps, C) in the order in which the lanes of a warp read it, (parts, taps, C * C)."""
+    """Return a convolution's weight (C, taps, C) in the order in which the lanes of a warp read it, (parts, taps, C *
+    C)."""
     C, taps, _ = weight.shape
     parts = [weight]
     if weight.dtype == mx.float32:
@@ -217,7 +220,8 @@ def conv1d(x: mx.array, weight: mx.array, bias: mx.array, dilation: int, residua
 
 
 def products(x: mx.array, weight: mx.array, stride: int, padding: tuple[int, int], dilation: int = 1) -> mx.array:
-    """The convolution of x (B, H, W, C) with weight (out, kh, kw, C) as a matrix product for each row of its kernel.
+    """Return the convolution of x (B, H, W, C) with weight (out, kh, kw, C) as a matrix product for each row of its
+    kernel.
 
     For float32: without TF32 cuDNN is half as fast, and takes workspaces of gigabytes, with which MLX 0.32 aborts when
     they reach two. `padding` is of H and W, `dilation` of H alone. Takes kw times the memory of x.
@@ -238,5 +242,5 @@ def products(x: mx.array, weight: mx.array, stride: int, padding: tuple[int, int
 
 
 def _whole(count: int, of: int) -> int:
-    """The smallest multiple of `of` that is not below `count`."""
+    """Return the smallest multiple of `of` that is not below `count`."""
     return -(-count // of) * of

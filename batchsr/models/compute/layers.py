@@ -93,7 +93,7 @@ class GroupNorm(nn.Module):
         self.bias = mx.zeros((channels,))
 
     def __call__(self, x: mx.array, bias: mx.array | None = None) -> mx.array:
-        """The norm of x + bias; bias (C,) or (B, C)."""
+        """Return the norm of x + bias; bias (C,) or (B, C)."""
         kernels = by_cuda(self, x)
         if kernels and self.groups == cuda.GROUPS and x.shape[-1] <= cuda.MAX_CHANNELS:
             return kernels.group_norm(x, bias, self.weight, self.bias, self.eps, self.silu)
@@ -301,7 +301,7 @@ class ConvTranspose1d(nn.Module):
         mx.eval(self._taps)
 
     def _ordered(self) -> mx.array:
-        """The weight as that of a convolution, (rate * out, inputs, C); taps past the kernel are zero."""
+        """Return the weight as that of a convolution, (rate * out, inputs, C); taps past the kernel are zero."""
         out, kernel, C = self.weight.shape
         inputs = -(-kernel // self.rate)
         taps = mx.pad(self.weight, [(0, 0), (0, inputs * self.rate - kernel), (0, 0)])

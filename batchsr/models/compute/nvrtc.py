@@ -166,7 +166,8 @@ def _compiled(
     header: str,
     source: str,
 ) -> tuple[str, bytes]:
-    """The kernel's symbol and its machine code, out of the cache or compiled. Raises OSError and RuntimeError."""
+    """Return the kernel's symbol and its machine code, out of the cache or compiled. Raises OSError and
+    RuntimeError."""
     mx.fast.precompiled_cuda_kernel  # noqa: B018 - AttributeError where MLX has none
     compiler = _compiler()
     given = (names, types, shaped, constants, header, source)
@@ -186,7 +187,7 @@ def _folder() -> Path:
 
 
 def _kept(path: Path) -> bytes | None:
-    """What was kept under this name, if it is whole."""
+    """Return what was kept under this name, if it is whole."""
     try:
         content = path.read_bytes()
     except OSError:

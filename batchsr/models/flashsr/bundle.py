@@ -151,7 +151,8 @@ def networks_of(opened: Opened, dtype: mx.Dtype = mx.float32) -> Networks:
 def _those_with_scales(
     path: Path, config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], header: Mapping[str, Tensor]
 ) -> dict[str, tuple[int, ...]]:
-    """The quantised tensors of a bundle whose config does not list them: those with scales, of the networks' shapes."""
+    """Return the quantised tensors of a bundle whose config does not list them: those with scales, of the networks'
+    shapes."""
     assert config.quantization is not None
     found = {name: shape for name, shape in shapes.items() if f"{name}.scales" in header}
     for name, shape in found.items():
@@ -229,7 +230,7 @@ def _stored_as(
 def _unusable_idle(
     path: Path, config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], header: Mapping[str, Tensor]
 ) -> list[str]:
-    """Those of the tensors that no result depends on that the networks cannot have as the file holds them."""
+    """Return those of the tensors that no result depends on that the networks cannot have as the file holds them."""
     found = []
     for name in idle_tensors(config):
         shape = shapes[name]

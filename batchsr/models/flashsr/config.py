@@ -113,7 +113,8 @@ _READERS: dict[str, reading.Reader] = {
 
 
 def _with_quantization(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The config with `quantization` where it names only `quantization_config`, as mlx-lm's bundles name both."""
+    """Return the config with `quantization` where it names only `quantization_config`, as mlx-lm's bundles
+    name both."""
     same = values.get("quantization_config")
     if values.get("quantization") is not None or not isinstance(same, Mapping) or "bits" not in same:
         return values
@@ -123,7 +124,7 @@ def _with_quantization(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _with_one_vocoder(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The config with the vocoder under one name where it stands under both and says the same."""
+    """Return the config with the vocoder under one name where it stands under both and says the same."""
     parts = [values.get(name) for name in ("vocoder", "voc")]
     if "voc" not in values or "vocoder" not in values:
         return values

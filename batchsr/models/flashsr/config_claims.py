@@ -103,7 +103,7 @@ def _check_one(path: tuple[str, ...], value: object, config: ModelSizes) -> None
 
 
 def _wanted(sections: list[str], name: str) -> Wanted | None:
-    """What a name means in the innermost section that is known, or anywhere."""
+    """Return what a name means in the innermost section that is known, or anywhere."""
     within, found = True, False
     for section in reversed(sections):
         known = _section(section)
@@ -125,7 +125,7 @@ def _is_of_its_making(section: str) -> bool:
 
 
 def _number(value: object) -> float | None:
-    """What a value says as a number, or None."""
+    """Return what a value says as a number, or None."""
     try:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
@@ -156,6 +156,6 @@ def _has_objects(entry: object) -> bool:
 
 
 def _joined(path: tuple[str, ...]) -> str:
-    """A path as messages show it, its beginning and its end if it is long."""
+    """Return a path as messages show it, its beginning and its end if it is long."""
     parts = [name_shown(part) for part in path]
     return ".".join(parts if len(parts) <= 6 else [*parts[:3], "...", *parts[-2:]])

@@ -208,7 +208,7 @@ TOO_LITTLE = frozenset(
 
 
 def _alone() -> dict[str, Wanted]:
-    """What names mean outside of any section: those that no two sections understand differently."""
+    """Return what names mean outside of any section: those that no two sections understand differently."""
     found: dict[str, list[Wanted]] = {}
     for section, names in IN_SECTION.items():
         if section != "schedule":

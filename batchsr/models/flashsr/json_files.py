@@ -42,7 +42,7 @@ def parsed(text: bytes) -> Any:
 
 
 def _integer(digits: str) -> int | float:
-    """A whole number; infinity where it is longer than Python reads one."""
+    """Return a whole number; infinity where it is longer than Python reads one."""
     return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
 
 
@@ -85,7 +85,7 @@ _KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISCHR, 
 
 
 def shown(value: object) -> str:
-    """A name or value of a file as a message may repeat it: on one line, and not too much of it."""
+    """Return a name or value of a file as a message may repeat it: on one line, and not too much of it."""
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list | tuple) and (len(value) > 8 or any(isinstance(e, list | dict | str) for e in value)):
@@ -95,7 +95,7 @@ def shown(value: object) -> str:
 
 
 def name_shown(name: str) -> str:
-    """A key's or tensor's name as it is where that is harmless, else as `shown` has it."""
+    """Return a key's or tensor's name as it is where that is harmless, else as `shown` has it."""
     return name if len(name) <= _SHOWN and name.isprintable() else shown(name)
 
 

@@ -19,10 +19,10 @@ import numpy as np
 from batchsr.errors import BundleError, ModelMemory, NonFiniteOutput, UsageError
 from batchsr.models import arrays, batch_size, checksums, hub
 from batchsr.models.compute import backend as backends
+from batchsr.models.flashsr.about import ABOUT
 from batchsr.models.flashsr.config import ModelConfig
 from batchsr.models.flashsr.schedule import STEPS, step_weights
 from batchsr.models.identity import ModelIdentity
-from batchsr.settings.profile import MAX_OVERLAP_S, Settings
 
 if TYPE_CHECKING:
     from batchsr.models.flashsr.bundle import Opened
@@ -44,6 +44,7 @@ class FlashSR:
     def __init__(
         self, config: ModelConfig, networks: Networks, backend: backends.Backend, identity: ModelIdentity
     ) -> None:
+        self.about = ABOUT
         self.config = config
         self.identity = identity
         self.batch_windows = backend.batch_windows
@@ -230,39 +231,22 @@ class FlashSR:
             >>> model.upsample(np.zeros((8000, 2), np.float32), 8000, lowpass="auto").shape
             (48000, 2)
         """
-        from batchsr.audio import channels as mixing
-        from batchsr.audio import filters, resample, treatment, windows
-        from batchsr.audio.cutoff import find_cutoff
+        from batchsr.models import upsampling
 
-        x = arrays.checked(arrays.scaled(x), (1, 2), "(samples,) or (samples, channels)")
-        arrays.check_channels_last(x)
-        rate_hz = arrays.whole_hz(sample_rate)
-        if not arrays.is_number(overlap) or not 0 <= overlap <= MAX_OVERLAP_S:
-            raise UsageError(f"overlap = {overlap!r} is not a number of seconds from 0 to {MAX_OVERLAP_S:g}")
-        Settings(lowpass=lowpass, keep_band=keep_band, channels=channels)  # raises ConfigError
-        restore = self.windows(timestep, seed)
-        given = x.reshape(len(x), -1).astype(np.float32)
-        decided = treatment.decide(lowpass, keep_band, rate_hz, lambda: find_cutoff([given], rate_hz))
-        if channels == "mono":
-            given = next(iter(mixing.mix_down([given])))
-        sound = resample.resample(given, rate_hz)
-        heard = sound
-        if decided.lowpass_hz is not None:
-            heard = np.concatenate(list(filters.condition([sound], len(sound), decided.lowpass_hz)))
-        if decided.bypass:
-            y = sound
-        else:
-            plan = windows.Plan.of(len(sound), self.frame_samples, overlap)
-            cut = list(windows.cut(plan, [heard]))
-            results = restore(np.concatenate([rows for _, rows in cut]), [index for index, rows in cut for _ in rows])
-            done = {index: part for (index, _), part in zip(cut, np.split(results, len(cut)), strict=True)}
-            y = np.concatenate(list(windows.assemble(plan, done.__getitem__)))
-        if decided.crossover is not None:
-            y = np.concatenate(list(filters.keep_band([sound], [y], decided.crossover)))
-        return y.reshape(len(y), *((y.shape[1],) if x.ndim == 2 else ()))
+        return upsampling.upsample(
+            self,
+            x,
+            sample_rate,
+            timestep=timestep,
+            seed=seed,
+            overlap=overlap,
+            lowpass=lowpass,
+            keep_band=keep_band,
+            channels=channels,
+        )
 
     def windows(self, timestep: int = 999, seed: int = 0) -> Callable[[np.ndarray, Sequence[int]], np.ndarray]:
-        """A function (rows (B, frame_samples), each row's window index) -> restored rows, for a runner of files.
+        """Return a function (rows (B, frame_samples), each row's window index) -> restored rows, for a runner of files.
 
         B is any number; `batch_windows` or a multiple wastes nothing. Rows of one index share their noise.
         """
@@ -378,7 +362,7 @@ class _Windows:
 
 
 def _float32(opened: Opened, sha256: str) -> Networks:
-    """The networks of an opened bundle once more, in float32. Raises BundleError if it is no longer the same."""
+    """Return the networks of an opened bundle once more, in float32. Raises BundleError if it is no longer the same."""
     import mlx.core as mx
 
     from batchsr.models.flashsr import bundle

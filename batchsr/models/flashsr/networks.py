@@ -64,7 +64,7 @@ class Networks(nn.Module):
         return samples
 
     def stages(self, norm: mx.array, noise: mx.array, t: mx.array, weights: mx.array) -> Iterator[tuple[str, mx.array]]:
-        """The same, stage by stage: `mel`, `encode`, `unet`, `decode` and `vocoder`, each with its result."""
+        """Yield the same, stage by stage: `mel`, `encode`, `unet`, `decode` and `vocoder`, each with its result."""
         mel = self.log_mel(norm)
         yield "mel", mel
         cond = step(self, self.vae.encode(mel.astype(self.dtype)), mel)

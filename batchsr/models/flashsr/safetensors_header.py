@@ -85,7 +85,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
 
 
 def _checked(path: Path, header: dict[str, object], base: int, size_bytes: int) -> dict[str, Tensor]:
-    """The header's entries, which must lie side by side from `base` to the file's end."""
+    """Return the header's entries, which must lie side by side from `base` to the file's end."""
     for name in json_files.repeated(header):
         if name != "__metadata__":
             raise BundleError(f"{path}: tensor {name_shown(name)} is named twice", remedy="write the bundle again")

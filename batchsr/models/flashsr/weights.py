@@ -95,7 +95,8 @@ def _filled_by_gpu(
     shapes: Mapping[str, tuple[int, ...]],
     header: Mapping[str, Tensor],
 ) -> list[tuple[str, mx.array]]:
-    """The tensors, unpacked by the GPU: what crosses to it is what the file holds, and no loop needs to be loaded."""
+    """Return the tensors, unpacked by the GPU: what crosses to it is what the file holds, and no loop needs to be
+    loaded."""
     filled, finite = [], []
     with json_files.regular(path) as file, concurrent.futures.ThreadPoolExecutor(1, "batchsr-load") as reading:
         reader = _Reader(path, file.fileno(), config, header)
@@ -120,7 +121,7 @@ def _filled_by_gpu(
 
 
 def _finished(path: Path, target: _Target, parts: list[concurrent.futures.Future[bool]]) -> tuple[str, mx.array]:
-    """A tensor when all its parts are done, as its parameter."""
+    """Return a tensor when all its parts are done, as its parameter."""
     finite = [part.result() for part in parts]  # all of them: an error in any is to be raised
     if not all(finite):
         raise BundleError(f"{path}: tensor {target.name!r} holds NaN or infinity", remedy="fetch or copy it again")
@@ -200,7 +201,8 @@ class _Reader:
             yield functools.partial(call, target.values, first, min(first + step, rows))
 
     def stored(self, name: str) -> tuple[np.ndarray, ...]:
-        """What the file holds of a tensor: its values (bfloat16 as integers), or packed ones with scales and biases."""
+        """Return what the file holds of a tensor: its values (bfloat16 as integers), or packed ones with scales and
+        biases."""
         if name in self._config.quantized_shapes:
             assert self._config.quantization is not None
             scales, biases = self._scales_and_biases(name, 2.0**self._config.quantization.bits - 1)
@@ -228,7 +230,7 @@ class _Reader:
         return scales, biases
 
     def _floats(self, name: str) -> np.ndarray:
-        """A small tensor as float32, in its shape."""
+        """Return a small tensor as float32, in its shape."""
         tensor = self._header[name]
         stored = self._bytes(name)
         if tensor.dtype == "F32":
@@ -236,7 +238,7 @@ class _Reader:
         return _meaning(tensor.dtype)[stored.view(np.uint16)].reshape(tensor.shape)
 
     def _bytes(self, name: str) -> np.ndarray:
-        """The bytes of a tensor in the file."""
+        """Return the bytes of a tensor in the file."""
         tensor = self._header[name]
         read = np.empty(tensor.size_bytes, np.uint8)
         view, at = read.data, tensor.start
@@ -250,7 +252,7 @@ class _Reader:
 
 @functools.cache
 def _meaning(dtype: str) -> np.ndarray:
-    """What each 16 bits mean as a float16 (F16) or bfloat16 (BF16), float32."""
+    """Return what each 16 bits mean as a float16 (F16) or bfloat16 (BF16), float32."""
     every = np.arange(1 << 16, dtype=np.uint16)
     if dtype == "F16":
         return every.view(np.float16).astype(np.float32)

@@ -82,7 +82,8 @@ def warnings_of(folder: Path) -> list[str]:
 
 
 def _check_hash(location: hub.Location, sha256: str) -> None:
-    """The hub's cache names large files by their SHA-256; anything else there was damaged on the way or on the disk."""
+    """Compare the hash: the hub's cache names large files by their SHA-256; anything else there was damaged on the way
+    or on the disk."""
     path = location.folder / hub.FILES[1]
     blob = path.resolve().name
     published = hub.published_checksums(location).get(path.name, blob)

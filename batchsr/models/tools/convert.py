@@ -27,7 +27,8 @@ _DIRECTION = {".weight_v": ".weight_g", ".parametrizations.weight.original1": ".
 
 
 def converted(config: ModelConfig, checkpoints: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The bundle's tensors, float32, from the state dicts of FILES' files by their keys there ("ldm", "voc", "vae").
+    """Return the bundle's tensors, float32, from the state dicts of FILES' files by their keys there ("ldm", "voc",
+    "vae").
 
     Raises BundleError naming a tensor that is missing, unknown, or of a wrong shape.
     """
@@ -48,7 +49,7 @@ def converted(config: ModelConfig, checkpoints: Mapping[str, Mapping[str, np.nda
 
 
 def _relevant(part: str, checkpoint: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The checkpoint without what this model has no use for, under the model's own names."""
+    """Return the checkpoint without what this model has no use for, under the model's own names."""
     if part == "ldm":
         return {key.removeprefix(_UNET): value for key, value in checkpoint.items() if key.startswith(_UNET)}
     return {key: value for key, value in checkpoint.items() if not key.startswith(_DROPPED[part])}

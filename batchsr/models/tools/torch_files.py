@@ -170,7 +170,7 @@ class _Archive:
 
 
 def _followed(data: bytes) -> Any:
-    """What a pickle describes, by the instructions that a file of tensors consists of."""
+    """Return what a pickle describes, by the instructions that a file of tensors consists of."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     try:
@@ -213,7 +213,7 @@ def _append(stack: list[Any], values: list[Any]) -> None:
 
 
 def _call(stack: list[Any]) -> None:
-    """The result of a call, if it is of one of the few functions that make tensors."""
+    """Put there the result of a call, if it is of one of the few functions that make tensors."""
     arguments, function = stack.pop(), stack.pop()
     if not isinstance(function, _Name) or not isinstance(arguments, tuple):
         raise _NotTensors("its pickle calls what is no function")
@@ -278,7 +278,7 @@ def _stack_global(stack: list[Any], memo: dict[int, Any], argument: Any) -> None
 
 
 def _persistent(stack: list[Any], memo: dict[int, Any], argument: Any) -> None:
-    """A storage: ("storage", its kind, its key, a device, how many values)."""
+    """Put there a storage: ("storage", its kind, its key, a device, how many values)."""
     what, kind, key, _, count = stack.pop()
     if what != "storage" or not isinstance(kind, _Name) or kind.name not in _DTYPES:
         raise _NotTensors("its pickle points to something that is no storage")

@@ -19,6 +19,7 @@ from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State, sto
 from batchsr.queue.sought import Sort
 from batchsr.queue.sqlite import (
     browsing,
+    checking,
     claims,
     control,
     damage,
@@ -34,6 +35,7 @@ from batchsr.queue.sqlite import (
     versions,
 )
 from batchsr.queue.sqlite.store import Store
+from batchsr.queue.sqlite.worker import SqliteWorker
 from batchsr.queue.steering import Changed, Move, Speed, Wish
 from batchsr.queue.trouble import Pause, PauseKind, Place, Trouble
 
@@ -165,7 +167,7 @@ class SqliteQueue:
         except BaseException:
             lock.release()
             raise
-        return SqliteWorker(self, lock)
+        return SqliteWorker(self._store, lock)
 
     def reap(self, complete: Callable[[Job], None] = lambda job: None) -> list[Job]:
         """Take the jobs of dead workers: done if the output has its name, else queued again or quarantined.
@@ -329,10 +331,7 @@ class SqliteQueue:
         return queries.totals(self._store, batch)
 
     def totals_of_run(self) -> dict[str, dict[str, float]]:
-        """`totals` of the jobs that are left, and of those that ended since the oldest of them was enqueued.
-
-        So a batch's total stays the batch's when its work is stopped and taken up again.
-        """
+        """`totals` of the jobs that are left, and of those that ended since the oldest of them was enqueued."""
         return queries.totals_of_run(self._store)
 
     def status(self) -> dict[str, Any]:
@@ -340,11 +339,15 @@ class SqliteQueue:
 
         `jobs` and `audio_s` by state, `workers` (a line for each job in a worker's hands, one for a worker without;
         `idle_s` since the worker's last window and `hung`), `held` (queued jobs that wait for a place in trouble) and
-        `places` (`path`, `needed_for`, `code`, `reason`, `remedy`, `since`, `jobs`), `log`
-        (None, or of a write-ahead log that a reader keeps large `bytes`, `held_by`, `reason`, `remedy`), `paused`,
-        `paused_kind`, `paused_reason`, `paused_since`, `database`.
+        `places` (`path`, `needed_for`, `code`, `reason`, `remedy`, `since`, `jobs`), `log` (None, or of one that is
+        kept large `bytes`, `held_by`, `reason`, `remedy`), `paused` with `_kind`, `_reason`, `_since`, `database`.
         """
         return queries.status(self._store)
+
+    @property
+    def own_id(self) -> str:
+        """Tells this queue from every other: a UUID that stays for as long as the queue does, also in a backup."""
+        return queries.own_id(self._store)
 
     def report_of(self, job_id: int) -> dict[str, Any] | None:
         """The report that is kept of a finished job; None where its sidecar has it."""
@@ -395,7 +398,7 @@ class SqliteQueue:
 
     def check(self) -> list[str]:
         """What is wrong with the database, one sentence each; empty when it is sound."""
-        return queries.check(self._store)
+        return checking.check(self._store)
 
     def held_up(self) -> str | None:
         """What keeps the database's files growing, with the remedy; None if nothing does."""
@@ -421,29 +424,3 @@ class SqliteQueue:
     def prune_locks(self) -> int:
         """Remove what dead workers left in `workers_folder`. Returns how many files."""
         return manage.prune_locks(self._store, self.workers_folder)
-
-
-class SqliteWorker:
-    """A living worker of a queue. It owns what it claims for as long as this process lives."""
-
-    def __init__(self, queue: SqliteQueue, lock: owners.OwnerLock) -> None:
-        self._queue = queue
-        self._lock = lock
-
-    @property
-    def name(self) -> str:
-        """Unique, never used again."""
-        return self._lock.worker
-
-    def leave(self, ending: str = "left") -> None:
-        """Sign off; what it still owns is taken by the next reaper."""
-        claims.sign_off(self._queue._store, self.name, ending)
-        self._lock.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.leave()

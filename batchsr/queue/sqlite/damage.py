@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from batchsr import storage
 from batchsr.errors import BatchsrError, QueueDamaged, QueueError, QueueReplaced, ResourceError
 from batchsr.temporary import Temporary
 
@@ -75,6 +76,8 @@ def refuse_what_is_no_database(path: Path) -> None:
 
 
 def _look(path: Path) -> None:
+    if kind := storage.no_file(path):
+        raise QueueError(f"{path} is {kind}, no database", remedy="name a file with --db")
     logs = [one for one in (beside(path, "-wal"), beside(path, "-journal")) if _size_bytes(one)]
     if (size_bytes := _size_bytes(path)) is None:
         if logs:
@@ -88,11 +91,12 @@ def _look(path: Path) -> None:
     if size_bytes < _LEAST_BYTES and _beginning(path, len(_MAGIC)) in (_MAGIC, _MAGIC[:size_bytes]):
         raise QueueDamaged(f"{path} is cut to {size_bytes} bytes: what it held is lost", remedy=REMEDY)
     _refuse_of_another_program(path, logged=bool(logs))
-    if logs and logs[0].name.endswith("-wal"):
+    if logs:
         noted, own = _noted_generation(path), raw_generation(path)
         if noted is not None and own is not None and noted != own:
             raise QueueDamaged(
-                f"{path} is not the database that {logs[0]} belongs to: was a backup copied over it?",
+                f"{path} is not the database that {logs[0]} belongs to: was a backup copied over it, or a restoration "
+                "killed?",
                 remedy=f"`batchsr db restore {path}` keeps the database and puts that file aside; a copy of the backup "
                 "does as well",
             )

@@ -8,26 +8,32 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from batchsr import storage
-from batchsr.errors import QueueDamaged
 from batchsr.queue.interface import Pulse
 from batchsr.queue.job import LIVE, Job, State, folded_key, iso, loaded_path, stored_text
 from batchsr.queue.sought import Sort
-from batchsr.queue.sqlite import control, damage, places
+from batchsr.queue.sqlite import control, places
 from batchsr.queue.sqlite.claims import COLUMNS, to_job
 from batchsr.queue.sqlite.enqueue import same_file_as_output
 from batchsr.queue.sqlite.store import Store
 from batchsr.queue.trouble import Pause
 
 _PAGE: Final = 500
+_QUEUES: Final = uuid.UUID("2b0c7a52-5a8e-4b65-9f43-4f4a1d1f6f0e")
 HUNG_AFTER_S: Final = 600.0
 HUNG_AFTER_MEDIANS: Final = 20
 _MEDIAN_OF: Final = 200  # latest attempts
 _LEAST_FREE_BYTES: Final = 1 << 20  # below it the next commits fail
+
+
+def own_id(store: Store) -> str:
+    """Return the queue's identity: made from the microsecond in which its tables were, which is in the database."""
+    (row,) = store.rows("SELECT min(applied_at) AS born FROM _sqlite_migrations")
+    return str(uuid.uuid5(_QUEUES, str(row["born"])))
 
 
 def jobs(
@@ -363,67 +369,3 @@ def output_folders(store: Store) -> set[str]:
         found.update(os.path.dirname(loaded_path(row["output"])) for row in page)
         last = page[-1]["id"]
     return found
-
-
-CHECKS: Final[Sequence[tuple[str, str]]] = (
-    (
-        "has an owner that is over",
-        "SELECT j.id FROM jobs j JOIN workers w ON w.id = j.worker WHERE w.ended_at IS NOT NULL",
-    ),
-    (
-        "was done more than once without being redone",
-        "SELECT e.job AS id FROM events e GROUP BY e.job HAVING sum(e.new = 'done') > 1 + sum(e.old IS 'done')",
-    ),
-    (
-        "has claims that do not rise one by one",
-        "SELECT j.id FROM jobs j LEFT JOIN attempts a ON a.job = j.id GROUP BY j.id "
-        "HAVING max(a.claim_seq) <> j.claim_seq OR count(a.job) <> max(a.claim_seq) - min(a.claim_seq) + 1 "
-        "UNION SELECT e.job FROM events e LEFT JOIN attempts a ON a.job = e.job AND a.claim_seq = e.claim_seq "
-        "WHERE e.new = 'running' AND a.job IS NULL",
-    ),
-    (
-        "has an attempt open though nobody owns it, or none though somebody does",
-        "SELECT j.id FROM jobs j LEFT JOIN attempts a ON a.job = j.id AND a.ended_at IS NULL GROUP BY j.id "
-        "HAVING count(a.job) <> (j.worker IS NOT NULL)",
-    ),
-    (
-        "is held though it is not queued",
-        "SELECT id FROM jobs WHERE held IS NOT NULL AND state <> 'queued'",
-    ),
-    (
-        "is in another state than its last event says",
-        "SELECT j.id FROM jobs j JOIN events e ON e.job = j.id GROUP BY j.id "
-        "HAVING e.new <> j.state AND e.id = max(e.id)",
-    ),
-    (
-        "reads what another job writes",
-        "SELECT a.id FROM jobs a JOIN jobs b ON a.source = b.output WHERE a.id <> b.id "
-        "AND a.state NOT IN ('cancelled', 'superseded') AND b.state NOT IN ('cancelled', 'superseded')",
-    ),
-)
-"""What must never be, each with a query for the jobs of which it is true."""
-
-
-def check(store: Store) -> list[str]:
-    """Return what is wrong with the database, one sentence each; empty when it is sound.
-
-    A large log that somebody holds is no fault of the database: see `Store.held_log`.
-    """
-    with store.reading():
-        try:
-            said = [str(row["integrity_check"]) for row in store.rows("PRAGMA integrity_check")]
-        except QueueDamaged as e:
-            return [str(e)]
-        wrong = [line for line in said if line != "ok"]
-        if wrong:  # the rest goes by indexes, which may be what is wrong
-            error = damage.described(store.path, f"{len(wrong)} faults found")
-            return [*wrong, str(error)]
-        wrong += [f"foreign key: {row['table']} {row['rowid']}" for row in store.rows("PRAGMA foreign_key_check")]
-        for what, sql in CHECKS:
-            wrong += [f"job {row['id']} {what}" for row in store.rows(sql)]
-    return wrong
-
-
-def database_files(path: Path) -> list[Path]:
-    """Return the database and what SQLite keeps beside it."""
-    return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")]

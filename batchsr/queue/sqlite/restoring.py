@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import glob
 import os
 import urllib.parse
 from pathlib import Path
@@ -24,7 +25,8 @@ else:
     except ImportError:
         import sqlite3
 
-_BESIDE: Final = ("-wal", "-shm", "-journal")
+_LOGS: Final = ("-wal", "-journal")
+_BESIDE: Final = (*_LOGS, "-shm")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,8 +52,9 @@ def restore(path: Path, backup: Path, workers_folder: Path, clock: Clock) -> Res
         taken_back, jobs = _renewed(temporary.path, backup, clock)
         _refuse_living(path, workers_folder)
         with storage.resource_errors(path, "put the backup in the place of"):
-            kept = _put_aside(path, clock)
+            kept = _keep(path, clock)
             temporary.publish(overwrite=True)
+            _remove_what_was_beside(path)
     damage.note_generation(path, damage.raw_generation(path))
     return Restored(jobs, kept, taken_back)
 
@@ -79,11 +82,23 @@ def _copy(backup: Path, target: Path, *, own: bool) -> None:
         ):
             copy.execute("PRAGMA journal_mode = MEMORY")
             source.backup(copy)
+        _say_it_has_no_log(target)
+        with contextlib.closing(sqlite3.connect(unlocked, uri=True)) as copy:
             problems = [row[0] for row in copy.execute("PRAGMA integrity_check(3)") if row[0] != "ok"]
     except sqlite3.Error as e:
         raise QueueDamaged(f"{backup} cannot be restored: {e}", remedy="name another backup") from e
     if problems:
         raise QueueDamaged(f"{backup} is damaged itself: {problems[0]}", remedy="name another backup")
+
+
+def _say_it_has_no_log(copy: Path) -> None:
+    """Mark a closed database as one with a rollback journal (bytes 18 and 19, https://sqlite.org/fileformat2.html).
+
+    A plain copy of a queue carries the mark of a write-ahead log, which a file that only we know cannot be opened with.
+    """
+    with storage.resource_errors(copy, "write"), open(copy, "r+b", buffering=0) as file:
+        file.seek(18)
+        file.write(b"\1\1")
 
 
 def _renewed(copy: Path, backup: Path, clock: Clock) -> tuple[int, int]:
@@ -116,8 +131,13 @@ def _renewed(copy: Path, backup: Path, clock: Clock) -> tuple[int, int]:
         return len(rows), int(store.rows("SELECT count(*) AS jobs FROM jobs")[0]["jobs"])
 
 
-def _put_aside(path: Path, clock: Clock) -> Path | None:
-    """Keep the old database under another name, with what stands beside it. Returns the name."""
+def _keep(path: Path, clock: Clock) -> Path | None:
+    """Give the old database, and the logs that belong to it, a second name. Returns it; None if there is none.
+
+    Nothing is taken from the first name: whoever is killed here leaves the old database as it was. Once the new one has
+    the name, the note of the generation tells that the log beside it is another's.
+    """
+    _forget_unfinished(path)
     stem = f"{path.name}.before-restore-{round(clock.wall())}"
     kept = path.with_name(stem)
     number = 1
@@ -126,9 +146,24 @@ def _put_aside(path: Path, clock: Clock) -> Path | None:
         kept = path.with_name(f"{stem}-{number}")
     there = os.path.lexists(path)
     if there:
-        os.link(path, kept)  # the name itself is taken over only when the new one is whole
-    for suffix in _BESIDE:
+        os.link(path, kept)
+    for suffix in _LOGS:
         with contextlib.suppress(FileNotFoundError):
-            os.rename(damage.beside(path, suffix), damage.beside(kept, suffix))
+            os.link(damage.beside(path, suffix), damage.beside(kept, suffix))
+            damage.note_generation(path, damage.raw_generation(path) or "unknown")
     storage.fsync_path(path.parent)
     return kept if there else None
+
+
+def _forget_unfinished(path: Path) -> None:
+    """Remove second names of the database that is there: of restorations that were killed before they replaced it."""
+    for kept in sorted(path.parent.glob(f"{glob.escape(path.name)}.before-restore-*")):
+        if damage.identity(kept) == damage.identity(path) and not kept.name.endswith(_BESIDE):
+            for suffix in (*_BESIDE, ""):
+                damage.beside(kept, suffix).unlink(missing_ok=True)
+
+
+def _remove_what_was_beside(path: Path) -> None:
+    for suffix in _BESIDE:
+        damage.beside(path, suffix).unlink(missing_ok=True)
+    storage.fsync_path(path.parent)

@@ -13,10 +13,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from batchsr.display import counted, printable
+from batchsr.display import clock, counted, printable
 from batchsr.queue import Job
 from batchsr.report.columns import PAGE
-from batchsr.report.progress import clock
 from batchsr.temporary import whole_file
 
 _CHUNK_BYTES: Final = 3 * 16_384  # base64 of a multiple of three has no padding within
@@ -65,7 +64,7 @@ def page_of_one(path: Path, file: Mapping[str, Any], job: Job | None) -> None:
 
 
 def sentence(totals: Mapping[str, Mapping[str, float]]) -> str:
-    """What was done, in one sentence."""
+    """Return what was done, in one sentence."""
     done = totals.get("done", {})
     failed = sum(int(totals.get(state, {}).get("jobs", 0)) for state in ("failed", "quarantined"))
     left = sum(int(totals.get(state, {}).get("jobs", 0)) for state in ("queued", "waiting", "running", "committing"))
@@ -100,7 +99,7 @@ def _value(value: object) -> object:
         return round(value, 3)
     if isinstance(value, list):  # remarks
         return "; ".join(printable(f"{one.get('message')} [{one.get('code')}]") for one in value) or None
-    if isinstance(value, str):
+    if isinstance(value, str) and not (value.isascii() and value.isprintable()):
         return printable(os.fsencode(value).decode("utf-8", "backslashreplace"))
     return value
 

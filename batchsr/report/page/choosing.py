@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from batchsr.queue import Job, State
+from batchsr.queue import Job
 from batchsr.report.facts import RUMBLE_MARK_DBFS, opinion_to_review, rumble_added_db
 
 _SEED: Final = 0  # the same queue gives the same sample
@@ -39,7 +39,7 @@ def _level_change(report: Mapping[str, Any]) -> float:
 
 
 def _doubt(report: Mapping[str, Any]) -> float:
-    """A cutoff that was not found although it was looked for."""
+    """Return a cutoff that was not found although it was looked for."""
     band = report.get("source", {}).get("band") or {}
     wanted = report.get("settings", {}).get("lowpass") == "auto" or report.get("settings", {}).get("keep_band")
     return 1.0 if wanted and band.get("cutoff_hz") is None else 0.0
@@ -50,7 +50,7 @@ def _oddness(report: Mapping[str, Any]) -> float:
 
 
 def _rumble(report: Mapping[str, Any]) -> float:
-    """What was added below 50 Hz, where it is loud enough to matter."""
+    """Return what was added below 50 Hz, where it is loud enough to matter."""
     added = rumble_added_db(report)
     if added is None or report["output"]["below_50_hz_dbfs"] < RUMBLE_MARK_DBFS:
         return 0.0
@@ -58,7 +58,7 @@ def _rumble(report: Mapping[str, Any]) -> float:
 
 
 def _opinion(report: Mapping[str, Any]) -> float:
-    """How far an opinion that is to be reviewed is from the best."""
+    """Return how far an opinion that is to be reviewed is from the best."""
     after = opinion_to_review(report)
     return 0.0 if after is None else 5.0 - after
 
@@ -75,17 +75,25 @@ _REASONS: Final[tuple[tuple[str, Callable[[Mapping[str, Any]], float]], ...]] = 
 
 
 def choose(
-    jobs: Iterable[Job], count: int, report_of: Callable[[Job], Mapping[str, Any]], *, looked_at: int = 2_000
+    done: Iterable[Mapping[str, Any]],
+    count: int,
+    jobs_of: Callable[[list[int]], Iterable[Job]],
+    report_of: Callable[[Job], Mapping[str, Any]],
+    *,
+    looked_at: int = 2_000,
 ) -> list[Choice]:
     """Choose at most `count` jobs that are done: half for their worst figures, half by chance.
 
-    `report_of` gives a job's sidecar, empty where there is none. It is asked for no more than `looked_at` jobs, drawn
-    by chance where there are more, and for those that clipped most: all sidecars of a large archive take hours.
+    done: of each its `id` and `clipped_samples`; of those that are drawn `jobs_of` gives the jobs. `report_of` gives a
+    job's sidecar, empty where there is none. It is asked for no more than `looked_at` jobs, drawn by chance where there
+    are more, and for those that clipped most: all sidecars of a large archive take hours.
     """
     if count <= 0:
         return []
     rng = random.Random(_SEED)
-    sample = _drawn((job for job in jobs if job.state == State.DONE), looked_at, rng)
+    numbers = _drawn(done, looked_at, rng)
+    found = {job.id: job for job in jobs_of(numbers)}
+    sample = [found[number] for number in numbers if number in found]
     each = -(-count // (2 * len(_REASONS)))
     worst: list[list[tuple[float, int, Job]]] = [[] for _ in _REASONS]
     for job in sample:
@@ -107,18 +115,18 @@ def choose(
     return list(chosen.values())
 
 
-def _drawn(jobs: Iterable[Job], count: int, rng: random.Random) -> list[Job]:
-    """So many jobs by chance, and as many tenths of those that clipped most."""
-    sample: list[Job] = []
-    clipped: list[tuple[int, int, Job]] = []
-    for seen, job in enumerate(jobs, 1):
+def _drawn(done: Iterable[Mapping[str, Any]], count: int, rng: random.Random) -> list[int]:
+    """Return the numbers of so many jobs by chance, and of as many tenths of those that clipped most."""
+    sample: list[int] = []
+    clipped: list[tuple[int, int]] = []
+    for seen, job in enumerate(done, 1):
         if len(sample) < count:
-            sample.append(job)
-        elif (place := rng.randrange(seen)) < count:
-            sample[place] = job
-        if job.clipped_samples:
-            heapq.heappush(clipped, (job.clipped_samples, job.id, job))
+            sample.append(job["id"])
+        elif (index := rng.randrange(seen)) < count:
+            sample[index] = job["id"]
+        if job["clipped_samples"]:
+            heapq.heappush(clipped, (job["clipped_samples"], job["id"]))
             if len(clipped) > count // 10:
                 heapq.heappop(clipped)
-    there = {job.id for job in sample}
-    return sample + [job for _, _, job in clipped if job.id not in there]
+    there = set(sample)
+    return sample + [number for _, number in clipped if number not in there]

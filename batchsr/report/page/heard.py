@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from batchsr.audio import excerpts
-from batchsr.display import printable
+from batchsr.display import clock, printable
 from batchsr.report.facts import facts
-from batchsr.report.progress import clock
 from batchsr.report.record import report_of as report_of
 
 SECONDS: Final = 10.0
@@ -28,7 +27,8 @@ def heard(
     seconds: float = SECONDS,
     start_s: float | None = None,
 ) -> dict[str, Any]:
-    """What the page shows of one file, JSON-able: pictures and clips of a stretch, facts from the sidecar `report`.
+    """Return what the page shows of one file, JSON-able: pictures and clips of a stretch, facts from the sidecar
+    `report`.
 
     Raises the InputError family where source or output can no longer be read.
     """

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from batchsr.audio import excerpts
-from batchsr.display import printable
+from batchsr.display import clock, printable
 from batchsr.errors import ConfigError
 from batchsr.report.page.heard import heard
-from batchsr.report.progress import clock
 from batchsr.restoration import single
 from batchsr.restoration.batcher import WindowModel
 from batchsr.settings.profile import Settings

@@ -15,14 +15,14 @@ from batchsr.queue import LIVE, Queue, State
 _LOOK_AGAIN_S: Final = 30.0  # while something is left and nobody works: at night, in a pause
 
 
-class Lulls:
+class IdleNotices:
     """Looks now and then whether the workers have come to an end of what there is, and has it told, once each time.
 
     `now` is a clock, in seconds.
     """
 
     def __init__(self, app: App, queue: Queue, now: Callable[[], float] = time.monotonic) -> None:
-        self._teller = app.teller
+        self._notifier = app.notifier
         self._queue = queue
         self._now = now
         self._next_s = 0.0
@@ -36,7 +36,7 @@ class Lulls:
 
     @property
     def _is_wanted(self) -> bool:
-        return self._teller is not None and self._teller.is_wanted
+        return self._notifier is not None and self._notifier.is_wanted
 
     def arrived(self) -> None:
         """Something has come."""
@@ -49,10 +49,10 @@ class Lulls:
         with contextlib.suppress(BatchsrError):  # the worker says what is the matter with the database
             code = self._code()
             if code is not None:
-                threading.Thread(target=self._teller.tell, args=(code,), daemon=True).start()
+                threading.Thread(target=self._notifier.tell, args=(code,), daemon=True).start()
 
     def _code(self) -> int | None:
-        """What a run that ended now would end with; None while it goes on, or where that was told already."""
+        """Return what a run that ended now would end with; None while it goes on, or where that was told already."""
         progress = self._queue.pulse().progress
         if progress != self._progress:
             self._progress, self._owed, self._next_s = progress, True, 0.0

@@ -1,4 +1,4 @@
-"""Telling somebody that a run has begun and how it ended: by a command, a ping, the desktop."""
+"""Notifications that a run has begun and how it ended: by a command, a ping, the desktop."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _COMMAND_S: Final = 60.0
 _PING_S: Final = 10.0
 
 
-def telling_options(function: F) -> F:
-    """The options that say whom to tell. What they do never changes how the command itself ends.
+def notification_options(function: F) -> F:
+    """Add the options that say whom to tell. What they do never changes how the command itself ends.
 
-    The command finds whoever it tells in `app.teller`, for what is to be told before the end.
+    The command finds whoever it tells in `app.notifier`, for what is to be told before the end.
     """
     options = [
         click.option(
@@ -58,8 +58,8 @@ def telling_options(function: F) -> F:
         if ping is not None and not ping.startswith(("http://", "https://")):
             raise UsageError(f"--ping {ping}: not a web address", remedy="it begins with https:// or http://")
         ours = os.environ.get(SUPERVISOR_VARIABLE) != str(os.getppid())  # else whoever started us tells it
-        app.teller = Teller(app, on_done, on_trouble, ping, notify=notify and ours)
-        with app.teller:
+        app.notifier = Notifier(app, on_done, on_trouble, ping, notify=notify and ours)
+        with app.notifier:
             return function(app, *args, **kwargs)
 
     for option in reversed(options):
@@ -67,7 +67,7 @@ def telling_options(function: F) -> F:
     return wrapped  # type: ignore[return-value]
 
 
-class Teller:
+class Notifier:
     """Tells of the beginning of a run, and of its end by whichever way that comes, which is then taken."""
 
     def __init__(
@@ -118,7 +118,7 @@ class Teller:
 
 
 def _in_words(facts: Mapping[str, Any]) -> str:
-    """What a notification says of the queue."""
+    """Return what a notification says of the queue."""
     failed = facts.get("failed", 0) + facts.get("quarantined", 0)
     left = sum(facts.get(state, 0) for state in ("queued", "waiting", "running", "committing"))
     said = [counted(facts.get("done", 0), "file") + " done", *([f"{failed:,} failed"] if failed else [])]

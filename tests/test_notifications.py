@@ -79,10 +79,10 @@ def test_failed_files_and_a_pause_are_trouble(program: Program, calls: tuple[str
     assert paths == ["/start", "/fail"]
 
 
-def test_a_telling_that_fails_is_said_and_the_work_is_done(program: Program) -> None:
+def test_a_notification_that_fails_is_said_and_the_work_is_done(program: Program) -> None:
     program.run("enqueue", "a.wav")
-    telling = ("--on-done", "echo out; exit 9", "--ping", "http://127.0.0.1:9/x")
-    result = program.run("work", "--variant", "fast", *telling)
+    notify = ("--on-done", "echo out; exit 9", "--ping", "http://127.0.0.1:9/x")
+    result = program.run("work", "--variant", "fast", *notify)
     assert "ended with 9" in result.stderr
     assert "did not answer" in result.stderr
     assert result.stdout == ""

@@ -18,10 +18,11 @@ from batchsr.worker.options import WorkerOptions
 _TIDY_EVERY_S: Final = 3600.0
 
 
-class Shift:
+class VariantLoop:
     """Works for as long as there is something to do, and adds up what came of it.
 
     `load` gives the model of a variant; the last one is kept. `before` is called before each variant's turn.
+    Of the variants that jobs are bound to, only those have a turn that it `takes`.
     """
 
     def __init__(
@@ -31,12 +32,14 @@ class Shift:
         listener: Listener,
         load: Callable[[str], WindowModel],
         before: Callable[[], None] = lambda: None,
+        takes: Callable[[str], bool] = lambda variant: True,
     ) -> None:
         self._queue = queue
         self._options = options
         self._listener = listener
         self._load = functools.lru_cache(maxsize=1)(load)
         self._before = before
+        self._takes = takes
         self._sum = Summary()
         self._tidied_s = -math.inf
 
@@ -45,11 +48,14 @@ class Shift:
         if variant is not None:
             self._run(variant, elsewhere=self._tidy)
         elif self._options.stay:
-            while self._stay(next(iter(self._queue.bound_variants()), default)):
+            while self._stay(next(iter(self._bound()), default)):
                 pass
         else:
-            self._all(self._queue.bound_variants() or [default])
+            self._all(self._bound() or [default])
         return self._sum
+
+    def _bound(self) -> list[str]:
+        return [variant for variant in self._queue.bound_variants() if self._takes(variant)]
 
     def _all(self, variants: Sequence[str]) -> None:
         """Each in its turn; places in trouble are waited for when that is all that is left of any."""
@@ -70,7 +76,7 @@ class Shift:
         def elsewhere() -> bool:
             nonlocal moved
             self._tidy()
-            others = [name for name in self._queue.bound_variants() if name != variant]
+            others = [name for name in self._bound() if name != variant]
             moved = any(self._queue.peek(name) is not None for name in others)
             return moved
 

@@ -1,0 +1,1 @@
+"""Steps that a recording goes through before the model: a file each, and one registry."""
