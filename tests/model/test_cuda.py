@@ -102,6 +102,21 @@ def test_a_convolution_by_products_is_one(
     assert mx.linalg.norm(out - expected).item() <= 1e-6 * mx.linalg.norm(expected).item()
 
 
+@pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize(("length", "dilation", "taps"), [(30, 3, 7), (31, 3, 3), (32, 5, 11), (3, 5, 3)])
+def test_a_dilated_convolution_in_half_precision_is_one(length: int, dilation: int, taps: int) -> None:
+    """Of any length: a plane of so many columns has whole rows only."""
+    layer = layers.Conv1d(16, 16, taps, padding=dilation * (taps - 1) // 2, dilation=dilation)
+    layer.bias = normal(16)
+    x = normal(2, length, 16)
+    expected = layer(x)
+    layer.set_dtype(mx.float16)
+    layer.eval()
+    out = layer(x.astype(mx.float16))
+    assert out.shape == expected.shape
+    assert mx.linalg.norm(out - expected).item() <= 2e-3 * mx.linalg.norm(expected).item()
+
+
 def wrong(*arguments: object) -> mx.array:
     return cuda.add(*arguments) * 1.1  # type: ignore[arg-type]
 

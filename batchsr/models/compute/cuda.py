@@ -219,6 +219,22 @@ def conv1d(x: mx.array, weight: mx.array, bias: mx.array, dilation: int, residua
     return y
 
 
+def dilated(x: mx.array, weight: mx.array, padding: int, dilation: int) -> mx.array:
+    """The convolution of x (B, T, C) with weight (out, taps, C), stride 1, as one that is not dilated.
+
+    Every `dilation`-th sample makes a sound of its own: laid side by side, which moves nothing, they are the columns of
+    a plane, whose convolution along the other axis it is. cuDNN is up to twice as fast at that. `padding` is a multiple
+    of `dilation` and keeps the length.
+    """
+    B, T, C = x.shape
+    rest = -T % dilation
+    if rest:
+        x = mx.pad(x, [(0, 0), (0, rest), (0, 0)])
+    y = mx.conv2d(x.reshape(B, -1, dilation, C), weight[:, :, None], 1, (padding // dilation, 0))
+    y = y.reshape(B, T + rest, -1)
+    return y[:, :T] if rest else y
+
+
 def products(x: mx.array, weight: mx.array, stride: int, padding: tuple[int, int], dilation: int = 1) -> mx.array:
     """Return the convolution of x (B, H, W, C) with weight (out, kh, kw, C) as a matrix product for each row of its
     kernel.

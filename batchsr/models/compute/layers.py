@@ -255,7 +255,12 @@ class Conv1d(_Convolution):
         if self.apart or by_products(self, x):
             tall = x[:, :, None], self.weight[:, :, None]
             return cuda.products(*tall, self.stride, (self.padding, 0), self.dilation)[:, :, 0]
-        return even.seen(self, x, mx.conv1d(x, self.weight, self.stride, self.padding, self.dilation))
+        as_plane = self.dilation > 1 == self.stride and self.padding % self.dilation == 0
+        if as_plane and x.dtype != mx.float32 and by_cuda(self, self.bias):
+            y = cuda.dilated(x, self.weight, self.padding, self.dilation)
+        else:
+            y = mx.conv1d(x, self.weight, self.stride, self.padding, self.dilation)
+        return even.seen(self, x, y)
 
     def computed(self, x: mx.array, to: mx.array | None = None) -> mx.array:
         from batchsr.models.compute import cpu
