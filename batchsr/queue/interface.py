@@ -5,8 +5,9 @@
     Overview       looking
     Maintenance    checking, backing up, tidying
 
-`queue/sqlite/` keeps a queue in one file for the processes of one machine. Every method may raise QueueError,
-QueueBusy or ResourceError. The contract stands in `tests/queue`, which runs against every implementation.
+`queue/sqlite/` keeps a queue in one file for the processes of one machine, `queue/postgres/` in a database for those of
+many. Every method may raise QueueError, QueueBusy or ResourceError. The contract stands in `tests/queue`, which runs
+against every implementation.
 
 Longer than other modules: it is all that may be asked of a queue.
 """
@@ -123,6 +124,15 @@ class WorkQueue(_Closable, Protocol):
 
     def committing(self, job: Job, result: Result) -> None:
         """The output is whole and about to get its name. Raises ClaimLost: then it must not get it."""
+
+    def standing(self, job: Job, sha256: Callable[[], str]) -> Result | None:
+        """What a claim of this job, of whichever worker, was about to publish with this hash; None if none was.
+
+        The hash is asked for only where it may tell something.
+
+        The output's name may have been taken by a worker that lost its claim in that very moment: then its file is as
+        good as any, and this is what is to be recorded of it.
+        """
 
     def finish(self, job: Job, result: Result | None = None, reason: str = "", *, keep_report: bool = True) -> Job:
         """The output stands under its name, durably. Raises ClaimLost.

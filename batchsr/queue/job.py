@@ -1,4 +1,7 @@
-"""What the queue holds: a job's states, a job as it comes in, a job as it stands."""
+"""What the queue holds: a job's states, a job as it comes in, a job as it stands.
+
+Longer than other modules: a row has many columns, and how names are stored belongs to them.
+"""
 
 from __future__ import annotations
 
@@ -261,12 +264,16 @@ def iso(timestamp: float | None) -> str | None:
     return datetime.datetime.fromtimestamp(timestamp, datetime.UTC).isoformat(timespec="milliseconds")
 
 
+class PathBytes(bytes):
+    """A path that is no UTF-8: its bytes, told apart from other bytes since not every database keeps both alike."""
+
+
 def stored_path(path: str) -> str | bytes:
     """A path as the database keeps it: text, or its bytes where they are no UTF-8."""
     try:
         path.encode()
     except UnicodeEncodeError:
-        return os.fsencode(path)
+        return PathBytes(os.fsencode(path))
     return path
 
 

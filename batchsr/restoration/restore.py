@@ -264,7 +264,7 @@ def _scratch_key(case: _Case, model: Batcher) -> bytes:
         # Two versions of libsndfile decode alike; of ffmpeg's many decoders nobody promises that.
         "source": [
             *(case.info.frames, case.info.sample_rate, case.info.channels),
-            *([case.info.decoder] if case.info.decoder.startswith("ffmpeg") else []),
+            *([case.info.decoder] if "ffmpeg" in case.info.decoder else []),
         ],
         "plan": [case.plan.total_samples, case.plan.frame_samples, case.plan.overlap_samples],
     }

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from batchsr import storage
 from batchsr.errors import BatchsrError, ResourceError
 from batchsr.queue import Backend, Job, Result, WorkQueue, is_published
 from batchsr.restoration.batcher import Batcher
@@ -66,7 +67,7 @@ class Attempt:
         settings = Settings.from_json(job.settings)
         self._channels = 1 if settings.channels == "mono" else job.channels or 1
         self.task = dataclasses.replace(self.task, settings=settings, provenance=_provenance(job, backend, model))
-        result = recovery.finished_before(job, settings, backend)
+        result = recovery.finished_before(job, settings, backend) or self._standing()
         if result is not None:
             self._queue.committing(job, result)
         else:
@@ -93,11 +94,31 @@ class Attempt:
                 report=json.dumps(result.report),
             )
             if not is_published(done):
-                return None
+                if (other := self._standing()) is None:
+                    return None
+                return self._queue.finish(self._job, other, keep_report=not self._has_sidecar())
             recovery.complete_sidecar(done)
             return self._queue.finish(self._job, keep_report=not self._has_sidecar())
         except ResourceError:
             return None
+
+    def _standing(self) -> Result | None:
+        """Return what to record of the file under the output's name, where another claim of this job has made it.
+
+        A worker may lose its claim in the very moment in which it publishes. Its sidecar is beside it then.
+        """
+        output = Path(self._job.output)
+        if self._job.overwrite or not output.is_file():
+            return None
+        try:
+            found = self._queue.standing(self._job, lambda: storage.sha256(output))
+        except OSError:
+            return None
+        if found is not None:
+            storage.make_durable(output)
+            says = json.dumps(found.report) if found.report is not None else None
+            recovery.complete_sidecar(dataclasses.replace(self._job, output_sha256=found.output_sha256, report=says))
+        return found
 
     def _has_sidecar(self) -> bool:
         """Return whether the report stands beside the output, so that the queue need not keep it."""

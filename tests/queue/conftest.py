@@ -3,11 +3,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import postgres
 import pytest
 import rig
 
 from batchsr.queue import Queue
 from batchsr.queue.opening import open_queue
+from batchsr.queue.postgres.api import PostgresQueue
 
 
 @pytest.fixture
@@ -15,7 +17,10 @@ def clock() -> rig.HandClock:
     return rig.HandClock()
 
 
-IMPLEMENTATIONS = {"sqlite": lambda folder, clock: open_queue(folder / "queue.db", clock=clock)}
+IMPLEMENTATIONS = {
+    "sqlite": lambda folder, clock: open_queue(folder / "queue.db", clock=clock),
+    "postgres": lambda folder, clock: PostgresQueue.connect(postgres.made(folder), clock=clock, beat_s=0.0),
+}
 """Every way to keep a queue. The tests of the promises run against each."""
 
 

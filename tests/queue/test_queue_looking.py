@@ -192,6 +192,7 @@ def test_old_events_of_finished_jobs_are_pruned_and_no_others(queue: Queue, cloc
     assert len(queue.events(2)) == 1
 
 
+@pytest.mark.parametrize("queue", ["sqlite"], indirect=True)  # SQLite's planner is asked
 def test_claims_and_look_ups_go_by_their_indexes_however_long_the_queue(queue: Queue) -> None:
     """A plan that reads the whole table costs 90 ms a claim, and makes enqueueing quadratic, at 100,000 jobs."""
     fill(queue, *[str(number) for number in range(50)])

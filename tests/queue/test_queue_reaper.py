@@ -249,11 +249,11 @@ def test_time_spent_by_a_worker_that_died_counts_up_to_its_last_window(queue: Qu
 
 
 def test_locks_without_an_owner_are_pruned_and_those_of_the_living_kept(queue: Queue) -> None:
-    queue.workers_folder.mkdir()
+    queue.workers_folder.mkdir(parents=True)
     (queue.workers_folder / "123-dead.lock").touch()
     with queue.join() as worker:
         assert queue.prune_locks() == 1
-        assert [path.stem for path in queue.workers_folder.iterdir()] == [worker.name]
+        assert [path.stem for path in queue.workers_folder.glob("*.lock")] == [worker.name]
 
 
 def test_a_worker_that_a_supervisor_ended_because_it_hung_is_no_crash_and_not_endless(queue: Queue) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from batchsr.audio import formats
-from batchsr.audio.containers import strangers
+from batchsr.audio.containers import frame_rows, strangers
 from batchsr.audio.containers.bytes_at import BytesAt
 
 FindChunks = Callable[[int, int], int | None]
@@ -38,13 +38,15 @@ def judge(file: BytesAt, start: int, find_chunks: FindChunks = lambda start, end
     """Say what stands from `start` to the end of the file, chunks having been ruled out at `start` itself."""
     begin = start
     end = without_tags(file, start)
-    start = min(_behind_tags(file, start), end)
+    start = min(behind_tags(file, start), end)
     if end - start < _STRAY_BYTES or is_zero(file, start, end):
         return Rest()
     head = file.at(start, min(_TEXT_BYTES, end - start))
     form = strangers.format_of(head)
     if form is None and start != begin and head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xE0 == 0xE0:
         form = formats.BY_EXTENSION[".mp3"]
+    if form is None and (row := frame_rows.kind_at(file, start)):
+        form = formats.BY_EXTENSION[row]
     other = f"a file of the format {form.title}" if form is not None else strangers.named(head)[0]
     if other and (form is not None or not _is_silence_of_8_bits(head)):
         return Rest(left_out=f"{end - start:,} bytes behind its audio ({other})")
@@ -82,8 +84,8 @@ def without_tags(file: BytesAt, start: int) -> int:
     return end
 
 
-def _behind_tags(file: BytesAt, start: int) -> int:
-    """Where something else begins behind the tags that stand at `start`."""
+def behind_tags(file: BytesAt, start: int) -> int:
+    """Return where something else begins behind the tags that stand at `start`."""
     for _ in range(8):
         head = file.at(start, _APE_HEAD_BYTES)
         if head[:3] == b"TAG" and b"\0" in file.at(start, 128):

@@ -9,10 +9,10 @@ _BLOCK_BYTES: Final = 1 << 15
 
 
 class BytesAt:
-    """Random access to an open file that leaves its position alone."""
+    """Random access to an open file that leaves its position alone, or to the stretch of it that begins at `begin`."""
 
-    def __init__(self, fd: int, size: int) -> None:
-        self.fd, self.size = fd, size
+    def __init__(self, fd: int, size: int, begin: int = 0) -> None:
+        self.fd, self.size, self.begin = fd, size, begin
         self._start, self._block = 0, b""
 
     def at(self, start: int, length: int) -> bytes:
@@ -28,7 +28,7 @@ class BytesAt:
     def _read(self, start: int, length: int) -> bytes:
         parts = []
         length = min(length, self.size - start)
-        while length > 0 and start >= 0 and (part := os.pread(self.fd, length, start)):
+        while length > 0 and start >= 0 and (part := os.pread(self.fd, length, self.begin + start)):
             parts.append(part)
             start, length = start + len(part), length - len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)

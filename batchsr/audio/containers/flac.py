@@ -127,6 +127,19 @@ def without_last_frame(file: Bytes, last: Info, parts: Sequence[Part]) -> tuple[
     return (*before, _part(file, last, file.size, end)) if end else before
 
 
+def last_frame(file: Bytes, start: int) -> int | None:
+    """Return where the last frame begins of the streams that stand from `start` on; None where none is found."""
+    info = info_at(file, start)
+    stop = file.size
+    while info is not None and stop > info.audio:
+        begin = max(stop - _LOOK_BYTES // 4, info.audio)
+        places = [at for at, _, _ in _frames(file, info, begin, stop)]
+        if places:
+            return places[-1]
+        stop = begin
+    return None
+
+
 def open_stream(file: VirtualFile) -> Decoder:
     """Open the FLAC streams in a virtual file, as a part's opener."""
     seen = _Seen(file)

@@ -51,6 +51,34 @@ def joined(file: BytesAt) -> tuple[tuple[int, int], ...]:
     return tuple(zip(starts, [*starts[1:], file.size], strict=True))
 
 
+Length = Callable[[int], int]
+"""How many bytes the unit takes that begins at a place."""
+
+
+def end(file: BytesAt) -> int | None:
+    """Return where the frames or blocks that stand from the beginning on end; None where none are walked.
+
+    It is for WavPack, AMR, True Audio, DSF, and AAC, AC-3, E-AC-3 and DTS without a container. Raises OSError when the
+    file cannot be read.
+    """
+    head = file.at(0, 32)
+    if head[:4] == b"wvpk":
+        at = 0
+        while (block := file.at(at, 8))[:4] == b"wvpk" and len(block) == 8:
+            at += max(int.from_bytes(block[4:8], "little") + 8, 32)
+        return at
+    for magic, sizes in _AMR:
+        if head.startswith(magic):
+            last = _last(file, len(magic), functools.partial(_amr_length, sizes=sizes))
+            return last[1] if last else len(magic)
+    if head[:4] == b"TTA1":
+        return _tta_end(file, 0)
+    if head[:4] == b"DSD ":
+        return int.from_bytes(head[12:20], "little")
+    last = _last(file, 0, strangers.frame_length) if strangers.frame_length(head) else None
+    return last[1] if last else None
+
+
 def last_frame(file: asf.Bytes) -> tuple[int, int] | None:
     """Return where the last frame begins and where it ends by what it says; None where no frames are walked.
 

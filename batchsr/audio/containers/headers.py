@@ -19,12 +19,14 @@ from batchsr.audio.containers import caf, flac, iff, mp3, ogg_pages, strangers, 
 from batchsr.audio.containers.bytes_at import BytesAt
 from batchsr.audio.containers.chunks import MAX_CHUNKS
 from batchsr.audio.containers.found import Header
-from batchsr.audio.decoders.interface import Part
+from batchsr.audio.decoders.interface import Gap, Part, Piece
 from batchsr.audio.decoders.virtual_file import Range
 from batchsr.audio.remarks import Remark
 
 _LEFT_OUT: Final = "input.bytes_left_out"
 _OTHER_BYTES: Final = 1 << 20
+_LOOK_BYTES: Final = 1 << 14
+"""So many bytes that two frames of any codec stand in them."""
 _BEGINNINGS: Final = (
     ("FLAC", re.compile(rb"fLaC[\x00\x80]\x00\x00\x22", re.DOTALL)),
     ("Ogg", re.compile(rb"OggS\x00[\x02\x06].{8}", re.DOTALL)),
@@ -41,7 +43,7 @@ def inspect(fd: int, size: int) -> Header:
     Raises OSError when the file cannot be read.
     """
     file = BytesAt(fd, size)
-    head = file.at(0, 512)
+    head = file.at(0, _LOOK_BYTES)
     for magic, name, parse in _PARSERS:
         if head.startswith(magic) and head[28:36] != b"Speex   ":
             header = parse(file, name)
@@ -58,6 +60,60 @@ def inspect(fd: int, size: int) -> Header:
     if strangers.named(head)[0]:
         return header  # a ZIP, a disc image, a page: what holds a recording is more than bytes before it
     return _behind_other_bytes(file) or header
+
+
+def inspect_part(file: BytesAt, start: int, end: int) -> Header:
+    """Read the header of a file that stands from `start` to `end` in another; its pieces are by their places there.
+
+    Container "" where it is none that is read here. Raises OSError when the file cannot be read.
+    """
+    head = file.at(start, 40)
+    upto = BytesAt(file.fd, end)
+    header = Header("")
+    for magic, name, parse in _PARSERS:
+        if not head.startswith(magic) or head[28:36] == b"Speex   ":
+            continue
+        if parse is _flac:
+            header = _flac(upto, name, start)
+        elif parse is _ogg:
+            header = _ogg(upto, name, start)
+        else:
+            header = _moved(parse(BytesAt(file.fd, end - start, start), name), start)
+            if header.codec_tag in _MPEG_TAGS:
+                header = _mpeg_inside(upto, header)
+        break
+    else:
+        if not strangers.is_for_ffmpeg(file.at(start, _LOOK_BYTES), ""):
+            header = mpeg(upto, start, end, whole=False)
+    if not header.container or header.pieces:
+        return header
+    return dataclasses.replace(header, pieces=header.own or (Part((Range(start, end - start),)),), own=())
+
+
+def _moved(header: Header, by: int) -> Header:
+    """The header of a stretch that begins `by` bytes into its file, as seen from the file's beginning."""
+
+    def moved(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+        return tuple(
+            piece
+            if isinstance(piece, Gap) or piece.segments is None
+            else dataclasses.replace(
+                piece,
+                segments=tuple(s if isinstance(s, bytes) else Range(s.start + by, s.length) for s in piece.segments),
+            )
+            for piece in pieces
+        )
+
+    def whole(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+        return tuple(
+            dataclasses.replace(piece, segments=(Range(0, header.data_start + header.data_bytes),))
+            if isinstance(piece, Part) and piece.segments is None
+            else piece
+            for piece in pieces
+        )
+
+    pieces, own, rest = (moved(whole(p)) for p in (header.pieces, header.own, header.rest))
+    return dataclasses.replace(header, data_start=header.data_start + by, pieces=pieces, own=own, rest=rest)
 
 
 def _behind_other_bytes(file: BytesAt) -> Header | None:
@@ -146,7 +202,9 @@ def mpeg(file: BytesAt, start: int, end: int, *, whole: bool) -> Header:
     if stream.too_many:
         detail = f"its frames change their rate or channels more than {mp3.MAX_STRETCHES} times"
         return dataclasses.replace(header, trouble="mangled", detail=detail)
-    header = dataclasses.replace(header, pieces=mp3.pieces(stream, whole=whole))
+    there = stream.end - stream.start
+    pieces = mp3.pieces(stream, whole=whole)
+    header = dataclasses.replace(header, pieces=pieces, data_start=stream.start, data_bytes=there)
     if stream.cut:
         rest = mp3.pieces(stream, whole=False)
         return dataclasses.replace(header, trouble="cut", detail=stream.cut, rest=rest)

@@ -185,7 +185,7 @@ def _inner(file: BytesAt, container: str, data: Chunk, form: Format, begin: int,
     head = file.at(data.start, 12)
     if depth >= _MOST_WRAPS or head[:4] not in (b"RIFF", b"RF64") or head[8:12] != b"WAVE":
         return None
-    inside = BytesAt(file.fd, data.end)
+    inside = BytesAt(file.fd, data.end, file.begin)
     name = "WAV" if head[:4] == b"RIFF" else "RF64"
     found = _stretch(inside, name, walk(inside, name, data.start), data.start, depth + 1)
     if isinstance(found, Header):

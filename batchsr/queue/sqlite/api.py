@@ -208,6 +208,11 @@ class SqliteQueue:
         """The output is whole and about to get its name. Raises ClaimLost: then it must not get it."""
         claims.committing(self._store, job, result)
 
+    def standing(self, job: Job, sha256: Callable[[], str]) -> Result | None:
+        """What a claim of this job was about to publish with this hash: None, for here nobody loses a claim alive
+        between the row and the name, and the row itself knows the last one."""
+        return None
+
     def finish(self, job: Job, result: Result | None = None, reason: str = "", *, keep_report: bool = True) -> Job:
         """The output stands under its name, durably. Raises ClaimLost.
 

@@ -77,7 +77,7 @@ class Browser:
     def lately(self, limit: int) -> list[Job]:
         """Return the jobs that were brought to an end last, the latest first; by the latest changes alone."""
         ids = self._store.column(
-            f"SELECT job FROM (SELECT id, job, new FROM events ORDER BY id DESC LIMIT {_LATEST}) "
+            f"SELECT job FROM (SELECT id, job, new FROM events ORDER BY id DESC LIMIT {_LATEST}) AS latest "
             "WHERE new IN ('done', 'failed', 'quarantined') GROUP BY job ORDER BY max(id) DESC LIMIT ?",
             (limit,),
         )

@@ -17,7 +17,8 @@ CHECKS: Final[Sequence[tuple[str, str]]] = (
     ),
     (
         "was done more than once without being redone",
-        "SELECT e.job AS id FROM events e GROUP BY e.job HAVING sum(e.new = 'done') > 1 + sum(e.old IS 'done')",
+        "SELECT e.job AS id FROM events e GROUP BY e.job HAVING sum(CASE WHEN e.new = 'done' THEN 1 ELSE 0 END) > "
+        "1 + sum(CASE WHEN e.old = 'done' THEN 1 ELSE 0 END)",
     ),
     (
         "has claims that do not rise one by one",
@@ -29,7 +30,7 @@ CHECKS: Final[Sequence[tuple[str, str]]] = (
     (
         "has an attempt open though nobody owns it, or none though somebody does",
         "SELECT j.id FROM jobs j LEFT JOIN attempts a ON a.job = j.id AND a.ended_at IS NULL GROUP BY j.id "
-        "HAVING count(a.job) <> (j.worker IS NOT NULL)",
+        "HAVING count(a.job) <> CASE WHEN j.worker IS NOT NULL THEN 1 ELSE 0 END",
     ),
     (
         "is held though it is not queued",
@@ -37,8 +38,8 @@ CHECKS: Final[Sequence[tuple[str, str]]] = (
     ),
     (
         "is in another state than its last event says",
-        "SELECT j.id FROM jobs j JOIN events e ON e.job = j.id GROUP BY j.id "
-        "HAVING e.new <> j.state AND e.id = max(e.id)",
+        "SELECT j.id FROM jobs j JOIN (SELECT job, max(id) AS id FROM events GROUP BY job) AS latest "
+        "ON latest.job = j.id JOIN events e ON e.id = latest.id WHERE e.new <> j.state",
     ),
     (
         "reads what another job writes",

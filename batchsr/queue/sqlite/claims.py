@@ -165,8 +165,8 @@ def peek(store: Store, variant: str) -> Job | None:
     first = f"AND (variant IS NULL OR variant = :variant){_only(store)} ORDER BY priority DESC, id LIMIT 1"
     ready = f"INDEXED BY jobs_ready WHERE state = 'queued' AND held IS NULL {first}"
     rows = store.rows(  # apart, so that each goes by its own index
-        f"SELECT * FROM (SELECT {COLUMNS} FROM jobs {ready}) "
-        f"UNION ALL SELECT * FROM (SELECT {COLUMNS} FROM jobs INDEXED BY jobs_waiting WHERE {DUE} {first}) "
+        f"SELECT * FROM (SELECT {COLUMNS} FROM jobs {ready}) AS ready "
+        f"UNION ALL SELECT * FROM (SELECT {COLUMNS} FROM jobs INDEXED BY jobs_waiting WHERE {DUE} {first}) AS due "
         "ORDER BY priority DESC, id LIMIT 1",
         clock_values(store) | {"variant": variant, "batch": store.batch},
     )
@@ -240,8 +240,11 @@ def progress(store: Store, job: Job, windows_done: int, windows_total: int) -> N
     faults.point("slot.after_row")
 
 
-def committing(store: Store, job: Job, result: Result) -> None:
-    """The output is whole and about to get its name: note what it is, so that a crash from here on loses nothing."""
+def committing(store: Store, job: Job, result: Result, also: Callable[[Database], None] = lambda db: None) -> None:
+    """The output is whole and about to get its name: note what it is, so that a crash from here on loses nothing.
+
+    `also` writes what else belongs into the same transaction.
+    """
     values = _owner(store, job) | {name: getattr(result, name) for name in _RESULT}
     known = [name for name, value in values.items() if name in _RESULT and name != "wall_s" and value is not None]
     faults.point("committing.before")
@@ -250,6 +253,7 @@ def committing(store: Store, job: Job, result: Result) -> None:
         _update(db, job, f"state = 'committing', changed_at = :now, reason = '', {sets}", ("running",), values)
         _count_time(db, values, told_s=result.wall_s)
         reports.note(db, job.id, result.report)
+        also(db)
     faults.point("committing.after")
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def current(store: Store) -> Pause | None:
     """Return the pause, if the queue is paused."""
-    rows = store.rows("SELECT * FROM control WHERE paused")
+    rows = store.rows("SELECT * FROM control WHERE paused = 1")
     if not rows:
         return None
     row = rows[0]
@@ -35,7 +35,7 @@ def pause_in(store: Store, db: Database, kind: str, reason: str, probes: Sequenc
     """`pause` within a transaction. A person's pause is not weakened by a machine's."""
     db.execute(
         "UPDATE control SET paused = 1, kind = :kind, reason = :reason, probes = :probes, since = :now "
-        "WHERE NOT paused OR :kind = 'user' OR kind <> 'user'",
+        "WHERE paused = 0 OR :kind = 'user' OR kind <> 'user'",
         {
             "kind": kind,
             "reason": stored_text(reason),
@@ -47,9 +47,9 @@ def pause_in(store: Store, db: Database, kind: str, reason: str, probes: Sequenc
 
 def resume(store: Store, only: Pause | None = None) -> bool:
     """End the pause, or `only` this one and no later one. Returns whether there was one."""
-    condition, values = "paused", {}
+    condition, values = "paused = 1", {}
     if only is not None:
-        condition, values = "paused AND kind = :kind AND since = :since", {"kind": only.kind, "since": only.since}
+        condition, values = "paused = 1 AND kind = :kind AND since = :since", {"kind": only.kind, "since": only.since}
     nothing = "kind = NULL, reason = NULL, probes = NULL, since = NULL"
     sql = f"UPDATE control SET paused = 0, {nothing} WHERE {condition} RETURNING 1"
     with store.writing() as db:

@@ -12,5 +12,5 @@ def folder_id(db: Database, folder: str | bytes) -> int:
     """Return the number of a folder, as `stored_path` gives it."""
     found = db.conn.execute("SELECT id FROM folders WHERE path = ?", (folder,)).fetchone()
     if found is None:
-        return int(db.conn.execute("INSERT INTO folders (path) VALUES (?)", (folder,)).lastrowid or 0)
+        found = db.conn.execute("INSERT INTO folders (path) VALUES (?) RETURNING id", (folder,)).fetchone()
     return int(found[0])

@@ -24,12 +24,12 @@ def import_done(store: Store, finished: Iterable[Finished]) -> Iterator[Enqueued
     source = iter(finished)
     while chunk := list(itertools.islice(source, CHUNK)):
         with store.writing() as db:
-            answers = _History(store, db, [one.job for one in chunk]).record(chunk)
+            answers = History(store, db, [one.job for one in chunk]).record(chunk)
             faults.point("enqueue.during")
         yield from answers
 
 
-class _History(Intake):
+class History(Intake):
     """One chunk in one transaction."""
 
     def record(self, chunk: list[Finished]) -> list[Enqueued]:

@@ -295,7 +295,7 @@ def queued_for(store: Store) -> dict[str, int]:
         "SELECT coalesce(variant, '') AS variant, count(*) AS jobs FROM ("
         "SELECT variant FROM jobs INDEXED BY jobs_ready WHERE state = 'queued' AND held IS NULL UNION ALL "
         "SELECT variant FROM jobs INDEXED BY jobs_held WHERE held IS NOT NULL UNION ALL "
-        "SELECT variant FROM jobs INDEXED BY jobs_waiting WHERE state = 'waiting') "
+        "SELECT variant FROM jobs INDEXED BY jobs_waiting WHERE state = 'waiting') AS left_over "
         "GROUP BY 1 ORDER BY 1"
     )
     return {row["variant"]: row["jobs"] for row in rows}

@@ -42,14 +42,14 @@ def reap(store: Store, folder: Path, complete: Callable[[Job], None] = lambda jo
     )
     with contextlib.ExitStack() as locks:
         dead = [one["id"] for one in suspects if locks.enter_context(owners.lock_of_dead(folder, one["id"]))]
-        blameless = _died_of_something_else(store, dead) if dead else set()
+        blameless = died_of_something_else(store, dead) if dead else set()
         for worker in dead:
-            taken += _take_from(store, worker, complete, outage=worker in blameless)
+            taken += take_from(store, worker, complete, outage=worker in blameless)
             owners.lock_path(folder, worker).unlink(missing_ok=True)
     return taken
 
 
-def _died_of_something_else(store: Store, dead: Sequence[str]) -> set[str]:
+def died_of_something_else(store: Store, dead: Sequence[str]) -> set[str]:
     """Those of the dead workers whose death says nothing about the files they had in flight."""
     rows = store.rows(
         "SELECT w.id, w.boot, w.started_at, w.ending, max(a.seen_at) AS seen_at FROM workers w "
@@ -68,7 +68,7 @@ def _died_of_something_else(store: Store, dead: Sequence[str]) -> set[str]:
     return of_another_boot | hung | together
 
 
-def _take_from(store: Store, worker: str, complete: Callable[[Job], None], *, outage: bool) -> list[Job]:
+def take_from(store: Store, worker: str, complete: Callable[[Job], None], *, outage: bool) -> list[Job]:
     taken: list[Job] = []
     for row in store.rows(f"SELECT {COLUMNS} FROM jobs WHERE worker = ?", (worker,)):
         job = to_job(row)

@@ -11,32 +11,12 @@ from typing import Final
 
 from sqlite_utils import Database, Migrations
 
+from batchsr.queue.changes import CHANGES
 from batchsr.queue.job import State
 from batchsr.queue.sqlite.folders import folder_id
 from batchsr.queue.sqlite.reports import packed, remarks_of
 
 migrations: Final = Migrations("batchsr")
-
-CHANGES: Final = {
-    State.QUEUED: (State.RUNNING, State.CANCELLED, State.SUPERSEDED),
-    State.WAITING: (State.QUEUED, State.CANCELLED, State.SUPERSEDED),
-    State.RUNNING: (
-        State.COMMITTING,
-        State.QUEUED,
-        State.WAITING,
-        State.FAILED,
-        State.QUARANTINED,
-        State.CANCELLED,
-        State.SUPERSEDED,
-    ),
-    State.COMMITTING: (State.DONE, State.QUEUED, State.WAITING, State.FAILED, State.QUARANTINED),
-    State.DONE: (State.QUEUED, State.SUPERSEDED),
-    State.FAILED: (State.QUEUED, State.SUPERSEDED),
-    State.QUARANTINED: (State.QUEUED, State.SUPERSEDED),
-    State.CANCELLED: (State.QUEUED,),
-    State.SUPERSEDED: (),
-}
-"""The state machine: what may become of each state."""
 
 _STATES: Final = ", ".join(f"'{state}'" for state in State)
 _ALLOWED: Final = ", ".join(f"'{old}>{new}'" for old, news in CHANGES.items() for new in news)

