@@ -4,11 +4,12 @@
                  operations take seven passes and as many launches
     add          x + (h + bias), the end of a residual block, in one pass
     geglu        the first half of the channels times the GELU of the second: one launch instead of seven
-    conv1d       a convolution of 48 or 96 channels on the tensor cores, bias and residual added before it is written;
-                 cuDNN is two to three times as slow at 48, and faster from 192 on. In float32 too, without TF32
+    conv1d       a convolution of 48 channels on the tensor cores, bias and residual added before it is written;
+                 cuDNN is two to three times as slow at that, and faster from 96 on. In float32 too, without TF32
 
 All compute in float32 and round once. `kernels(dtype)` compares them with plain operations before anybody uses them.
-What cuDNN is not trusted with, convolutions in float32, are matrix products (`products`).
+What cuDNN is not trusted with, convolutions in float32, are matrix products (`products`); what it is slow at, dilated
+ones, are given to it as others (`dilated`).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ MAX_CHANNELS = THREADS * VECTOR
 SLAB_ELEMENTS, MAX_SLABS = 1 << 15, 128
 """Elements of a row that a block of the norm sums up, and the most blocks a row."""
 CONV_THREADS = 128
-CONV_PRODUCTS = {(48, 2): 4, (96, 2): 2, (48, 4): 2}
+CONV_PRODUCTS = {(48, 2): 4, (48, 4): 2}
 """Channels of a convolution and bytes of a value -> 16-row products a warp; the tile must fit 48 KiB."""
 MAX_REACH = 50
 """Most rows that a convolution may read beyond its tile, (taps - 1) * dilation."""
