@@ -256,6 +256,15 @@ def kept_ns(time_ns: int) -> int:
     return max(-(2**63), min(2**63 - 1, time_ns))
 
 
+def is_there(path: Path) -> bool:
+    """Return whether a name leads to something. Raises ResourceError where none can look: a closed folder."""
+    try:
+        return path.exists()
+    except OSError as e:
+        remedy = "check its name, and the permissions of the folders above it"
+        raise ResourceError(f"cannot look at {path}: {e.strerror}", remedy=remedy) from e
+
+
 def no_file(path: Path) -> str | None:
     """Return in words what stands where a file belongs; None for a file, for nothing, and where none can look."""
     try:

@@ -82,7 +82,8 @@ def check(folder: Path) -> None:
 
 
 def _of_others(before: bytes) -> list[str]:
-    """The labels of a bag-info.txt with their values, each over one line or several, but for those computed here."""
+    """Return the labels of a bag-info.txt with their values, each over one line or several, but for those computed
+    here."""
     found: list[str] = []
     for line in before.decode("utf-8", "surrogateescape").replace("\r\n", "\n").replace("\r", "\n").split("\n"):
         if line[:1] in (" ", "\t") and found:

@@ -26,7 +26,7 @@ _NO_LINK: Final = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, er
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Wish:
+class PackageRequest:
     """How a package is to be."""
 
     batch: str
@@ -53,20 +53,22 @@ class Brought:
     """Which export read it: this one, or one that was killed."""
 
 
-def fill(works: Sequence[Work], wish: Wish, folder: Path, on_file: Callable[[str], None]) -> dict[str, Brought]:
+def fill(
+    works: Sequence[Work], request: PackageRequest, folder: Path, on_file: Callable[[str], None]
+) -> dict[str, Brought]:
     """Bring every file into the package, and read it there. Returns path in the package -> what was read."""
-    progress_at, run = exchange.beside(wish.target, ".progress"), uuid.uuid4().hex
+    progress_at, run = exchange.beside(request.target, ".progress"), uuid.uuid4().hex
     known = _progress(progress_at)
     found: dict[str, Brought] = {}
     names: dict[str, str] = {}
     with progress_at.open("ab") as progress:
         for work in works:
-            for item, path in ((item, os.path.join(wish.content, item.path)) for item in work.items):
+            for item, path in ((item, os.path.join(request.content, item.path)) for item in work.items):
                 place = folder / path
-                read = _right_already(place, item, known.get(path), wish, path)
+                read = _right_already(place, item, known.get(path), request, path)
                 if read is None:
-                    _check_name(folder, path, names, wish)
-                    sums = _bring(item, place, wish, path)
+                    _check_name(folder, path, names, request)
+                    sums = _bring(item, place, request, path)
                     status = place.stat()
                     read = Brought(sums, status.st_size, _now(), run)
                     line = {"path": path, "mtime_ns": status.st_mtime_ns, **dataclasses.asdict(read)}
@@ -76,15 +78,15 @@ def fill(works: Sequence[Work], wish: Wish, folder: Path, on_file: Callable[[str
                 names[path.casefold()] = path
                 found[path] = read
                 on_file(path)
-            _validate(work, folder / wish.content)
+            _validate(work, folder / request.content)
     return found
 
 
-def _check_name(folder: Path, path: str, names: Mapping[str, str], wish: Wish) -> None:
+def _check_name(folder: Path, path: str, names: Mapping[str, str], request: PackageRequest) -> None:
     """Raise PackageError where the file system of the package takes a name for that of another file in it."""
     other = names.get(path.casefold())
     if other is not None and other != path and _is_same_file(folder / other, folder / path):
-        message = f"{shown(path)} and {shown(other)} are one name on the disk of {shown(wish.target)}"
+        message = f"{shown(path)} and {shown(other)} are one name on the disk of {shown(request.target)}"
         raise PackageError(message, remedy="rename one of them, or choose another disk")
 
 
@@ -102,24 +104,26 @@ def _progress(path: Path) -> dict[str, Mapping[str, Any]]:
     return lines
 
 
-def _right_already(place: Path, item: Item, known: Mapping[str, Any] | None, wish: Wish, path: str) -> Brought | None:
-    """What an export before this one read of a file that it brought here, if it is still that file."""
+def _right_already(
+    place: Path, item: Item, known: Mapping[str, Any] | None, request: PackageRequest, path: str
+) -> Brought | None:
+    """Return what an export before this one read of a file that it brought here, if it is still that file."""
     if known is None:
         return None
     with contextlib.suppress(OSError, KeyError, TypeError):
         status = os.lstat(place)
-        sums: dict[str, str] = {name: known["checksums"][name] for name in wish.algorithms}
+        sums: dict[str, str] = {name: known["checksums"][name] for name in request.algorithms}
         as_it_was = (status.st_size, status.st_mtime_ns) == (known["size_bytes"], known["mtime_ns"])
-        if as_it_was and sums["sha256"] == item.sha256 and _fits(place, item, wish, path):
+        if as_it_was and sums["sha256"] == item.sha256 and _fits(place, item, request, path):
             return Brought(sums, status.st_size, str(known["read_at"]), str(known["run"]))
     return None
 
 
-def _fits(place: Path, item: Item, wish: Wish, path: str) -> bool:
-    """Whether a file is there in the way that is asked for: a link is the output itself, and a copy is not."""
-    if item.data is not None or wish.way == "move" or item.origin == wish.target / path:
+def _fits(place: Path, item: Item, request: PackageRequest, path: str) -> bool:
+    """Return whether a file is there in the way that is asked for: a link is the output itself, and a copy is not."""
+    if item.data is not None or request.way == "move" or item.origin == request.target / path:
         return True
-    return _is_same_file(place, item.origin) == (wish.way == "link")
+    return _is_same_file(place, item.origin) == (request.way == "link")
 
 
 def _is_same_file(one: Path, other: Path) -> bool:
@@ -129,25 +133,25 @@ def _is_same_file(one: Path, other: Path) -> bool:
         return False
 
 
-def _bring(item: Item, place: Path, wish: Wish, path: str) -> dict[str, str]:
+def _bring(item: Item, place: Path, request: PackageRequest, path: str) -> dict[str, str]:
     """Put one file into the package, from the package before it where that has it. Returns its checksums there."""
     place.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         place.unlink()
-    before = wish.target / path
-    for origin, link in ((before, True), (item.origin, wish.way != "copy")):
-        if origin is before and not _fits(before, item, wish, path):
+    before = request.target / path
+    for origin, link in ((before, True), (item.origin, request.way != "copy")):
+        if origin is before and not _fits(before, item, request, path):
             continue
         try:
             if origin is item.origin and item.data is not None:
                 place.write_bytes(item.data)
             elif link:
-                _link(origin, place, must=origin is item.origin and wish.way == "link")
+                _link(origin, place, must=origin is item.origin and request.way == "link")
             else:
                 shutil.copy2(origin, place, follow_symlinks=True)
         except (FileNotFoundError, NotADirectoryError):
             continue
-        read = checksums.of_file(place, wish.algorithms)
+        read = checksums.of_file(place, request.algorithms)
         if read["sha256"] == item.sha256:
             storage.fsync_path(place)
             return read
@@ -172,19 +176,19 @@ def _link(origin: Path, place: Path, *, must: bool) -> None:
 
 
 def put_of(
-    works: Sequence[Work], wish: Wish, found: Mapping[str, Brought], before: mark.Mark | None
+    works: Sequence[Work], request: PackageRequest, found: Mapping[str, Brought], before: mark.Mark | None
 ) -> dict[str, mark.Put]:
-    """What the mark says of each file of the content."""
+    """Return what the mark says of each file of the content."""
     put = {}
     for work in works:
         for item in work.items:
-            path = os.path.join(wish.content, item.path)
+            path = os.path.join(request.content, item.path)
             known = before.files.get(path) if before is not None else None
-            if item.origin == wish.target / path:  # moved here by an export before this one, or imported from here
+            if item.origin == request.target / path:  # moved here by an export before this one, or imported from here
                 origin = known.origin if known is not None else ""
                 put[path] = mark.Put(item.sha256, item.role, "move", origin)
             else:
-                put[path] = mark.Put(found[path].checksums["sha256"], item.role, wish.way, str(item.origin))
+                put[path] = mark.Put(found[path].checksums["sha256"], item.role, request.way, str(item.origin))
     return put
 
 

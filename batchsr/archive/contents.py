@@ -107,7 +107,8 @@ def _is_inside(job: Job, own: Path) -> bool:
 
 
 def _folded(path: str, *, in_bag: bool) -> str:
-    """A name as it is told from others: in a bag also where letters of either case, and of either composition, are one.
+    """Return a name as it is told from others: in a bag also where letters of either case, and of either composition,
+    are one.
 
     bagit.py takes names of either composition for one, and a bag goes to machines of every kind.
     """

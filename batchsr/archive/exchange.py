@@ -173,7 +173,8 @@ def _write_plan(path: Path, build: str, seen: Mapping[str, Seen]) -> None:
 
 
 def _plan(path: Path) -> tuple[str, dict[str, Seen]] | None:
-    """The build that is to have the name, and what is to go; None: no exchange had begun (a cut plan was none)."""
+    """Return the build that is to have the name, and what is to go; None: no exchange had begun (a cut plan
+    was none)."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         found = json.loads(path.read_text("ascii"))
         return str(found["build"]), {name: Seen(*values) for name, values in found["files"].items()}

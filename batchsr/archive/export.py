@@ -16,7 +16,7 @@ from typing import Any
 
 from batchsr import faults, storage
 from batchsr.archive import bag, checksums, exchange, keeping, mark, moving, premis
-from batchsr.archive.bringing import Brought, Wish, fill, put_of
+from batchsr.archive.bringing import Brought, PackageRequest, fill, put_of
 from batchsr.archive.contents import Work, works_of
 from batchsr.display import shown
 from batchsr.errors import BatchsrError, OutputExists, PackageError, ResourceError
@@ -39,33 +39,38 @@ class Packed:
     """Jobs that were not as they had been when their files were to be moved: these are where they were, too."""
 
 
-def pack(queue: Queue, wish: Wish, *, on_file: Callable[[str], None] = lambda path: None) -> Packed:
-    """Make or renew the package `wish.target`. `on_file` is told each file that is in it and right.
+def pack(queue: Queue, request: PackageRequest, *, on_file: Callable[[str], None] = lambda path: None) -> Packed:
+    """Make or renew the package `request.target`. `on_file` is told each file that is in it and right.
 
     Raises OutputExists where something else stands there, PackageError where a file is not what its record says or
     somebody's file would be lost, TransientError while another export is at it, ResourceError.
     """
-    target = wish.target
-    check(wish)
+    target = request.target
+    check(request)
     with _told(target), exchange.alone(target):
         left = [exchange.recover(target)]
         moving.finish(queue, target)
-        check(wish)
+        check(request)
         before = mark.read(target)
         works, base = works_of(
-            queue, wish.batch, target, content=wish.content, in_bag=wish.in_bag, before=before.base if before else ""
+            queue,
+            request.batch,
+            target,
+            content=request.content,
+            in_bag=request.in_bag,
+            before=before.base if before else "",
         )
-        _check_owner(queue, wish, before, works)
-        if wish.way == "move":
+        _check_owner(queue, request, before, works)
+        if request.way == "move":
             moving.check(works, target)
-        rows = queue.rows(columns.RECORD, batch=wish.batch)
+        rows = queue.rows(columns.RECORD, batch=request.batch)
         report = "".join(batch_report.table(rows, "csv", columns.RECORD)).encode("utf-8", "surrogateescape")
         building = exchange.beside(target, "")
         building.mkdir(exist_ok=True)
         try:
-            found = fill(works, wish, building, on_file)
-            new = put_of(works, wish, found, before)
-            tags = _tags(wish)
+            found = fill(works, request, building, on_file)
+            new = put_of(works, request, found, before)
+            tags = _tags(request)
             kept = keeping.look(target, before, new, tags, building)
             keeping.bring(kept, target, building)
         except BatchsrError:
@@ -73,16 +78,16 @@ def pack(queue: Queue, wish: Wish, *, on_file: Callable[[str], None] = lambda pa
             raise
         faults.point("export.step")
         about = {"queue": queue.own_id, "base": base, "recordings": len(works)}
-        _describe(works, wish, building, found, report, kept, tags, {**new, **kept.files}, about)
-        if wish.in_bag:
+        _describe(works, request, building, found, report, kept, tags, {**new, **kept.files}, about)
+        if request.in_bag:
             bag.check(building)
         faults.point("rename.before")
         _sync_tree(building)
         left.append(exchange.exchange(target, kept.seen))
         faults.point("rename.after")
         changed: list[int] = []
-        if wish.way == "move":
-            moving.note(queue, works, target, target / wish.content)
+        if request.way == "move":
+            moving.note(queue, works, target, target / request.content)
             faults.point("export.step")
             changed = moving.finish(queue, target)
     return Packed(len(works), len(found), tuple(kept.files), tuple(filter(None, left)), tuple(changed))
@@ -100,13 +105,13 @@ def _told(target: Path) -> Iterator[None]:
         raise PackageError(f"folders in {shown(target)} are nested too deeply", remedy="move them out of it") from e
 
 
-def check(wish: Wish) -> None:
+def check(request: PackageRequest) -> None:
     """Refuse at the start what would be refused at the end. Raises OutputExists, ConfigError."""
-    if wish.premis:
+    if request.premis:
         premis.needed()
-    if wish.in_bag:
+    if request.in_bag:
         bag.needed()
-    target = wish.target
+    target = request.target
     if not os.path.lexists(target):
         return
     found = None
@@ -115,37 +120,37 @@ def check(wish: Wish) -> None:
             if not any(target.iterdir()):
                 return
             found = mark.read(target)
-    if found is None or found.batch != wish.batch or found.bag != wish.in_bag:
+    if found is None or found.batch != request.batch or found.bag != request.in_bag:
         what = "is no package of this batch and form"
         raise OutputExists(f"{shown(target)} exists and {what}", remedy="choose another folder")
 
 
-def _check_owner(queue: Queue, wish: Wish, before: mark.Mark | None, works: Sequence[Work]) -> None:
+def _check_owner(queue: Queue, request: PackageRequest, before: mark.Mark | None, works: Sequence[Work]) -> None:
     """Refuse a package of another queue, unless this one knows every output in it, as one that was made anew does."""
     if before is None or before.queue == queue.own_id:
         return
-    known = {job.output_sha256 for job in queue.jobs(states=[State.DONE], batch=wish.batch)}
+    known = {job.output_sha256 for job in queue.jobs(states=[State.DONE], batch=request.batch)}
     unknown = sorted(path for path, sha256 in mark.outputs(before).items() if sha256 not in known)
     if unknown:
         raise OutputExists(
-            f"{shown(wish.target)} is a package of another queue's batch of this name: this one does not know "
+            f"{shown(request.target)} is a package of another queue's batch of this name: this one does not know "
             f"{shown(unknown[0])} in it",
             remedy="choose another folder, or take what is in it into this queue first: `batchsr import-sidecars "
-            f"{shown(wish.target)}`",
+            f"{shown(request.target)}`",
         )
 
 
-def _tags(wish: Wish) -> list[str]:
-    """The files that are written about the content; a bag's manifests of tag files list them."""
-    tags = {mark.NAME, "metadata/report.csv", *(f"{name.upper()}SUMS" for name in wish.algorithms)}
-    tags |= {"metadata/premis.xml"} if wish.premis else set()
-    tags |= bag.tag_names(wish.algorithms) if wish.in_bag else set()
+def _tags(request: PackageRequest) -> list[str]:
+    """Return the files that are written about the content; a bag's manifests of tag files list them."""
+    tags = {mark.NAME, "metadata/report.csv", *(f"{name.upper()}SUMS" for name in request.algorithms)}
+    tags |= {"metadata/premis.xml"} if request.premis else set()
+    tags |= bag.tag_names(request.algorithms) if request.in_bag else set()
     return sorted(tags)
 
 
 def _describe(
     works: Sequence[Work],
-    wish: Wish,
+    request: PackageRequest,
     folder: Path,
     found: Mapping[str, Brought],
     report: bytes,
@@ -158,30 +163,30 @@ def _describe(
     now = datetime.datetime.now(datetime.UTC)
     _remove_strangers(folder, {*found, *kept.files, *tags}, kept.folders)
     listed = {path: read.checksums for path, read in found.items()}
-    own = f"{wish.content}/" if wish.content else ""
+    own = f"{request.content}/" if request.content else ""
     more = [path for path in kept.files if path.startswith(own)]
-    listed |= {path: checksums.of_file(folder / path, wish.algorithms) for path in more}
+    listed |= {path: checksums.of_file(folder / path, request.algorithms) for path in more}
     (folder / "metadata").mkdir(exist_ok=True)
     (folder / "metadata" / "report.csv").write_bytes(report)
-    if wish.premis:
+    if request.premis:
         with (folder / "metadata" / "premis.xml").open("wb") as file:
             read = {
                 path.removeprefix(own): premis.Read(one.checksums, one.size_bytes, one.read_at, one.run)
                 for path, one in found.items()
             }
             premis.write(file, works, read, now)
-    for name in wish.algorithms:
+    for name in request.algorithms:
         sums = checksums.sums({path: one[name] for path, one in listed.items()})
         (folder / f"{name.upper()}SUMS").write_bytes(sums)
-    if wish.in_bag:
+    if request.in_bag:
         total_bytes = sum((folder / path).stat().st_size for path in listed)
         notes = dict.fromkeys(filter(None, map(_notes, works)))
-        bag.write_tags(folder, listed, total_bytes, wish.batch, list(notes), wish.algorithms, now, kept.tags)
+        bag.write_tags(folder, listed, total_bytes, request.batch, list(notes), request.algorithms, now, kept.tags)
     made = {path: storage.sha256(folder / path) for path in tags if path != mark.NAME}
-    mark.write(folder, mark.new(batch=wish.batch, bag=wish.in_bag, files=put, made=made, **about))
-    if wish.in_bag:
+    mark.write(folder, mark.new(batch=request.batch, bag=request.in_bag, files=put, made=made, **about))
+    if request.in_bag:
         others = [path for path in kept.files if path not in listed and checksums.unfit_for_bag(path) is None]
-        bag.write_tag_manifests(folder, [*tags, *others], wish.algorithms)
+        bag.write_tag_manifests(folder, [*tags, *others], request.algorithms)
 
 
 def _notes(work: Work) -> str:

@@ -59,7 +59,7 @@ def finished_below(folder: Path, *, batch: str | None = None) -> Iterator[Finish
 
 
 def _was_ours(path: Path) -> bool:
-    """Whether it begins as a sidecar does; what is cut or damaged must not pass by unsaid."""
+    """Return whether it begins as a sidecar does; what is cut or damaged must not pass by unsaid."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -147,7 +147,7 @@ def _finished(path: Path, batch: str | None) -> Finished:
 
 
 def _proved_output(path: Path, document: Mapping[str, Any], sha256: str, size_bytes: int) -> Path:
-    """The output beside a sidecar, which is the one it speaks of. It may have been moved with its sidecar."""
+    """Return the output beside a sidecar, which is the one it speaks of. It may have been moved with its sidecar."""
     name = os.path.basename(str(document["output"].get("path", "")))
     if not storage.is_name(name) or sidecar_path(path.parent / name).name != path.name:
         raise _Doubt("it has not the name of a sidecar of the output that it names")
@@ -177,7 +177,7 @@ def _identity(source: str, status: os.stat_result | None, size_bytes: int, docum
 
 
 def _of_the_source(source: str, size_bytes: int) -> os.stat_result | None:
-    """What the recording is like on the disk, if it is still there and as long as it was."""
+    """Return what the recording is like on the disk, if it is still there and as long as it was."""
     try:
         status = os.stat(source)
     except OSError:
@@ -186,7 +186,7 @@ def _of_the_source(source: str, size_bytes: int) -> os.stat_result | None:
 
 
 def _iso(time_ns: int) -> str:
-    """A file's time as sidecars have it."""
+    """Return a file's time as sidecars have it."""
     moment = datetime.datetime.fromtimestamp(storage.kept_ns(time_ns) / 1e9, datetime.UTC)
     return moment.isoformat(timespec="seconds")
 

@@ -111,7 +111,7 @@ def _files(target: Path, kept: Kept, trouble: list[str]) -> Iterable[tuple[str, 
 
 
 def _instead(place: Path, put: Put | None, new: Put, fresh: Path) -> str | None:
-    """Why a file may not give way to the new one of its name; None: it may, or it is the same."""
+    """Return why a file may not give way to the new one of its name; None: it may, or it is the same."""
     if os.path.samefile(place, fresh):
         return None
     found = storage.sha256(place)
@@ -127,7 +127,7 @@ def _instead(place: Path, put: Put | None, new: Put, fresh: Path) -> str | None:
 
 
 def _rewritten(path: str, place: Path, mark: Mark, kept: Kept) -> str | None:
-    """Why what is written about the content may not be written anew."""
+    """Return why what is written about the content may not be written anew."""
     if path == "bag-info.txt" and mark.bag:
         kept.tags = storage.read_small(place, _MOST_TAGS_BYTES)
         return None
@@ -141,12 +141,12 @@ def _rewritten(path: str, place: Path, mark: Mark, kept: Kept) -> str | None:
 
 
 def _is_manifest(path: str, mark: Mark) -> bool:
-    """Whether it is one of a bag's manifests: such a one is made anew, since it would be untrue."""
+    """Return whether it is one of a bag's manifests: such a one is made anew, since it would be untrue."""
     return mark.bag and path.startswith(_MANIFESTS) and path.endswith(".txt")
 
 
 def _stands_elsewhere(place: Path, put: Put, hashes: set[str]) -> bool:
-    """Whether a file that no job of the batch has any more can go: it is as it was put, and there is another."""
+    """Return whether a file that no job of the batch has any more can go: it is as it was put, and there is another."""
     if put.way == "kept" or not (put.sha256 in hashes or put.way in ("copy", "link")):
         return False
     try:

@@ -71,7 +71,7 @@ def finish(queue: Queue, target: Path) -> list[int]:
 
 
 def _lines(path: Path, queue: Queue) -> Iterator[dict[str, Any]]:
-    """What was put on record; nothing of a record that was cut, or of another queue."""
+    """Yield what was put on record; nothing of a record that was cut, or of another queue."""
     with contextlib.suppress(ValueError, KeyError, TypeError):
         head, *lines = map(json.loads, path.read_text("ascii").splitlines())
         if head["queue"] == queue.own_id:
@@ -103,7 +103,7 @@ def _move(job: Job, place: Path) -> Move:
         source=job.source,
         output=str(place),
         identity=job.identity,
-        dedupe_key=job.dedupe_key,  # as it was wished, so that `enqueue` knows the recording again
+        dedupe_key=job.dedupe_key,  # as it was asked for, so that `enqueue` knows the recording again
         size_bytes=job.size_bytes or 0,
         mtime_ns=job.mtime_ns or 0,
         inode=job.inode or 0,
@@ -113,7 +113,7 @@ def _move(job: Job, place: Path) -> Move:
 
 
 def _is_same(one: Path, there: Path, digest: str) -> bool:
-    """Whether the package has a second name, or a whole copy, of a file."""
+    """Return whether the package has a second name, or a whole copy, of a file."""
     try:
         if os.path.samefile(one, there):
             return one.stat().st_nlink > 1 and os.path.realpath(one) != os.path.realpath(there)

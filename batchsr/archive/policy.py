@@ -148,7 +148,8 @@ def _broken(policy: Policy, job: Job, report: Mapping[str, Any] | None) -> list[
 
 
 def _record(job: Job, report: Mapping[str, Any] | None) -> tuple[Mapping[str, Any], str]:
-    """What is on record of an output, in today's form, and why there is nothing: its sidecar is gone or another's."""
+    """Return what is on record of an output, in today's form, and why there is nothing: its sidecar is gone or
+    another's."""
     if report is not None:
         return sidecar_versions.newest(report), ""
     try:

@@ -75,12 +75,12 @@ def _name(tag: str) -> str:
 
 
 def _replaced(match: re.Match[str]) -> str:
-    """What XML has no place for, as an escape."""
+    """Return what XML has no place for, as an escape."""
     return f"\\u{ord(match[0]):04x}"
 
 
 def _identifier(*parts: object) -> str:
-    """The same parts always have the same identifier."""
+    """Return an identifier, always the same for the same parts."""
     return str(uuid.uuid5(_OWN, "\0".join(map(printable, parts))))
 
 
@@ -98,7 +98,7 @@ class _Maker:
         self._sources: set[str] = set()
 
     def objects(self, work: Work) -> list[_Element]:
-        """The recording, unless another work had it already, the output and its copies."""
+        """Return the recording, unless another work had it already, the output and its copies."""
         source = work.document["source"]
         made = []
         if _source_id(work) not in self._sources:
@@ -118,7 +118,7 @@ class _Maker:
         return made
 
     def events(self, work: Work) -> list[_Element]:
-        """What happened to one recording, and to what came of it."""
+        """Return what happened to one recording, and to what came of it."""
         document = work.document
         said = document["synthetic"]["sentence"]
         detail = f"Restored by batchsr with {printable(document['model'].get('variant', ''))}. {printable(said)}"
@@ -147,7 +147,7 @@ class _Maker:
         return made
 
     def agents(self, works: Iterable[Work]) -> list[_Element]:
-        """The program as it is now, the programs that restored, and the models."""
+        """Return the program as it is now, the programs that restored, and the models."""
         found = {_program_id(): ("batchsr", "software", __version__)}
         for work in works:
             found |= _agents(work)
@@ -191,7 +191,7 @@ class _Maker:
             self._linked(event, "linkingObject", _item_id(work, item.path), "outcome")
 
     def _linked(self, above: _Element, what: str, identifier: str, role: str = "") -> None:
-        """An identifier of an object, event or agent: its own (`object`), or a link to one (`linkingObject`)."""
+        """Write an identifier of an object, event or agent: its own (`object`), or a link to one (`linkingObject`)."""
         element = self._add(above, f"{what}Identifier")
         self._add(element, f"{what}IdentifierType", "UUID")
         self._add(element, f"{what}IdentifierValue", identifier)
@@ -224,7 +224,10 @@ def _source_id(work: Work) -> str:
 
 
 def _event_id(work: Work, *what: str) -> str:
-    """Of what happened to a recording: from its record, which says who made it when, and no other queue's row does."""
+    """Return what identifies something that happened to a recording.
+
+    It is made of its record, which says who made it when, as no other queue's row does.
+    """
     return _identifier("event", *what, json.dumps(_made(work), sort_keys=True))
 
 
@@ -245,7 +248,7 @@ def _item_id(work: Work, path: str) -> str:
 
 
 def _moment(value: object) -> str | None:
-    """A time as the schema wants it; None for what is none."""
+    """Return a time as the schema wants it; None for what is none."""
     with contextlib.suppress(ValueError, OverflowError):
         moment = datetime.datetime.fromisoformat(value) if isinstance(value, str) else None
         if moment is not None and moment.tzinfo is not None:

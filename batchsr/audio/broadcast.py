@@ -56,7 +56,7 @@ class Marker:
 
 
 def rescaled(samples: int, rate_hz: int | Fraction, to_hz: int = SAMPLE_RATE_HZ) -> int:
-    """Return a position at `rate_hz`, at `to_hz`."""
+    """Return a position that counts samples at `rate_hz`, counted at `to_hz`."""
     return int((2 * samples * to_hz + rate_hz) // (2 * rate_hz))
 
 

@@ -23,7 +23,7 @@ import tinytag
 
 from batchsr.audio import broadcast, probe
 from batchsr.audio.broadcast import Marker
-from batchsr.audio.containers import foreign, headers, iff, wave
+from batchsr.audio.containers import headers, iff, unread_parts, wave
 from batchsr.audio.containers.bytes_at import BytesAt
 from batchsr.audio.containers.chunks import Chunk
 from batchsr.audio.formats import WRITTEN
@@ -144,7 +144,7 @@ def read(path: Path) -> Metadata:
             texts, unread = _tags(tagged) if tagged is not None else ({}, ())
         else:
             texts, unread = _tags(file)
-        unread = (*unread, *foreign.parts_left_behind(whole, container))
+        unread = (*unread, *unread_parts.parts_left_behind(whole, container))
     # What was read here is better: tinytag cuts and reinterprets.
     return _bounded(
         dataclasses.replace(found, texts=MappingProxyType({**texts, **found.texts}), unread=(*found.unread, *unread))

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Final
 
 from batchsr.audio import formats
-from batchsr.audio.containers import headers, strangers
+from batchsr.audio.containers import first_bytes, headers
 from batchsr.audio.containers.found import CUT
 from batchsr.audio.containers.wave_format import CODECS
-from batchsr.audio.decoders import ffmpeg, foreign_parts, mixed
+from batchsr.audio.decoders import ffmpeg, ffmpeg_parts, mixed
 from batchsr.audio.decoders.interface import DecodeError, Decoder, Part
 from batchsr.audio.decoders.libsndfile import LIBSNDFILE_VERSION, LibsndfileDecoder
 from batchsr.audio.decoders.opening import open_pieces, opens
@@ -258,7 +258,7 @@ def _reader_of(header: headers.Header) -> str:
 
 def _joined(path: Path, fd: int, size: int, header: headers.Header, accept_truncated: bool) -> headers.Header | None:
     """Return what the file is if files of other kinds were joined behind it; None if none were."""
-    is_sound = bool(header.container) or strangers.is_for_ffmpeg(os.pread(fd, _LOOK_BYTES, 0), path.suffix)
+    is_sound = bool(header.container) or first_bytes.is_for_ffmpeg(os.pread(fd, _LOOK_BYTES, 0), path.suffix)
     if header.trouble is not None or not is_sound:
         return None
     try:
@@ -281,12 +281,12 @@ def _for_ffmpeg(path: Path, fd: int, size: int, header: headers.Header, accept_t
         return dataclasses.replace(
             header, container="FOREIGN", detail=title, pieces=(Part(opener=opener),), frames=None
         )
-    if header.container or not strangers.is_for_ffmpeg(head, path.suffix) or ffmpeg.program() is None:
+    if header.container or not first_bytes.is_for_ffmpeg(head, path.suffix) or ffmpeg.program() is None:
         return header
-    parts, remarks = foreign_parts.parts(headers.BytesAt(fd, size), accept_truncated=accept_truncated)
+    parts, remarks = ffmpeg_parts.parts(headers.BytesAt(fd, size), accept_truncated=accept_truncated)
     header = dataclasses.replace(header, remarks=(*header.remarks, *remarks))
     hint = formats.BY_EXTENSION.get(path.suffix.lower())
-    form = strangers.format_of(head) or hint
+    form = first_bytes.format_of(head) or hint
     title = form.title if form is not None else "a stream of another kind"
     return dataclasses.replace(header, container="FOREIGN", detail=title, pieces=parts)
 
@@ -374,13 +374,13 @@ def _stranger(path: Path, name: str, head: bytes, e: DecodeError) -> InputFormat
     """Return what is to be said of a file that is none of the containers known here; None if it looks like
     none at all."""
     hint = formats.BY_EXTENSION.get(path.suffix.lower())
-    form = strangers.format_of(head) or (hint if strangers.is_for_ffmpeg(head, path.suffix) else None)
+    form = first_bytes.format_of(head) or (hint if first_bytes.is_for_ffmpeg(head, path.suffix) else None)
     if form is not None and form.reader == "libsndfile":
         return InputFormat(f"{name} begins as {form.title}, and goes on as none that is read", remedy=COPY)
     if form is not None:
         but = ", whatever its name says," if hint is not None and hint is not form else ""
         return InputFormat(f"{name} is{but} {form.title}, which libsndfile does not read", remedy=INSTALL)
-    what, instead = strangers.named(head)
+    what, instead = first_bytes.named(head)
     if what:
         return InputFormat(f"{name} is not audio but {what}", remedy=instead)
     if hint is not None and hint.options:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from batchsr import storage
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.display import counted
 from batchsr.errors import EXIT_IO, QueueError
@@ -33,7 +34,7 @@ def path_command(app: App) -> None:
 @pass_app
 def check_command(app: App) -> None:
     """Check the database's integrity and the queue's invariants."""
-    if not app.db.exists():
+    if not storage.is_there(app.db):
         raise QueueError(
             f"there is no database at {app.db}", remedy="`batchsr enqueue` makes one; or name it with --db"
         )

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import click
 
 from batchsr.cli import completing
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.paths import UserPath, check_folder
 from batchsr.cli.selection import Selection, ask, selection_options, tell_ids, yes_option
 from batchsr.cli.variant import KINDS, VariantType, chosen_variant, model_option, variant_name
@@ -47,6 +47,7 @@ _LEFT = {
 @click.option("--out", type=UserPath(), help="Mirror the tree of their sources below this folder.")
 @click.option("--root", type=UserPath(), help="Where the mirrored tree begins.  [default: their common folder]")
 @yes_option
+@fleet_options
 @json_option
 @pass_app
 def edit_command(

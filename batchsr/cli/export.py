@@ -37,18 +37,18 @@ def export_command(
     grown it makes the package anew from what is in it. Every file is read in the package and must be as it was made.
     """
     from batchsr.archive import checksums as lists
-    from batchsr.archive.bringing import Wish
+    from batchsr.archive.bringing import PackageRequest
     from batchsr.archive.export import pack
 
     app.acts()
     target = Path(os.path.abspath(folder))
-    wish = Wish(batch, target, in_bag, with_premis, lists.chosen(checksums), way)  # type: ignore[arg-type]
+    request = PackageRequest(batch, target, in_bag, with_premis, lists.chosen(checksums), way)  # type: ignore[arg-type]
     with app.queue() as queue:
         check_batch(queue, batch)
         counts = queue.counts(batch)
         if not counts[State.DONE]:
             raise UsageError(f"nothing of batch {batch!r} is done yet", remedy="`batchsr work` restores it")
-        packed = pack(queue, wish, on_file=lambda path: app.note(path, level=1))
+        packed = pack(queue, request, on_file=lambda path: app.note(path, level=1))
     for number in packed.changed:
         app.note(f"#{number} changed meanwhile: its files are in the package and where they were")
     if packed.kept:

@@ -26,7 +26,10 @@ _ASK_AT_ONCE: Final = 1000  # jobs whose state is asked for in one query
 _TROUBLE_S: Final = 5.0  # between tries at a move that cannot be made
 _SAY_AGAIN_S: Final = 3600.0
 _ASK_SHARE: Final = 20  # asking takes at most a twentieth of the time, however long the queue is
-_STAYS: Final = (State.FAILED, State.QUARANTINED)  # what a source does whose job failed, where nothing else is wished
+_STAYS: Final = (
+    State.FAILED,
+    State.QUARANTINED,
+)  # what a source does whose job failed, where nothing else is asked for
 _NOT_NOW: Final = (QueueError, ResourceError, TransientError, OSError)
 
 
@@ -114,7 +117,7 @@ class HotFolder:
             self._watcher.remember(one.path, one.look)
             job_id = taken.enqueued.job_id
             if job_id is not None and taken.enqueued.outcome is Outcome.NEEDS_RETRY and one.path in self._moved:
-                self._moved.discard(one.path)  # put back after it had failed: that is a wish to try again
+                self._moved.discard(one.path)  # put back after it had failed: that asks to try again
                 self._queue.retry([job_id])
                 self._say(f"{one.path} was put back: job {job_id} is tried again")
             if job_id is not None:
@@ -194,7 +197,7 @@ class HotFolder:
             raise trouble
 
     def _finish(self, job: Job) -> bool:
-        """Do with the source of a job that is over what is wished. False: its folder is away, so not now."""
+        """Do with the source of a job that is over what is asked for. False: its folder is away, so not now."""
         path, expected = self._open[job.id]
         after = self._done if job.state is State.DONE else self._failed
         over = job.state in (State.CANCELLED, State.SUPERSEDED)

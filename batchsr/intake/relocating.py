@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from batchsr.display import shown
 from batchsr.errors import InputError
 from batchsr.intake.wishes import identity_of, suffix_of
 from batchsr.queue import OWNED, Job, Move, State
+from batchsr.queue.job import wish_key
 from batchsr.settings.profile import Settings
 
 
@@ -109,7 +109,7 @@ def _output_differs(job: Job, output: str) -> str | None:
 
 
 def wanted_output(job: Job) -> str:
-    """Return the output that was first wished for: the queue keeps its key alone, and the name may have been taken."""
+    """Return the output that was first asked for: the queue keeps its key alone, and the name may have been taken."""
     folder = os.path.dirname(job.output)
     stem = os.path.splitext(os.path.basename(job.source))[0]
     extension = "." + Settings.from_json(job.settings).format
@@ -118,6 +118,5 @@ def wanted_output(job: Job) -> str:
 
 
 def dedupe_key(identity: str, job: Job, wanted: str) -> str:
-    """Return what identifies the wish, as `NewJob.dedupe_key` does."""
-    parts = (identity, job.settings, job.wanted_variant or "", wanted)
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+    """Return what identifies it, as `NewJob.dedupe_key` does."""
+    return wish_key(identity, job.settings, job.wanted_variant, wanted)

@@ -5,6 +5,7 @@ job.py         states, a job as it comes in and as it stands, how names are stor
 finished.py    a job that was done before the queue knew of it
 sought.py      which jobs somebody looks for, a page at a time
 steering.py    what a person changes about jobs, and the answers
+roots.py       what a path is called on every host
 trouble.py     what keeps jobs from being claimed
 published.py   whether an output is the one that a job speaks of
 clock.py       two clocks

@@ -87,6 +87,10 @@ class WorkQueue(_Closable, Protocol):
     def probe_folder(self) -> Path:
         """The folder on whose disk the queue itself depends."""
 
+    @property
+    def shared(self) -> bool:
+        """Whether workers of other machines publish beside this one's, so that only a link may take a name."""
+
     def join(self) -> Worker:
         """Become a worker."""
 

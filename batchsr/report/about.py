@@ -65,7 +65,7 @@ def state_in_words(document: Mapping[str, Any]) -> str:
 def sections(document: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Yield what is told of one job: headings, and under each labels with their texts, which are not yet printable."""
     yield "", list(_row(document))
-    yield "How it is restored", list(_wishes(document))
+    yield "How it is restored", list(_how_restored(document))
     yield "What was done", list(facts(report))
     yield "History (UTC)", list(_history(document["events"]))
     yield "Attempts", list(_attempts(document["attempts_made"]))
@@ -96,7 +96,7 @@ def _row(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "remark", f"{remark['message']} [{remark['code']}]"
 
 
-def _wishes(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _how_restored(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the settings, and what computes or is to compute."""
     origin = document["provenance"]
     if origin.get("profile"):

@@ -58,7 +58,7 @@ def sidecar(
             "path": os.path.abspath(task.source),
             "sha256": restored.source_sha256,
             "size_bytes": info.size_bytes,
-            "modified": _iso(storage.kept_ns(info.mtime_ns) / 1e9),
+            "modified": modified(info.mtime_ns),
             "format": info.format,
             "subtype": info.subtype,
             "decoder": info.decoder,
@@ -131,6 +131,11 @@ def _note(made_up: Synthetic, done: str) -> str:
     if made_up.above_hz is None:
         return f"An access derivative. {NOTHING_MADE_UP}{before}"
     return f"An access derivative, not the recording. {made_up.sentence}{before}"
+
+
+def modified(mtime_ns: int) -> str:
+    """Return a file's time as sidecars have it: UTC in ISO 8601, to the second."""
+    return _iso(storage.kept_ns(mtime_ns) / 1e9)
 
 
 def _iso(timestamp: float) -> str:

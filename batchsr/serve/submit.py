@@ -32,7 +32,7 @@ _HIGHEST: Final = 2**63 - 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Wish:
+class Submission:
     """What is to be taken in, and how."""
 
     paths: tuple[str, ...]
@@ -47,7 +47,7 @@ class Wish:
         return ["--recursive", *options, "--", *self.paths]
 
 
-def wish_of(fields: Mapping[str, Sequence[str]], roots: Sequence[Path]) -> Wish:
+def submission_of(fields: Mapping[str, Sequence[str]], roots: Sequence[Path]) -> Submission:
     """Return what a form asks for. Raises ConfigError for what is not allowed, without a word of what is there."""
 
     def one(name: str) -> str:
@@ -69,7 +69,7 @@ def wish_of(fields: Mapping[str, Sequence[str]], roots: Sequence[Path]) -> Wish:
     batch = one("batch")
     if abs(priority) > _HIGHEST or len(batch) > 200 or printable(batch) != batch:
         raise ConfigError("that is no priority, or no batch's name", remedy="a whole number; a name of letters")
-    return Wish(paths, name, priority, batch)
+    return Submission(paths, name, priority, batch)
 
 
 def _allowed(text: str, roots: Sequence[Path]) -> str:
@@ -100,7 +100,7 @@ class Submit:
 
     def page(self, request: Request) -> Response:
         """Ask for paths, profile, priority and batch."""
-        return self._render.page(request, "submit.html", roots=self._roots, profiles=profile.names(), wish=None)
+        return self._render.page(request, "submit.html", roots=self._roots, profiles=profile.names(), submission=None)
 
     async def answer(self, request: Request) -> Response:
         """Show the dry run's answer; where that was confirmed, take the files in."""
@@ -112,29 +112,35 @@ class Submit:
         return await run_in_threadpool(self._answer, request, fields)
 
     def _answer(self, request: Request, fields: Mapping[str, Sequence[str]]) -> Response:
-        wish = wish_of(fields, self._roots)
+        submission = submission_of(fields, self._roots)
         is_confirmed = bool(next(iter(fields.get("confirmed", ())), ""))
         if not self._busy.acquire(blocking=False):
             raise ResourceError("others are taking files in just now", remedy="ask again in a minute")
         try:
-            summary, told = self._enqueue(wish, dry_run=not is_confirmed)
+            summary, told = self._enqueue(submission, dry_run=not is_confirmed)
         finally:
             self._busy.release()
         if not is_confirmed:
             return self._render.page(
-                request, "submit.html", roots=self._roots, profiles=[], wish=wish, summary=summary, lines=told
+                request,
+                "submit.html",
+                roots=self._roots,
+                profiles=[],
+                submission=submission,
+                summary=summary,
+                lines=told,
             )
         self._source.forget()
         number = sum(count for outcome, count in summary["outcomes"].items() if outcome in _TAKEN)
         return RedirectResponse(f"{self._render.prefix}/?did=submit&number={number}", 303)
 
-    def _enqueue(self, wish: Wish, *, dry_run: bool) -> tuple[dict[str, Any], list[str]]:
+    def _enqueue(self, submission: Submission, *, dry_run: bool) -> tuple[dict[str, Any], list[str]]:
         """Run `enqueue`, and return its summary and what it said to people. Raises ConfigError where it failed."""
         command = [sys.executable, "-m", "batchsr", "--db", os.path.abspath(self._source.path), "enqueue", "--json"]
         command += ["--dry-run"] if dry_run else []
         try:
             ended = subprocess.run(
-                [*command, *wish.words()],
+                [*command, *submission.words()],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=DRY_RUN_S if dry_run else None,

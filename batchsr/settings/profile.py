@@ -304,7 +304,7 @@ def layer(path: Path, values: Mapping[str, Any], *, prefix: str = "") -> Layer:
     for key, value in checked.items():
         tomlfile.check_known(path, key, known, prefix=prefix)
         if key in _taking_fractions() and _is_number(value):
-            checked[key] = float(value)  # 1 and 1.0 are the same wish, and must have the same hash
+            checked[key] = float(value)  # 1 and 1.0 mean the same, and must have the same hash
     if "variant" in checked:
         checked["variant"] = _variant(path, checked["variant"], prefix)
     _settings(str(path), {key: value for key, value in checked.items() if key != "variant"})

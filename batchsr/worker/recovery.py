@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from batchsr import storage
 from batchsr.errors import SidecarForeign
 from batchsr.queue import Backend, Job, Result, is_published
-from batchsr.restoration import publishing, sidecar_reading
+from batchsr.restoration import publishing, sidecar, sidecar_reading
 from batchsr.restoration.sidecar import sidecar_path
 from batchsr.settings.profile import Settings
 
@@ -24,7 +25,8 @@ def finished_before(job: Job, settings: Settings, backend: Backend) -> Result | 
     """Return what is under the output's name, if it is what this job would make; None if not, or if nothing is.
 
     Either the queue knows the file's hash from an attempt that got as far as committing, or the sidecar proves
-    it: same source, settings and model, and the hashes of both files are those it names. Raises ResourceError.
+    it: same source, settings and model, and the hashes of both files are those it names. A source that was moved away
+    since is known by its job. Raises ResourceError.
     """
     if is_published(job):
         assert job.output_sha256 is not None
@@ -61,8 +63,22 @@ def adoptable(jobs: Iterable[Job]) -> Iterator[Job]:
                 yield job
 
 
+def _is_the_source(job: Job, size_bytes: int, sha256: str, said: Mapping[str, Any]) -> bool:
+    """Return whether the job's source is what a sidecar speaks of: by its content, or by its job where it is gone.
+
+    A hot folder moves sources that are done, so that a database that comes back knows them by a name that is free. The
+    job has the name, size and time that the file had when it came, and the sidecar those that it had when it was read.
+    """
+    source = Path(job.source)
+    try:
+        return source.stat().st_size == size_bytes and storage.sha256(source) == sha256
+    except FileNotFoundError:
+        when = None if job.mtime_ns is None else sidecar.modified(job.mtime_ns)
+        return (said.get("path"), said.get("modified")) == (job.source, when) and job.size_bytes == size_bytes
+
+
 def _from_sidecar(job: Job, settings: Settings, backend: Backend) -> Result | None:
-    output, source = Path(job.output), Path(job.source)
+    output = Path(job.output)
     try:
         record = sidecar_reading.read(sidecar_path(output))
         if record is None:
@@ -72,12 +88,11 @@ def _from_sidecar(job: Job, settings: Settings, backend: Backend) -> Result | No
             said.settings_sha256 == settings.digest(),
             (said.model.weights_sha256, said.model.dtype, said.model.device)
             == (backend.weights_sha256, backend.dtype, backend.device),
-            said.source.size_bytes == source.stat().st_size,
             said.output.size_bytes == output.stat().st_size,
         )
         if not all(wanted) or storage.sha256(output) != said.output.sha256:
             return None
-        if storage.sha256(source) != said.source.sha256:
+        if not _is_the_source(job, said.source.size_bytes, said.source.sha256, record.document["source"]):
             return None
     except (OSError, SidecarForeign):
         return None  # what stands there is not ours, and the restoration says so

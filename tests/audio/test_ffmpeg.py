@@ -138,7 +138,7 @@ def test_without_ffmpeg_the_sentence_says_what_to_install(
     encode: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = encode("m4a", [], sound(0.5))
-    monkeypatch.setenv(ffmpeg.WISH, "off")
+    monkeypatch.setenv(ffmpeg.VARIABLE, "off")
     with pytest.raises(InputFormat, match=r"MPEG-4.*install ffmpeg.*batchsr\[ffmpeg\]"):
         probe(path)
     path.with_name("x.aac").write_bytes(b"\xff\xf1" + bytes(3000))
@@ -251,7 +251,7 @@ def test_codecs_in_caf_that_libsndfile_does_not_decode_are_left_to_ffmpeg(
     assert abs(len(got) - len(x)) <= 1024
     assert info.channels == 2
     if info.decoder.startswith("ffmpeg"):
-        monkeypatch.setenv(ffmpeg.WISH, "off")
+        monkeypatch.setenv(ffmpeg.VARIABLE, "off")
         with pytest.raises(InputFormat):
             probe(path)
 

@@ -91,7 +91,7 @@ def test_a_joined_file_that_only_ffmpeg_reads_is_never_left_out_without_it(
 ) -> None:
     behind = kinds.get("aac") or b"#!AMR\n" + (b"\x3c" + bytes(31)) * 50
     path = joined(tmp_path, kinds["wav"], behind)
-    monkeypatch.setenv(ffmpeg.WISH, "off")
+    monkeypatch.setenv(ffmpeg.VARIABLE, "off")
     with pytest.raises(InputFormat, match=f"{len(behind):,} bytes of another file") as caught:
         probe(path)
     assert f"tail -c +{len(kinds['wav']) + 1} " in str(caught.value.remedy)

@@ -73,7 +73,7 @@ def test_the_table_names_every_broken_file(recordings: Path) -> None:
 
 @pytest.mark.parametrize("name", VERDICTS)
 def test_a_broken_file_gets_its_verdict(recordings: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(ffmpeg.WISH, "off")
+    monkeypatch.setenv(ffmpeg.VARIABLE, "off")
     error, words = VERDICTS[name]
     path = recordings / "bad" / name
     if error is InputUnreadable and os.access(path, os.R_OK):

@@ -127,11 +127,11 @@ def test_the_baseline_is_resumed_where_it_was_killed(program: Program) -> None:
     rig.enqueue(program.db, [source], program.folder / "out")
     program.run("work", "--model", "resample", environment={"BATCHSR_FAULT": "slot.after_fsync:1"}, code=-9)
     program.run("work", "--model", "resample")
-    (job,) = program.jobs()
-    assert (job["state"], job["attempts"]) == ("done", 2)
-    assert job["windows_resumed"] > 0
+    job = rig.job_of(program.db, 1)
+    assert (job.state, job.attempts) == (State.DONE, 2)
+    assert job.windows_resumed
     resumed = (program.folder / "out" / "a_upsampled.wav").read_bytes()
-    program.run("upsample", source, "-o", program.folder / "once.wav", "--model", "resample")
+    single.restore_file(source, program.folder / "once.wav", model=registry.load("resample"))
     assert (program.folder / "once.wav").read_bytes() == resumed
 
 

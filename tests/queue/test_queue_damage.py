@@ -17,7 +17,7 @@ from program import Program
 
 from batchsr.cli import cli
 from batchsr.cli.app import App
-from batchsr.errors import BatchsrError, QueueBusy, QueueDamaged, QueueError, QueueReplaced, UsageError
+from batchsr.errors import BatchsrError, QueueBusy, QueueDamaged, QueueError, QueueReplaced, ResourceError, UsageError
 from batchsr.queue import Queue, State
 from batchsr.queue.clock import Clock
 from batchsr.queue.opening import open_queue, restore_backup
@@ -376,6 +376,16 @@ def test_what_is_no_file_is_said_to_be_none(
     with pytest.raises((UsageError, QueueError), match=kind):
         cli.main(["--db", str(path), *command], standalone_mode=False, obj=App())
     with pytest.raises(QueueError, match=kind):
+        open_queue(path)
+
+
+@pytest.mark.parametrize("command", [["status"], ["db", "check"], ["work"], ["list"]])
+def test_a_name_that_none_can_look_at_is_a_sentence(tmp_path: Path, command: list[str]) -> None:
+    path = tmp_path / ("n" * 300)  # as a folder that is closed to this user
+    with pytest.raises(ResourceError, match=r"cannot look at .*name too long") as raised:
+        cli.main(["--db", str(path), *command], standalone_mode=False, obj=App())
+    assert raised.value.exit_code == 74
+    with pytest.raises(ResourceError, match="cannot look at"):
         open_queue(path)
 
 

@@ -13,7 +13,7 @@ from served import serving
 
 from batchsr.errors import ConfigError
 from batchsr.queue.opening import open_queue
-from batchsr.serve.submit import wish_of
+from batchsr.serve.submit import submission_of
 
 
 def test_paths_lead_nowhere_else(tmp_path: Path) -> None:
@@ -39,12 +39,16 @@ def test_paths_lead_nowhere_else(tmp_path: Path) -> None:
         "",
     ):
         with pytest.raises(ConfigError):
-            wish_of({"paths": [path]}, [root])
-    wish = wish_of({"paths": [f"{root}/-rf.wav\n  {root}\n"], "priority": ["-3"]}, [root])
-    assert (wish.paths, wish.priority, wish.profile) == ((f"{root}/-rf.wav", str(root)), -3, "default")
+            submission_of({"paths": [path]}, [root])
+    submission = submission_of({"paths": [f"{root}/-rf.wav\n  {root}\n"], "priority": ["-3"]}, [root])
+    assert (submission.paths, submission.priority, submission.profile) == (
+        (f"{root}/-rf.wav", str(root)),
+        -3,
+        "default",
+    )
     for fields in ({"profile": ["/etc/x.toml"]}, {"priority": ["x"]}, {"batch": ["\x1b"]}, {"paths": ["/x\n" * 1001]}):
         with pytest.raises(ConfigError):
-            wish_of({"paths": [str(root)], **fields}, [root])
+            submission_of({"paths": [str(root)], **fields}, [root])
 
 
 def test_a_person_takes_files_in_after_the_dry_run(browser: Any, tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import json
 import math
+import os
 import shutil
 import threading
 import time
@@ -17,6 +19,7 @@ from rig import Told, job_of
 
 from batchsr.errors import (
     InputFormat,
+    InputMissing,
     ModelUnavailable,
     NonFiniteOutput,
     OutputExists,
@@ -333,6 +336,32 @@ def test_the_output_already_published_is_adopted_and_not_made_again(db: Path, so
     assert rig.work(fresh, restore=Failing(AssertionError("not again"))).done == 1
     assert job_of(fresh, 1).output_sha256 == first.output_sha256
     assert job_of(fresh, 1).audio_s == first.audio_s
+
+
+@pytest.mark.parametrize("change", ["", "size", "time", "another's sidecar"])
+def test_an_output_whose_source_was_moved_since_is_adopted_only_for_the_same_name_size_and_time(
+    db: Path, sources: list[Path], out: Path, change: str
+) -> None:
+    source = sources[0]
+    if change == "size":
+        source.write_bytes(source.read_bytes() + b"\0\0")
+    if change == "time":
+        os.utime(source, (1e9, 1e9))
+    rig.enqueue(db, [source], out)
+    if change in ("size", "time"):
+        source.unlink()
+        rig.record(source, 1.0)
+    other = rig.enqueue(db.with_name("other.db"), [source], out)
+    rig.work(db.with_name("other.db"))
+    assert job_of(db.with_name("other.db"), other[0]).state is State.DONE
+    if change == "another's sidecar":
+        beside = out / "a_upsampled.wav.json"
+        document = json.loads(beside.read_text())
+        document["source"]["path"] += ".moved"
+        beside.write_text(json.dumps(document))
+    source.rename(source.with_suffix(".moved"))
+    summary = rig.work(db, restore=Failing(InputMissing("not there")))
+    assert (summary.done, summary.failed) == ((0, 1) if change else (1, 0))
 
 
 @pytest.mark.parametrize("change", ["output", "settings", "weights", "sidecar"])

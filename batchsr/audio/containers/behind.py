@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from batchsr.audio import formats
-from batchsr.audio.containers import frame_rows, strangers
+from batchsr.audio.containers import first_bytes, frame_rows
 from batchsr.audio.containers.bytes_at import BytesAt
 
 FindChunks = Callable[[int, int], int | None]
@@ -42,19 +42,20 @@ def judge(file: BytesAt, start: int, find_chunks: FindChunks = lambda start, end
     if end - start < _STRAY_BYTES or is_zero(file, start, end):
         return Rest()
     head = file.at(start, min(_TEXT_BYTES, end - start))
-    form = strangers.format_of(head)
+    form = first_bytes.format_of(head)
     if form is None and start != begin and head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xE0 == 0xE0:
         form = formats.BY_EXTENSION[".mp3"]
     if form is None and (row := frame_rows.kind_at(file, start)):
         form = formats.BY_EXTENSION[row]
-    other = f"a file of the format {form.title}" if form is not None else strangers.named(head)[0]
+    other = f"a file of the format {form.title}" if form is not None else first_bytes.named(head)[0]
     if other and (form is not None or not _is_silence_of_8_bits(head)):
         return Rest(left_out=f"{end - start:,} bytes behind its audio ({other})")
     return Rest(audio_end=audio_end(file, start, find_chunks))
 
 
 def _is_silence_of_8_bits(head: bytes) -> bool:
-    """Whether it is no text, though all are letters: quiet samples of 8 bits stand just below 128, without blanks."""
+    """Return whether it is no text, though all are letters: quiet samples of 8 bits stand just below 128, without
+    blanks."""
     return len(head) >= _QUIET_BYTES and not any(blank in head for blank in (b" ", b"\t", b"\n", b"\r"))
 
 
@@ -100,7 +101,8 @@ def behind_tags(file: BytesAt, start: int) -> int:
 
 
 def is_zero(file: BytesAt, start: int, end: int) -> bool:
-    """Whether nothing but zeros stands there, or nothing but the ones of erased flash; reads up to another byte."""
+    """Return whether nothing but zeros stands there, or nothing but the ones of erased flash; reads up to
+    another byte."""
     fill = file.at(start, 1)
     if fill not in (b"\0", b"\xff"):
         return start >= end

@@ -158,7 +158,8 @@ class _Walker:
         return list(dict.fromkeys((end + (end - start & 1), end, end + (end & 1))))
 
     def likeness(self, position: int) -> int:
-        """How much like a chunk that fits it looks there: 0 not at all, 1 by its letters, 2 it is a known one."""
+        """Return how much like a chunk that fits it looks there: 0 not at all, 1 by its letters, 2 it is a
+        known one."""
         chunk = self.chunk_at(position)
         if chunk is None or (chunk.cut and chunk.key not in self.layout.names):
             return 0
@@ -216,7 +217,8 @@ class _Walker:
         return True
 
     def is_last_announced(self, chunk: Chunk, position: int) -> bool:
-        """Whether a chunk that is not all there would end where the file was to end; endless ones only in W64."""
+        """Return whether a chunk that is not all there would end where the file was to end; endless ones only
+        in W64."""
         layout, end = self.layout, self.announced_end()
         if end < position + layout.head_bytes or chunk.claimed is None:
             return False
@@ -237,7 +239,8 @@ class _Walker:
         return begin + 8 + int(length)
 
     def chunks_before(self, start: int, end: int) -> int | None:
-        """Where known chunks begin that fill what is before `end`, from behind `start`; None if there are none."""
+        """Return where known chunks begin that fill what is before `end`, from behind `start`; None if there
+        are none."""
         first = max(start, end - _SEARCH_BYTES // 4)
         tail = self.file.at(first, end - first)
         layout = self.layout
@@ -258,7 +261,8 @@ class _Walker:
         return head[8:12] in (b"WAVE", b"AIFF", b"AIFC", b"8SVX", b"16SV") or self.magic == b"riff"
 
     def search(self, position: int) -> int | None:
-        """Where chunks go on that a wrong length had jumped over: at the format's or the audio's, if they fit."""
+        """Return where chunks go on that a wrong length had jumped over: at the format's or the audio's, if
+        they fit."""
         layout = self.layout
         head = self.file.at(position, _SEARCH_BYTES)
         keys = [layout.audio, *((b"fmt ", b"desc") if layout.audio == b"data" else (b"COMM", b"VHDR"))]
@@ -273,7 +277,7 @@ class _Walker:
 
 
 def _long_lengths(body: bytes) -> dict[bytes, int]:
-    """What a ds64 chunk says: lengths that did not fit into 32 bits."""
+    """Return what a ds64 chunk says: lengths that did not fit into 32 bits."""
     lengths: dict[bytes, int] = {}
     if len(body) >= 16:
         lengths[b"RIFF"], lengths[b"data"] = struct.unpack_from("<QQ", body)

@@ -121,7 +121,8 @@ def walk(file: Bytes, first: Info) -> Found:
 
 
 def without_last_frame(file: Bytes, last: Info, parts: Sequence[Part]) -> tuple[Part, ...]:
-    """How a file is to be read whose last frame is not whole: the same parts, up to that frame. () if none is left."""
+    """Return how a file is to be read whose last frame is not whole: the same parts, up to that frame. () if none is
+    left."""
     end = _end(file, last, file.size, before_last=True)
     before = tuple(parts[:-1])
     return (*before, _part(file, last, file.size, end)) if end else before
@@ -178,7 +179,7 @@ class _Seen:
         return self._file.read(length)
 
     def within(self, segment: Segment) -> Iterator[Segment]:
-        """A stretch of the virtual file as stretches of the file below."""
+        """Yield a stretch of the virtual file as stretches of the file below."""
         if isinstance(segment, bytes):
             yield segment
             return
@@ -196,7 +197,7 @@ class _Seen:
 
 
 def _part(file: Bytes, info: Info, stop: int, samples: int) -> Part:
-    """The stream with its length in its header."""
+    """Return the stream with its length in its header."""
     rest = Range(info.audio, stop - info.audio)
     if samples == info.samples:
         return Part((Range(info.start, stop - info.start),), opener=open_plain)
@@ -212,7 +213,7 @@ def _part(file: Bytes, info: Info, stop: int, samples: int) -> Part:
 
 
 def _is_as_told(file: Bytes, info: Info) -> bool:
-    """Whether the last frame ends where the header says, and the frames in between count up to it."""
+    """Return whether the last frame ends where the header says, and the frames in between count up to it."""
     if _end(file, info, file.size) != info.samples:
         return False
     before = -1
@@ -239,7 +240,7 @@ def _end(file: Bytes, info: Info, stop: int, *, before_last: bool = False) -> in
 
 
 def _beginnings(file: Bytes, first: Info) -> Iterator[Info]:
-    """The streams of the file, in order."""
+    """Yield the streams of the file, in order."""
     yield first
     position, count = first.audio, 1
     while position < file.size and count <= MAX_PARTS:
@@ -296,7 +297,7 @@ def _frame(head: bytes, info: Info) -> tuple[int, int] | None:
 
 
 def _coded_number(head: bytes, at: int) -> tuple[int | None, int]:
-    """A number written the way UTF-8 writes a character, up to 36 bits: (number, where it ends)."""
+    """Return a number written the way UTF-8 writes a character, up to 36 bits: (number, where it ends)."""
     first = head[at]
     if first < 0x80:
         return first, at + 1

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from batchsr.audio.containers import asf, behind, flac, frame_rows, framed, mp4, strangers
+from batchsr.audio.containers import asf, behind, first_bytes, flac, frame_rows, framed, mp4
 from batchsr.audio.containers.bytes_at import BytesAt
 from batchsr.audio.containers.found import Header
 from batchsr.audio.decoders.interface import Part
@@ -75,7 +75,7 @@ def next_file(file: BytesAt, header: Header, start: int = 0) -> int | None:
     if header.container:
         begin, end, own = _native(file, header, start, kind)
     else:
-        end = _foreign_end(BytesAt(file.fd, file.size - start, start), kind)
+        end = _end_of_stream(BytesAt(file.fd, file.size - start, start), kind)
         begin = start + (end if end is not None and kind != "AMR" else 16)  # its frames look like anything
         end = None if end is None else _behind_own(file, start, start + end, kind)
         own = (kind,) if kind in _BY_FRAMED or (kind in ("MKA", "RM") and end is None) else ()
@@ -90,13 +90,14 @@ def next_file(file: BytesAt, header: Header, start: int = 0) -> int | None:
 
 
 def _behind_own(file: BytesAt, start: int, end: int, kind: str) -> int:
-    """Where the files end that stand one behind another, all of the first one's kind, and are joined elsewhere."""
-    form = strangers.format_of(file.at(start, 32)) if kind in _BY_FRAMED else None
+    """Return where the files end that stand one behind another, all of the first one's kind, and are joined
+    elsewhere."""
+    form = first_bytes.format_of(file.at(start, 32)) if kind in _BY_FRAMED else None
     while form is not None and start < end < file.size:
         start = behind.behind_tags(file, end)
-        if strangers.format_of(file.at(start, 32)) is not form:
+        if first_bytes.format_of(file.at(start, 32)) is not form:
             break
-        end = start + (_foreign_end(BytesAt(file.fd, file.size - start, start), kind) or file.size - start)
+        end = start + (_end_of_stream(BytesAt(file.fd, file.size - start, start), kind) or file.size - start)
     return end
 
 
@@ -118,7 +119,7 @@ def _native(file: BytesAt, header: Header, start: int, kind: str) -> tuple[int, 
 
 
 def _last_page_end(file: BytesAt, start: int) -> int | None:
-    """Where the last page of an Ogg ends; None where its last bytes hold none."""
+    """Return where the last page of an Ogg ends; None where its last bytes hold none."""
     stop = file.size
     while stop > start:
         begin = max(stop - _BLOCK_BYTES, start)
@@ -132,7 +133,7 @@ def _last_page_end(file: BytesAt, start: int) -> int | None:
 
 
 def _search(file: BytesAt, begin: int, own: tuple[str, ...]) -> int | None:
-    """Where the first word of a kind stands that is none of the recording's own."""
+    """Return where the first word of a kind stands that is none of the recording's own."""
     while begin < file.size:
         block = file.at(begin, _BLOCK_BYTES)
         for match in _ANY.finditer(block):
@@ -147,11 +148,12 @@ def _search(file: BytesAt, begin: int, own: tuple[str, ...]) -> int | None:
 
 
 def _at_the_end(file: BytesAt, end: int, found: int | None, own: str) -> int | None:
-    """Where frames of another kind than `own` or a short word stand behind the recording, or what was found further."""
+    """Return where frames of another kind than `own` or a short word stand behind the recording, or what was found
+    further."""
     at = min(behind.behind_tags(file, end), file.size)
     if at >= file.size:
         return found
-    if file.at(at, 4).startswith(_AT_THE_END) or strangers.format_of(file.at(at, 32)) is not None:
+    if file.at(at, 4).startswith(_AT_THE_END) or first_bytes.format_of(file.at(at, 32)) is not None:
         return at
     stop = min(at + _FRAMES_WITHIN, file.size, file.size if found is None else found)
     row = frame_rows.find(file, at, stop)
@@ -160,8 +162,8 @@ def _at_the_end(file: BytesAt, end: int, found: int | None, own: str) -> int | N
     return end if row[0] == at and file.at(end, 3) == b"ID3" else row[0]  # the tag is that of what follows
 
 
-def _foreign_end(file: BytesAt, kind: str) -> int | None:
-    """Where a file ends that ffmpeg reads, by what it says itself; None where it does not say."""
+def _end_of_stream(file: BytesAt, kind: str) -> int | None:
+    """Return where a file ends that ffmpeg reads, by what it says itself; None where it does not say."""
     head = file.at(0, 64)
     if kind == "MKA":
         return _ebml_end(file)
@@ -231,7 +233,7 @@ def _walked(file: BytesAt, at: int, length_of: framed.Length, first: tuple[bytes
 
 
 def _number(file: BytesAt, at: int) -> tuple[int | None, int]:
-    """A length as EBML writes it: (the number, None for an unknown one; where it ends)."""
+    """Return a length as EBML writes it: (the number, None for an unknown one; where it ends)."""
     raw = file.at(at, 8)
     width = 9 - raw[0].bit_length() if raw and raw[0] else 0
     if not width or len(raw) < width:

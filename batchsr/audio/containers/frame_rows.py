@@ -1,13 +1,13 @@
 """Frames of sound without a container, known by their standing in a row: each says how long it is.
 
-Sources: ISO/IEC 11172-3 and 13818-3 (MPEG audio); those of batchsr.audio.containers.strangers.
+Sources: ISO/IEC 11172-3 and 13818-3 (MPEG audio); those of batchsr.audio.containers.first_bytes.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from batchsr.audio.containers import mp3_frames, strangers
+from batchsr.audio.containers import first_bytes, mp3_frames
 from batchsr.audio.containers.asf import Bytes
 
 IN_A_ROW: Final = 6
@@ -24,7 +24,7 @@ def kind_at(file: Bytes, at: int) -> str:
     mpeg = mp3_frames.frame_header(head[:4])
     if mpeg is not None and mpeg.length_bytes and _mpeg_row(file, at, mpeg):
         return ".mp3" if mpeg.layer == 3 else ".mp2"
-    return _EXTENSIONS[head[0]] if strangers.frame_length(head) and _row(file, at, head[0]) else ""
+    return _EXTENSIONS[head[0]] if first_bytes.frame_length(head) and _row(file, at, head[0]) else ""
 
 
 def find(file: Bytes, start: int, end: int) -> tuple[int, str] | None:
@@ -39,7 +39,7 @@ def find(file: Bytes, start: int, end: int) -> tuple[int, str] | None:
 def _row(file: Bytes, at: int, first: int) -> bool:
     for _ in range(IN_A_ROW):
         head = file.at(at, 8)
-        length = strangers.frame_length(head)
+        length = first_bytes.frame_length(head)
         if not length or head[0] != first:
             return False
         at += length

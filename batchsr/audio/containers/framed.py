@@ -15,7 +15,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from batchsr.audio.containers import asf, mp4, strangers
+from batchsr.audio.containers import asf, first_bytes, mp4
 from batchsr.audio.containers.bytes_at import BytesAt
 
 MAX_PARTS: Final = 250
@@ -75,7 +75,7 @@ def end(file: BytesAt) -> int | None:
         return _tta_end(file, 0)
     if head[:4] == b"DSD ":
         return int.from_bytes(head[12:20], "little")
-    last = _last(file, 0, strangers.frame_length) if strangers.frame_length(head) else None
+    last = _last(file, 0, first_bytes.frame_length) if first_bytes.frame_length(head) else None
     return last[1] if last else None
 
 
@@ -89,31 +89,31 @@ def last_frame(file: asf.Bytes) -> tuple[int, int] | None:
     for magic, sizes in _AMR:
         if head.startswith(magic):
             return _last(file, len(magic), functools.partial(_amr_length, sizes=sizes))
-    if not strangers.frame_length(head) and not head.startswith(b"ID3"):
+    if not first_bytes.frame_length(head) and not head.startswith(b"ID3"):
         return None
     at: int | None = _next_frame(file, max(file.size - _TAIL_BYTES, 0))
     last = None
     while at is not None:
-        last = _last(file, at, strangers.frame_length)
+        last = _last(file, at, first_bytes.frame_length)
         at = _next_frame(file, last[1]) if last else None
     return last
 
 
 def _next_frame(file: asf.Bytes, start: int) -> int | None:
-    """Where frames begin to follow one another, not far behind a place."""
+    """Return where frames begin to follow one another, not far behind a place."""
     block = file.at(start, _SEARCH_BYTES + 8)
     for i in range(len(block) - 7):
-        if strangers.frame_length(block[i : i + 8]) and _follow(file, start + i):
+        if first_bytes.frame_length(block[i : i + 8]) and _follow(file, start + i):
             return start + i
     return None
 
 
 def _follow(file: asf.Bytes, at: int) -> bool:
-    """Whether frames stand there one behind another."""
+    """Return whether frames stand there one behind another."""
     for _ in range(_FOLLOWING):
         if at >= file.size:
             return False
-        if not (length := strangers.frame_length(file.at(at, 8))):
+        if not (length := first_bytes.frame_length(file.at(at, 8))):
             return False
         at += length
     return True
@@ -128,7 +128,7 @@ def _last(file: asf.Bytes, at: int, length_of: Callable[[bytes], int]) -> tuple[
 
 
 def _amr_length(frame: bytes, sizes: tuple[int, ...]) -> int:
-    """How long a frame of AMR is; 0 where none stands: its spare bits are not 0."""
+    """Return how long a frame of AMR is; 0 where none stands: its spare bits are not 0."""
     return 1 + sizes[frame[0] >> 3 & 15] if frame and not frame[0] & 0x83 else 0
 
 
@@ -147,7 +147,7 @@ def _starts(file: BytesAt) -> Iterator[int]:
         return _by_end(file, asf.MAGIC, lambda f, at: at + (asf.size(Stretch(f, at, f.size)) or f.size))
     if head[4:8] in mp4.FIRST:
         return _mp4(file)
-    if strangers.frame_length(head):
+    if first_bytes.frame_length(head):
         return _streams(file)
     return iter(())
 
@@ -157,7 +157,7 @@ def _streams(file: BytesAt) -> Iterator[int]:
     at, codec = 0, file.at(0, 1)
     yield 0
     while at < file.size:
-        length = strangers.frame_length(file.at(at, 8))
+        length = first_bytes.frame_length(file.at(at, 8))
         if length and file.at(at, 1) == codec:
             at += length
             continue
@@ -180,7 +180,7 @@ def _by_end(file: BytesAt, magic: bytes, end_of: Callable[[BytesAt, int], int]) 
 
 
 def _found(file: BytesAt, word: bytes, start: int) -> int | None:
-    """Where a word stands next."""
+    """Return where a word stands next."""
     while start < file.size:
         block = file.at(start, _SEARCH_BYTES)
         if (at := block.find(word)) >= 0:
@@ -192,7 +192,8 @@ def _found(file: BytesAt, word: bytes, start: int) -> int | None:
 
 
 def _wavpack(file: BytesAt) -> Iterator[int]:
-    """A block of a lower number than the one before begins another file, also the block 0 behind a block 0."""
+    """Yield where another file begins: at a block of a lower number than the one before, also the block 0
+    behind a block 0."""
     at: int | None = 0
     before = -1
     while at is not None:
@@ -233,7 +234,7 @@ def _tta_end(file: BytesAt, at: int) -> int:
 
 
 def _mp4(file: BytesAt) -> Iterator[int]:
-    """An `ftyp` behind a `moov` begins another file."""
+    """Yield where another file begins: at an `ftyp` behind a `moov`."""
     at, index = 0, False
     yield 0
     while at < file.size:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from batchsr.audio.containers import caf, flac, iff, mp3, ogg_pages, strangers, voc, wave
+from batchsr.audio.containers import caf, first_bytes, flac, iff, mp3, ogg_pages, voc, wave
 from batchsr.audio.containers.bytes_at import BytesAt
 from batchsr.audio.containers.chunks import MAX_CHUNKS
 from batchsr.audio.containers.found import Header
@@ -48,7 +48,7 @@ def inspect(fd: int, size: int) -> Header:
         if head.startswith(magic) and head[28:36] != b"Speex   ":
             header = parse(file, name)
             return _mpeg_inside(file, header) if header.codec_tag in _MPEG_TAGS else header
-    if strangers.is_for_ffmpeg(head, ""):
+    if first_bytes.is_for_ffmpeg(head, ""):
         return Header("")  # and not what looks like frames of MPEG audio in it
     behind = mp3.behind_id3(fd, size)
     for magic, parse_behind in ((b"fLaC", _flac), (b"OggS", _ogg)):
@@ -57,7 +57,7 @@ def inspect(fd: int, size: int) -> Header:
     header = mpeg(file, 0, size, whole=True)
     if header.container and header.trouble is None:
         return header
-    if strangers.named(head)[0]:
+    if first_bytes.named(head)[0]:
         return header  # a ZIP, a disc image, a page: what holds a recording is more than bytes before it
     return _behind_other_bytes(file) or header
 
@@ -83,7 +83,7 @@ def inspect_part(file: BytesAt, start: int, end: int) -> Header:
                 header = _mpeg_inside(upto, header)
         break
     else:
-        if not strangers.is_for_ffmpeg(file.at(start, _LOOK_BYTES), ""):
+        if not first_bytes.is_for_ffmpeg(file.at(start, _LOOK_BYTES), ""):
             header = mpeg(upto, start, end, whole=False)
     if not header.container or header.pieces:
         return header
@@ -91,7 +91,7 @@ def inspect_part(file: BytesAt, start: int, end: int) -> Header:
 
 
 def _moved(header: Header, by: int) -> Header:
-    """The header of a stretch that begins `by` bytes into its file, as seen from the file's beginning."""
+    """Return the header of a stretch that begins `by` bytes into its file, as seen from the file's beginning."""
 
     def moved(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
         return tuple(
@@ -117,7 +117,7 @@ def _moved(header: Header, by: int) -> Header:
 
 
 def _behind_other_bytes(file: BytesAt) -> Header | None:
-    """A recording that begins behind bytes of something else; None where none is found."""
+    """Return a recording that begins behind bytes of something else; None where none is found."""
     begin = file.at(0, _OTHER_BYTES)
     found = [(match.start(), name) for name, magic in _BEGINNINGS if (match := magic.search(begin))]
     if not found:
@@ -166,7 +166,8 @@ def _flac(file: BytesAt, name: str, start: int = 0) -> Header:
         remedy = "convert it with the flac program, version 1.4 or newer: flac -d -o OUT.wav {name}"
         return dataclasses.replace(header, trouble="unsupported", detail=detail, remedy=remedy)
     if info.samples and not there:
-        return dataclasses.replace(header, trouble="cut", detail="its audio is missing")
+        all_of_it = f", all {info.samples / info.rate_hz:,.2f} s of it" if info.rate_hz else ""
+        return dataclasses.replace(header, trouble="cut", detail=f"its audio is missing{all_of_it}")
     found = flac.walk(file, info)
     if not info.samples and not found.end:
         synced = file.at(info.audio, 2)[:1] == b"\xff"

@@ -156,7 +156,7 @@ def _aiff(file: BytesAt, container: str, found: Walk, begin: int) -> Header:
 
 
 def _samples_of(file: BytesAt, chunk: Chunk) -> Range:
-    """Where the samples of an SSND chunk stand: behind its offset, if that lies in it."""
+    """Return where the samples of an SSND chunk stand: behind its offset, if that lies in it."""
     first = min(chunk.start + 8, chunk.end)
     offset = int.from_bytes(file.at(chunk.start, 4), "big")
     start = first + offset if offset <= chunk.end - first else first
@@ -215,7 +215,7 @@ def _without_sound(file: BytesAt, container: str, found: Walk, begin: int) -> He
 
 
 def _voice(file: BytesAt, found: Walk, sample_bytes: int) -> Header:
-    """An Amiga's sampled voice: one octave, channels one behind the other, perhaps compressed."""
+    """Return an Amiga's sampled voice: one octave, channels one behind the other, perhaps compressed."""
     vhdr = next((file.at(c.start, 20) for c in found.named(b"VHDR")), b"")
     body = found.named(b"BODY")
     if len(vhdr) < 20 or not body:

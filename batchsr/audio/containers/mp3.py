@@ -129,7 +129,8 @@ def behind_id3(fd: int, size: int) -> int:
 
 
 def pieces(stream: Stream, *, whole: bool) -> tuple[Piece, ...]:
-    """How the file is to be read; () where libsndfile reads it well as it is, if `whole` says that it would see it."""
+    """Return how the file is to be read; () where libsndfile reads it well as it is, if `whole` says that it would see
+    it."""
     if whole and _is_told_truly(stream):
         return ()
     return tuple(_part(stretch) for stretch in stream.stretches)
@@ -161,7 +162,7 @@ def _part(stretch: Stretch) -> Part:
 
 
 def _is_told_truly(stream: Stream) -> bool:
-    """Whether libsndfile, which believes the tag, reads all frames and nothing else."""
+    """Return whether libsndfile, which believes the tag, reads all frames and nothing else."""
     (stretch, *more) = stream.stretches
     if more or stretch.tag is None or len(stretch.segments) != 1 or not stream.first_in_file:
         return False
@@ -248,7 +249,8 @@ class _Walk:
             self._reservoir += frame.length_bytes - end
 
     def _row(self, position: int, frame: Frame, wanted: int = _SURE) -> int:
-        """How many frames of one kind stand in a row; a row that ends with the file or at a tag is as good as any."""
+        """Return how many frames of one kind stand in a row; a row that ends with the file or at a tag is as good as
+        any."""
         count, first = 0, frame
         while count < wanted:
             count += 1
@@ -280,7 +282,7 @@ class _Walk:
         return False
 
     def _candidates(self, position: int) -> Iterator[int]:
-        """Where frames or an ID3 tag may begin, in order."""
+        """Yield where frames or an ID3 tag may begin, in order."""
         look = _FIRST_LOOK_BYTES
         while position < self._window.end:
             stop = min(position + look, self._window.end)
@@ -312,7 +314,8 @@ class _Walk:
         return True
 
     def _lost(self, stretch: Stretch, begin: int, end: int) -> int:
-        """How many frames the bytes that are none took the place of; 0 where somebody put them between frames."""
+        """Return how many frames the bytes that are none took the place of; 0 where somebody put them between
+        frames."""
         head = self._window.at(begin, min(end - begin, _LONGEST_LOOK_BYTES))
         if not stretch.read_frames or any(word in head for word in _PICTURES):
             return 0

@@ -133,7 +133,8 @@ class Window:
         return found
 
     def _free(self, position: int, head: bytes, frame: Frame) -> Frame | None:
-        """A free frame is as long as the way to the next header that agrees in all that stays the same."""
+        """Return a free frame with its length: as long as the way to the next header that agrees in all that
+        stays the same."""
         kind = head[:2] + bytes([head[2] & 0xFC])
         if (bare := self._free_bytes.get(kind)) is not None:
             return dataclasses.replace(frame, length_bytes=bare + frame.padding_bytes)
@@ -153,7 +154,7 @@ class Window:
 
 
 def _alike(head: bytes, other: bytes) -> bool:
-    """Whether two headers differ in nothing but padding, mode extension and the like."""
+    """Return whether two headers differ in nothing but padding, mode extension and the like."""
     return other[:2] == head[:2] and len(other) == HEAD_BYTES and other[2] & 0xFC == head[2] & 0xFC
 
 

@@ -236,7 +236,7 @@ def pieces(fd: int, size: int, found: Found) -> tuple[tuple[Piece, ...], list[Re
 
 
 def _out_of_place(streams: Sequence[Stream]) -> list[Remark]:
-    """What is odd about pages that stand twice, in another order, or not behind the header."""
+    """Return what is odd about pages that stand twice, in another order, or not behind the header."""
     remarks = []
     if repeated := sum(s.repeated for s in streams):
         remarks.append(Remark("input.pages_repeated", f"{repeated:,} pages stand in it twice: each was heard once"))
@@ -300,7 +300,8 @@ def _late(fd: int, run: Sequence[Page]) -> int:
 
 
 def _opus_samples(page: bytes) -> int:
-    """How long the packets that end in a page sound, at 48 kHz; the end of one that began before does not count."""
+    """Return how long the packets that end in a page sound, at 48 kHz; the end of one that began before does
+    not count."""
     lacing = page[_HEAD_BYTES : _HEAD_BYTES + page[26]]
     at, samples = _HEAD_BYTES + len(lacing), 0
     begun, continued = at, bool(page[5] & 1)
@@ -352,12 +353,12 @@ def _from_zero(
 
 
 def _summed(page: bytes) -> bytes:
-    """The page with its checksum made right."""
+    """Return the page with its checksum made right."""
     return page[:22] + struct.pack("<I", checksum(page[:22] + bytes(4) + page[26:])) + page[26:]
 
 
 def _flac(stream: Stream) -> tuple[Piece, ...]:
-    """The packets of FLAC in Ogg, one behind another, are a FLAC file; nine bytes stand before it."""
+    """Return the FLAC file that the packets of FLAC in Ogg are, one behind another, but for nine bytes before it."""
     bodies: list[Segment] = [Range(page.body, page.start + page.length - page.body) for page in stream.pages]
     first = bodies[0]
     assert isinstance(first, Range)
@@ -376,7 +377,7 @@ def _ranges(pages: Sequence[Page]) -> tuple[Range, ...]:
 
 
 def _page(raw: bytes, position: int) -> tuple[Page | None, str]:
-    """The page at the beginning of `raw`, or why there is none: "none", "cut" (it ends too early), "sum"."""
+    """Return the page at the beginning of `raw`, or why there is none: "none", "cut" (it ends too early), "sum"."""
     if raw[:5] != b"OggS\0"[: len(raw)]:
         return None, "none"
     if len(raw) < _HEAD_BYTES or len(raw) < _HEAD_BYTES + raw[26]:
@@ -400,7 +401,7 @@ def checksum(data: bytes) -> int:
 
 
 def _next(fd: int, size: int, position: int) -> int:
-    """Where the next page may begin."""
+    """Return where the next page may begin."""
     while position < size:
         text = os.pread(fd, _LOOK_BYTES, position)
         at = text.find(b"OggS\0")

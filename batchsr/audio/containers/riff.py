@@ -67,7 +67,7 @@ class RiffLayout:
         return bytes(whole)
 
     def position_of(self, key: bytes) -> int | None:
-        """Where the body of a bext or iXML chunk begins in the file; None if there is none."""
+        """Return where the body of a bext or iXML chunk begins in the file; None if there is none."""
         at = self._before_at
         for name, body in self._extra:
             if name not in (b"bext", b"iXML"):
@@ -78,7 +78,7 @@ class RiffLayout:
         return None
 
     def finish(self, samples: int) -> Iterator[tuple[int, bytes]]:
-        """What is to be written where, (position, bytes), when `samples` samples of each channel have been."""
+        """Yield what is to be written where, (position, bytes), when `samples` samples of each channel have been."""
         data_bytes = samples * self._frame_bytes
         if data_bytes & 1:
             yield 12 + len(self._body) + 8 + data_bytes, b"\0"

@@ -111,7 +111,7 @@ class _Blocks:
         return None
 
     def _sound(self, first: bytes) -> tuple[int, Samples | None]:
-        """The codec of a block of sound, and its samples if that is known here; an extended block is used up."""
+        """Return the codec of a block of sound, and its samples if that is known here; an extended block is used up."""
         channels, codec, rate_hz = 1, first[1], 1_000_000 // (256 - first[0])
         if self._extended is not None:
             constant, codec, stereo = self._extended

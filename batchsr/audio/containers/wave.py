@@ -153,7 +153,7 @@ def _is_pad(chunk: Chunk) -> bool:
 
 
 def _choose_format(found: Walk, formats: list[Format], data: Chunk) -> tuple[Format, list[Remark], bool]:
-    """The format that holds, what is odd about it, and whether libsndfile would see it so."""
+    """Return the format that holds, what is odd about it, and whether libsndfile would see it so."""
     before = [chunk for chunk in found.named(b"fmt ") if chunk.start < data.start]
     form = formats[min(max(len(before) - 1, 0), len(formats) - 1)]
     remarks = []
@@ -181,7 +181,7 @@ def _choose_format(found: Walk, formats: list[Format], data: Chunk) -> tuple[For
 
 
 def _inner(file: BytesAt, container: str, data: Chunk, form: Format, begin: int, depth: int) -> _Stretch | None:
-    """The audio of a whole WAV that stands, header and all, where the samples of another should."""
+    """Return the audio of a whole WAV that stands, header and all, where the samples of another should."""
     head = file.at(data.start, 12)
     if depth >= _MOST_WRAPS or head[:4] not in (b"RIFF", b"RF64") or head[8:12] != b"WAVE":
         return None
@@ -219,7 +219,7 @@ def _without_data(file: BytesAt, container: str, begin: int, found: Walk) -> Hea
 
 
 def _header(container: str, stretches: list[_Stretch], remarks: list[Remark]) -> Header:
-    """What all joined files are together."""
+    """Return what all joined files are together."""
     first = stretches[0]
     form = first.format
     remarks = [*(r for one in stretches[:20] for r in one.remarks), *remarks]
@@ -277,7 +277,8 @@ def _ends_within(length: int, frame_bytes: int) -> bool:
 
 
 def _with_fact(header: Header, one: _Stretch) -> Header:
-    """A block codec's last block is filled up: its fact chunk says where the sound ends."""
+    """Return the header with what is sound of a block codec's last block, which is filled up: its fact chunk
+    says where the sound ends."""
     form, block = one.format, one.format.frame_samples
     block_bytes = _GSM_BLOCK_BYTES if form.tag == GSM else form.block_bytes
     if not block or not block_bytes:
@@ -307,7 +308,7 @@ def _whole_blocks(one: _Stretch) -> int | None:
 
 
 def _pieces(stretches: list[_Stretch]) -> list[Piece]:
-    """The audio of every stretch; neighbours of the same sound are one part."""
+    """Return the audio of every stretch; neighbours of the same sound are one part."""
     pieces: list[Piece] = []
     held: list[Range] = []
     sound: Samples | None = None
@@ -327,7 +328,7 @@ def _pieces(stretches: list[_Stretch]) -> list[Piece]:
 
 
 def _under_a_header(one: _Stretch) -> Part:
-    """A block codec's audio under a header that says how much it is."""
+    """Return a block codec's audio under a header that says how much it is."""
     form = one.format
     total = min(one.there, _LARGEST_RIFF)
     length = struct.Struct(">I" if form.big_endian else "<I").pack

@@ -36,7 +36,7 @@ from batchsr.audio.decoders.virtual_file import Range, VirtualFile
 from batchsr.audio.remarks import Remark
 from batchsr.audio.windows import Block
 
-WISH: Final = "BATCHSR_FFMPEG"
+VARIABLE: Final = "BATCHSR_FFMPEG"
 """The environment's word on which ffmpeg to take: a path, or "off" for none."""
 NO_SOUND: Final = "it has no audio track"
 _STALL_S: Final = 60
@@ -78,10 +78,10 @@ class _Facts:
 
 
 def program() -> str | None:
-    """Return the path of ffmpeg: the environment's wish, else the one on the search path, else that of the extra."""
-    wish = os.environ.get(WISH, "")
-    if wish:
-        return None if wish == "off" else shutil.which(wish)
+    """Return the path of ffmpeg: the environment's word, else the one on the search path, else that of the extra."""
+    asked = os.environ.get(VARIABLE, "")
+    if asked:
+        return None if asked == "off" else shutil.which(asked)
     found = shutil.which("ffmpeg")
     if found is None:
         with contextlib.suppress(ImportError, RuntimeError):
@@ -231,7 +231,7 @@ class _Child:
         return status, self._log.decode("utf-8", "replace")
 
     def _take(self, count: int) -> bytes:
-        """The next `count` bytes, fewer at the end. Raises DecodeError when nothing comes for a minute."""
+        """Return the next `count` bytes, fewer at the end. Raises DecodeError when nothing comes for a minute."""
         pipe = self._process.stdout
         assert pipe is not None
         parts: list[bytes] = []
@@ -261,7 +261,7 @@ _MOST_REMEMBERED: Final = 256
 
 
 def _stretch(file: VirtualFile) -> tuple[int, ...]:
-    """Where the bytes of a joined file begin and end; () for a whole file."""
+    """Return where the bytes of a joined file begin and end; () for a whole file."""
     segment = file.segments[0] if len(file.segments) == 1 else None
     if not isinstance(segment, Range) or (segment.start == 0 and segment.length >= os.fstat(file.fd).st_size):
         return ()
@@ -324,12 +324,12 @@ def _decode_once(path: str, fd: int, stretch: tuple[int, ...], pause_s: float) -
 
 
 def _has_picture(log: str) -> bool:
-    """Whether there is a video beside the sound, and not a cover only."""
+    """Return whether there is a video beside the sound, and not a cover only."""
     return any("attached pic" not in line for line in _VIDEO.findall(log.split("Stream mapping:")[0]))
 
 
 def _claimed_s(log: str) -> float | None:
-    """How long the container says the recording is, in seconds; None where it does not."""
+    """Return how long the container says the recording is, in seconds; None where it does not."""
     found = _DURATION.search(log)
     if found is None or _GUESSED in log:
         return None
@@ -337,7 +337,7 @@ def _claimed_s(log: str) -> float | None:
 
 
 def _plain(text: str) -> str:
-    """A message of ffmpeg's without what differs from run to run, and not too long."""
+    """Return a message of ffmpeg's without what differs from run to run, and not too long."""
     return re.sub(r"(subfile,[^:]*:)?file:/dev/fd/\d+:? ?|0x[0-9a-f]{6,}", "", text)[:160].strip()
 
 

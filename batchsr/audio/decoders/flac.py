@@ -64,7 +64,7 @@ class FlacDecoder(LibsndfileDecoder):
         self._sum = None
 
     def _piecemeal(self, frames: int) -> Block:
-        """The same stretch a frame at a time, with silence where one cannot be decoded."""
+        """Return the same stretch a frame at a time, with silence where one cannot be decoded."""
         out = np.zeros((frames, self.channels), np.float32)
         done, broken = 0, True
         while done < frames:
@@ -82,7 +82,8 @@ class FlacDecoder(LibsndfileDecoder):
         return out
 
     def _reopened_at(self, at: int, wanted: int) -> Block | None:
-        """The frames from `at` on, by libFLAC begun anew: it recovers from no error, and seeks badly beside one."""
+        """Return the frames from `at` on, by libFLAC begun anew: it recovers from no error, and seeks badly
+        beside one."""
         block_start = at - at % self._block
         # The binding goes to the sample behind those that it read, which fails where that one is damaged.
         for count in (wanted, wanted - 1):

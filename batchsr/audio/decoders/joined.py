@@ -117,7 +117,7 @@ class Joined:
 
 
 def _rates(pieces: Sequence[Opened | Gap]) -> list[int]:
-    """The rate at which each piece's frames are counted: a gap's is that of the part before it, or behind."""
+    """Return the rate at which each piece's frames are counted: a gap's is that of the part before it, or behind."""
     rates: list[int] = []
     last = next(piece.sample_rate for piece in pieces if isinstance(piece, Opened))
     for piece in pieces:

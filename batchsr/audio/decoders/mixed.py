@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from batchsr.audio import formats
-from batchsr.audio.containers import behind, followers, frame_rows, headers, strangers
+from batchsr.audio.containers import behind, first_bytes, followers, frame_rows, headers
 from batchsr.audio.containers.bytes_at import BytesAt
 from batchsr.audio.containers.headers import Header
-from batchsr.audio.decoders import ffmpeg, foreign_parts
+from batchsr.audio.decoders import ffmpeg, ffmpeg_parts
 from batchsr.audio.decoders.interface import DecodeError, Gap, Part, Piece
 from batchsr.audio.decoders.opening import opens
 from batchsr.audio.decoders.virtual_file import Range
@@ -80,9 +80,9 @@ def joined(file: BytesAt, header: Header, *, accept_truncated: bool) -> Header |
 
 
 def _kind(file: BytesAt, start: int) -> str:
-    """What the file is that begins there, for a person."""
+    """Return what the file is that begins there, for a person."""
     start = behind.behind_tags(file, start)
-    form = strangers.format_of(file.at(start, _LOOK_BYTES))
+    form = first_bytes.format_of(file.at(start, _LOOK_BYTES))
     if form is None and (row := frame_rows.kind_at(file, start)):
         form = formats.BY_EXTENSION[row]
     return form.title if form is not None else "a stream of another kind"
@@ -91,8 +91,8 @@ def _kind(file: BytesAt, start: int) -> str:
 def _by_ffmpeg(
     file: BytesAt, start: int, end: int, *, accept_truncated: bool
 ) -> tuple[tuple[Piece, ...], tuple[Remark, ...]]:
-    """The parts of one of the files, by their places in the whole."""
-    parts, remarks = foreign_parts.parts(BytesAt(file.fd, end - start, start), accept_truncated=accept_truncated)
+    """Return the parts of one of the files, by their places in the whole."""
+    parts, remarks = ffmpeg_parts.parts(BytesAt(file.fd, end - start, start), accept_truncated=accept_truncated)
     return tuple(_moved(part, start, end) for part in parts), remarks
 
 

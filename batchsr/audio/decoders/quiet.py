@@ -22,7 +22,7 @@ _kept: list[int | None] = []
 
 
 def _streams() -> list[ctypes.c_void_p]:
-    """The variables that hold C's streams, where the system has them under names that we know."""
+    """Return the variables that hold C's streams, where the system has them under names that we know."""
     names = ("__stderrp", "__stdoutp") if sys.platform == "darwin" else ("stderr", "stdout")
     try:
         library = ctypes.CDLL(None)

@@ -67,7 +67,7 @@ class Heart:
         return 0.0 if since_s is None else time.monotonic() - since_s
 
     def has_lost(self, job_id: int, claim_seq: int, claimed_s: float) -> bool:
-        """Whether a claim, made at a steady time, was not among this worker's at a look that began later."""
+        """Return whether a claim, made at a steady time, was not among this worker's at a look that began later."""
         owned = self._owned
         return owned is not None and claimed_s < self._asked_s and owned.get(job_id) != claim_seq
 

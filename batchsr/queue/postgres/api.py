@@ -258,6 +258,11 @@ class PostgresQueue(SqliteQueue):
                     return None
                 raise
 
+    @property
+    def shared(self) -> bool:
+        """Whether workers of other machines publish beside this one's."""
+        return True
+
     # Looking and keeping
 
     def status(self) -> dict[str, Any]:
@@ -385,3 +390,29 @@ def migrate(place: FleetPlace) -> tuple[int, int]:
         if schema.version_of(store) is None:
             raise QueueError(f"{place.shown} holds no queue yet", remedy="`batchsr fleet init` makes it, once")
         return schema.migrate(store)
+
+
+def looked_over(place: FleetPlace, *, restored: bool = False) -> dict[str, Any]:
+    """Return what there is to tell of a fleet's database, JSON-able; with `restored` every claim is raised first.
+
+    `round_trip_s` and `clock_s` are as seen from this host: how long a look takes, and how far its clock is ahead.
+    """
+    with PostgresQueue.connect(place) as queue:
+        taken_back = queue.raise_claims() if restored else None
+        began_s = time.monotonic()
+        (row,) = queue._pg.rows("SELECT extract(epoch FROM clock_timestamp())::float8 AS now, version() AS server")
+        took_s = time.monotonic() - began_s
+        (size,) = queue._pg.rows("SELECT pg_database_size(current_database()) AS bytes")
+        return {
+            "fleet": queue.own_id,
+            "database": queue.shown,
+            "server": " ".join(str(row["server"]).split()[:2]),
+            "schema": schema.VERSION,
+            "lease_s": queue._lease_s,
+            "bytes": size["bytes"],
+            "round_trip_s": round(took_s, 4),
+            "clock_s": round(time.time() - took_s / 2 - row["now"], 3),
+            "jobs": sum(queue.counts().values()),
+            "problems": queue.check(),
+            "taken_back": taken_back,
+        }

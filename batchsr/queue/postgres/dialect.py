@@ -101,7 +101,7 @@ def _replace_calls(text: str, name: str, by: Callable[[list[str]], str | None]) 
 
 
 def _arguments(text: str, start: int) -> tuple[list[str], int]:
-    """The arguments of a call whose first one starts here, and where the call ends."""
+    """Return the arguments of a call whose first one starts here, and where the call ends."""
     depth, arguments, begin = 0, list[str](), start
     for place in range(start, len(text)):
         sign = text[place]

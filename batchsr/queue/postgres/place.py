@@ -27,7 +27,7 @@ class FleetPlace:
         return without_password(self.url)
 
     def cleaned(self, text: str) -> str:
-        """A message of the library without the password, whatever it quotes."""
+        """Return a message of the library without the password, whatever it quotes."""
         secret = password_of(self.url)
         for one in {secret, urllib.parse.quote(secret, safe=""), urllib.parse.unquote(secret)} - {""}:
             text = text.replace(one, "***")

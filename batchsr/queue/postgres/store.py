@@ -82,7 +82,7 @@ class PgStore:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[PgDatabase]:
-        """A write transaction: all of the block or nothing. Raises QueueAway, QueueBusy."""
+        """Open a write transaction: all of the block or nothing. Raises QueueAway, QueueBusy."""
         with self._lock, errors_of(self.place):
             connection = self._begin("BEGIN", "SELECT pg_advisory_xact_lock(hashtextextended(current_schema(), 20))")
             try:
@@ -102,7 +102,7 @@ class PgStore:
 
     @contextlib.contextmanager
     def writing_anywhere(self) -> Iterator[PgDatabase]:
-        """A write transaction where the schema may not be there yet."""
+        """Open a write transaction where the schema may not be there yet."""
         with self._lock, errors_of(self.place):
             connection = self._begin("BEGIN", "SELECT pg_advisory_xact_lock(20)")
             try:
@@ -114,7 +114,7 @@ class PgStore:
 
     @contextlib.contextmanager
     def rehearsing(self) -> Iterator[PgDatabase]:
-        """A write transaction that leaves no trace."""
+        """Open a write transaction that leaves no trace."""
         with self._lock, errors_of(self.place):
             connection = self._begin("BEGIN")
             try:
@@ -124,7 +124,7 @@ class PgStore:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """A read transaction: all `rows` of the block are of one moment."""
+        """Open a read transaction: all `rows` of the block are of one moment."""
         with self._lock, errors_of(self.place):
             connection = self._begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:
@@ -139,15 +139,15 @@ class PgStore:
             return [loaded(row) for row in cursor.fetchall()] if cursor.description else []
 
     def column(self, sql: str, parameters: Parameters = ()) -> array.array[int]:
-        """The one whole number that each row of a SELECT has, eight bytes each."""
+        """Return the one whole number that each row of a SELECT has, eight bytes each."""
         return array.array("q", (next(iter(row.values())) for row in self.rows(sql, parameters)))
 
     def in_transaction(self) -> bool:
-        """Whether a transaction is open here."""
+        """Return whether a transaction is open here."""
         return self._connection is not None and self._connection.info.transaction_status != _IDLE
 
     def held_log(self) -> None:
-        """A log of this kind is SQLite's alone."""
+        """Do nothing: a log of this kind is SQLite's alone."""
 
     def _begin(self, *statements: str) -> psycopg.Connection[Any]:
         """Open a transaction, once more through a new connection where the old one turns out to be dead."""

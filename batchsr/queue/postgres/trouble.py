@@ -15,7 +15,7 @@ _NOT_INITIALISED: Final = ("42P01", "3F000", "42883")
 
 
 def is_away(error: psycopg.Error) -> bool:
-    """Whether the server, or the way to it, is what is wrong."""
+    """Return whether the server, or the way to it, is what is wrong."""
     state = error.sqlstate or ""
     if isinstance(error, psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable):
         return False

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from batchsr import storage
 from batchsr.queue.clock import Clock
 from batchsr.queue.finished import Finished
 from batchsr.queue.interface import Pulse, Worker
@@ -56,7 +57,7 @@ class SqliteQueue:
         """Open the queue, making or migrating the database as needed. Raises QueueVersion if it is too new."""
         clock = clock or Clock()
         damage.refuse_what_is_no_database(path)
-        if not path.exists():
+        if not storage.is_there(path):
             versions.create(path, clock)
         store = Store.connect(path, clock)
         try:
@@ -72,7 +73,7 @@ class SqliteQueue:
     def preview_of(cls, path: Path, *, clock: Clock | None = None) -> Self:
         """A copy in memory, empty if there is no database yet: what is done to it leaves no trace."""
         clock = clock or Clock()
-        if not path.exists():
+        if not storage.is_there(path):
             copy = cls(Store.in_memory(None, clock))
             versions.migrate(copy._store)
             return copy
@@ -158,6 +159,11 @@ class SqliteQueue:
         return queries.is_output(self._store, path)
 
     # Working
+
+    @property
+    def shared(self) -> bool:
+        """Whether workers of other machines publish beside this one's: here never."""
+        return False
 
     def join(self) -> SqliteWorker:
         """Become a worker: take an owner's lock, then write a row."""

@@ -41,7 +41,7 @@ DUE: Final = """
 
 
 def to_job(row: dict[str, Any]) -> Job:
-    """A row of `SELECT {COLUMNS}` as a Job."""
+    """Return a row of `SELECT {COLUMNS}` as a Job."""
     values = {name: row[name] for name in Job.__dataclass_fields__}
     inode = values["inode"]
     return Job(
@@ -174,12 +174,12 @@ def peek(store: Store, variant: str) -> Job | None:
 
 
 def _only(store: Store) -> str:
-    """The condition that a job is of the batch that this connection is for, if it is for one."""
+    """Return the condition that a job is of the batch that this connection is for, if it is for one."""
     return "" if store.batch is None else " AND batch = :batch"
 
 
 def take_last_try(store: Store, variant: str) -> Job | None:
-    """A quarantined job that was not tried again since, queued for that now; None if there is none."""
+    """Return a quarantined job that was not tried again since, queued for that now; None if there is none."""
     values = {"variant": variant, "now": store.clock.wall(), "batch": store.batch}
     which = f"state = 'quarantined' AND last_try = 0 AND (variant IS NULL OR variant = :variant){_only(store)}"
     if not store.rows(f"SELECT 1 FROM jobs WHERE {which} LIMIT 1", values):  # without a lock, as nearly always
@@ -217,7 +217,7 @@ def bound_variants(store: Store) -> list[str]:
 
 
 def progress(store: Store, job: Job, windows_done: int, windows_total: int) -> None:
-    """A sign of life: so many windows are safe in the scratch. Raises ClaimLost."""
+    """Give a sign of life: so many windows are safe in the scratch. Raises ClaimLost."""
     with store.writing() as db:
         values = _owner(store, job) | {"done": windows_done, "total": windows_total}
         _update(
@@ -241,7 +241,8 @@ def progress(store: Store, job: Job, windows_done: int, windows_total: int) -> N
 
 
 def committing(store: Store, job: Job, result: Result, also: Callable[[Database], None] = lambda db: None) -> None:
-    """The output is whole and about to get its name: note what it is, so that a crash from here on loses nothing.
+    """Note what the output is, which is whole and about to get its name, so that a crash from here on loses
+    nothing.
 
     `also` writes what else belongs into the same transaction.
     """
@@ -344,7 +345,7 @@ def _owner(store: Store, job: Job) -> dict[str, Any]:
 
 
 def _update(db: Database, job: Job, sets: str, states: Sequence[str], values: dict[str, Any]) -> Job:
-    """The compare-and-set. Raises ClaimLost when the row is no longer ours."""
+    """Compare and set. Raises ClaimLost when the row is no longer ours."""
     allowed = ", ".join(f"'{state}'" for state in states)
     rows = list(db.query(f"UPDATE jobs SET {sets} WHERE {FENCE} AND state IN ({allowed}) RETURNING {COLUMNS}", values))
     if not rows:

@@ -61,7 +61,7 @@ def leave(file: tuple[int, int] | None) -> None:
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """A file that SQLite, or we, keep beside a database."""
+    """Return a file that SQLite, or we, keep beside a database."""
     return path.with_name(path.name + suffix)
 
 
@@ -140,7 +140,7 @@ def raw_generation(path: Path) -> str | None:
 
 @contextlib.contextmanager
 def raw(path: Path) -> Iterator[sqlite3.Connection]:
-    """The file by itself, without its log; nothing is written."""
+    """Open the file by itself, without its log; nothing is written."""
     uri = f"file:{urllib.parse.quote(os.fsencode(os.path.abspath(path)))}?mode=ro&immutable=1"
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
         yield connection
@@ -173,7 +173,7 @@ def refuse_replaced(path: Path, known: tuple[int, int] | None) -> None:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Which file a name leads to; None if to none."""
+    """Return which file a name leads to; None if to none."""
     try:
         status = os.stat(path)
     except OSError:
@@ -182,7 +182,7 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 def _readable(path: Path) -> str:
-    """What of it can still be read, in words."""
+    """Return what of it can still be read, in words."""
     counts: dict[str, int] = {}
     uri = f"file:{urllib.parse.quote(os.fsencode(os.path.abspath(path)))}?mode=ro"
     with contextlib.suppress(sqlite3.Error, *_GARBAGE), contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
@@ -208,7 +208,7 @@ def _noted_generation(path: Path) -> str | None:
 
 
 def _beginning(path: Path, size_bytes: int) -> bytes:
-    """The first bytes of a plain file; none of anything else, or of what cannot be read."""
+    """Return the first bytes of a plain file; none of anything else, or of what cannot be read."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

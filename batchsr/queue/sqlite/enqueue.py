@@ -146,7 +146,7 @@ class Intake:
         return False
 
     def _other_wish(self, job: NewJob) -> _Known | None:
-        """The job that restores this very source to this very output, but in another way."""
+        """Return the job that restores this very source to this very output, but in another way."""
         wanted_key, identity = folded_key(job.output), stored_text(job.identity)
         for known in self._by_source.get(exact_key(job.source), ()):
             if known.holds_output and (known.wanted_key, known.identity) == (wanted_key, identity):
@@ -154,7 +154,7 @@ class Intake:
         return None
 
     def _beside(self, job: NewJob) -> int | None:
-        """A job that restores this very source as well, to another output."""
+        """Return a job that restores this very source as well, to another output."""
         identity = stored_text(job.identity)
         others = self._by_source.get(exact_key(job.source), ())
         return next((known.id for known in others if known.holds_output and known.identity == identity), None)
@@ -185,7 +185,7 @@ class Intake:
         return retired
 
     def _free_name(self, job: NewJob) -> str:
-        """The first name that no other job writes to or reads from."""
+        """Return the first name that no other job writes to or reads from."""
         for attempt, name in enumerate(itertools.chain((job.output, job.alt_output), numbered(job.alt_output))):
             if attempt >= 2:  # beyond what was read at the start
                 self._look_up("output_key", [folded_key(name)])

@@ -58,7 +58,7 @@ def size_bytes(database: Path) -> int:
 
 
 def holders(database: Path) -> tuple[int, ...]:
-    """Who reads now and a moment later; empty where the system does not tell."""
+    """Return who reads now and a moment later; empty where the system does not tell."""
     before = readers(database)
     time.sleep(_BETWEEN_LOOKS_S)
     return tuple(sorted(before & readers(database)))
@@ -75,7 +75,8 @@ def readers(database: Path, locks: Path = _LOCKS) -> set[int]:
 
 
 def _reader(line: str, inode: int) -> int | None:
-    """The process that holds a read mark of this file, by a line as `19: POSIX ADVISORY READ 4377 fe:00:214 124 124`.
+    """Return the process that holds a read mark of this file, by a line as `19: POSIX ADVISORY READ 4377 fe:00:214 124
+    124`.
 
     Lines with `->` are those of waiters; a process of another container is 0 or negative.
     """
@@ -90,7 +91,7 @@ def _reader(line: str, inode: int) -> int | None:
 
 
 def _may_have_open(pid: int, path: Path) -> bool:
-    """Whether a process has this file open: an inode alone may be another disk's. True where we may not look."""
+    """Return whether a process has this file open: an inode alone may be another disk's. True where we may not look."""
     wanted = os.stat(path)
     try:
         names = os.listdir(f"/proc/{pid}/fd")

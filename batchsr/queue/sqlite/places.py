@@ -99,7 +99,7 @@ def held_job(store: Store, place: Place) -> Job | None:
 
 
 def _note(store: Store, db: Database, trouble: Trouble) -> int:
-    """The place's row, made or brought up to date."""
+    """Return the place's row, made or brought up to date."""
     values: dict[str, Any] = {
         "path": stored_path(trouble.path),
         "side": trouble.side,

@@ -142,7 +142,7 @@ def rows(
 
 
 def _shown(name: str, row: Mapping[str, Any]) -> Any:
-    """A column's value as `Job.to_dict` has it."""
+    """Return a column's value as `Job.to_dict` has it."""
     if name in ("source", "output"):
         return loaded_path(row[name])
     if name in _TIMES:
@@ -262,7 +262,7 @@ def status(store: Store) -> dict[str, Any]:
 
 
 def _unserved(queued: Mapping[str, int], workers: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """The jobs that none of the workers here will take, by the variant that they name."""
+    """Return the jobs that none of the workers here will take, by the variant that they name."""
     here = {worker["variant"] for worker in workers}
     if None in here:  # one has claimed nothing yet, and may take anything
         return {}
@@ -270,7 +270,7 @@ def _unserved(queued: Mapping[str, int], workers: Sequence[Mapping[str, Any]]) -
 
 
 def _full_disk(store: Store) -> Pause | None:
-    """A pause that could not be written down, because the database's own disk is full."""
+    """Return a pause that could not be written down, because the database's own disk is full."""
     free_bytes = storage.free_bytes(store.path.parent)
     if free_bytes >= _LEAST_FREE_BYTES:
         return None
@@ -279,7 +279,7 @@ def _full_disk(store: Store) -> Pause | None:
 
 
 def _hung_after_s(store: Store) -> float:
-    """How long a worker may go without a window: ten minutes, or 20 times what a window usually takes."""
+    """Return how long a worker may go without a window: ten minutes, or 20 times what a window usually takes."""
     rows = store.rows(
         "SELECT wall_s / (windows_done - windows_start) AS window_s FROM attempts WHERE windows_done > windows_start "
         f"ORDER BY rowid DESC LIMIT {_MEDIAN_OF}"
@@ -290,7 +290,8 @@ def _hung_after_s(store: Store) -> float:
 
 
 def queued_for(store: Store) -> dict[str, int]:
-    """How many jobs are queued or waiting for each variant that they name; "" are those that any worker takes."""
+    """Return how many jobs are queued or waiting for each variant that they name; "" are those that any worker
+    takes."""
     rows = store.rows(
         "SELECT coalesce(variant, '') AS variant, count(*) AS jobs FROM ("
         "SELECT variant FROM jobs INDEXED BY jobs_ready WHERE state = 'queued' AND held IS NULL UNION ALL "
@@ -360,7 +361,8 @@ def is_output(store: Store, path: str) -> bool:
 
 
 def output_folders(store: Store) -> set[str]:
-    """The folders in which outputs of jobs that were ever claimed stand; read in pages, two columns of each row."""
+    """Return the folders in which outputs of jobs that were ever claimed stand; read in pages, two columns of
+    each row."""
     found: set[str] = set()
     last = -1
     while page := store.rows(

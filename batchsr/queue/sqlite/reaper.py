@@ -50,7 +50,7 @@ def reap(store: Store, folder: Path, complete: Callable[[Job], None] = lambda jo
 
 
 def died_of_something_else(store: Store, dead: Sequence[str]) -> set[str]:
-    """Those of the dead workers whose death says nothing about the files they had in flight."""
+    """Return those of the dead workers whose death says nothing about the files they had in flight."""
     rows = store.rows(
         "SELECT w.id, w.boot, w.started_at, w.ending, max(a.seen_at) AS seen_at FROM workers w "
         "LEFT JOIN attempts a ON a.worker = w.id AND a.ended_at IS NULL WHERE w.ended_at IS NULL GROUP BY w.id"
@@ -88,7 +88,7 @@ def take_from(store: Store, worker: str, complete: Callable[[Job], None], *, out
 
 
 def _is_whole(job: Job, complete: Callable[[Job], None]) -> bool:
-    """Whether the output stands under its name, with all that belongs to it."""
+    """Return whether the output stands under its name, with all that belongs to it."""
     try:
         if not is_published(job):
             return False

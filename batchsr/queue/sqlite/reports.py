@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def packed(text: str) -> bytes:
-    """A report as it is kept."""
+    """Return a report as it is kept."""
     return zlib.compress(text.encode(), 9)
 
 

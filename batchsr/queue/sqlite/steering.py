@@ -6,13 +6,23 @@ hardly wait. A number is never given twice: a fence is a job's number and its cl
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from batchsr.queue.job import OWNED, Job, State, exact_key, folded_key, loaded_path, signed, stored_path, stored_text
+from batchsr.queue.job import (
+    OWNED,
+    Job,
+    State,
+    exact_key,
+    folded_key,
+    loaded_path,
+    signed,
+    stored_path,
+    stored_text,
+    wish_key,
+)
 from batchsr.queue.sqlite.enqueue import numbered
 from batchsr.queue.sqlite.folders import folder_id
 from batchsr.queue.sqlite.store import Store
@@ -41,8 +51,7 @@ def _rewish(db: Database, wish: Wish, now: float) -> Changed:
     if row is None:
         return Changed(wish.job_id, Answer.GONE)
     state, output = State(row["state"]), loaded_path(row["output"])
-    parts = (wish.identity, wish.settings, wish.variant or "", wish.output)
-    dedupe_key = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+    dedupe_key = wish_key(wish.identity, wish.settings, wish.variant, wish.output)
     if (refused := _refused(state, done_too=wish.again)) is not None:
         return Changed(wish.job_id, refused, output)
     if (twin := _twin(db, wish.job_id, dedupe_key)) is not None:

@@ -116,7 +116,7 @@ class Store:
 
     @classmethod
     def in_memory(cls, original: Store | None, clock: Clock) -> Store:
-        """A copy that lives in memory alone, or an empty one."""
+        """Return a copy that lives in memory alone, or an empty one."""
         connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         if original is not None:
             with errors_of(original.path):
@@ -203,7 +203,7 @@ class Store:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Database]:
-        """A write transaction: all of the block or nothing. Raises QueueBusy after a minute of waiting."""
+        """Open a write transaction: all of the block or nothing. Raises QueueBusy after a minute of waiting."""
         with self._lock, errors_of(self.path):
             damage.refuse_replaced(self.path, self._file)
             self._connection.execute("BEGIN IMMEDIATE")
@@ -219,7 +219,8 @@ class Store:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """A read transaction: all `rows` of the block are of one moment. Keep it short, it holds back checkpoints."""
+        """Open a read transaction: all `rows` of the block are of one moment. Keep it short, it holds back
+        checkpoints."""
         with self._lock, errors_of(self.path):
             self._connection.execute("BEGIN")
             try:
@@ -236,7 +237,7 @@ class Store:
             return [dict(zip(names, row, strict=True)) for row in cursor]
 
     def column(self, sql: str, parameters: Parameters = ()) -> array.array[int]:
-        """The one whole number that each row of a SELECT has, eight bytes each."""
+        """Return the one whole number that each row of a SELECT has, eight bytes each."""
         with self._lock, errors_of(self.path):
             damage.refuse_replaced(self.path, self._file)
             return array.array("q", (row[0] for row in self._connection.execute(sql, parameters)))
@@ -261,7 +262,7 @@ class Store:
 
 
 def _is(error: Any, *names: str) -> bool:
-    """Whether an error of SQLite has one of these codes, extended ones (SQLITE_BUSY_SNAPSHOT) included."""
+    """Return whether an error of SQLite has one of these codes, extended ones (SQLITE_BUSY_SNAPSHOT) included."""
     found = getattr(error, "sqlite_errorname", None) or ""
     return any(found == name or found.startswith(name + "_") for name in names)
 

@@ -57,7 +57,7 @@ def parts(file: BytesAt, *, accept_truncated: bool) -> tuple[tuple[Part, ...], t
 
 
 def _cut(file: framed.Stretch, last_frame: tuple[int, int] | None) -> str:
-    """How it is seen that the file ends too early; "" if it does not, or if only decoding will tell."""
+    """Return how it is seen that the file ends too early; "" if it does not, or if only decoding will tell."""
     head = file.at(0, 16)
     if head[4:8] in mp4.FIRST:
         return "its last box is longer than what is there of it" if mp4.is_cut(file) else ""
@@ -71,6 +71,7 @@ def _cut(file: framed.Stretch, last_frame: tuple[int, int] | None) -> str:
 
 
 def _without_tag(file: framed.Stretch, last_frame: tuple[int, int] | None) -> int:
-    """How many bytes are there without a short tag behind the last frame, for which ffmpeg would give that frame up."""
+    """Return how many bytes are there without a short tag behind the last frame, for which ffmpeg would give that frame
+    up."""
     end = last_frame[1] if last_frame else file.size
     return end if 0 < file.size - end <= _MAX_TAG_BYTES else file.size

@@ -64,7 +64,8 @@ def format_of(head: bytes) -> formats.Format | None:
 
 
 def is_for_ffmpeg(head: bytes, extension: str) -> bool:
-    """Whether ffmpeg is to be asked to decode a file: its first bytes, or its extension where they are of no kind."""
+    """Return whether ffmpeg is to be asked to decode a file: its first bytes, or its extension where they are of no
+    kind."""
     form = formats.by_magic(head)
     if form is not None and format_of(head) is form:
         return form.reader == "ffmpeg" or (form.reader == "libsndfile" and head[28:36] == b"Speex   ")
@@ -106,7 +107,7 @@ def frame_length(head: bytes) -> int:
 
 
 def _frames_follow(head: bytes) -> bool:
-    """Whether a frame stands there, and another of its kind right behind it."""
+    """Return whether a frame stands there, and another of its kind right behind it."""
     length = frame_length(head)
     behind = head[length : length + 2]
     same = behind[:1] == head[:1] and len(behind) == 2 and (behind[1] ^ head[1]) & 0xE0 == 0
