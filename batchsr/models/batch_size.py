@@ -123,7 +123,7 @@ def _remembered() -> dict[str, int]:
 
 
 def _stored(path: Path) -> dict[str, Any]:
-    """What a file of the cache says; nothing where it cannot be read."""
+    """Return what a file of the cache says; nothing where it cannot be read."""
     try:
         known = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):

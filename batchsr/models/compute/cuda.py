@@ -141,7 +141,7 @@ def add(x: mx.array, h: mx.array, bias: mx.array) -> mx.array:
 
 
 def geglu(x: mx.array) -> mx.array:
-    """The first half of x (..., 2 C), C a multiple of VECTOR, times the GELU of the second: (..., C)."""
+    """Return the first half of x (..., 2 C), C a multiple of VECTOR, times the GELU of the second: (..., C)."""
     C = x.shape[-1] // 2
     rows = x.size // (2 * C)
     (y,) = _kernel("geglu")(
@@ -221,7 +221,7 @@ def conv1d(x: mx.array, weight: mx.array, bias: mx.array, dilation: int, residua
 
 
 def dilated(x: mx.array, weight: mx.array, padding: int, dilation: int) -> mx.array:
-    """The convolution of x (B, T, C) with weight (out, taps, C), stride 1, as one that is not dilated.
+    """Return the convolution of x (B, T, C) with weight (out, taps, C), stride 1, as one that is not dilated.
 
     Every `dilation`-th sample makes a sound of its own: laid side by side, which moves nothing, they are the columns of
     a plane, whose convolution along the other axis it is. cuDNN is up to twice as fast at that. `padding` is a multiple

@@ -49,5 +49,5 @@ def seen(layer: nn.Module, x: mx.array, y: mx.array) -> mx.array:
 
 
 def _differs(x: mx.array) -> bool:
-    """Whether any row of x (B, ...) is not, value for value, the first."""
+    """Return whether any row of x (B, ...) is not, value for value, the first."""
     return bool((x != x[:1]).any().item())

@@ -202,7 +202,7 @@ class Conv2d(_Convolution):
             mx.eval(self._turned)
 
     def _as_linear(self) -> mx.array:
-        """The weight of a kernel of one point, (channels, out)."""
+        """Return the weight of a kernel of one point, (channels, out)."""
         return self.weight[:, 0, 0].T if self._turned is None else self._turned
 
     def product(self, x: mx.array) -> mx.array:

@@ -145,14 +145,14 @@ class FlashSR:
         )
 
     def _pass_of_one(self, size: int) -> np.ndarray:
-        """A pass of `size` rows that all hold the self-test's window -> (size, T)."""
+        """Make a pass of `size` rows that all hold the self-test's window -> (size, T)."""
         from batchsr.models import self_test
 
         sound, noise = self_test.window(self.frame_samples, self.config.noise_shape)
         return self._pass(self._networks, np.stack([sound] * size), np.stack([noise] * size), self_test.TIMESTEP, size)
 
     def _odd_rows(self, size: int) -> list[int]:
-        """The rows of a pass that come out otherwise than the first, where all are given the same."""
+        """Return the rows of a pass that come out otherwise than the first, where all are given the same."""
         out = self._pass_of_one(size)
         return [row for row in range(size) if out[row].tobytes() != out[0].tobytes()]
 
