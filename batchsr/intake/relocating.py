@@ -11,9 +11,9 @@ from batchsr import storage
 from batchsr.audio import files
 from batchsr.display import shown
 from batchsr.errors import InputError
-from batchsr.intake.wishes import identity_of, suffix_of
+from batchsr.intake.instructions import identity_of, suffix_of
 from batchsr.queue import OWNED, Job, Move, State
-from batchsr.queue.job import wish_key
+from batchsr.queue.job import dedupe_key_of
 from batchsr.settings.profile import Settings
 
 
@@ -119,4 +119,4 @@ def wanted_output(job: Job) -> str:
 
 def dedupe_key(identity: str, job: Job, wanted: str) -> str:
     """Return what identifies it, as `NewJob.dedupe_key` does."""
-    return wish_key(identity, job.settings, job.wanted_variant, wanted)
+    return dedupe_key_of(identity, job.settings, job.wanted_variant, wanted)

@@ -86,8 +86,8 @@ class NewJob:
 
     @property
     def dedupe_key(self) -> str:
-        """Identifies the wish: this source, restored like this, to there. SHA-256, hexadecimal."""
-        return wish_key(self.identity, self.settings, self.variant, self.output)
+        """Identifies the work: this source, restored like this, to there. SHA-256, hexadecimal."""
+        return dedupe_key_of(self.identity, self.settings, self.variant, self.output)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -270,7 +270,7 @@ class PathBytes(bytes):
 
 
 def stored_path(path: str) -> str | bytes:
-    """A path as the database keeps it: text, or its bytes where they are no UTF-8."""
+    """Return a path as the database keeps it: text, or its bytes where they are no UTF-8."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -288,8 +288,8 @@ def stored_text(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def wish_key(identity: str, settings: str, variant: str | None, output: str) -> str:
-    """Identifies a wish, on every host: this source, restored like this, to there. SHA-256, hexadecimal."""
+def dedupe_key_of(identity: str, settings: str, variant: str | None, output: str) -> str:
+    """Return what identifies work, on every host: this source, restored like this, to there. SHA-256, hexadecimal."""
     parts = (portable(identity), settings, variant or "", portable(output))
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -35,7 +35,7 @@ def open_queue(path: str | Path, *, clock: Clock | None = None) -> Queue:
 
 
 def preview_of(path: str | Path, *, clock: Clock | None = None) -> Queue:
-    """A copy in memory, empty if there is no database yet: what is done to it leaves no trace."""
+    """Return a copy in memory, empty if there is no database yet: what is done to it leaves no trace."""
     return SqliteQueue.preview_of(Path(path), clock=clock)
 
 

@@ -75,13 +75,13 @@ class PostgresQueue(SqliteQueue):
         self.close()
 
     def again(self) -> PostgresQueue:
-        """The same queue through another connection, for another thread; close it."""
+        """Return the same queue through another connection, for another thread; close it."""
         store = PgStore(self._pg.place, self._pg.path, self._pg.clock)
         store.batch = self._pg.batch
         return PostgresQueue(store, self._meta, self._beat_s)
 
     def of_batch(self, batch: str) -> PostgresQueue:
-        """The same queue through another connection, which claims jobs of this batch alone; close it."""
+        """Return the same queue through another connection, which claims jobs of this batch alone; close it."""
         other = self.again()
         other._pg.batch = stored_text(batch)
         return other
@@ -93,7 +93,7 @@ class PostgresQueue(SqliteQueue):
         yield from super().enqueue(_of_any_host(jobs))
 
     def preview(self, jobs: Iterable[NewJob]) -> Iterator[Enqueued]:
-        """What `enqueue` would say, some hundreds at a time, each as if those before had not been taken in."""
+        """Yield what `enqueue` would say, some hundreds at a time, each as if those before had not been taken in."""
         source = _of_any_host(jobs)
         while chunk := list(itertools.islice(source, CHUNK)):
             with self._pg.rehearsing() as db:
@@ -290,20 +290,20 @@ class PostgresQueue(SqliteQueue):
         return str(self._meta["fleet"])
 
     def check(self) -> list[str]:
-        """What is wrong with the queue, one sentence each; empty when it is sound."""
+        """Return what is wrong with the queue, one sentence each; empty when it is sound."""
         with self._store.reading():
             return [f"job {row['id']} {what}" for what, sql in checking.CHECKS for row in self._store.rows(sql)]
 
     def held_up(self) -> str | None:
-        """The server looks after its own files."""
+        """Return None: the server looks after its own files."""
         return None
 
     def backup(self, target: Path) -> None:
-        """A fleet's database is backed up by its server's own means. Raises UsageError."""
+        """Raise UsageError: a fleet's database is backed up by its server's own means."""
         raise UsageError(f"{self.shown} is backed up with `pg_dump`", remedy="see docs/fleet.md")
 
     def vacuum(self) -> int:
-        """The server does it by itself."""
+        """Return 0: the server does it by itself."""
         return 0
 
     def raise_claims(self, by: int = 1_000_000) -> int:
