@@ -15,7 +15,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -29,6 +29,7 @@ from batchsr.audio.resample import at_rate
 from batchsr.audio.treatment import NOTHING_SYNTHETIC, Synthetic, Treatment, synthetic
 from batchsr.audio.windows import Block
 from batchsr.errors import InputChanged, OutputIsSource, OutputTooLarge
+from batchsr.models import separator
 from batchsr.restoration import copies, pipeline, publishing
 from batchsr.restoration import sidecar as sidecars
 from batchsr.restoration.batcher import Batcher
@@ -36,10 +37,11 @@ from batchsr.restoration.copies import Copies
 from batchsr.restoration.credentials import Signing
 from batchsr.restoration.measurements import Measurements
 from batchsr.restoration.recording import Recording
-from batchsr.restoration.scratch import HEADER, Scratch
+from batchsr.restoration.scratch import HEADER, Scratch, fingerprint, stems_bytes, stems_path
 from batchsr.restoration.spool import Spool, spool_bytes, spool_path
 from batchsr.restoration.stages import denoise
 from batchsr.restoration.stages import registry as stages
+from batchsr.restoration.stages import stems as stem_stage
 from batchsr.restoration.task import Restored, Task
 from batchsr.settings import extras
 from batchsr.speech import denoiser
@@ -84,9 +86,11 @@ def restore(
         denoising = denoise.decision(case.treatment)
         if denoising is not None and denoising.on:
             case.recording.spool = held.enter_context(case.spool(denoising, alive))
+        if case.separated:
+            case.recording.separate = held.enter_context(case.separation(alive))
         output = held.enter_context(Temporary.beside(task.output))
         more = held.enter_context(
-            Copies(task, case.recording.channels, case.output_samples, case.described, case.info.rate, case.synthetic)
+            Copies(task, case.recording.channels, case.output_samples, case.described, case.info.rate, case.made_up)
         )
         made = _make(case, model, scratch, output, more, on_windows)
         if signing is not None:
@@ -109,10 +113,11 @@ def restore(
 
 
 def discard_scratch(path: Path) -> None:
-    """Remove a scratch file that is no longer needed, and the spool beside it."""
+    """Remove a scratch file that is no longer needed, and the spool and the stems beside it."""
     with storage.resource_errors(path, "remove the scratch file"):
         path.unlink(missing_ok=True)
         spool_path(path).unlink(missing_ok=True)
+        stems_path(path).unlink(missing_ok=True)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -133,7 +138,7 @@ class _Case:
         return Scratch(
             self.task.scratch,
             key=_scratch_key(self, model),
-            channels=self.recording.channels,
+            channels=self.recording.rows,
             frame_samples=self.plan.frame_samples,
             count=self.plan.count,
         )
@@ -161,6 +166,36 @@ class _Case:
             alive=alive,
             name=str(self.task.source),
         )
+
+    @property
+    def separated(self) -> bool:
+        """Whether there are stems: for a mix that is only resampled they are not needed."""
+        wanted = self.task.settings.stems
+        return wanted == "files" or (wanted == "mix" and not self.treatment.bypass)
+
+    @property
+    def made_up(self) -> Mapping[str, Synthetic]:
+        """What of the output is made up, and of a stem, of which nothing is the recording itself."""
+        whole = dataclasses.replace(self.treatment, crossover=None, bypass=False)
+        rate_hz = self.task.settings.rate
+        return {"": self.synthetic, "stem": synthetic(whole, float(self.info.rate), rate_hz)}
+
+    @contextlib.contextmanager
+    def separation(self, alive: Callable[[], None]) -> Iterator[Callable[[Iterator[Block]], Iterator[Block]]]:
+        """Give what separates the recording at 48 kHz, with the file of finished chunks open."""
+        network = stem_stage.network(self.treatment)
+        if network is None:
+            raise AssertionError("no network was decided on")
+        loaded = separator.Separator(network.path)
+        total = self.plan.total_samples
+        with Scratch(
+            stems_path(self.task.scratch),
+            key=hashlib.sha256(f"stems {separator.VERSION} {network.sha256}".encode()).digest(),
+            channels=self.recording.rows,
+            frame_samples=loaded.chunk_samples,
+            count=loaded.chunks(total),
+        ) as store:
+            yield lambda blocks: loaded.run(blocks, total, store, fingerprint, alive)
 
     def metadata(self) -> dict[str, object]:
         """Return what the recording says of itself, for the sidecar."""
@@ -235,7 +270,9 @@ def check_output(source: Path, output: Path, *, overwrite: bool, sidecar: bool) 
 def _check_size(task: Task, recording: Recording, plan: windows.Plan) -> None:
     """Refuse what is larger than a whole disk: no waiting for space would help, and the header may be lying."""
     samples = recording.info.samples_at(task.settings.rate) * recording.channels
-    scratch_bytes = plan.count * (HEADER.size + 4 * recording.channels * plan.frame_samples)
+    scratch_bytes = plan.count * (HEADER.size + 4 * recording.rows * plan.frame_samples)
+    if task.settings.stems != "off":
+        scratch_bytes += stems_bytes(plan.total_samples, recording.channels)
     if task.settings.denoise != "off":
         scratch_bytes += spool_bytes(plan.total_samples, recording.channels)
     output_bytes = 2 * samples if formats.WRITTEN[task.settings.format].packing == "none" else 0
@@ -319,6 +356,7 @@ def _fill(
     if case.treatment.bypass:  # no window is needed: it is only listened to
         for _ in conditioned:
             on_more(len(finished))
+        gate.add(0)
         return len(finished)
     with closing(windows.cut(case.plan, conditioned)) as source:
         return pipeline.fill(
@@ -327,7 +365,7 @@ def _fill(
             finished,
             source,
             lambda rows, index, keep, note: model.offer(rows, index, settings.timestep, settings.seed, keep, note),
-            ahead=max(2, 2 * model.batch_windows // case.recording.channels),
+            ahead=max(2, 2 * model.batch_windows // case.recording.rows),
             name=str(case.task.source),
             on_windows=on_more,
         )
@@ -355,6 +393,8 @@ def _join(
         blocks: Iterator[Block] = resampled
         if not treatment.bypass:
             blocks = windows.assemble(case.plan, gate.read)
+            if case.separated:
+                blocks = (separator.mixed(block) for block in blocks)
             if treatment.crossover is not None:
                 blocks = keep_band(resampled, blocks, treatment.crossover)
         for block in at_rate(measurements.output_passing(blocks), settings.rate, case.output_samples):
@@ -365,9 +405,25 @@ def _join(
         writer.amend(b"bext", broadcast.LOUDNESS_AT, broadcast.loudness_fields(measurements.loudness()))
         if settings.umid:
             writer.amend(b"bext", broadcast.UMID_AT, _umid(case))
+        if settings.stems == "files":
+            _write_stems(case, gate, more)
         more.finish()
     measurements.note_written_peak(writer.peak)
     return writer
+
+
+def _write_stems(case: _Case, gate: pipeline.Gate, more: Copies) -> None:
+    """Write each restored stem to its file, from the same windows read once more; of a full-band recording as it is."""
+    if not case.treatment.bypass:
+        blocks = windows.assemble(case.plan, gate.read)
+    elif case.recording.separate is None:
+        raise AssertionError("nothing separates")
+    else:
+        gate.wait(0)  # all chunks are there then
+        blocks = case.recording.separate(case.recording.resampled(case.treatment))
+    for block in at_rate(blocks, case.task.settings.rate, case.output_samples):
+        more.write_stems(block)
+        faults.point("assemble.during")
 
 
 def _umid(case: _Case) -> bytes:
@@ -436,7 +492,7 @@ def _on_record(
     document["metadata"] = case.metadata()
     if (checks := made.measurements.checks()) is not None:
         document["checks"] = {"quality": checks}
-    if case.task.settings.also:
+    if case.task.settings.files_beside:
         document["copies"] = more.on_record(alive)
     return dataclasses.replace(restored, report=document)
 

@@ -67,7 +67,7 @@ def _verdict(job: Job) -> Verdict:
 
 def _verdict_on_copies(queue: Queue, job: Job) -> Verdict:
     """Return the same for the copies for access that the report or the sidecar names."""
-    if not Settings.from_json(job.settings).also:
+    if not Settings.from_json(job.settings).files_beside:
         return Verdict(job, "ok")
     document = queue.report_of(job.id)
     if document is None:
