@@ -15,6 +15,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import click
+import forked_shell
 import numpy as np
 import premis_schema
 import pytest
@@ -133,7 +134,6 @@ OTHERS = collections.defaultdict(tuple, {"deposit": ("mediainfo", "xmllint", "sh
 
 def run_commands(script: str, home: Path) -> str:
     """Run the commands of a page in an empty home and return what they print. `batchsr` is this checkout's."""
-    program = 'batchsr() { "$PYTHON" -m batchsr "$@"; }\nset -e\n' + script
     environment = {
         **os.environ,
         **FAST_MODEL,
@@ -142,9 +142,11 @@ def run_commands(script: str, home: Path) -> str:
         "HOME": str(home),
         "BATCHSR_DB": str(home / "queue.db"),
     }
-    done = subprocess.run(
-        ["bash", "-c", program], cwd=home, env=environment, capture_output=True, text=True, timeout=300
-    )
+    with forked_shell.shell_function(environment) as function:
+        program = f"{function}set -e\n{script}"
+        done = subprocess.run(
+            ["bash", "-c", program], cwd=home, env=environment, capture_output=True, text=True, timeout=300
+        )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout
 

@@ -39,7 +39,7 @@ def test_it_is_a_child_of_the_tests_with_signals_streams_and_a_folder_of_its_own
     rig.enqueue(program.db, [])
     command = program.command("watch", "in")
     (program.folder / "in").mkdir()
-    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130), (signal.SIGTERM, 143)):
+    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
         process = forked.Forked(command, env=program.environment, cwd=program.folder, stderr=subprocess.PIPE)
         assert process.stderr is not None
         with open(f"/proc/{process.pid}/stat") as about:

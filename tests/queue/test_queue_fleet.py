@@ -370,12 +370,12 @@ def test_a_statement_is_said_in_the_other_dialect(sqlite: str, postgresql: str) 
 
 
 def test_an_identity_of_several_parts_comes_back_as_it_was(one: PostgresQueue) -> None:
-    wish = new("x", identity="/a/x.wav\x001\x002", overwrite=True)
-    (first,) = one.enqueue([wish])
-    (again,) = one.enqueue([dataclasses.replace(wish, settings='{"seed": 1}')])
+    job_wanted = new("x", identity="/a/x.wav\x001\x002", overwrite=True)
+    (first,) = one.enqueue([job_wanted])
+    (again,) = one.enqueue([dataclasses.replace(job_wanted, settings='{"seed": 1}')])
     job = one.get(1)
     assert job is not None
-    assert job.identity == wish.identity
+    assert job.identity == job_wanted.identity
     assert (str(first.outcome), str(again.outcome)) == ("queued", "other settings")
 
 
