@@ -13,10 +13,9 @@ import rig
 import soundfile
 import stem_networks
 from model.hub_server import COMMIT, hub
-from test_restore import FakeModel, Stop, run, sound, task_for
+from test_restore import FakeModel, Stop, run, sound, task_for, voice_like
 
 from batchsr import storage
-from batchsr.audio.windows import SAMPLE_RATE_HZ
 from batchsr.errors import ConfigError, ExtraMissing, OutputExists, StageFailed
 from batchsr.models import separator
 from batchsr.models import stem_networks as places
@@ -137,11 +136,10 @@ def test_each_stem_has_a_file_that_the_record_names_and_verify_and_undo_know(tmp
 
 def test_of_a_full_band_recording_the_mix_is_the_recording_and_the_stems_are_separated_alone(tmp_path: Path) -> None:
     network = stem_networks.write(tmp_path / "fake.onnx")
-    x = 0.1 * np.random.default_rng(0).standard_normal((3 * SAMPLE_RATE_HZ, 1))
-    soundfile.write(tmp_path / "a.wav", x, SAMPLE_RATE_HZ, subtype="PCM_24")
+    source = voice_like(tmp_path / "a.wav", edge_hz=21_500, rate=48_000)
     model = FakeModel()
     wanted = settings(network, "files", lowpass="auto")
-    task = task_for(tmp_path / "a.wav", tmp_path / "b.wav", settings=wanted, provenance=PROVENANCE)
+    task = task_for(source, tmp_path / "b.wav", settings=wanted, provenance=PROVENANCE)
     assert run(task, model).report["stages"]
     assert model.computed == []
     y, stem = (soundfile.read(path)[0] for path in files_of(task)[:2])
