@@ -32,6 +32,21 @@ class WordsOrNumber(click.ParamType[Any]):
             self.fail(f"{value!r} is neither {', '.join(self._words)} nor {self._what}", param, ctx)
 
 
+_STEMS = (
+    click.option(
+        "--stems",
+        type=click.Choice(["off", "mix", "files"]),
+        help="Separate music, restore its stems apart: mix sums them, files writes each too.  [default: off]",
+    ),
+    click.option(
+        "--stems-network",
+        metavar="NETWORK",
+        callback=lambda _, __, value: value if value in (None, *STEM_NETWORKS) else os.path.abspath(value),
+        help="What separates: htdemucs, htdemucs-fp16, or an ONNX file.  [default: htdemucs]",
+    ),
+)
+
+
 def restoration_options(function: F) -> F:
     """Add the options of a restoration, the same words everywhere; the command gets those that are given as `given`."""
     options = [
@@ -63,17 +78,7 @@ def restoration_options(function: F) -> F:
         click.option(
             "--dehum", type=click.Choice(["off", "auto"]), help="Subtract mains hum that stands out.  [default: off]"
         ),
-        click.option(
-            "--stems",
-            type=click.Choice(["off", "mix", "files"]),
-            help="Separate music, restore its stems apart: mix sums them, files writes each too.  [default: off]",
-        ),
-        click.option(
-            "--stems-network",
-            metavar="NETWORK",
-            callback=lambda _, __, value: value if value in (None, *STEM_NETWORKS) else os.path.abspath(value),
-            help="What separates: htdemucs, htdemucs-fp16, or an ONNX file.  [default: htdemucs]",
-        ),
+        *_STEMS,
         click.option("--format", "format_", type=click.Choice(FORMATS), help="Container.  [default: wav]"),
         click.option("--subtype", type=click.Choice(SUBTYPES), help="Sample format.  [default: PCM_24]"),
         click.option(

@@ -15,33 +15,32 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 from batchsr import __version__, faults, storage, temporary
-from batchsr.audio import broadcast, files, formats, metadata, windows
+from batchsr.audio import broadcast, files, metadata, windows
 from batchsr.audio.denoising import Denoising
 from batchsr.audio.filters import keep_band
 from batchsr.audio.resample import at_rate
 from batchsr.audio.treatment import NOTHING_SYNTHETIC, Synthetic, Treatment, synthetic
 from batchsr.audio.windows import Block
-from batchsr.errors import InputChanged, OutputIsSource, OutputTooLarge
+from batchsr.errors import InputChanged
 from batchsr.models import separator
-from batchsr.restoration import copies, pipeline, publishing
+from batchsr.restoration import copies, pipeline, publishing, refusals, separation
 from batchsr.restoration import sidecar as sidecars
 from batchsr.restoration.batcher import Batcher
 from batchsr.restoration.copies import Copies
 from batchsr.restoration.credentials import Signing
 from batchsr.restoration.measurements import Measurements
 from batchsr.restoration.recording import Recording
-from batchsr.restoration.scratch import HEADER, Scratch, fingerprint, stems_bytes, stems_path
-from batchsr.restoration.spool import Spool, spool_bytes, spool_path
+from batchsr.restoration.scratch import Scratch, stems_path
+from batchsr.restoration.spool import Spool, spool_path
 from batchsr.restoration.stages import denoise
 from batchsr.restoration.stages import registry as stages
-from batchsr.restoration.stages import stems as stem_stage
 from batchsr.restoration.task import Restored, Task
 from batchsr.settings import extras
 from batchsr.speech import denoiser
@@ -87,10 +86,19 @@ def restore(
         if denoising is not None and denoising.on:
             case.recording.spool = held.enter_context(case.spool(denoising, alive))
         if case.separated:
-            case.recording.separate = held.enter_context(case.separation(alive))
+            case.recording.separate = held.enter_context(
+                separation.opened(task, case.recording, case.treatment, case.plan, alive)
+            )
         output = held.enter_context(Temporary.beside(task.output))
         more = held.enter_context(
-            Copies(task, case.recording.channels, case.output_samples, case.described, case.info.rate, case.made_up)
+            Copies(
+                task,
+                case.recording.channels,
+                case.output_samples,
+                case.described,
+                case.info.rate,
+                separation.made_up(task.settings, case.info, case.treatment, case.synthetic),
+            )
         )
         made = _make(case, model, scratch, output, more, on_windows)
         if signing is not None:
@@ -173,30 +181,6 @@ class _Case:
         wanted = self.task.settings.stems
         return wanted == "files" or (wanted == "mix" and not self.treatment.bypass)
 
-    @property
-    def made_up(self) -> Mapping[str, Synthetic]:
-        """What of the output is made up, and of a stem, of which nothing is the recording itself."""
-        whole = dataclasses.replace(self.treatment, crossover=None, bypass=False)
-        rate_hz = self.task.settings.rate
-        return {"": self.synthetic, "stem": synthetic(whole, float(self.info.rate), rate_hz)}
-
-    @contextlib.contextmanager
-    def separation(self, alive: Callable[[], None]) -> Iterator[Callable[[Iterator[Block]], Iterator[Block]]]:
-        """Give what separates the recording at 48 kHz, with the file of finished chunks open."""
-        network = stem_stage.network(self.treatment)
-        if network is None:
-            raise AssertionError("no network was decided on")
-        loaded = separator.Separator(network.path)
-        total = self.plan.total_samples
-        with Scratch(
-            stems_path(self.task.scratch),
-            key=hashlib.sha256(f"stems {separator.VERSION} {network.sha256}".encode()).digest(),
-            channels=self.recording.rows,
-            frame_samples=loaded.chunk_samples,
-            count=loaded.chunks(total),
-        ) as store:
-            yield lambda blocks: loaded.run(blocks, total, store, fingerprint, alive)
-
     def metadata(self) -> dict[str, object]:
         """Return what the recording says of itself, for the sidecar."""
         return {**self.described.to_dict(), "not_carried_over": list(self.carried.lost)}
@@ -217,7 +201,7 @@ def _prepare(task: Task, model: Batcher, alive: Callable[[], None]) -> _Case:
     extras.check(task.settings)
     info = files.probe(task.source, accept_truncated=task.settings.accept_truncated)
     # Behind the look at the source: with its share away, an output that stands there proves nothing yet.
-    check_output(task.source, task.output, overwrite=task.overwrite, sidecar=task.settings.sidecar)
+    refusals.check_output(task.source, task.output, overwrite=task.overwrite, sidecar=task.settings.sidecar)
     for was, now in ((task.size_bytes, info.size_bytes), (task.mtime_ns, storage.kept_ns(info.mtime_ns))):
         if was is not None and was != now:
             raise InputChanged(f"{task.source} changed after it was enqueued", remedy="enqueue it again")
@@ -226,7 +210,7 @@ def _prepare(task: Task, model: Batcher, alive: Callable[[], None]) -> _Case:
     plan = windows.Plan.of(info.samples_at(), model.frame_samples, settings.overlap)
     files.check_format(settings.format, settings.subtype, recording.channels, settings.rate)
     copies.check(task, recording.channels)
-    _check_size(task, recording, plan)
+    refusals.check_size(task, recording, plan)
     storage.make_output_folder(task.output.parent)
     if task.tag.rpartition("-")[2] != "1":  # a first claim has nothing to find, and a folder may hold 100,000 files
         for path in (task.output, sidecars.sidecar_path(task.output), *(path for _, path in copies.paths(task))):
@@ -250,41 +234,6 @@ def _prepare(task: Task, model: Batcher, alive: Callable[[], None]) -> _Case:
         synthetic=made_up,
     )
     return _Case(task, info, recording, decided, made_up, described, carried, plan)
-
-
-def check_output(source: Path, output: Path, *, overwrite: bool, sidecar: bool) -> None:
-    """Refuse at the start what would be refused at the end, hours later.
-
-    Raises OutputIsSource, and what `publishing.check_names` raises.
-    """
-    try:
-        same = output.samefile(source)
-    except OSError:
-        same = False
-    if same:
-        raise OutputIsSource(f"{output} is the source itself", remedy="choose another output")
-    publishing.mend(output)
-    publishing.check_names(output, overwrite=overwrite, sidecar=sidecar)
-
-
-def _check_size(task: Task, recording: Recording, plan: windows.Plan) -> None:
-    """Refuse what is larger than a whole disk: no waiting for space would help, and the header may be lying."""
-    samples = recording.info.samples_at(task.settings.rate) * recording.channels
-    scratch_bytes = plan.count * (HEADER.size + 4 * recording.rows * plan.frame_samples)
-    if task.settings.stems != "off":
-        scratch_bytes += stems_bytes(plan.total_samples, recording.channels)
-    if task.settings.denoise != "off":
-        scratch_bytes += spool_bytes(plan.total_samples, recording.channels)
-    output_bytes = 2 * samples if formats.WRITTEN[task.settings.format].packing == "none" else 0
-    for folder, needed in ((task.scratch.parent, scratch_bytes), (task.output.parent, output_bytes)):
-        with storage.output_errors(folder, "look at"):
-            most = storage.total_bytes(folder)
-        if needed > most:
-            raise OutputTooLarge(
-                f"{task.source} says that it lasts {recording.info.duration_s / 3600:,.0f} hours; to restore it takes "
-                f"{needed / 1e9:,.0f} GB in {folder}, whose whole disk has {most / 1e9:,.0f}",
-                remedy="if its header is wrong, convert it with ffmpeg; or choose a larger disk",
-            )
 
 
 def _scratch_key(case: _Case, model: Batcher) -> bytes:
@@ -406,24 +355,15 @@ def _join(
         if settings.umid:
             writer.amend(b"bext", broadcast.UMID_AT, _umid(case))
         if settings.stems == "files":
-            _write_stems(case, gate, more)
+            if treatment.bypass:
+                gate.wait(0)  # all chunks are there then
+            stems = separation.stems(case.recording, treatment, case.plan, gate)
+            for block in at_rate(stems, settings.rate, case.output_samples):
+                more.write_stems(block)
+                faults.point("assemble.during")
         more.finish()
     measurements.note_written_peak(writer.peak)
     return writer
-
-
-def _write_stems(case: _Case, gate: pipeline.Gate, more: Copies) -> None:
-    """Write each restored stem to its file, from the same windows read once more; of a full-band recording as it is."""
-    if not case.treatment.bypass:
-        blocks = windows.assemble(case.plan, gate.read)
-    elif case.recording.separate is None:
-        raise AssertionError("nothing separates")
-    else:
-        gate.wait(0)  # all chunks are there then
-        blocks = case.recording.separate(case.recording.resampled(case.treatment))
-    for block in at_rate(blocks, case.task.settings.rate, case.output_samples):
-        more.write_stems(block)
-        faults.point("assemble.during")
 
 
 def _umid(case: _Case) -> bytes:
