@@ -350,7 +350,7 @@ def _variant(path: Path, value: object, prefix: str) -> str:
     if not isinstance(value, str) or not value:
         raise ConfigError(
             f"{path}: {prefix}variant = {value!r} is no name",
-            remedy="variant takes int4, int8, tiny or a bundle's folder",
+            remedy="variant takes a name of `batchsr models list`, like int4, or a bundle's folder",
         )
     return os.path.abspath(os.path.join(path.parent, textfile.expanded(value))) if os.sep in value else value
 
