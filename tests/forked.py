@@ -57,12 +57,14 @@ class Forked(subprocess.Popen[Any]):
         source = None
         if usual and args[:3] == [sys.executable, "-m", "batchsr"] and all(map(_is_open, streams)):
             source = _source_for(os.environ if env is None else env)
-        if source is None:
+        told = os.environ if env is None else env
+        pid = source.fork(args[3:], cwd or os.getcwd(), told, streams, session) if source is not None else 0
+        if not pid:
             pipes = (p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
             start = (executable, preexec_fn, close_fds, pass_fds, cwd, env, startupinfo, creationflags, shell)
             super()._execute_child(args, *start, *pipes, *rest)  # type: ignore[misc]
             return
-        self.pid = source.fork(args[3:], cwd or os.getcwd(), os.environ if env is None else env, streams, session)
+        self.pid = pid
         self._child_created = True
         self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
 
@@ -105,9 +107,10 @@ class _Source:
     def fork(
         self, words: list[Any], folder: Any, environment: Mapping[str, str], streams: list[int], session: bool
     ) -> int:
-        """Return the number of a new process, a child of this one, that runs the program."""
+        """Return the number of a new process, a child of this one, that runs the program; 0 if none could be made."""
         os.umask(umask := os.umask(0))
         wish = {
+            "parent": os.getpid(),
             "words": [os.fsdecode(word) for word in words],
             "folder": os.fsdecode(folder),
             "environment": dict(environment),
@@ -215,7 +218,8 @@ def _serve(asked: socket.socket) -> list[str]:
                 os.close(stream)
             number = os.read(read, 8)
             os.waitpid(between, 0)  # from here on the fork is a child of the tests' process
-            os.read(read, 1)  # it has its folder, streams and signals, or is gone
+            if os.read(read, 1) != b".":  # it has its folder, streams and signals, or is gone
+                number = bytes(8)
             os.close(read)
             asked.sendall(number)
             continue
@@ -231,7 +235,10 @@ def _serve(asked: socket.socket) -> list[str]:
             os.dup2(stream, number)
         for stream in set(streams) - {0, 1, 2}:
             os.close(stream)
-        _become(wish := json.loads(data))
+        wish = json.loads(data)
+        if os.getppid() != wish["parent"]:
+            os._exit(1)  # this system gives orphans to another, who would not hear how it ends
+        _become(wish)
         os.write(write, b".")
         os.close(write)
         return list(wish["words"])

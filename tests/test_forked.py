@@ -52,6 +52,11 @@ def test_it_is_a_child_of_the_tests_with_signals_streams_and_a_folder_of_its_own
         assert process.returncode == code
 
 
+def test_a_folder_that_is_not_there_is_no_start(program: Program) -> None:
+    with pytest.raises(FileNotFoundError):
+        forked.Forked(program.command("status"), env=program.environment, cwd=program.folder / "none")
+
+
 def test_what_is_settled_as_a_program_starts_is_settled_afresh() -> None:
     usual = dict(os.environ)
     assert forked._source_for(usual | {"BATCHSR_FAULT": "claim.before"}) is None
