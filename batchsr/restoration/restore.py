@@ -22,22 +22,22 @@ from pathlib import Path
 from typing import Final
 
 from batchsr import __version__, faults, storage, temporary
-from batchsr.audio import broadcast, files, formats, metadata, windows
+from batchsr.audio import broadcast, files, metadata, windows
 from batchsr.audio.denoising import Denoising
 from batchsr.audio.filters import keep_band
 from batchsr.audio.resample import at_rate
 from batchsr.audio.treatment import NOTHING_SYNTHETIC, Synthetic, Treatment, synthetic
 from batchsr.audio.windows import Block
-from batchsr.errors import InputChanged, OutputIsSource, OutputTooLarge
-from batchsr.restoration import copies, pipeline, publishing
+from batchsr.errors import InputChanged, OutputIsSource
+from batchsr.restoration import copies, pipeline, publishing, sizes
 from batchsr.restoration import sidecar as sidecars
 from batchsr.restoration.batcher import Batcher
 from batchsr.restoration.copies import Copies
 from batchsr.restoration.credentials import Signing
 from batchsr.restoration.measurements import Measurements
 from batchsr.restoration.recording import Recording
-from batchsr.restoration.scratch import HEADER, Scratch
-from batchsr.restoration.spool import Spool, spool_bytes, spool_path
+from batchsr.restoration.scratch import Scratch
+from batchsr.restoration.spool import Spool, spool_path
 from batchsr.restoration.stages import denoise
 from batchsr.restoration.stages import registry as stages
 from batchsr.restoration.task import Restored, Task
@@ -85,6 +85,9 @@ def restore(
         if denoising is not None and denoising.on:
             case.recording.spool = held.enter_context(case.spool(denoising, alive))
         output = held.enter_context(Temporary.beside(task.output))
+        if not case.treatment.bypass:
+            scratch.refuse_too_large()
+        storage.refuse_too_large(output.fd, task.output, sizes.output_bytes(task, case.recording))
         more = held.enter_context(
             Copies(task, case.recording.channels, case.output_samples, case.described, case.info.rate, case.synthetic)
         )
@@ -191,7 +194,7 @@ def _prepare(task: Task, model: Batcher, alive: Callable[[], None]) -> _Case:
     plan = windows.Plan.of(info.samples_at(), model.frame_samples, settings.overlap)
     files.check_format(settings.format, settings.subtype, recording.channels, settings.rate)
     copies.check(task, recording.channels)
-    _check_size(task, recording, plan)
+    sizes.check(task, recording, plan)
     storage.make_output_folder(task.output.parent)
     if task.tag.rpartition("-")[2] != "1":  # a first claim has nothing to find, and a folder may hold 100,000 files
         for path in (task.output, sidecars.sidecar_path(task.output), *(path for _, path in copies.paths(task))):
@@ -230,24 +233,6 @@ def check_output(source: Path, output: Path, *, overwrite: bool, sidecar: bool) 
         raise OutputIsSource(f"{output} is the source itself", remedy="choose another output")
     publishing.mend(output)
     publishing.check_names(output, overwrite=overwrite, sidecar=sidecar)
-
-
-def _check_size(task: Task, recording: Recording, plan: windows.Plan) -> None:
-    """Refuse what is larger than a whole disk: no waiting for space would help, and the header may be lying."""
-    samples = recording.info.samples_at(task.settings.rate) * recording.channels
-    scratch_bytes = plan.count * (HEADER.size + 4 * recording.channels * plan.frame_samples)
-    if task.settings.denoise != "off":
-        scratch_bytes += spool_bytes(plan.total_samples, recording.channels)
-    output_bytes = 2 * samples if formats.WRITTEN[task.settings.format].packing == "none" else 0
-    for folder, needed in ((task.scratch.parent, scratch_bytes), (task.output.parent, output_bytes)):
-        with storage.output_errors(folder, "look at"):
-            most = storage.total_bytes(folder)
-        if needed > most:
-            raise OutputTooLarge(
-                f"{task.source} says that it lasts {recording.info.duration_s / 3600:,.0f} hours; to restore it takes "
-                f"{needed / 1e9:,.0f} GB in {folder}, whose whole disk has {most / 1e9:,.0f}",
-                remedy="if its header is wrong, convert it with ffmpeg; or choose a larger disk",
-            )
 
 
 def _scratch_key(case: _Case, model: Batcher) -> bytes:
