@@ -3,6 +3,8 @@
 Everything that must survive a power cut, or that stands in a folder others may write to, goes through here and through
 batchsr.temporary. The order is always the same: write a temporary beside the final name, fsync it, give it the name,
 fsync the folder.
+
+Longer than other modules: what a file system allows, and what its refusals mean, are one thing.
 """
 
 from __future__ import annotations
@@ -238,6 +240,23 @@ def nearest_existing(path: Path) -> Path:
     while not os.path.exists(path) and path != path.parent:  # Path.exists raises where a name is too long
         path = path.parent
     return path
+
+
+def path_below(path: Path, folder: Path) -> str | None:
+    """Return the path of a file or folder below `folder`, "." for itself; None: it lies elsewhere, or neither exists.
+
+    Asked is where it lies, not what it is called: links are followed, and a folder mounted twice is one.
+    """
+    real = os.path.realpath(path)
+    try:
+        own = os.stat(folder)
+    except OSError:
+        return None
+    for above in (Path(real), *Path(real).parents):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(above), own):
+                return os.path.relpath(real, above)
+    return None
 
 
 def fitted_name(stem: str, ending: str, most_bytes: int = NAME_BYTES) -> str:

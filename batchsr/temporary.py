@@ -27,9 +27,9 @@ from batchsr.storage import fsync, fsync_path, output_errors, sha256_of
 
 TEMPORARY_PREFIX: Final = ".batchsr-"
 TEMPORARY_SUFFIX: Final = ".part"
-NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-"""What link(2) says where there are no hard links (FAT, some shares), or none to a file of another user."""
 _FOLDER_LOCK_S: Final = 2.0  # a stopped process may hold it, and must not stop the others
+WITHOUT_LINKS: Final = frozenset((errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK))
+"""What link(2) says where a file system has no hard links."""
 _NAME: Final = re.compile(re.escape(TEMPORARY_PREFIX) + r"([0-9a-f]{12})-[0-9a-f]{16}" + re.escape(TEMPORARY_SUFFIX))
 
 
@@ -166,8 +166,8 @@ class Temporary:
         except FileExistsError as e:
             raise exists from e
         except OSError as e:
-            # Without hard links: look, then rename. Only another program could slip in between.
-            if e.errno not in NO_LINKS:
+            # FAT and some shares have no hard links: look, then rename. Only another program could slip in between.
+            if e.errno not in WITHOUT_LINKS:
                 raise
             if os.path.lexists(self.final):
                 raise exists from e

@@ -3,6 +3,7 @@
 
     scripts/bench.py                               # published size, random weights, this machine's backend
     scripts/bench.py --bundle FOLDER --batch 1 8 --dtype float16 --runs 5
+    scripts/bench.py --count                       # what a window multiplies and moves, and what Macs could reach
     scripts/bench.py --runner                      # and what the runner costs beside the model (bench_runner.py)
 
 Medians of several runs after a warm-up; milliseconds are per window, whatever the batch.
@@ -37,10 +38,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", help="cpu or gpu (default: the best there is)")
     parser.add_argument("--runs", type=int, default=3, help="runs to take the median of (default: 3)")
     parser.add_argument("--runner", action="store_true", help="go on with bench_runner.py, a few minutes")
+    parser.add_argument("--count", action="store_true", help="compute nothing: count, beside what Macs can do")
     args = parser.parse_args(argv)
 
     from batchsr.models.compute import backend
 
+    if args.count:
+        return print_counts(args)
     chosen = backend.prepare(args.dtype, args.device)
     print(f"machine   {machine()}")
     print(f"software  Python {platform.python_version()}, numpy {np.__version__}, MLX {chosen.mlx_version}")
@@ -55,6 +59,22 @@ def main(argv: list[str] | None = None) -> int:
         import bench_runner
 
         bench_runner.main([])
+    return 0
+
+
+def print_counts(args: argparse.Namespace) -> int:
+    """Tables of operations and bytes (scripts/counting.py) for a size or a bundle; on any machine the same."""
+    from batchsr.models.compute import backend
+
+    backend.prepare(device="cpu")
+    import counting
+
+    from batchsr.models.flashsr import bundle
+    from batchsr.models.flashsr.networks import Networks
+    from batchsr.models.tools import make
+
+    config = bundle.read_config(args.bundle) if args.bundle else make.config_of_size(args.size)
+    counting.print_counts(Networks(config), config)
     return 0
 
 

@@ -43,6 +43,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from scripts.training import sounds  # without JAX: processes are forked before it starts
 
 if TYPE_CHECKING:
+    from scripts.training.held import Held
     from scripts.training.trainer import State, Trainer
 
 TRUE_MELS = 0.2
@@ -66,6 +67,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--crop", type=int, default=61_440, help="samples, a multiple of what the UNet divides by")
     parser.add_argument("--rate", type=float, default=3e-4, help="learning rate before the decay")
     parser.add_argument("--heed", type=float, default=1.0, help="of the discriminators; 0: train for levels alone (1)")
+    parser.add_argument("--still", nargs="*", default=[], choices=("vae", "ldm", "voc"), help="networks that stay")
+    parser.add_argument("--by-measure", action="store_true", help="roots of mean squares, as the quality measure has")
+    parser.add_argument("--held", type=Path, help="folder of clips to measure at every saving, by the running mean")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=max(0, (os.cpu_count() or 1) - 2))
     parser.add_argument("--save-every", type=float, default=2.0, help="minutes")
@@ -130,7 +134,17 @@ def new_trainer(options: argparse.Namespace) -> Trainer:
     bands = {n: mel_bands(MelConfig(n_fft=n, n_mels=m, fmin=200.0 * 2048 / n)) for n, m in losses.BANDS.items()}
     bands[0] = mel_bands(MelConfig(**config["mel"]))
     state = beginning(options.begin)
-    return Trainer(config, state, bands, cumulative_alphas(), options.seed, options.heed)
+    settings = {"heed": options.heed, "still": options.still, "by_measure": options.by_measure}
+    return Trainer(config, state, bands, cumulative_alphas(), options.seed, **settings)
+
+
+def held_out(folder: Path, trainer: Trainer) -> Held:
+    """Clips to measure by; what they measure to begin with is printed."""
+    from scripts.training.held import Held
+
+    held = Held(folder, trainer.config, trainer.bands[0], trainer.signal, trainer.noise)
+    print(json.dumps({"step": trainer.step_count} | held.distances(trainer.mean_weights())), flush=True)
+    return held
 
 
 def save(trainer: Trainer, folder: Path, *, decaying: bool) -> None:
@@ -163,6 +177,7 @@ def main(argv: list[str] | None = None) -> int:
     trainer = new_trainer(options)
     import jax
 
+    held = held_out(options.held, trainer) if options.held else None
     log = (options.out / "log.jsonl").open("a")
     pending, decaying = None, False
     begun = saved = time.monotonic()
@@ -173,6 +188,10 @@ def main(argv: list[str] | None = None) -> int:
         falls = not decaying and options.decay > 0 and progress > 1 - options.decay
         if ends or falls or time.monotonic() - saved > options.save_every * 60:
             save(trainer, options.out, decaying=decaying)
+            if held is not None:
+                line = {"step": first + index, "seconds": round(seconds, 1)} | held.distances(trainer.mean_weights())
+                print(json.dumps(line), file=log, flush=True)
+                print(json.dumps(line), flush=True)
             saved = time.monotonic()
         decaying |= falls
         if ends:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from program import Program
 
@@ -32,6 +33,13 @@ def dispositions() -> Iterator[None]:
     yield
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sources() -> Iterator[None]:
+    """The processes of which programs are forked end with the tests."""
+    yield
+    forked.end()
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import forked
+
 from batchsr.queue.opening import open_queue
 from batchsr.report.answers import as_line
 
@@ -35,22 +37,15 @@ class Program:
     def run(self, *arguments: str | Path, code: int | None = 0, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run to the end; `code` is the exit code to insist on, None for any."""
         environment = {**self.environment, **options.pop("environment", {})}
-        result = subprocess.run(
-            self.command(*arguments),
-            env=environment,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            **options,
-        )
+        options = {"text": True, "timeout": 300, "cwd": self.folder, **options}
+        result = forked.run(self.command(*arguments), env=environment, **options)
         assert "Traceback" not in result.stderr, result.stderr
         if code is not None:
             assert result.returncode == code, f"exit {result.returncode}\n{result.stdout}\n{result.stderr}"
         return result
 
     def start(self, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        return forked.Forked(
             self.command(*arguments),
             env={**self.environment, **environment},
             cwd=self.folder,

@@ -6,6 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import forked
 import jsonschema
 import numpy as np
 import pytest
@@ -88,7 +89,7 @@ def test_pipes_both_ways(program: Program) -> None:
     def piped(*arguments: str) -> bytes:
         command = program.command("upsample", *arguments, "--variant", "fast")
         given = source.read_bytes()
-        done = subprocess.run(command, input=given, capture_output=True, env=environment, cwd=program.folder)
+        done = forked.run(command, input=given, timeout=300, env=environment, cwd=program.folder)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

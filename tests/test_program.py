@@ -12,6 +12,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import soundfile
@@ -118,12 +119,8 @@ def test_paths_come_from_a_list_on_stdin_whatever_their_bytes(program: Program) 
     for name in names:
         shutil.copy(source, os.path.join(os.fsencode(program.folder), name))
     listing = b"\0".join(os.path.join(os.fsencode(program.folder), name) for name in names)
-    result = subprocess.run(
-        program.command("enqueue", "--from-file", "-", "-0"),
-        input=listing,
-        env=program.environment,
-        capture_output=True,
-    )
+    command = program.command("enqueue", "--from-file", "-", "-0")
+    result = forked.run(command, input=listing, timeout=300, env=program.environment)
     assert result.returncode == 0, result.stderr
     assert {os.fsencode(job["source"]) for job in program.jobs()} == set(listing.split(b"\0"))
 

@@ -6,10 +6,10 @@ import json
 import os
 import pty
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import soundfile
@@ -174,7 +174,7 @@ def test_status_watch_shows_news_and_ends_well_by_ctrl_c(queued: Program) -> Non
 
 def test_status_watch_redraws_on_a_terminal(queued: Program) -> None:
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(queued.command("status", "--watch"), env=queued.environment, stdout=theirs)
+    process = forked.Forked(queued.command("status", "--watch"), env=queued.environment, stdout=theirs)
     os.close(theirs)
     seen = b""
     while seen.count(b"queued ") < 2:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import rig
 from program import FAST_MODEL, Program
@@ -56,7 +57,7 @@ def counts(program: Program) -> dict[str, int]:
 @contextlib.contextmanager
 def started(program: Program, *arguments: str | Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     environment = {**program.environment, **options.pop("environment", {})}
-    process = subprocess.Popen(
+    process = forked.Forked(
         program.command(*arguments), env=environment, cwd=program.folder, stdin=subprocess.DEVNULL, **options
     )
     try:

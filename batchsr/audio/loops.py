@@ -5,11 +5,47 @@ They run without Python's lock, which the model's thread needs to keep a GPU bus
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
+
+_making = threading.Lock()
+
+
+class _Loop:
+    """A function that becomes machine code when it is first called."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._made: Callable[..., Any] | None = None
+        self._ready: Callable[..., Any] | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self._ready is None:
+            with _making:
+                self._ready = self._make()
+        return self._ready(*arguments)
+
+    def _make(self) -> Callable[..., Any]:
+        """Return what numba makes of it. The loops that it can call become numba's too: numba knows no others."""
+        import numba  # with the first call: it takes 0.3 s, for which a command that computes nothing need not wait
+
+        if self._made is None:
+            options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+            try:
+                self._made = numba.njit(cache=True, **options)(self._function)
+            except RuntimeError:  # no folder for the cache can be written
+                self._made = numba.njit(**options)(self._function)
+            around = getattr(self._function, "__globals__", {})
+            for name, value in list(around.items()):
+                if isinstance(value, _Loop):
+                    around[name] = value._make()
+        made: Callable[..., Any] = self._made
+        return made
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -18,12 +54,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Arithmetic stays as it is written: what the compiler may fuse, it fuses in another way in the next process.
     """
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        made: Callable[..., Any] = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder for the cache can be written
-        made = numba.njit(**options)(function)
-    return made
+    return _Loop(function)
 
 
 @compiled

@@ -207,8 +207,8 @@ def examine(
     except DecodeError as e:
         if e.cut:
             raise _truncated(name, e.message, acceptable=True) from e
-        if not header.container and (stranger := _stranger(path, name, os.pread(fd, _LOOK_BYTES, 0), e)) is not None:
-            raise stranger from e
+        if not header.container and (refusal := _no_container(path, name, os.pread(fd, _LOOK_BYTES, 0), e)) is not None:
+            raise refusal from e
         raise _decoder_error(name, header, e) from e
     _check_limits(name, rate_hz, channels)
     _check_length(name, header, frames)
@@ -370,7 +370,7 @@ def _truncated(name: str, detail: str, *, acceptable: bool = False) -> InputTrun
     return InputTruncated(f"{name} is cut short: {detail}", remedy=f"copy it again; or {rest}")
 
 
-def _stranger(path: Path, name: str, head: bytes, e: DecodeError) -> InputFormat | None:
+def _no_container(path: Path, name: str, head: bytes, e: DecodeError) -> InputFormat | None:
     """Return what is to be said of a file that is none of the containers known here; None if it looks like
     none at all."""
     hint = formats.BY_EXTENSION.get(path.suffix.lower())

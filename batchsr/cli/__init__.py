@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from batchsr.cli.paths import UserPath
 from batchsr.cli.streams import ReaderLeft, Streams
 from batchsr.display import printable
 from batchsr.errors import EXIT_SIGINT, BatchsrError
+from batchsr.queue import roots
 from batchsr.settings import textfile
 
 _SECTIONS = {
@@ -29,20 +31,23 @@ _SECTIONS = {
     "Steer": ("retry", "cancel", "edit", "undo", "forget", "relocate", "pause", "resume"),
     "Archive": ("export", "import-sidecars"),
     "Models": ("models", "doctor", "evaluate"),
-    "Set up and keep": ("config", "service", "completion", "db", "gc"),
+    "Set up and keep": ("config", "service", "completion", "db", "fleet", "gc"),
 }
 """Headings of the help -> commands under them."""
 
 
 @click.group(cls=LazyGroup, sections=_SECTIONS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--db", type=UserPath(path_type=Path), envvar="BATCHSR_DB", help="The queue's database.")
+@click.option("--fleet", metavar="URL", envvar="BATCHSR_FLEET", help="The PostgreSQL database of a fleet.")
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
 @click.option("-v", "--verbose", count=True, help="More on stderr.")
 @click.option("--no-color", is_flag=True, envvar="NO_COLOR", help="No colour, no animation.")
 @click.version_option(__version__, prog_name="batchsr")
 @click.pass_context
-def cli(context: click.Context, /, db: Path | None, quiet: bool, verbose: int, no_color: bool) -> None:
+def cli(
+    context: click.Context, /, db: Path | None, fleet: str | None, quiet: bool, verbose: int, no_color: bool
+) -> None:
     """Restore archives of narrowband recordings to 48 kHz with FlashSR on MLX.
 
     `batchsr enqueue /archive/*.wav`, then `batchsr work --variant int4`. After any stop, `batchsr work`
@@ -52,6 +57,11 @@ def cli(context: click.Context, /, db: Path | None, quiet: bool, verbose: int, n
     app.db_path = db
     app.db_is_typed = context.get_parameter_source("db") is click.core.ParameterSource.COMMANDLINE
     app.verbosity = -1 if quiet else verbose
+    if fleet:
+        typed = context.get_parameter_source("fleet") is click.core.ParameterSource.COMMANDLINE
+        app.name_fleet(fleet, typed=typed)
+    if named := os.environ.get("BATCHSR_ROOTS"):
+        roots.use(roots.parsed(named.split(os.pathsep)))
     app.color = not no_color
     logging.getLogger("batchsr").handlers = [LogHandler(app)]
 

@@ -16,8 +16,8 @@ from batchsr import storage
 from batchsr.cli.streams import Streams
 from batchsr.display import printable, shown
 from batchsr.errors import UsageError
-from batchsr.queue import Queue
-from batchsr.queue.opening import open_queue
+from batchsr.queue import Queue, roots
+from batchsr.queue.opening import checked_fleet, open_fleet, open_queue, without_password
 from batchsr.report.answers import SCHEMA as SCHEMA
 from batchsr.report.answers import as_line
 from batchsr.report.progress import wrapped
@@ -33,6 +33,8 @@ class App:
     db_path: Path | None = None
     db_is_typed: bool = False
     """Whether --db was typed, which may be misspelled, and not set once for all in BATCHSR_DB."""
+    fleet: str | None = None
+    """The URL of a fleet's database, which may hold a password; None for a queue in a file."""
     json: bool = False
     verbosity: int = 0
     color: bool = True
@@ -43,17 +45,54 @@ class App:
 
     @property
     def db(self) -> Path:
-        """The database's path: --db, BATCHSR_DB, or the user's data folder. Raises UsageError for what is no file."""
+        """The database's path: --db, BATCHSR_DB, or the user's data folder.
+
+        Raises UsageError for what is no file, and where a fleet is named.
+        """
+        if self.fleet is not None:
+            raise UsageError(
+                "this is for a queue in a file, and a fleet is named",
+                remedy="leave --fleet and BATCHSR_FLEET away, or name the file with --db",
+            )
         if self.db_path is not None:
             if kind := storage.no_file(self.db_path):
                 raise UsageError(f"{shown(self.db_path)} is {kind}, no database", remedy="name a file with --db")
             return self.db_path
+        return self._own_folder() / "queue.db"
+
+    @property
+    def database(self) -> str:
+        """Names the queue to people and in answers: the database's path, or a fleet's URL without its password."""
+        return without_password(self.fleet) if self.fleet is not None else str(self.db)
+
+    @property
+    def host_folder(self) -> Path:
+        """Where a fleet's host keeps lock files and scratch: BATCHSR_FLEET_FOLDER, or the user's data folder."""
+        named = os.environ.get("BATCHSR_FLEET_FOLDER")
+        return Path(named).absolute() if named else self._own_folder()
+
+    @staticmethod
+    def _own_folder() -> Path:
         from platformdirs import user_data_path
 
         folder = user_data_path("batchsr")
         if str(folder).startswith(textfile.NO_HOME):
             raise UsageError("there is no home folder to keep the queue in", remedy="say where it is: --db FILE")
-        return folder / "queue.db"
+        return folder
+
+    def name_fleet(self, url: str, *, typed: bool) -> None:
+        """From now on the queue is that of a fleet. What is typed counts before what is set once for all.
+
+        Raises UsageError for what is no fleet, a password that was typed, and where --db was typed as well.
+        """
+        if self.db_is_typed and typed:
+            raise UsageError("--db and --fleet name two queues", remedy="leave one of them away")
+        if not self.db_is_typed:
+            self.fleet = checked_fleet(url, typed=typed)
+
+    def has_queue(self) -> bool:
+        """Return whether there is a queue to look at; a fleet's is asked for when it is opened."""
+        return self.fleet is not None or self.db.exists()
 
     def queue(self, *, make: bool = False) -> Queue:
         """Open the queue, migrating the database as needed. Raises the QueueError family.
@@ -61,6 +100,8 @@ class App:
         Only who has something to put into it makes a database (`make`): where one was named that is not there,
         UsageError is raised, since its name is likely misspelled.
         """
+        if self.fleet is not None:
+            return open_fleet(self.fleet, self.host_folder)
         path = self.db
         if not make and self.db_path is not None and not storage.is_there(path):
             raise UsageError(f"there is no queue at {shown(self.db_path)}", remedy="`batchsr enqueue` makes one")
@@ -126,6 +167,35 @@ class LogHandler(logging.Handler):
 
 
 pass_app = click.make_pass_decorator(App, ensure=True)
+
+
+def fleet_options(function: F) -> F:
+    """`--fleet` and `--named-root`, before or after the command's name."""
+
+    def remember(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+        if value:
+            context.ensure_object(App).name_fleet(value, typed=_is_typed(context, parameter))
+
+    def place(context: click.Context, _: click.Parameter, value: tuple[str, ...]) -> None:
+        if value:
+            roots.use(roots.places() | roots.parsed(value))
+
+    add_fleet = click.option(
+        "--fleet", metavar="URL", expose_value=False, callback=remember, help="The PostgreSQL database of a fleet."
+    )
+    add_root = click.option(
+        "--named-root",
+        multiple=True,
+        metavar="NAME=FOLDER",
+        expose_value=False,
+        callback=place,
+        help="Where a share of the fleet is on this host.",
+    )
+    return add_fleet(add_root(function))
+
+
+def _is_typed(context: click.Context, parameter: click.Parameter) -> bool:
+    return context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
 
 
 def json_option(function: F) -> F:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.selection import Selection, ask, selection_options, tell_ids, yes_option
 from batchsr.errors import UsageError
 from batchsr.queue import LIVE, State
@@ -13,6 +13,7 @@ from batchsr.queue import LIVE, State
 @click.command("cancel")
 @selection_options
 @yes_option
+@fleet_options
 @json_option
 @pass_app
 def cancel_command(app: App, selection: Selection, yes: bool) -> None:

@@ -27,7 +27,7 @@ def batches(context: click.Context, parameter: click.Parameter, incomplete: str)
     """Return the batches of the queue that begin like this; none where there is no queue."""
     app = _app(context)
     with contextlib.suppress(BatchsrError):
-        if app.db.exists():
+        if app.has_queue():
             with app.queue() as queue:
                 return [CompletionItem(name) for name in queue.batches() if name and name.startswith(incomplete)]
     return []
@@ -37,7 +37,7 @@ def numbers(context: click.Context, parameter: click.Parameter, incomplete: str)
     """Return the newest jobs whose number begins like this, with state and source; none where there is no queue."""
     app = _app(context)
     with contextlib.suppress(BatchsrError):
-        if app.db.exists():
+        if app.has_queue():
             with app.queue() as queue:
                 jobs = queue.jobs(newest_first=True, limit=_NUMBERS)
                 return [

@@ -9,14 +9,15 @@ from collections.abc import Iterable
 import click
 
 from batchsr.cli import completing
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.paths import UserPath, check_folder
 from batchsr.cli.selection import Selection, ask, selection_options, tell_ids, yes_option
 from batchsr.cli.variant import KINDS, VariantType, chosen_variant, model_option, variant_name
 from batchsr.display import counted
 from batchsr.errors import UsageError
-from batchsr.intake import manifest, wishes
+from batchsr.intake import manifest
 from batchsr.intake.gather import Request
+from batchsr.intake.instructions import common_root, instructions_for
 from batchsr.queue import Answer, Changed, Job, Queue, State
 from batchsr.settings import profile as profiles
 
@@ -47,6 +48,7 @@ _LEFT = {
 @click.option("--out", type=UserPath(), help="Mirror the tree of their sources below this folder.")
 @click.option("--root", type=UserPath(), help="Where the mirrored tree begins.  [default: their common folder]")
 @yes_option
+@fleet_options
 @json_option
 @pass_app
 def edit_command(
@@ -84,7 +86,7 @@ def edit_command(
         edited: set[int] = set()
         if profile is not None or variant is not None or out is not None:
             ask(app, "change how {} will be restored", len(jobs), yes=yes or not selection.is_wide)
-            edited |= _rewish(app, queue, jobs, profile, variant, out, root)
+            edited |= _instruct(app, queue, jobs, profile, variant, out, root)
         if priority is not None or to_batch is not None:
             moved = set(queue.edit([job.id for job in jobs], priority=priority, batch=to_batch))
             if begun := len({job.id for job in jobs} - moved):
@@ -94,7 +96,7 @@ def edit_command(
         selection.check(queue)
 
 
-def _rewish(
+def _instruct(
     app: App,
     queue: Queue,
     jobs: list[Job],
@@ -103,7 +105,7 @@ def _rewish(
     out: str | None,
     root: str | None,
 ) -> set[int]:
-    """Give the jobs their new wishes, and tell of those that stay as they are. Returns which were changed."""
+    """Give the jobs their new instructions, and tell of those that stay as they are. Returns which were changed."""
     request = None
     if profile is not None:
         effective = profiles.effective(profile=profile)
@@ -112,9 +114,11 @@ def _rewish(
         )
     free = [job for job in jobs if job.state in (State.QUEUED, State.WAITING, State.FAILED, State.QUARANTINED)]
     below = os.path.abspath(out) if out is not None else None
-    begins = os.path.abspath(root) if root is not None else wishes.common_root(free) if free else None
-    wanted = list(wishes.wishes(jobs, request, out=below, root=begins if below is not None else None, variant=variant))
-    changed = list(queue.rewish(wanted))
+    begins = os.path.abspath(root) if root is not None else common_root(free) if free else None
+    wanted = list(
+        instructions_for(jobs, request, out=below, root=begins if below is not None else None, variant=variant)
+    )
+    changed = list(queue.instruct(wanted))
     _tell(app, changed)
     return {one.job_id for one in changed if one.answer is Answer.CHANGED}
 

@@ -16,7 +16,7 @@ import click
 
 from batchsr.audio import files
 from batchsr.cli import completing, enqueued, forecast
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.options import restoration_options
 from batchsr.cli.paths import UserFile, UserPath
 from batchsr.cli.preview import Preview, preview_options, some_of
@@ -57,6 +57,7 @@ _Work = tuple[Iterable[gather.Found | walk.Refused], gather.Request]
 @click.option("--calibrate", is_flag=True, help="With --dry-run: measure this machine for some seconds.")
 @preview_options
 @restoration_options
+@fleet_options
 @json_option
 @pass_app
 def enqueue_command(
@@ -118,7 +119,7 @@ def enqueue_command(
     if preview is not None:
         _preview(app, preview, work, tally)
         return
-    with preview_of(app.db) if dry_run else app.queue(make=True) as queue:
+    with _opened(app, dry_run=dry_run) as queue:
         asked = priority if not dry_run else None
         for found, request in work:
             taken = gather.enqueue(
@@ -154,6 +155,17 @@ def _check(requests: Iterable[gather.Request]) -> None:
         extras.check(request.settings)
 
 
+def _opened(app: App, *, dry_run: bool) -> Queue:
+    """Open the queue; for a dry run a copy of one in a file, and a fleet's own, which is only asked."""
+    return preview_of(app.db) if dry_run and app.fleet is None else app.queue(make=True)
+
+
+def _scratch_of(app: App) -> Path:
+    if app.fleet is not None:
+        return app.host_folder
+    return app.db.with_name(app.db.name + ".scratch")
+
+
 class _Tally:
     """Tells what becomes of each path, and counts."""
 
@@ -166,7 +178,7 @@ class _Tally:
         self.refused: list[walk.Refused] = []
         self.outcomes: collections.Counter[str] = collections.Counter()
         self.audio_s = 0.0
-        self.needs = Forecast(app.db.with_name(app.db.name + ".scratch"))
+        self.needs = Forecast(_scratch_of(app))
         self.pace: Pace | None = None
         self.doubtful: collections.Counter[str] = collections.Counter()
 

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import click
 
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.selection import Selection, selection_options
 from batchsr.queue import Sort
 from batchsr.storage import printable
@@ -19,6 +19,7 @@ from batchsr.storage import printable
 @click.option("--failures-first", is_flag=True, help="Failed and quarantined ones before the others.")
 @click.option("--newest-first", is_flag=True, help="The latest to come in first.")
 @click.option("-n", "--limit", type=int, help="At most so many.")
+@fleet_options
 @json_option
 @pass_app
 def list_command(

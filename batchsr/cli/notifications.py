@@ -133,10 +133,10 @@ def _facts(app: App, exit_code: int, error: str) -> dict[str, Any]:
         "exit_code": exit_code,
         "error": error,
         "host": socket.gethostname(),
-        "db": os.path.abspath(app.db),
+        "db": os.path.abspath(app.db) if app.fleet is None else app.database,
     }
     with contextlib.suppress(BatchsrError):
-        if app.db.exists():
+        if app.has_queue():
             with app.queue() as queue:
                 facts |= {str(state): count for state, count in queue.counts().items()}
     return facts
@@ -147,7 +147,7 @@ def _run(app: App, command: str, facts: dict[str, Any]) -> None:
     variables = {
         f"BATCHSR_{name.upper()}": str(value).replace("\0", "") for name, value in facts.items() if name != "db"
     }
-    environment = {**os.environ, **variables, "BATCHSR_DB": str(facts["db"])}
+    environment = {**os.environ, **variables} | ({} if app.fleet is not None else {"BATCHSR_DB": str(facts["db"])})
     try:
         process = subprocess.Popen(
             ["/bin/sh", "-c", command],

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, pass_app
 
 
 @click.command("pause")
 @click.argument("reason", default="")
+@fleet_options
 @json_option
 @pass_app
 def pause_command(app: App, reason: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from batchsr.cli import completing
-from batchsr.cli.app import App, json_option, pass_app, screen_width
+from batchsr.cli.app import App, fleet_options, json_option, pass_app, screen_width
 from batchsr.cli.paths import UserPath, check_page
 from batchsr.cli.selection import check_batch
 from batchsr.display import clock, counted, printable, shown
@@ -33,6 +33,7 @@ _LONG_ROWS = 1000
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file instead of stdout.")
 @click.option("--review", type=click.IntRange(0, 100), default=6, show_default=True, help="Of a page: files to hear.")
 @click.option("--policy", "policy_at", metavar="FILE", type=UserPath(path_type=Path), help="With a policy's verdict.")
+@fleet_options
 @json_option
 @pass_app
 def report_command(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, pass_app
 
 
 @click.command("resume")
+@fleet_options
 @json_option
 @pass_app
 def resume_command(app: App) -> None:

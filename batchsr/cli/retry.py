@@ -7,7 +7,7 @@ import fnmatch
 
 import click
 
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.selection import Selection, ask, selection_options, tell_ids, yes_option
 from batchsr.queue import State
 
@@ -18,6 +18,7 @@ _FAILED = (State.FAILED, State.QUARANTINED)
 @selection_options
 @click.option("--redo", is_flag=True, help="Also jobs that are done.")
 @yes_option
+@fleet_options
 @json_option
 @pass_app
 def retry_command(app: App, selection: Selection, redo: bool, yes: bool) -> None:

@@ -27,7 +27,7 @@ def events_of_run(
     if supervised:
         yield events
         return
-    events.event("began", database=str(app.db), workers=workers, jobs=queue.counts())
+    events.event("began", database=app.database, workers=workers, jobs=queue.counts())
     exit_code, error = EXIT_OK, None
     try:
         yield events

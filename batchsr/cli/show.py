@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from batchsr.cli import completing
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.selection import job_ids
 from batchsr.errors import UsageError
 from batchsr.queue import Job, State
@@ -19,6 +19,7 @@ from batchsr.queue import Job, State
 
 @click.command("show")
 @click.argument("job_id", shell_complete=completing.numbers)
+@fleet_options
 @json_option
 @pass_app
 def show_command(app: App, job_id: str) -> None:

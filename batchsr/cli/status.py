@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from batchsr.cli import completing
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.selection import check_batch
 from batchsr.display import clock
 from batchsr.queue import State
@@ -22,6 +22,7 @@ _WATCH_S: Final = 2.0
 @click.command("status")
 @click.option("--batch", shell_complete=completing.batches, help="Only this batch.")
 @click.option("--watch", is_flag=True, help="Draw it anew every two seconds, until Ctrl-C.")
+@fleet_options
 @json_option
 @pass_app
 def status_command(app: App, batch: str | None, watch: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from batchsr.cli import completing
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.paths import UserPath
 from batchsr.cli.selection import Selection
 from batchsr.errors import EXIT_SOME_FAILED
@@ -20,6 +20,7 @@ from batchsr.worker import maintenance
 @click.command("verify")
 @click.argument("ids", nargs=-1, shell_complete=completing.numbers)
 @click.option("--policy", "policy_at", metavar="FILE", type=UserPath(path_type=Path), help="Ask this of each as well.")
+@fleet_options
 @json_option
 @pass_app
 def verify_command(app: App, ids: tuple[str, ...], policy_at: Path | None) -> None:

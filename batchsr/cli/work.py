@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.child_command import PROGRAM, as_words, parsed
 from batchsr.cli.keep_awake import staying_awake
 from batchsr.cli.notifications import FLAGS as NOTIFICATION_FLAGS
@@ -71,6 +71,7 @@ if TYPE_CHECKING:
 @click.option("--no-keep-awake", is_flag=True, help="Let the machine fall asleep meanwhile.")
 @signing_options
 @click.option("--supervised", is_flag=True, hidden=True)  # one of several: events on stdout, and no screen
+@fleet_options
 @json_option
 @pass_app
 @notification_options
@@ -115,7 +116,7 @@ def work_command(
     )
     wait_for_places_s = 0.0 if wait_for_places.strip() == "0" else schedule.duration_s(wait_for_places)
     workers, environments = _workers(procs, device, share_gpu=share_gpu)
-    if not stay and not app.db_is_typed and not app.db.exists():
+    if not stay and not app.db_is_typed and not app.has_queue():
         app.note(f"nothing is queued: there is no queue at {shown(app.db)} yet (`batchsr enqueue PATH...` makes one)")
         return
     console = screen_console(color=app.color)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from batchsr.intake.gather import Intake
-from batchsr.intake.wishes import wish_of
+from batchsr.intake.instructions import instructions_of
 from batchsr.queue import Answer, Enqueued, Outcome, Queue, State
 
 _AT_ONCE: Final = 500
@@ -44,12 +44,12 @@ def _settle(queue: Queue, some: list[Intake], *, update: bool) -> Iterator[Settl
     gone = [one.enqueued.job_id for one in some if one.enqueued.outcome is Outcome.ALREADY_DONE and is_gone(one)]
     again = set(queue.retry([number for number in gone if number is not None], redo=True)) if gone else set()
     wanted = [one for one in some if update and one.enqueued.outcome is Outcome.OTHER_SETTINGS]
-    wishes = [
-        wish_of(one.enqueued.job_id, one.job, again=_may_be_made(one))
+    asked = [
+        instructions_of(one.enqueued.job_id, one.job, again=_may_be_made(one))
         for one in wanted
         if one.enqueued.job_id is not None
     ]
-    answers = {answer.job_id: answer for answer in queue.rewish(wishes)} if wishes else {}
+    answers = {answer.job_id: answer for answer in queue.instruct(asked)} if asked else {}
     for one in some:
         enqueued = one.enqueued
         if enqueued.job_id in again and enqueued.outcome is Outcome.ALREADY_DONE:

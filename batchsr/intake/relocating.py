@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,8 +11,9 @@ from batchsr import storage
 from batchsr.audio import files
 from batchsr.display import shown
 from batchsr.errors import InputError
-from batchsr.intake.wishes import identity_of, suffix_of
+from batchsr.intake.instructions import identity_of, suffix_of
 from batchsr.queue import OWNED, Job, Move, State
+from batchsr.queue.job import dedupe_key_of
 from batchsr.settings.profile import Settings
 
 
@@ -119,5 +119,4 @@ def wanted_output(job: Job) -> str:
 
 def dedupe_key(identity: str, job: Job, wanted: str) -> str:
     """Return what identifies it, as `NewJob.dedupe_key` does."""
-    parts = (identity, job.settings, job.wanted_variant or "", wanted)
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+    return dedupe_key_of(identity, job.settings, job.wanted_variant, wanted)

@@ -35,6 +35,7 @@ _SAYINGS: Final = (
     "resource limit",
 )
 """How MLX says that there is no memory: its allocator, CUDA and Metal."""
+_APART: Final = "apart.json"
 
 
 def fitting(most: int, identity: ModelIdentity, row_bytes: int) -> int:
@@ -102,17 +103,37 @@ def remember(rows: int, identity: ModelIdentity) -> None:
         write_atomic(_path(), json.dumps(known, indent=2).encode())
 
 
+def apart(identity: ModelIdentity, rows: int) -> list[str]:
+    """Return the layers of this model that passes of so many rows were found to need apart on this device."""
+    names = _stored(_path(_APART)).get(f"{_key(identity)} {rows}")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+def remember_apart(names: list[str], identity: ModelIdentity, rows: int) -> None:
+    """From now on `apart` gives these; without the memory they are found again in every process."""
+    path = _path(_APART)
+    with contextlib.suppress(ResourceError, OutputError, OSError):
+        storage.make_folder(path.parent)
+        known = _stored(path) | {f"{_key(identity)} {rows}": names}
+        write_atomic(path, json.dumps(known, indent=2).encode())
+
+
 def _remembered() -> dict[str, int]:
+    return {key: rows for key, rows in _stored(_path()).items() if isinstance(rows, int) and rows >= 1}
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    """Return what a file of the cache says; nothing where it cannot be read."""
     try:
-        known = json.loads(_path().read_bytes())
-        return {key: rows for key, rows in known.items() if isinstance(rows, int) and rows >= 1}
-    except (OSError, ValueError, AttributeError):
+        known = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
         return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _key(identity: ModelIdentity) -> str:
     return " ".join((identity.device, identity.dtype, identity.weights_sha256, identity.mlx_version))
 
 
-def _path() -> Path:
-    return platformdirs.user_cache_path("batchsr") / "passes.json"
+def _path(name: str = "passes.json") -> Path:
+    return platformdirs.user_cache_path("batchsr") / name

@@ -22,10 +22,10 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from batchsr.queue.clock import Clock
+from batchsr.queue.filters import Browser, Sort
 from batchsr.queue.finished import Finished
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State
-from batchsr.queue.sought import Browser, Sort
-from batchsr.queue.steering import Changed, Move, Speed, Wish
+from batchsr.queue.steering import Changed, Instructions, Move, Speed
 from batchsr.queue.trouble import Pause, PauseKind, Place, Trouble
 
 
@@ -77,7 +77,7 @@ class WorkQueue(_Closable, Protocol):
     """What a worker asks."""
 
     def again(self) -> WorkQueue:
-        """The same queue through another connection, for another thread; close it."""
+        """Return the same queue through another connection, for another thread; close it."""
 
     @property
     def scratch_folder(self) -> Path:
@@ -86,6 +86,10 @@ class WorkQueue(_Closable, Protocol):
     @property
     def probe_folder(self) -> Path:
         """The folder on whose disk the queue itself depends."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether workers of other machines publish beside this one's, so that only a link may take a name."""
 
     def join(self) -> Worker:
         """Become a worker."""
@@ -98,7 +102,7 @@ class WorkQueue(_Closable, Protocol):
         """
 
     def peek(self, variant: str) -> Job | None:
-        """The job that a claim would give, were the queue not paused."""
+        """Return the job that a claim would give, were the queue not paused."""
 
     def take_last_try(self, variant: str) -> Job | None:
         """Queue a quarantined job once more, if one was not tried again since; None if there is none."""
@@ -107,13 +111,13 @@ class WorkQueue(_Closable, Protocol):
         """Seconds until the first backoff of a job for this variant is over; None if none waits."""
 
     def in_flight(self) -> list[Job]:
-        """The jobs that workers own now."""
+        """Return the jobs that workers own now."""
 
     def get(self, job_id: int) -> Job | None:
         """One job, or None."""
 
     def claim(self, worker: Worker, backend: Backend) -> Job | None:
-        """The next job that is open or names this variant, bound to `backend` from now on.
+        """Return the next job that is open or names this variant, bound to `backend` from now on.
 
         None if there is none or the queue is paused. Windows that another backend made do not count. Raises
         ClaimLost if the worker itself was taken for dead: it must join anew.
@@ -123,10 +127,10 @@ class WorkQueue(_Closable, Protocol):
         """Note that so many windows are safe in the scratch. Raises ClaimLost."""
 
     def committing(self, job: Job, result: Result) -> None:
-        """The output is whole and about to get its name. Raises ClaimLost: then it must not get it."""
+        """Note that the output is whole and about to get its name. Raises ClaimLost: then it must not get it."""
 
     def standing(self, job: Job, sha256: Callable[[], str]) -> Result | None:
-        """What a claim of this job, of whichever worker, was about to publish with this hash; None if none was.
+        """Return what a claim of this job, of whichever worker, was about to publish with this hash; None if none was.
 
         The hash is asked for only where it may tell something.
 
@@ -135,7 +139,7 @@ class WorkQueue(_Closable, Protocol):
         """
 
     def finish(self, job: Job, result: Result | None = None, reason: str = "", *, keep_report: bool = True) -> Job:
-        """The output stands under its name, durably. Raises ClaimLost.
+        """Note that the output stands under its name, durably. Raises ClaimLost.
 
         Without `keep_report` its report is forgotten, since the sidecar has it.
         """
@@ -143,7 +147,8 @@ class WorkQueue(_Closable, Protocol):
     def fail(
         self, job: Job, code: str, message: str, wait_s: Callable[[int], float | None] = lambda failures: None
     ) -> Job:
-        """The attempt failed; `wait_s(failures in a row)` is the backoff, None gives the job up. Raises ClaimLost."""
+        """Note that the attempt failed; `wait_s(failures in a row)` is the backoff, None gives the job up. Raises
+        ClaimLost."""
 
     def release(self, job: Job, reason: str = "interrupted") -> Job:
         """Put the job back at once; the attempt does not count. Raises ClaimLost."""
@@ -158,10 +163,10 @@ class WorkQueue(_Closable, Protocol):
         """Hold a queued job; `alike` all that have its folder on the side of the trouble. Returns how many."""
 
     def places(self, variant: str | None = None, *, counted: bool = True) -> list[Place]:
-        """The places that jobs (for a variant) are held for. Not `counted`, `jobs` is 1 where there are any."""
+        """Return the places that jobs (for a variant) are held for. Not `counted`, `jobs` is 1 where there are any."""
 
     def held_job(self, place: Place) -> Job | None:
-        """The least demanding job that is held for a place."""
+        """Return the least demanding job that is held for a place."""
 
     def free(self, place: Place | None = None) -> int:
         """Let jobs be claimed again that are held for a place, or for any. Returns how many."""
@@ -173,7 +178,7 @@ class WorkQueue(_Closable, Protocol):
         """End the pause, or `only` this one. Returns whether there was one."""
 
     def paused(self) -> Pause | None:
-        """The pause, if there is one."""
+        """Return the pause, if there is one."""
 
 
 class IntakeQueue(Protocol):
@@ -185,15 +190,15 @@ class IntakeQueue(Protocol):
     def import_done(self, finished: Iterable[Finished], *, dry_run: bool = False) -> Iterator[Enqueued]:
         """Take in jobs that are done already, and say for each, in order, what happened. Lazy: consume it.
 
-        `queued` means that it was taken (its state is done). What the queue knows of that wish or of that output stays
+        `queued` means that it was taken (its state is done). What the queue knows of that work or of that output stays
         as it is. With `dry_run` nothing is written.
         """
 
     def preview(self, jobs: Iterable[NewJob]) -> Iterator[Enqueued]:
-        """What `enqueue` would say, without writing anything."""
+        """Yield what `enqueue` would say, without writing anything."""
 
     def is_output(self, path: str) -> bool:
-        """Whether a job writes, or wrote, this very file."""
+        """Return whether a job writes, or wrote, this very file."""
 
     def retry(self, ids: Iterable[int] | None = None, *, redo: bool = False) -> list[int]:
         """Queue failed and quarantined jobs again, or those named: then also cancelled and, to redo, done ones."""
@@ -204,7 +209,7 @@ class IntakeQueue(Protocol):
     def edit(self, ids: Iterable[int], *, priority: int | None = None, batch: str | None = None) -> list[int]:
         """Give jobs that are queued or waiting another priority or batch, and return which."""
 
-    def rewish(self, wishes: Iterable[Wish]) -> Iterator[Changed]:
+    def instruct(self, wanted: Iterable[Instructions]) -> Iterator[Changed]:
         """Give jobs that nobody has in hand other settings or another output, and say for each what happened. Lazy."""
 
     def relocate(self, moves: Iterable[Move]) -> Iterator[Changed]:
@@ -249,10 +254,10 @@ class Overview(Protocol):
         """Tells this queue from every other: a UUID that stays for as long as the queue does, also in a backup."""
 
     def batches(self) -> list[str]:
-        """The names of the batches that have jobs, sorted; "" for jobs without one."""
+        """Return the names of the batches that have jobs, sorted; "" for jobs without one."""
 
     def counts(self, batch: str | None = None) -> dict[str, int]:
-        """How many jobs are in each state; every state is there."""
+        """Return how many jobs are in each state; every state is there."""
 
     def totals(self, batch: str | None = None) -> dict[str, dict[str, float]]:
         """For each state `jobs`, `audio_s` and `wall_s`."""
@@ -264,7 +269,7 @@ class Overview(Protocol):
         """
 
     def status(self) -> dict[str, Any]:
-        """The queue at a glance, JSON-able.
+        """Return the queue at a glance, JSON-able.
 
         `jobs` and `audio_s` by state, `workers` (a line for each job in a worker's hands, one for a worker without;
         `idle_s` since the worker's last window and `hung`), `held` (queued jobs that wait for a place in trouble) and
@@ -273,7 +278,7 @@ class Overview(Protocol):
         """
 
     def report_of(self, job_id: int) -> dict[str, Any] | None:
-        """The report that is kept of a finished job; None where its sidecar has it."""
+        """Return the report that is kept of a finished job; None where its sidecar has it."""
 
     def rows(
         self,
@@ -286,22 +291,24 @@ class Overview(Protocol):
         """Read these columns of `Job.to_dict` alone, in pages: for tables of any length."""
 
     def pulse(self) -> Pulse:
-        """Whether workers get on, as cheaply as can be: for who asks again and again."""
+        """Return whether workers get on, as cheaply as can be: for who asks again and again."""
 
     def files_ended(self, since: float, pid: int | None = None) -> int:
-        """How many files were brought to an end, done or failed, by workers (of one process) that began since then."""
+        """Return how many files were brought to an end, done or failed, by workers (of one process) that began since
+        then."""
 
     def note_hung(self, worker: str) -> None:
         """Note that a worker is ended because it makes no windows: its death blames no file as a crash does."""
 
     def bound_variants(self) -> list[str]:
-        """The variants that jobs still to be done name or are bound to, most urgent first."""
+        """Return the variants that jobs still to be done name or are bound to, most urgent first."""
 
     def recent_speed(self, variant: str | None = None) -> Speed | None:
-        """How fast the latest work went (for a variant); None if nothing was done yet."""
+        """Return how fast the latest work went (for a variant); None if nothing was done yet."""
 
     def queued_for(self) -> dict[str, int]:
-        """How many jobs are queued or waiting for each variant that they name; "" are those that any worker takes."""
+        """Return how many jobs are queued or waiting for each variant that they name; "" are those that any worker
+        takes."""
 
     def events(self, job_id: int) -> list[dict[str, Any]]:
         """Every change of state of a job, oldest first."""
@@ -318,13 +325,13 @@ class Maintenance(Protocol):
         """Where lock files stand; may not exist yet."""
 
     def output_folders(self) -> set[str]:
-        """The folders in which outputs of jobs that were ever claimed stand."""
+        """Return the folders in which outputs of jobs that were ever claimed stand."""
 
     def check(self) -> list[str]:
-        """What is wrong with the queue, one sentence each; empty when it is sound."""
+        """Return what is wrong with the queue, one sentence each; empty when it is sound."""
 
     def held_up(self) -> str | None:
-        """What keeps the queue's files growing, with the remedy; None if nothing does."""
+        """Return what keeps the queue's files growing, with the remedy; None if nothing does."""
 
     def backup(self, target: Path) -> None:
         """Copy the queue as of one moment, whole or not at all, while others go on working."""
@@ -346,4 +353,4 @@ class Queue(WorkQueue, IntakeQueue, Overview, Maintenance, Protocol):
     """All of it, as the command line has it."""
 
     def of_batch(self, batch: str) -> Queue:
-        """The same queue through another connection, which claims jobs of this batch alone; close it."""
+        """Return the same queue through another connection, which claims jobs of this batch alone; close it."""

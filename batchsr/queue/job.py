@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
+from batchsr.queue.roots import portable
+
 
 class State(StrEnum):
     """Where a job stands."""
@@ -84,9 +86,8 @@ class NewJob:
 
     @property
     def dedupe_key(self) -> str:
-        """Identifies the wish: this source, restored like this, to there. SHA-256, hexadecimal."""
-        parts = (self.identity, self.settings, self.variant or "", self.output)
-        return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+        """Identifies the work: this source, restored like this, to there. SHA-256, hexadecimal."""
+        return dedupe_key_of(self.identity, self.settings, self.variant, self.output)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -269,7 +270,7 @@ class PathBytes(bytes):
 
 
 def stored_path(path: str) -> str | bytes:
-    """A path as the database keeps it: text, or its bytes where they are no UTF-8."""
+    """Return a path as the database keeps it: text, or its bytes where they are no UTF-8."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -287,15 +288,29 @@ def stored_text(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-@functools.lru_cache(maxsize=4096)  # enqueueing asks for the same few names again and again
+def dedupe_key_of(identity: str, settings: str, variant: str | None, output: str) -> str:
+    """Return what identifies work, on every host: this source, restored like this, to there. SHA-256, hexadecimal."""
+    parts = (portable(identity), settings, variant or "", portable(output))
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def exact_key(path: str) -> str:
     """Equal for equal paths; of fixed length, whatever the bytes."""
+    return _exact_key(portable(path))
+
+
+def folded_key(path: str) -> str:
+    """Equal for paths that some file system takes for one: differing in case or in Unicode composition."""
+    return _folded_key(portable(path))
+
+
+@functools.lru_cache(maxsize=4096)  # enqueueing asks for the same few names again and again
+def _exact_key(path: str) -> str:
     return hashlib.blake2b(os.fsencode(path), digest_size=16).hexdigest()
 
 
 @functools.lru_cache(maxsize=4096)
-def folded_key(path: str) -> str:
-    """Equal for paths that some file system takes for one: differing in case or in Unicode composition."""
+def _folded_key(path: str) -> str:
     folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
     return hashlib.blake2b(folded.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 

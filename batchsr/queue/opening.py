@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from batchsr.errors import UsageError
 from batchsr.queue.clock import Clock
 from batchsr.queue.interface import Queue
+from batchsr.queue.postgres.place import FleetPlace, checked, password_of, without_password
 from batchsr.queue.sqlite import restoring
 from batchsr.queue.sqlite.api import SqliteQueue
 from batchsr.queue.sqlite.restoring import Restored
 from batchsr.queue.sqlite.store import describe
 
-__all__ = ["Restored", "describe", "open_queue", "preview_of", "restore_backup"]
+__all__ = [
+    "Restored",
+    "checked_fleet",
+    "describe",
+    "init_fleet",
+    "look_over_fleet",
+    "migrate_fleet",
+    "open_fleet",
+    "open_queue",
+    "preview_of",
+    "restore_backup",
+    "without_password",
+]
 
 
 def open_queue(path: str | Path, *, clock: Clock | None = None) -> Queue:
@@ -20,8 +35,51 @@ def open_queue(path: str | Path, *, clock: Clock | None = None) -> Queue:
 
 
 def preview_of(path: str | Path, *, clock: Clock | None = None) -> Queue:
-    """A copy in memory, empty if there is no database yet: what is done to it leaves no trace."""
+    """Return a copy in memory, empty if there is no database yet: what is done to it leaves no trace."""
     return SqliteQueue.preview_of(Path(path), clock=clock)
+
+
+def open_fleet(url: str, folder: Path) -> Queue:
+    """Open the queue of a fleet; `folder` is where this host keeps what is its own. Raises the QueueError family,
+    UsageError where the extra is missing."""
+    queue: Queue = _postgres().PostgresQueue.connect(FleetPlace(url, folder))
+    return queue
+
+
+def init_fleet(url: str, folder: Path, lease_s: float) -> bool:
+    """Make the tables of a fleet. Returns whether there were none."""
+    return bool(_postgres().initialise(FleetPlace(url, folder), lease_s))
+
+
+def migrate_fleet(url: str, folder: Path) -> tuple[int, int]:
+    """Bring the tables of a fleet to this program's version. Returns the versions before and now."""
+    before, now = _postgres().migrate(FleetPlace(url, folder))
+    return before, now
+
+
+def look_over_fleet(url: str, folder: Path, *, restored: bool) -> dict[str, Any]:
+    """Return what `batchsr fleet check` tells of the database, JSON-able; with `restored` raise every claim first."""
+    return dict(_postgres().looked_over(FleetPlace(url, folder), restored=restored))
+
+
+def checked_fleet(url: str, *, typed: bool) -> str:
+    """Return the URL of a fleet. Raises UsageError for what is none, and for a password that was typed."""
+    if typed and password_of(url):
+        raise UsageError(
+            "a password in a command line can be read by everybody on this machine",
+            remedy="put it into a PGPASSFILE (~/.pgpass), or give the URL in BATCHSR_FLEET",
+        )
+    return checked(url)
+
+
+def _postgres() -> Any:
+    try:
+        from batchsr.queue.postgres import api
+    except ImportError as e:
+        raise UsageError(
+            f"a fleet needs psycopg, which is not installed ({e.name})", remedy="pip install 'batchsr[fleet]'"
+        ) from e
+    return api
 
 
 def restore_backup(path: str | Path, backup: str | Path, *, clock: Clock | None = None) -> Restored:

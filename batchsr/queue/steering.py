@@ -1,4 +1,4 @@
-"""What a person asks of jobs that are in the queue already, and what is answered: other wishes, moved files, speed."""
+"""What a person asks of jobs that are in the queue, and what is answered: other instructions, moved files, speed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Answer(StrEnum):
     IN_HAND = "in hand"  # a worker has it, and finishes it as it was asked for
     DONE = "done"  # what it made stays as it is
     OVER = "over"  # cancelled or superseded
-    TWIN = "twin"  # another job is that wish already
+    TWIN = "twin"  # another job is to do that already
     GONE = "gone"  # no such job (any more)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Wish:
+class Instructions:
     """How a job is to be restored from now on, and where to. Paths are absolute."""
 
     job_id: int
@@ -50,12 +50,12 @@ class Move:
     inode: int
     device: int
     wanted: str
-    """The output that was first wished for, moved alike."""
+    """The output that was first asked for, moved alike."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Changed:
-    """The answer to one Wish or Move."""
+    """The answer to one Instructions or Move."""
 
     job_id: int
     answer: Answer

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from batchsr import faults, storage, temporary
-from batchsr.errors import BatchsrError, OutputExists, SidecarForeign
+from batchsr.errors import BatchsrError, OutputExists, OutputPathError, ResourceError, SidecarForeign
 from batchsr.restoration import sidecar_reading
 from batchsr.restoration.sidecar import sidecar_path
 from batchsr.temporary import Temporary
@@ -74,6 +74,31 @@ def publish(output: Temporary, record: Temporary | None, *, overwrite: bool) -> 
     faults.point("folder_fsync.before")
     _sync_folder(folder)
     faults.point("folder_fsync.after")
+
+
+def want_links(folder: Path) -> None:
+    """Make sure that a name can be taken by a link, which alone is safe between machines; tried once for each folder.
+
+    Raises OutputPathError where the file system has none, ResourceError.
+    """
+    if str(folder) in _with_links or not folder.is_dir():
+        return
+    with Temporary.beside(folder / "link") as one:
+        other = one.path.with_name(one.path.name + ".link")
+        try:
+            os.link(one.path, other)
+        except OSError as e:
+            if e.errno not in temporary.WITHOUT_LINKS:
+                raise ResourceError(f"a link cannot be made in {folder}: {e}", remedy="check the share") from e
+            raise OutputPathError(
+                f"{folder} is on a file system without hard links, where hosts cannot tell who was first",
+                remedy="put outputs on one that has them (NFS, or SMB with a server that knows them), or use one host",
+            ) from e
+        other.unlink()
+    _with_links.add(str(folder))
+
+
+_with_links: set[str] = set()
 
 
 def complete(output: Path, document: Mapping[str, Any]) -> None:

@@ -48,7 +48,7 @@ class Api:
         after = request.query_params.get("after", "")
         with self._source.queue() as queue:
             page = queue.browser.page(
-                wanted.sought, sort=wanted.sort, descending=wanted.descending, after=after, limit=limit
+                wanted.filter, sort=wanted.sort, descending=wanted.descending, after=after, limit=limit
             )
         made = _lines(*(job.to_dict() for job in page.jobs))
         if page.after is not None:

@@ -57,13 +57,13 @@ class Pages:
         wanted = Wanted.of(request.query_params)
         with self._source.queue() as queue:
             page = queue.browser.page(
-                wanted.sought,
+                wanted.filter,
                 sort=wanted.sort,
                 descending=wanted.descending,
                 after=request.query_params.get("after", ""),
                 limit=ROWS,
             )
-            count = queue.browser.count(wanted.sought)
+            count = queue.browser.count(wanted.filter)
         found = self._source.overview()
         return self._render.page(
             request,

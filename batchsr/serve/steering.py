@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from batchsr.errors import ConfigError
-from batchsr.queue import LIVE, Queue, Sought, State
+from batchsr.queue import LIVE, JobFilter, Queue, State
 from batchsr.serve.render import Renderer
 from batchsr.serve.source import Source
 from batchsr.serve.wanted import ACTIONS, Wanted
@@ -60,12 +60,12 @@ class Order:
         """Return the files to which it can be done now. Cancelled ones are retried only where they are named."""
         allowed = _STATES[self.action]
         if self.wanted is None:
-            return queue.browser.numbers(Sought(states=allowed, ids=self.ids))
-        sought = self.wanted.sought
-        if self.action == "retry" and sought.states != (State.CANCELLED,):
+            return queue.browser.numbers(JobFilter(states=allowed, ids=self.ids))
+        matching = self.wanted.filter
+        if self.action == "retry" and matching.states != (State.CANCELLED,):
             allowed = _FAILED
-        states = tuple(state for state in allowed if not sought.states or state in sought.states)
-        return queue.browser.numbers(dataclasses.replace(sought, states=states)) if states else []
+        states = tuple(state for state in allowed if not matching.states or state in matching.states)
+        return queue.browser.numbers(dataclasses.replace(matching, states=states)) if states else []
 
     def fields(self) -> list[tuple[str, str]]:
         """Return what a form bears so that `of` gives this order again."""
@@ -141,7 +141,7 @@ class Steering:
         if order.action in _STATES:
             with self._source.queue() as queue:
                 numbers = order.numbers(queue)
-                first = queue.browser.page(Sought(ids=tuple(numbers[:_NAMED]))) if numbers else None
+                first = queue.browser.page(JobFilter(ids=tuple(numbers[:_NAMED]))) if numbers else None
             names = [f"#{job.id} {job.source}" for job in first.jobs] if first is not None else []
         path, query = order.back(self._render.prefix)
         return self._render.page(

@@ -8,7 +8,7 @@ from typing import Final, get_args
 from urllib.parse import urlencode
 
 from batchsr.errors import ConfigError
-from batchsr.queue import Sort, Sought, State
+from batchsr.queue import JobFilter, Sort, State
 
 HELD: Final = "held"
 """Not a state of its own: queued, but held for a place in trouble."""
@@ -58,9 +58,9 @@ class Wanted:
         )
 
     @property
-    def sought(self) -> Sought:
+    def filter(self) -> JobFilter:
         """Return the same for the queue."""
-        return Sought(
+        return JobFilter(
             states=() if self.state in ("", HELD) else (State(self.state),),
             held=self.state == HELD,
             batch=self.batch,

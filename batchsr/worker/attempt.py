@@ -13,6 +13,7 @@ from typing import Any, Final
 from batchsr import storage
 from batchsr.errors import BatchsrError, ResourceError
 from batchsr.queue import Backend, Job, Result, WorkQueue, is_published
+from batchsr.restoration import publishing
 from batchsr.restoration.batcher import Batcher
 from batchsr.restoration.sidecar import sidecar_path
 from batchsr.restoration.task import Restored, Task
@@ -67,6 +68,8 @@ class Attempt:
         settings = Settings.from_json(job.settings)
         self._channels = 1 if settings.channels == "mono" else job.channels or 1
         self.task = dataclasses.replace(self.task, settings=settings, provenance=_provenance(job, backend, model))
+        if self._queue.shared and not job.overwrite:
+            publishing.want_links(self.task.output.parent)
         result = recovery.finished_before(job, settings, backend) or self._standing()
         if result is not None:
             self._queue.committing(job, result)

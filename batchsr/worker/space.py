@@ -15,8 +15,9 @@ from typing import Final
 from batchsr import storage
 from batchsr.audio import formats
 from batchsr.audio.windows import SAMPLE_RATE_HZ, Plan
+from batchsr.models.separator import STEMS
 from batchsr.queue import Job, Side, State
-from batchsr.restoration.scratch import HEADER
+from batchsr.restoration.scratch import HEADER, stems_bytes
 from batchsr.restoration.spool import spool_bytes
 from batchsr.settings.profile import Settings
 
@@ -71,14 +72,16 @@ def need_of_recording(
 ) -> Need:
     """Return the same from what a header says: samples of one channel, their rate, the number of channels."""
     channels = 1 if settings.channels == "mono" else channels
+    rows = channels if settings.stems == "off" else len(STEMS) * channels
     samples = -(-frames * SAMPLE_RATE_HZ // rate_hz)
     slots = max(0, Plan.of(samples, frame_samples, settings.overlap).count - windows_done)
     return Need(
-        rows=slots * channels,
-        scratch_bytes=slots * (HEADER.size + 4 * channels * frame_samples)
-        + (spool_bytes(samples, channels) if settings.denoise != "off" else 0),
+        rows=slots * rows,
+        scratch_bytes=slots * (HEADER.size + 4 * rows * frame_samples)
+        + (spool_bytes(samples, channels) if settings.denoise != "off" else 0)
+        + (stems_bytes(samples, channels) if settings.stems != "off" else 0),
         output_bytes=-(-frames * settings.rate // rate_hz)
-        * channels
+        * (channels + rows if settings.stems == "files" else channels)
         * formats.SAMPLE_BYTES.get(settings.subtype, _PACKED_SAMPLE_BYTES),
     )
 

@@ -47,7 +47,13 @@ def decades(p: jax.Array) -> jax.Array:
 
 
 def spectral(
-    y: jax.Array, h: jax.Array, low: jax.Array, scale: jax.Array, bands: Mapping[int, np.ndarray]
+    y: jax.Array,
+    h: jax.Array,
+    low: jax.Array,
+    scale: jax.Array,
+    bands: Mapping[int, np.ndarray],
+    *,
+    by_measure: bool = False,
 ) -> dict[str, jax.Array]:
     """Distances of a restoration y from its original h, and from what was given (low).
 
@@ -58,7 +64,14 @@ def spectral(
     y, h and low are as normalised for the model; times `scale` (B, 1) they are as loud as they were. Only what is
     about levels is measured there: the waveform of a silent stretch must not outweigh all others. `bands`: for each
     of BANDS its triangles, (bands, n_fft / 2 + 1).
+
+    `log` and `band` are means of absolute values, whose best guess is the median: where a band may end or go on, it
+    commits itself to the likelier. `by_measure` takes roots of mean squares over a frame instead, as `lsd` does.
     """
+
+    def level(x: jax.Array) -> jax.Array:
+        return jnp.sqrt(jnp.square(x).mean(axis=-1) + 1e-6).mean() if by_measure else jnp.abs(x).mean()
+
     log, linear, band = [], [], []
     found: dict[str, jax.Array] = {}
     loud = jnp.square(scale)[..., None]
@@ -67,13 +80,13 @@ def spectral(
         sy, sh = spectrum(y, n), spectrum(h, n)
         py, ph = power(sy), power(sh)
         difference = decades(loud * py + floor) - decades(loud * ph + floor)
-        log.append(jnp.abs(difference).mean())
+        log.append(level(difference))
         error = jnp.sqrt(jnp.square(jnp.sqrt(py + 1e-8) - jnp.sqrt(ph + 1e-8)).sum(axis=(1, 2)) + 1e-8)
         linear.append((error / (jnp.sqrt(ph.sum(axis=(1, 2))) + SILENT)).mean())
         if n in BANDS:
             matrix = bands[n].T.astype(np.float32)
             levels = [decades(loud * jnp.matmul(p, matrix, precision="highest") * 100 + floor) for p in (py, ph)]
-            band.append(jnp.abs(levels[0] - levels[1]).mean())
+            band.append(level(levels[0] - levels[1]))
         if n == 2048:
             found["lsd"] = jnp.sqrt(jnp.square(difference).mean(axis=-1) + 1e-6).mean()
         if n == 1024:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,23 +97,30 @@ class Trainer:
         alphas: np.ndarray,
         seed: int,
         heed: float = 1.0,
+        still: Collection[str] = (),
+        *,
+        by_measure: bool = False,
     ) -> None:
         """`bands`: the triangles of losses.BANDS, and under 0 those of the model's mel; `alphas`: the schedule;
-        `heed`: what the discriminators' verdict weighs, from 1 to 0."""
+        `heed`: what the discriminators' verdict weighs, from 1 to 0 (then they are left out); `still`: networks (vae,
+        ldm, voc) whose weights stay; `by_measure`: take roots of mean squares over a frame, as the measure does."""
         self.config, self.bands, self.seed, self.heed = config, bands, seed, heed
+        self.still, self.by_measure = frozenset(still), by_measure
         bins = (bands[0] > 0).sum(axis=1) + 1.0
         self.widths = (bins / bins.mean()).astype(np.float32)
         self.signal, self.noise = np.sqrt(alphas).astype(np.float32), np.sqrt(1 - alphas).astype(np.float32)
         self.step_count, self.first = state.step, state.step
         self.new_judges = not state.judges
-        self.fixed = {name: jnp.array(x) for name, x in state.weights.items() if is_fixed(name)}
-        vector, self.named = ravel_pytree(_trained(state.weights))
-        mean, _ = ravel_pytree(_trained(state.mean))
+        self.fixed = {name: jnp.array(x) for name, x in state.weights.items() if self._stays(name)}
+        vector, self.named = ravel_pytree(self._trained(state.weights))
+        mean, _ = ravel_pytree(self._trained(state.mean))
         judges, self.named_judges = ravel_pytree(
             {k: jnp.array(v) for k, v in (state.judges or losses.new_judges(np.random.default_rng(seed))).items()}
         )
         # ravel_pytree goes by sorted names: ldm, vae, voc.
-        self.vocoder_from = sum(int(v.size) for k, v in _trained(state.weights).items() if not k.startswith("voc."))
+        self.vocoder_from = sum(
+            int(v.size) for k, v in self._trained(state.weights).items() if not k.startswith("voc.")
+        )
         self.arrays = {
             "weights": vector, "mean": mean, "judges": judges,
             "m": jnp.zeros_like(vector), "v": jnp.zeros_like(vector),
@@ -130,6 +137,16 @@ class Trainer:
 
         weights, mean = (fixed | arrays(self.named, self.arrays[name]) for name in ("weights", "mean"))
         return State(weights, mean, arrays(self.named_judges, self.arrays["judges"]), self.step_count)
+
+    def mean_weights(self) -> dict[str, jax.Array]:
+        """The weights' running mean by name, and what stays, on the device."""
+        return self.fixed | self.named(self.arrays["mean"])
+
+    def _stays(self, name: str) -> bool:
+        return is_fixed(name) or name.partition(".")[0] in self.still
+
+    def _trained(self, weights: Arrays) -> dict[str, jax.Array]:
+        return {name: jnp.array(x) for name, x in weights.items() if not self._stays(name)}
 
     def step(self, batch: sounds.Batch, rate: float, true_mels: float) -> dict[str, jax.Array]:
         """One update; gives the losses, not yet computed. `true_mels`: share of rows whose vocoder gets the true mel.
@@ -204,8 +221,10 @@ class Trainer:
         samples = slice(part.start * hop, part.stop * hop)
         y, found = self._restore(weights, low, high, part, drawn)
         y = losses.balanced(y)
-        found |= losses.spectral(y, high[:, samples], low[:, samples], scale, self.bands)
+        found |= losses.spectral(y, high[:, samples], low[:, samples], scale, self.bands, by_measure=self.by_measure)
         total = sum(share * found[name] for name, share in SHARES.items())
+        if not self.heed:
+            return total, found | {"total": total}
         count = max(1, len(y) // 2)  # half of the rows: enough to judge by
         original, y = (high[:count, samples] * scale[:count], y[:count] * scale[:count])
         judges = self.named_judges(judge_vector)
@@ -243,7 +262,7 @@ class Trainer:
         distance = jnp.sqrt((self.widths * jnp.square(error)).mean(axis=-1) + 1e-6)
         found = {
             "rec": jnp.abs(rec - target[:n]).mean(),
-            "pred": 0.5 * (jnp.abs(error).mean() + distance.mean()),
+            "pred": distance.mean() if self.by_measure else 0.5 * (jnp.abs(error).mean() + distance.mean()),
             "latent": jnp.square(z[:n] - jax.lax.stop_gradient(true_z)).mean() / variance,
             "kl": 0.5 * (jnp.square(mean) + jnp.exp(spread) - 1 - spread).mean(),
         }
@@ -264,10 +283,6 @@ def adam(
 def is_fixed(name: str) -> bool:
     """Whether a weight is a constant of the architecture: the activation's filters."""
     return name.endswith(".filter")
-
-
-def _trained(weights: Arrays) -> dict[str, jax.Array]:
-    return {name: jnp.array(x) for name, x in weights.items() if not is_fixed(name)}
 
 
 def read_config(file: Path) -> network.Config:

@@ -71,7 +71,7 @@ def test_sixteen_processes_enqueue_claim_list_and_back_up_at_once(tmp_path: Path
         jobs = list(queue.jobs())
         assert len(jobs) > 100
         assert sum(job.state is State.DONE for job in jobs) > 100
-        assert len({job.source for job in jobs}) == len(jobs), "each wish is one job, whoever enqueued it"
+        assert len({job.source for job in jobs}) == len(jobs), "the same work is one job, whoever enqueued it"
         for job in jobs[:: max(1, len(jobs) // 200)]:
             assert sum(event["new"] == "done" for event in queue.events(job.id)) == (job.state is State.DONE)
     copies = sorted(tmp_path.glob("copy-*.db"))

@@ -59,3 +59,19 @@ def test_without_what_keeps_them_the_same_rounds_find_broken_ones(kind: str) -> 
     assert code == 1
     assert figures["broken"] > 0
     assert ("mixed" if kind == "queues" else "its row names") in said or "nobody's whole output" in said
+
+
+@pytest.mark.slow
+def test_a_fleet_under_kills_stops_crashes_and_partitions_loses_nothing_and_publishes_nothing_twice() -> None:
+    code, figures, said = soak("--seconds", "15", script=SOAK.with_name("fleet_soak"))
+    assert code == 0, said
+    assert figures["broken"] == 0
+    assert figures["files"] > 0
+    assert figures["kills"] + figures["stops"] > 0
+
+
+@pytest.mark.slow
+def test_without_its_fence_a_fleet_breaks_promises_and_the_soak_says_so() -> None:
+    code, figures, said = soak("--seconds", "12", "--negative-control", script=SOAK.with_name("fleet_soak"))
+    assert code == 1, figures
+    assert "was named by two hosts" in said

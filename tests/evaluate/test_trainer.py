@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from batchsr.quality import evaluate
+from batchsr.quality import evaluate, measure
 from scripts import mix_weights, train_tiny
-from scripts.training import losses, network, trainer
+from scripts.training import held, losses, network, trainer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CROP = 15_360
@@ -127,6 +127,54 @@ def test_the_loss_is_nothing_for_the_original_and_its_lsd_is_the_measure() -> No
     other = losses.spectral(low, high, low, one, bands())
     measured = evaluate.lsd(evaluate.spectrogram(high[0]), evaluate.spectrogram(low[0]), 1e-8)
     assert float(other["lsd"]) == pytest.approx(measured, rel=1e-2)
+
+
+def test_by_the_measure_levels_are_roots_of_mean_squares_over_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One bin far off costs more than many a little: a mean of absolute values does not tell these apart."""
+    monkeypatch.setattr(losses, "RESOLUTIONS", (512,))
+    y, h = noise((1, CROP)), noise((1, CROP), 1)
+    ways = [losses.spectral(y, h, h, jnp.ones((1, 1)), bands(), by_measure=by) for by in (False, True)]
+    plain, measured = ({name: float(value) for name, value in found.items()} for found in ways)
+    for name in ("log", "band"):
+        assert measured[name] > 1.1 * plain[name]
+    same = losses.spectral(h, h, h, jnp.ones((1, 1)), bands(), by_measure=True)
+    assert max(float(same["log"]), float(same["band"])) < 2e-3
+
+
+def test_networks_that_stay_are_none_of_what_is_trained_and_all_of_what_is_kept() -> None:
+    weights = {"vae.a": noise((2, 3)), "ldm.b": noise((4,)), "voc.c": noise((5,)), "voc.d.filter": noise((1, 1, 12))}
+    config = trainer.read_config(Path(trainer.__file__).with_name("tiny.json"))
+    given = (config, trainer.State.of(weights), {**bands(), 0: bands()[2048]}, np.linspace(1, 0, 1000), 0)
+    staying, moving = trainer.Trainer(*given, still=("voc",)), trainer.Trainer(*given)
+    assert (staying.arrays["weights"].size, moving.arrays["weights"].size) == (10, 15)
+    assert staying.vocoder_from == moving.vocoder_from == 10
+    staying.arrays["mean"] = staying.arrays["mean"] + 1
+    for kept in (staying.state().mean, staying.mean_weights()):
+        assert set(kept) == set(weights)
+        assert np.array_equal(kept["voc.c"], weights["voc.c"])
+        assert np.allclose(kept["vae.a"], weights["vae.a"] + 1)
+
+
+def test_what_is_held_out_is_measured_as_evaluate_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With networks that give back what they were given: the distance of plain interpolation."""
+    clip = np.cumsum(noise((CROP + 500,), 2)) * 0.05
+    clip = (clip - clip.mean()).astype(np.float32)
+    sf.write(tmp_path / "clip.flac", clip, 48_000, subtype="PCM_24")
+    config = trainer.read_config(Path(trainer.__file__).with_name("tiny.json"))
+    config = {**config, "audio": {**config["audio"], "frame_samples": CROP}}
+    nothing = jnp.zeros((1, CROP // 480 // 8, 16, 16))
+    monkeypatch.setattr(network, "log_mel", lambda *_: nothing)
+    monkeypatch.setattr(network, "moments", lambda *_: (nothing, nothing))
+    monkeypatch.setattr(network, "unet", lambda *_: nothing)
+    monkeypatch.setattr(network, "decode", lambda *_: nothing)
+    monkeypatch.setattr(network, "vocoder", lambda _, __, mel, samples: samples)
+    half = np.full(1000, 0.5**0.5)
+    found = held.Held(tmp_path, config, bands()[2048], half, half).distances({})
+    original = measure.middle(measure.read_clip(tmp_path / "clip.flac"), CROP / 48_000)
+    for rate_hz in held.RATES_HZ:
+        low = measure.sinc(measure.degrade(original, rate_hz), rate_hz)
+        expected = evaluate.lsd(evaluate.spectrogram(original), evaluate.spectrogram(low), 1e-8)
+        assert found[f"held_{rate_hz // 1000}k"] == pytest.approx(expected, rel=1e-2)
 
 
 def test_a_row_of_silence_does_not_outweigh_the_others_in_the_derivative() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import forked
 import pytest
 import rig
 from program import FAST_MODEL, Program
@@ -151,7 +152,7 @@ def test_a_group_that_is_stopped_and_goes_on_loses_nothing(program: Program) -> 
     program.environment |= FAST_MODEL | {"BATCHSR_PACE_S": "0.05"}
     sources = [rig.record(program.folder / f"{number}.wav", 0.8, seed=number) for number in range(6)]
     rig.enqueue(program.db, sources)
-    process = subprocess.Popen(
+    process = forked.Forked(
         program.command("work", "--variant", "fast", "--min-free", "0", "--procs", "2"),
         env=program.environment,
         cwd=program.folder,

@@ -8,12 +8,12 @@ import os
 import shutil
 import signal
 import struct
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import forked
 import pytest
 import rig
 import soundfile
@@ -31,7 +31,7 @@ def program(program: Program) -> Program:
 def watching(program: Program, *options: str) -> Iterator[None]:
     log = program.folder / "watch.log"
     with log.open("wb") as file:
-        process = subprocess.Popen(
+        process = forked.Forked(
             program.command("watch", "in", *options), env=program.environment, cwd=program.folder, stderr=file
         )
         try:

@@ -79,9 +79,9 @@ def test_a_device_that_does_not_say_what_is_free_is_given_no_limit(monkeypatch: 
     assert limits == []
 
 
-@pytest.mark.parametrize(("value_bytes", "gigabytes"), [(2, 0.805), (4, 1.611)])
+@pytest.mark.parametrize(("value_bytes", "gigabytes"), [(2, 0.805), (4, 2.416)])
 def test_the_published_size_needs_what_was_measured_and_not_much_more(value_bytes: int, gigabytes: float) -> None:
-    """On an H100 a row took 0.57 GB in float16 and 1.55 in float32 (docs/measurements.md)."""
+    """In passes of 8 a row took 0.81 GB in float16 on an H100 and 2.36 in float32 on an H200 (docs/measurements.md)."""
     needed = row_bytes(make.config_of_size("published"), value_bytes)
     assert needed == pytest.approx(gigabytes * GB, rel=1e-3)
 

@@ -12,13 +12,14 @@ from mlx import nn
 from mlx.utils import tree_map
 
 from batchsr.models.compute import activation, cuda, kernels, layers, nvrtc
-from batchsr.models.flashsr.unet import ResBlock
+from batchsr.models.flashsr import unet
+from batchsr.models.flashsr.unet import ResBlock, SpatialTransformer
 from batchsr.models.flashsr.vae import ResnetBlock
 from batchsr.models.flashsr.vocoder import AmpBlock
 
 from . import cuda_on_cpu
 
-OURS = cuda.Kernels(cuda.add, cuda.group_norm, cuda.conv1d)
+OURS = cuda.Kernels(cuda.add, cuda.geglu, cuda.group_norm, cuda.conv1d)
 
 
 @pytest.fixture
@@ -28,7 +29,8 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(nvrtc, "cuda_kernel", cuda_on_cpu.cuda_kernel)
     cuda._kernel.cache_clear()
     monkeypatch.setattr(cuda, "kernels", lambda dtype: OURS)
-    monkeypatch.setattr(layers, "on_cpu", lambda: False)
+    for module in (layers, unet):
+        monkeypatch.setattr(module, "on_cpu", lambda: False)
     monkeypatch.setattr(layers, "by_products", lambda layer, x: not layer.training and x.dtype == mx.float32)
     yield
     cuda._kernel.cache_clear()
@@ -58,6 +60,7 @@ def test_the_norm_keeps_its_digits_beside_a_large_mean_and_at_any_length(rows: i
 BLOCKS: dict[str, tuple[Callable[[], nn.Module], tuple[mx.array, ...]]] = {
     "vae": (lambda: ResnetBlock(32, 64), (normal(2, 5, 6, 32),)),
     "unet": (lambda: ResBlock(64, 24, 32), (normal(2, 5, 6, 64), normal(2, 24, seed=1))),
+    "unet, attention": (lambda: SpatialTransformer(64, 16), (normal(2, 5, 6, 64),)),
     "vocoder, own convolution": (lambda: AmpBlock(48, 3, (1, 5)), (normal(2, 150, 48),)),
     "vocoder, products": (lambda: AmpBlock(16, 3, (1, 5)), (normal(2, 150, 16),)),
 }
@@ -97,6 +100,21 @@ def test_a_convolution_by_products_is_one(
     out, expected = cuda.products(x, w, stride, padding, dilation), mx.conv2d(x, w, stride, padding, (dilation, 1))
     assert out.shape == expected.shape
     assert mx.linalg.norm(out - expected).item() <= 1e-6 * mx.linalg.norm(expected).item()
+
+
+@pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize(("length", "dilation", "taps"), [(30, 3, 7), (31, 3, 3), (32, 5, 11), (3, 5, 3)])
+def test_a_dilated_convolution_in_half_precision_is_one(length: int, dilation: int, taps: int) -> None:
+    """Of any length: a plane of so many columns has whole rows only."""
+    layer = layers.Conv1d(16, 16, taps, padding=dilation * (taps - 1) // 2, dilation=dilation)
+    layer.bias = normal(16)
+    x = normal(2, length, 16)
+    expected = layer(x)
+    layer.set_dtype(mx.float16)
+    layer.eval()
+    out = layer(x.astype(mx.float16))
+    assert out.shape == expected.shape
+    assert mx.linalg.norm(out - expected).item() <= 2e-3 * mx.linalg.norm(expected).item()
 
 
 def wrong(*arguments: object) -> mx.array:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import jsonschema
 import numpy as np
 import pytest
@@ -27,14 +28,8 @@ from .test_published_bundles import everything
 def batchsr(home: Path, *arguments: str, endpoint: str = NOWHERE, **more: str) -> subprocess.CompletedProcess[str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and not k.lower().endswith("_proxy")}
     own = {"HF_HOME": str(home), "XDG_CACHE_HOME": str(home), "HOME": str(home), "HF_ENDPOINT": endpoint}
-    return subprocess.run(
-        [sys.executable, "-m", "batchsr", "--db", str(home / "queue.db"), *arguments],
-        env={**clean, **own, "NO_COLOR": "1", **more},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    command = [sys.executable, "-m", "batchsr", "--db", str(home / "queue.db"), *arguments]
+    return forked.run(command, env={**clean, **own, "NO_COLOR": "1", **more}, text=True, timeout=120)
 
 
 def test_the_list_says_which_variants_there_are_and_who_put_them_there(tmp_path: Path) -> None:

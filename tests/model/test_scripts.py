@@ -18,7 +18,10 @@ from batchsr.models.compute import backend
 
 backend.prepare(device="cpu")
 
-from batchsr.models.tools import make  # noqa: E402  (MLX may only be imported behind prepare)
+from batchsr.models.compute import layers  # noqa: E402  (MLX may only be imported behind prepare)
+from batchsr.models.flashsr.networks import Networks  # noqa: E402
+from batchsr.models.tools import make  # noqa: E402
+from scripts import bench, counting  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -55,6 +58,37 @@ def test_bench_prints_every_stage(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for word in ("machine", "backend", "encode", "unet", "decode", "vocoder", "window", "peak"):
         assert word in done.stdout
+
+
+def test_the_count_of_a_window_is_what_its_layers_multiply_and_move() -> None:
+    published = make.config_of_size("published")
+    found = counting.count(Networks(published), published)
+    for stage, counted in found.items():
+        assert counted.flops / 1e12 == pytest.approx(bench.PUBLISHED_TFLOP[stage], rel=0.03, abs=0.005)
+    vocoder, rates = found["vocoder"], published.vocoder.upsample_rates
+    length, activated = published.audio.frame_samples // published.mel.hop, 0
+    for level, rate in enumerate(rates, 1):
+        length *= rate
+        activated += length * published.vocoder.channels(level) * 18
+    activated += length * published.vocoder.channels(len(rates))
+    assert vocoder.activated == activated, "six to a block, three blocks to a level, one at the end"
+    assert vocoder.gigabytes(4, fused=False) - vocoder.gigabytes(4) == pytest.approx(activated * 4 * 157 / 1e9)
+    assert found["unet"].activated == 0
+    assert vocoder.gigabytes(2) == pytest.approx(vocoder.gigabytes(4) / 2)
+    slow, fast = vocoder.seconds(10, 1000, 4), vocoder.seconds(1000, 0.1, 4)
+    assert slow == pytest.approx(vocoder.gigabytes(4) / 10), "memory is what is short"
+    assert fast == pytest.approx(vocoder.flops / 1e11), "arithmetic is"
+
+
+def test_counting_prints_a_line_for_each_stage_and_mac_and_leaves_layers_as_they_were(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = make.config_of_size("tiny")
+    methods = [layers.Conv1d.__call__, layers.Conv2d.plus, layers.Linear.__call__]
+    counting.print_counts(Networks(config), config)
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("encode", "unet", "decode", "vocoder", "together", *counting.MACS))
+    assert methods == [layers.Conv1d.__call__, layers.Conv2d.plus, layers.Linear.__call__]
 
 
 def test_mix_weights_takes_a_share_for_each_network(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import rig
 
 from batchsr.errors import ConfigError
-from batchsr.queue import Queue, Sort, Sought, State
+from batchsr.queue import JobFilter, Queue, Sort, State
 
 
 def fill(queue: Queue, *names: str, **values: object) -> None:
@@ -26,7 +26,7 @@ def test_pages_give_every_job_once_in_order(queue: Queue, sort: Sort, descending
             queue.fail(queue.claim(worker, rig.BACKEND), "input.x", "x", lambda failures: None)
     found, after = [], ""
     while True:
-        page = queue.browser.page(Sought(), sort=sort, descending=descending, after=after, limit=10)
+        page = queue.browser.page(JobFilter(), sort=sort, descending=descending, after=after, limit=10)
         found += page.jobs
         if page.after is None:
             break
@@ -45,10 +45,10 @@ def test_pages_give_every_job_once_in_order(queue: Queue, sort: Sort, descending
 
 def test_a_page_begins_behind_its_key_though_jobs_before_it_were_forgotten(queue: Queue) -> None:
     fill(queue, *[f"n{number:02}" for number in range(30)])
-    first = queue.browser.page(Sought(), sort="path", limit=10)
+    first = queue.browser.page(JobFilter(), sort="path", limit=10)
     queue.cancel(range(1, 11))
     queue.forget(range(1, 11))
-    assert [job.id for job in queue.browser.page(Sought(), sort="path", after=first.after or "", limit=3).jobs] == [
+    assert [job.id for job in queue.browser.page(JobFilter(), sort="path", after=first.after or "", limit=3).jobs] == [
         11,
         12,
         13,
@@ -61,21 +61,21 @@ def test_a_place_that_no_page_gave_is_refused(queue: Queue, after: str) -> None:
     for sort in get_args(Sort):
         if (sort, after) != ("path", "1~"):  # an empty path is a key like others
             with pytest.raises(ConfigError):
-                queue.browser.page(Sought(), sort=sort, after=after)
+                queue.browser.page(JobFilter(), sort=sort, after=after)
 
 
 def test_conditions_hold_together_and_signs_of_patterns_are_text(queue: Queue) -> None:
     fill(queue, "Tape 100%", "tape 1000", "a_b", "aXb", batch="one")
     fill(queue, "tape 100% b", batch="two")
     look = queue.browser
-    assert look.numbers(Sought(text="tape 100%")) == [1, 5]
-    assert look.numbers(Sought(text="a_b")) == [3]
-    assert look.numbers(Sought(text="TAPE", batch="one")) == [1, 2]
-    assert look.count(Sought(batch="two")) == 1
-    assert look.numbers(Sought(ids=(2, 99))) == [2]
+    assert look.numbers(JobFilter(text="tape 100%")) == [1, 5]
+    assert look.numbers(JobFilter(text="a_b")) == [3]
+    assert look.numbers(JobFilter(text="TAPE", batch="one")) == [1, 2]
+    assert look.count(JobFilter(batch="two")) == 1
+    assert look.numbers(JobFilter(ids=(2, 99))) == [2]
     queue.cancel([2])
-    assert look.numbers(Sought(states=(State.CANCELLED,))) == [2]
-    assert look.numbers(Sought(held=True)) == []
+    assert look.numbers(JobFilter(states=(State.CANCELLED,))) == [2]
+    assert look.numbers(JobFilter(held=True)) == []
 
 
 def test_failures_stand_by_kind_and_what_ended_last_comes_first(queue: Queue) -> None:

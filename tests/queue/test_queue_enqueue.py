@@ -1,4 +1,4 @@
-"""Taking jobs in: each wish once, each output for one job, any file name."""
+"""Taking jobs in: the same work once, each output for one job, any file name."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def finish(queue: Queue) -> Job:
         return queue.finish(job)
 
 
-def test_the_same_wish_twice_is_one_job(queue: Queue) -> None:
+def test_the_same_work_twice_is_one_job(queue: Queue) -> None:
     assert take(queue, rig.new_job(), rig.new_job()) == ["queued", "already queued"]
     assert take(queue, rig.new_job()) == ["already queued"]
     assert len(list(queue.jobs())) == 1

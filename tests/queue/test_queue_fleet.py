@@ -194,6 +194,8 @@ def test_whose_a_file_is_can_be_told_by_its_hash_whatever_became_of_the_claim(on
     one.committing(second, Result("b" * 64, 8))
     assert one.standing(second, lambda: "a" * 64) == mine
     assert one.standing(second, lambda: "c" * 64) is None
+    one.finish(second)
+    assert one._pg.rows("SELECT 1 FROM intents") == []
     worker.leave()
 
 
@@ -370,12 +372,12 @@ def test_a_statement_is_said_in_the_other_dialect(sqlite: str, postgresql: str) 
 
 
 def test_an_identity_of_several_parts_comes_back_as_it_was(one: PostgresQueue) -> None:
-    wish = new("x", identity="/a/x.wav\x001\x002", overwrite=True)
-    (first,) = one.enqueue([wish])
-    (again,) = one.enqueue([dataclasses.replace(wish, settings='{"seed": 1}')])
+    job_wanted = new("x", identity="/a/x.wav\x001\x002", overwrite=True)
+    (first,) = one.enqueue([job_wanted])
+    (again,) = one.enqueue([dataclasses.replace(job_wanted, settings='{"seed": 1}')])
     job = one.get(1)
     assert job is not None
-    assert job.identity == wish.identity
+    assert job.identity == job_wanted.identity
     assert (str(first.outcome), str(again.outcome)) == ("queued", "other settings")
 
 

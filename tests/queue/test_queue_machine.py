@@ -31,7 +31,7 @@ from hypothesis.stateful import (
 from batchsr.errors import ClaimLost
 from batchsr.queue import OWNED, Job, NewJob, Result, State, Worker
 from batchsr.queue.opening import open_queue
-from batchsr.queue.steering import Answer, Move, Wish
+from batchsr.queue.steering import Answer, Instructions, Move
 from batchsr.queue.trouble import Trouble
 from batchsr.settings.profile import Settings
 
@@ -67,7 +67,7 @@ class Model:
         """Only what is queued can be held."""
         return self.held and self.state == Q
 
-    def wish(self, name: str | None = None, seed: int | None = None) -> NewJob:
+    def work(self, name: str | None = None, seed: int | None = None) -> NewJob:
         """Return what would be asked for to get this job, or one of another recording or in another way."""
         name, seed = name or self.name, self.seed if seed is None else seed
         return rig.new_job(name, identity=f"{name}{self.version}", settings=Settings(seed=seed).to_json())
@@ -378,12 +378,12 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), seed=st.integers(0, 1), again=st.booleans())
     @precondition(lambda self: self.jobs)
-    def rewish(self, data: st.DataObject, seed: int, again: bool) -> None:
+    def instruct(self, data: st.DataObject, seed: int, again: bool) -> None:
         number = data.draw(st.sampled_from(sorted(self.jobs)))
         model = self.jobs[number]
-        new = model.wish(seed=seed)
-        wish = Wish(number, new.identity, new.settings, None, new.output, new.alt_output, again=again)
-        (said,) = self.queue.rewish([wish])
+        new = model.work(seed=seed)
+        wanted = Instructions(number, new.identity, new.settings, None, new.output, new.alt_output, again=again)
+        (said,) = self.queue.instruct([wanted])
         is_over = model.state in (State.FAILED, State.QUARANTINED, State.DONE)
         if model.state in OWNED:
             expected = Answer.IN_HAND
@@ -402,17 +402,17 @@ class QueueMachine(RuleBasedStateMachine):
             model.seed, model.windows, model.held = seed, 0, False
 
     def twins(self, number: int, name: str, seed: int) -> list[int]:
-        """Return the other jobs that are the wish that this one would be."""
-        wish = (name, self.jobs[number].version, seed)
+        """Return the other jobs that do the work that this one would do."""
+        work = (name, self.jobs[number].version, seed)
         others = {i: m for i, m in self.jobs.items() if i != number and m.state != State.SUPERSEDED}
-        return [i for i, m in others.items() if (m.name, m.version, m.seed) == wish]
+        return [i for i, m in others.items() if (m.name, m.version, m.seed) == work]
 
     @rule(data=st.data(), name=st.sampled_from("abd"))
     @precondition(lambda self: self.jobs)
     def relocate(self, data: st.DataObject, name: str) -> None:
         number = data.draw(st.sampled_from(sorted(self.jobs)))
         model = self.jobs[number]
-        new = model.wish(name)
+        new = model.work(name)
         move = Move(number, new.source, new.output, new.identity, new.dedupe_key, 1, 2, 3, 4, new.output)
         over = (State.CANCELLED, State.SUPERSEDED)
         taken = {job.output for job in self.queue.jobs() if job.id != number and job.state not in over}

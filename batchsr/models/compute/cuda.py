@@ -3,16 +3,19 @@
     group_norm   the norm of x + bias, then SiLU: two kernels that read x twice and write it once, where plain
                  operations take seven passes and as many launches
     add          x + (h + bias), the end of a residual block, in one pass
-    conv1d       a convolution of 48 or 96 channels on the tensor cores, bias and residual added before it is written;
-                 cuDNN is two to three times as slow at 48, and faster from 192 on. In float32 too, without TF32
+    geglu        the first half of the channels times the GELU of the second: one launch instead of seven
+    conv1d       a convolution of 48 channels on the tensor cores, bias and residual added before it is written;
+                 cuDNN is two to three times as slow at that, and faster from 96 on. In float32 too, without TF32
 
 All compute in float32 and round once. `kernels(dtype)` compares them with plain operations before anybody uses them.
-What cuDNN is not trusted with, convolutions in float32, are matrix products (`products`).
+What cuDNN is not trusted with, convolutions in float32, are matrix products (`products`); what it is slow at, dilated
+ones, are given to it as others (`dilated`).
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -32,7 +35,7 @@ MAX_CHANNELS = THREADS * VECTOR
 SLAB_ELEMENTS, MAX_SLABS = 1 << 15, 128
 """Elements of a row that a block of the norm sums up, and the most blocks a row."""
 CONV_THREADS = 128
-CONV_PRODUCTS = {(48, 2): 4, (96, 2): 2, (48, 4): 2}
+CONV_PRODUCTS = {(48, 2): 4, (48, 4): 2}
 """Channels of a convolution and bytes of a value -> 16-row products a warp; the tile must fit 48 KiB."""
 MAX_REACH = 50
 """Most rows that a convolution may read beyond its tile, (taps - 1) * dilation."""
@@ -44,6 +47,7 @@ class Kernels(NamedTuple):
     """What `kernels` found to work."""
 
     add: Callable[..., mx.array]
+    geglu: Callable[..., mx.array]
     group_norm: Callable[..., mx.array]
     conv1d: Callable[..., mx.array]
 
@@ -59,7 +63,7 @@ def verdict(dtype: mx.Dtype) -> kernel_test.Verdict[Kernels]:
     """Return the same, with the reason where there are none."""
     if not mx.cuda.is_available() or dtype not in TOLERANCES:
         return kernel_test.Verdict(None, "no CUDA")
-    return judged(Kernels(add, group_norm, conv1d), dtype, proven.circumstances("cuda", str(dtype)))
+    return judged(Kernels(add, geglu, group_norm, conv1d), dtype, proven.circumstances("cuda", str(dtype)))
 
 
 def judged(candidates: Kernels, dtype: mx.Dtype, circumstances: str | None = None) -> kernel_test.Verdict[Kernels]:
@@ -88,6 +92,8 @@ def largest_distance(candidates: Kernels, dtype: mx.Dtype) -> float:
     x, h, bias, weight, beta = random(2, 70, 96), random(2, 70, 96), random(2, 96), random(96), random(96)
     wide = [a.astype(mx.float32) for a in (x, h, bias, weight, beta)]
     compare(candidates.add(x, h, beta), wide[0] + wide[1] + wide[4])
+    value, gate = mx.split(wide[0], 2, axis=-1)
+    compare(candidates.geglu(x), value * gate * 0.5 * (1 + mx.erf(gate * math.sqrt(0.5))))
     grouped = (wide[0] + wide[2][:, None]).reshape(2, 70, 32, 3)
     mean = grouped.mean(axis=(1, 3), keepdims=True)
     normal = (grouped - mean) * mx.rsqrt(mx.square(grouped - mean).mean(axis=(1, 3), keepdims=True) + 1e-5)
@@ -132,6 +138,21 @@ def add(x: mx.array, h: mx.array, bias: mx.array) -> mx.array:
         output_dtypes=[x.dtype],
     )
     return y.reshape(x.shape)
+
+
+def geglu(x: mx.array) -> mx.array:
+    """Return the first half of x (..., 2 C), C a multiple of VECTOR, times the GELU of the second: (..., C)."""
+    C = x.shape[-1] // 2
+    rows = x.size // (2 * C)
+    (y,) = _kernel("geglu")(
+        inputs=[x.reshape(rows, 2 * C)],
+        template=[("T", x.dtype)],
+        grid=(_whole(rows * C // VECTOR, THREADS), 1, 1),
+        threadgroup=(THREADS, 1, 1),
+        output_shapes=[(rows, C)],
+        output_dtypes=[x.dtype],
+    )
+    return y.reshape(*x.shape[:-1], C)
 
 
 def group_norm(
@@ -197,6 +218,22 @@ def conv1d(x: mx.array, weight: mx.array, bias: mx.array, dilation: int, residua
         output_dtypes=[x.dtype],
     )
     return y
+
+
+def dilated(x: mx.array, weight: mx.array, padding: int, dilation: int) -> mx.array:
+    """Return the convolution of x (B, T, C) with weight (out, taps, C), stride 1, as one that is not dilated.
+
+    Every `dilation`-th sample makes a sound of its own: laid side by side, which moves nothing, they are the columns of
+    a plane, whose convolution along the other axis it is. cuDNN is up to twice as fast at that. `padding` is a multiple
+    of `dilation` and keeps the length.
+    """
+    B, T, C = x.shape
+    rest = -T % dilation
+    if rest:
+        x = mx.pad(x, [(0, 0), (0, rest), (0, 0)])
+    y = mx.conv2d(x.reshape(B, -1, dilation, C), weight[:, :, None], 1, (padding // dilation, 0))
+    y = y.reshape(B, T + rest, -1)
+    return y[:, :T] if rest else y
 
 
 def products(x: mx.array, weight: mx.array, stride: int, padding: tuple[int, int], dilation: int = 1) -> mx.array:

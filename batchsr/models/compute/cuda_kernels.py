@@ -43,6 +43,19 @@ ADD = """
   store8(y + size_t(at) * 8, a);
 """
 
+# x in two halves: the first times the GELU of the second.
+GEGLU = """
+  const int channels = x_shape[1] / 2, vectors = channels / 8, at = int(blockIdx.x * blockDim.x + threadIdx.x);
+  if (at >= x_shape[0] * vectors) return;
+  const size_t from = size_t(at / vectors) * x_shape[1] + at % vectors * 8;
+  float a[8], gate[8];
+  load8(x + from, a);
+  load8(x + from + channels, gate);
+#pragma unroll
+  for (int e = 0; e < 8; ++e) a[e] *= 0.5f * gate[e] * (1.0f + erff(gate[e] * 0.70710678118654752f));
+  store8(y + size_t(at) * 8, a);
+"""
+
 # Sums over a slab of positions, and sums of squares, about the group's first value: a large mean then costs no digits.
 # A thread takes eight neighbouring channels of every LANES-th position.
 STATISTICS = """
@@ -234,6 +247,7 @@ CONV = """
 
 SOURCES = {
     "add": (["x", "h", "bias"], "y", VECTORS, ADD),
+    "geglu": (["x"], "y", VECTORS, GEGLU),
     "statistics": (["x", "bias"], "partial", VECTORS, STATISTICS),
     "normalise": (["x", "partial", "bias", "weight", "beta", "options"], "y", VECTORS, NORMALISE),
     "conv": (["x", "w", "bias", "residual", "options"], "y", VECTORS + PRODUCT, CONV),

@@ -16,7 +16,7 @@ import math
 import mlx.core as mx
 from mlx import nn
 
-from batchsr.models.compute import cuda
+from batchsr.models.compute import cuda, even
 
 
 def on_cpu() -> bool:
@@ -134,6 +134,14 @@ class Linear(_Weighted):
         self.weight = _uniform((out, channels), channels)
         if bias:
             self.bias = mx.zeros((out,))
+        self._turned: mx.array | None = None
+
+    def prepack(self) -> None:
+        """Order the weight in memory as the CPU wants it; for a GPU, turn it once: each operation costs its launch."""
+        super().prepack()
+        if not on_cpu():
+            self._turned = self.weight.T
+            mx.eval(self._turned)
 
     def __call__(self, x: mx.array) -> mx.array:
         bias = self.bias if "bias" in self else None
@@ -141,13 +149,16 @@ class Linear(_Weighted):
             from batchsr.models.compute import cpu
 
             return cpu.linear(x, self.weight, bias)
-        return x @ self.weight.T if bias is None else mx.addmm(bias, x, self.weight.T)
+        turned = self.weight.T if self._turned is None else self._turned
+        return x @ turned if bias is None else mx.addmm(bias, x, turned)
 
 
 class _Convolution(_Weighted):
     """What Conv1d and Conv2d share: three ways to end, of which the later two spare a pass over the result."""
 
     bias: mx.array
+    apart = False
+    """Whether it is computed as matrix products whatever its type (batchsr.models.compute.even)."""
 
     def product(self, x: mx.array) -> mx.array:
         """Return the convolution without its bias, in plain operations."""
@@ -181,13 +192,25 @@ class Conv2d(_Convolution):
         self.padding = padding
         self.weight = _uniform((out, kernel, kernel, channels), kernel * kernel * channels)
         self.bias = mx.zeros((out,))
+        self._turned: mx.array | None = None
+
+    def prepack(self) -> None:
+        """As `Linear.prepack`, which a kernel of one point is."""
+        super().prepack()
+        if not on_cpu() and self.weight.shape[1] == 1:
+            self._turned = self._as_linear()
+            mx.eval(self._turned)
+
+    def _as_linear(self) -> mx.array:
+        """Return the weight of a kernel of one point, (channels, out)."""
+        return self.weight[:, 0, 0].T if self._turned is None else self._turned
 
     def product(self, x: mx.array) -> mx.array:
         if self.weight.shape[1] == 1:
-            return x @ self.weight[:, 0, 0].T
-        if by_products(self, x):
+            return x @ self._as_linear()
+        if self.apart or by_products(self, x):
             return cuda.products(x, self.weight, self.stride, (self.padding, self.padding))
-        return mx.conv2d(x, self.weight, self.stride, self.padding)
+        return even.seen(self, x, mx.conv2d(x, self.weight, self.stride, self.padding))
 
     def computed(self, x: mx.array, to: mx.array | None = None) -> mx.array:
         from batchsr.models.compute import cpu
@@ -196,7 +219,7 @@ class Conv2d(_Convolution):
 
     def __call__(self, x: mx.array) -> mx.array:
         if self.weight.shape[1] == 1 and not by_cpu(self, x):
-            return mx.addmm(self.bias, x, self.weight[:, 0, 0].T)
+            return mx.addmm(self.bias, x, self._as_linear())
         return super().__call__(x)
 
 
@@ -229,10 +252,15 @@ class Conv1d(_Convolution):
         return centred and square and by_cuda(self, self.bias) is not None
 
     def product(self, x: mx.array) -> mx.array:
-        if by_products(self, x):
+        if self.apart or by_products(self, x):
             tall = x[:, :, None], self.weight[:, :, None]
             return cuda.products(*tall, self.stride, (self.padding, 0), self.dilation)[:, :, 0]
-        return mx.conv1d(x, self.weight, self.stride, self.padding, self.dilation)
+        as_plane = self.dilation > 1 == self.stride and self.padding % self.dilation == 0
+        if as_plane and x.dtype != mx.float32 and by_cuda(self, self.bias):
+            y = cuda.dilated(x, self.weight, self.padding, self.dilation)
+        else:
+            y = mx.conv1d(x, self.weight, self.stride, self.padding, self.dilation)
+        return even.seen(self, x, y)
 
     def computed(self, x: mx.array, to: mx.array | None = None) -> mx.array:
         from batchsr.models.compute import cpu
@@ -304,21 +332,24 @@ class ConvTranspose1d(nn.Module):
 
 
 class Attention(nn.Module):
-    """softmax(q k^T / sqrt(D)) v for each head; q, k, v (B, L, heads * D)."""
+    """softmax(q k^T / sqrt(D)) v for each head; q, k, v and the result (B, L, heads * D), or (B * L, heads * D)."""
 
     def __init__(self, heads: int) -> None:
         super().__init__()
         self.heads = heads
 
-    def __call__(self, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+    def __call__(self, q: mx.array, k: mx.array, v: mx.array, rows: int | None = None) -> mx.array:
+        """`rows`: B, where q, k and v do not show it."""
         if by_cpu(self, q):
             from batchsr.models.compute import cpu
 
             return cpu.attention(q, k, v, self.heads)
-        B, L, C = q.shape
-        q, k, v = (a.reshape(B, L, self.heads, -1).transpose(0, 2, 1, 3) for a in (q, k, v))
+        shape, C = q.shape, q.shape[-1]
+        q, k, v = (
+            a.reshape(rows or shape[0], -1, self.heads, C // self.heads).transpose(0, 2, 1, 3) for a in (q, k, v)
+        )
         h = mx.fast.scaled_dot_product_attention(q, k, v, scale=(C // self.heads) ** -0.5)
-        return h.transpose(0, 2, 1, 3).reshape(B, L, C)
+        return h.transpose(0, 2, 1, 3).reshape(shape)
 
 
 def upsample_nearest(x: mx.array) -> mx.array:

@@ -74,6 +74,7 @@ def cuda_kernel(
             name=name, input_names=list(input_names), output_names=list(output_names), header=header, source=source
         )
     )
+    asking = [f"{n}_shape" in source for n in input_names]
 
     def run(
         inputs: list[mx.array],
@@ -83,7 +84,7 @@ def cuda_kernel(
         output_shapes: list[tuple[int, ...]],
         output_dtypes: list[mx.Dtype],
     ) -> list[mx.array]:
-        shaped = tuple(a.ndim if f"{n}_shape" in source else 0 for n, a in zip(input_names, inputs, strict=True))
+        shaped = tuple(a.ndim if asks else 0 for asks, a in zip(asking, inputs, strict=True))
         types = tuple(_TYPES[dtype] for dtype in (*(a.dtype for a in inputs), *output_dtypes))
         constants = tuple((key, value if isinstance(value, int) else _TYPES[value]) for key, value in template)
         try:

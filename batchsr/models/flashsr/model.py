@@ -51,6 +51,8 @@ class FlashSR:
         """Windows of one pass through the networks."""
         self._spare_rows = 0
         """Rows at a pass's end that are computed and not used (`warm_up`)."""
+        self._has_apart = False
+        """Whether some convolutions are computed as matrix products (`warm_up`)."""
         self.computed_again: tuple[int, ...] = ()
         """Rows of the last call that overflowed in half precision, and were computed again in float32."""
         self._networks = networks
@@ -113,27 +115,27 @@ class FlashSR:
     def warm_up(self, say: Callable[[str], None] = log.info) -> None:
         """Make a pass of one window in all rows, so that what a first pass takes longer, and too much, is no file's.
 
-        Passes are halved until they fit. Rows at the end that differ from the others, in whatever bit, are not used
-        from then on: a window's bytes must not depend on its place. Raises ModelMemory if no pass fits.
+        Passes are halved until they fit. A window's bytes must not depend on its place: convolutions that differ in
+        some row are computed otherwise from then on; rows at the end that differ all the same, in whatever bit, are
+        not used. Raises ModelMemory if no pass fits.
         """
-        from batchsr.models import self_test
-
-        sound, noise = self_test.window(self.frame_samples, self.config.noise_shape)
+        self._set_apart(batch_size.apart(self.identity, self.batch_windows))
         while True:
             size = self.batch_windows + self._spare_rows
             try:
-                given = np.stack([sound] * size), np.stack([noise] * size)
-                out = self._pass(self._networks, *given, self_test.TIMESTEP, size)
+                odd = self._odd_rows(size)
+                if odd and self._find_uneven(size):
+                    odd = self._odd_rows(size)
                 break
             except ModelMemory:
                 if not self.shrink():
                     raise
                 say(f"out of memory: passes of {self.batch_windows}")
-        odd = [row for row in range(size) if out[row].tobytes() != out[0].tobytes()]
         if not odd:
             return
-        self._spare_rows = 1 if odd == [size - 1] else 0
-        self.batch_windows = size - 1 if self._spare_rows else 1
+        at_the_end = odd == list(range(odd[0], size)) and 2 * odd[0] >= size
+        self.batch_windows = odd[0] if at_the_end else 1
+        self._spare_rows = size - odd[0] if at_the_end else 0
         log.warning(
             "%s computes the rows %s of %d otherwise than the first: passes of %d are used",
             self.identity.device,
@@ -142,13 +144,45 @@ class FlashSR:
             self.batch_windows,
         )
 
+    def _pass_of_one(self, size: int) -> np.ndarray:
+        """Make a pass of `size` rows that all hold the self-test's window -> (size, T)."""
+        from batchsr.models import self_test
+
+        sound, noise = self_test.window(self.frame_samples, self.config.noise_shape)
+        return self._pass(self._networks, np.stack([sound] * size), np.stack([noise] * size), self_test.TIMESTEP, size)
+
+    def _odd_rows(self, size: int) -> list[int]:
+        """Return the rows of a pass that come out otherwise than the first, where all are given the same."""
+        out = self._pass_of_one(size)
+        return [row for row in range(size) if out[row].tobytes() != out[0].tobytes()]
+
+    def _find_uneven(self, size: int) -> bool:
+        """Set the convolutions apart that differ in some row, for the next processes too; whether there are any."""
+        from batchsr.models.compute import even
+
+        layers = set(map(id, even.uneven(lambda: self._pass_of_one(size))))
+        if not layers:
+            return False
+        names = [name for name, layer in self._networks.named_modules() if id(layer) in layers]
+        log.info("computed as matrix products, since rows differ: %s", ", ".join(names))
+        self._set_apart(names)
+        batch_size.remember_apart(names, self.identity, size)
+        return True
+
+    def _set_apart(self, names: Sequence[str]) -> None:
+        """Compute these layers as matrix products."""
+        for name, layer in self._networks.named_modules() if names else ():
+            if name in names:
+                layer.apart = self._has_apart = True
+
     def shrink(self) -> bool:
         """After a ModelMemory: halve the passes, for this process and the next ones. False if they are of one row."""
         rows = self.batch_windows + self._spare_rows
         if rows == 1:
             return False
         rows //= 2
-        self._spare_rows = min(self._spare_rows, rows - 1)
+        # Passes of this size were not looked at: where larger ones had an odd last row, theirs may be odd as well.
+        self._spare_rows = min(max(self._spare_rows, int(self._has_apart)), rows - 1)
         self.batch_windows = rows - self._spare_rows
         self._refit = True
         batch_size.remember(rows, self.identity)

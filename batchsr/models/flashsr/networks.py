@@ -15,8 +15,8 @@ from batchsr.models.flashsr.unet import Unet
 from batchsr.models.flashsr.vae import Vae
 from batchsr.models.flashsr.vocoder import Vocoder
 
-ARRAYS = 12
-"""Arrays of the largest size that a row takes at once."""
+ARRAYS, ARRAYS_FLOAT32 = 12, 18
+"""Arrays of the largest size that a row takes at once; more where convolutions are matrix products (cuda.products)."""
 
 
 class Networks(nn.Module):
@@ -81,7 +81,7 @@ def row_bytes(config: ModelConfig, value_bytes: int) -> int:
     """Return the memory that a row of a pass takes beside the weights, in values of so many bytes; never too little.
 
     The largest array of a row, and others of its size that are alive with it or wait to be freed: on an H100 never
-    more than 11.6 of them (docs/measurements.md, "Memory of a pass").
+    more than 11.6 of them, and 17.6 in float32 (docs/measurements.md, "Memory of a pass").
     """
     frames = config.audio.frame_samples // config.mel.hop
     widest = config.vae.ch * max(config.vae.ch_mult[:2])  # at the finest resolution, on its way up
@@ -91,7 +91,7 @@ def row_bytes(config: ModelConfig, value_bytes: int) -> int:
         length *= rate
         last = level == len(config.vocoder.upsample_rates)
         largest.append((4 if last else value_bytes) * length * config.vocoder.channels(level))
-    return ARRAYS * max(largest)
+    return (ARRAYS_FLOAT32 if value_bytes == 4 else ARRAYS) * max(largest)
 
 
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

@@ -11,7 +11,18 @@ import math
 import mlx.core as mx
 from mlx import nn
 
-from batchsr.models.compute.layers import Attention, Conv2d, GroupNorm, Linear, gelu, silu, upsample_nearest
+from batchsr.models.compute.cuda import VECTOR
+from batchsr.models.compute.layers import (
+    Attention,
+    Conv2d,
+    GroupNorm,
+    Linear,
+    by_cuda,
+    gelu,
+    on_cpu,
+    silu,
+    upsample_nearest,
+)
 from batchsr.models.flashsr.config_sizes import UnetConfig
 
 MAX_PERIOD = 10_000
@@ -56,9 +67,30 @@ class SelfAttention(nn.Module):
         self.to_v = Linear(channels, channels, bias=False)
         self.to_out = [Linear(channels, channels)]
         self.attend = Attention(channels // head_channels)
+        self._together: mx.array | None = None
 
-    def __call__(self, x: mx.array) -> mx.array:
-        return self.to_out[0](self.attend(self.to_q(x), self.to_k(x), self.to_v(x)))
+    def prepack(self) -> None:
+        """For a GPU, lay the three weights side by side: one product then takes the place of three.
+
+        The three become parts of the one, so that they take no memory of their own.
+        """
+        if on_cpu():
+            return
+        three = self.to_q, self.to_k, self.to_v
+        whole = mx.concatenate([layer.weight for layer in three])
+        parts = mx.split(whole, 3)
+        self._together = whole.T
+        mx.eval(self._together, parts)
+        for layer, part in zip(three, parts, strict=True):
+            layer.weight = part
+            layer.prepack()
+
+    def __call__(self, x: mx.array, rows: int) -> mx.array:
+        if self._together is None or self.training:
+            q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
+        else:
+            q, k, v = mx.split(x @ self._together, 3, axis=-1)
+        return self.to_out[0](self.attend(q, k, v, rows))
 
 
 class GEGLU(nn.Module):
@@ -69,7 +101,11 @@ class GEGLU(nn.Module):
         self.proj = Linear(channels, 2 * out)
 
     def __call__(self, x: mx.array) -> mx.array:
-        value, gate = mx.split(self.proj(x), 2, axis=-1)
+        x = self.proj(x)
+        kernels = by_cuda(self, x)
+        if kernels and x.shape[-1] % (2 * VECTOR) == 0:
+            return kernels.geglu(x)
+        value, gate = mx.split(x, 2, axis=-1)
         return value * gelu(gate)
 
 
@@ -92,9 +128,10 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels)
 
-    def __call__(self, x: mx.array) -> mx.array:
-        x = x + self.attn1(self.norm1(x))
-        x = x + self.attn2(self.norm2(x))
+    def __call__(self, x: mx.array, rows: int) -> mx.array:
+        """x (B, L, C) or (B * L, C); `rows` is B."""
+        x = x + self.attn1(self.norm1(x), rows)
+        x = x + self.attn2(self.norm2(x), rows)
         return x + self.ff(self.norm3(x))
 
 
@@ -108,9 +145,10 @@ class SpatialTransformer(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         B, H, W, C = x.shape
-        h = self.proj_in(self.norm(x)).reshape(B, H * W, C)
+        # On a GPU without the axis of rows, which MLX would take away and put back in each of ten products.
+        h = self.proj_in(self.norm(x)).reshape((B, H * W, C) if on_cpu() else (B * H * W, C))
         for block in self.transformer_blocks:
-            h = block(h)
+            h = block(h, B)
         return self.proj_out.plus(h.reshape(B, H, W, C), x)
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
-from batchsr.errors import ClaimLost, QueueAway, QueueError, UsageError
+from batchsr.errors import ClaimLost, QueueAway, QueueBusy, QueueError, UsageError
 from batchsr.queue.clock import Clock
 from batchsr.queue.finished import Finished
 from batchsr.queue.interface import Worker
@@ -75,13 +75,13 @@ class PostgresQueue(SqliteQueue):
         self.close()
 
     def again(self) -> PostgresQueue:
-        """The same queue through another connection, for another thread; close it."""
+        """Return the same queue through another connection, for another thread; close it."""
         store = PgStore(self._pg.place, self._pg.path, self._pg.clock)
         store.batch = self._pg.batch
         return PostgresQueue(store, self._meta, self._beat_s)
 
     def of_batch(self, batch: str) -> PostgresQueue:
-        """The same queue through another connection, which claims jobs of this batch alone; close it."""
+        """Return the same queue through another connection, which claims jobs of this batch alone; close it."""
         other = self.again()
         other._pg.batch = stored_text(batch)
         return other
@@ -93,7 +93,7 @@ class PostgresQueue(SqliteQueue):
         yield from super().enqueue(_of_any_host(jobs))
 
     def preview(self, jobs: Iterable[NewJob]) -> Iterator[Enqueued]:
-        """What `enqueue` would say, some hundreds at a time, each as if those before had not been taken in."""
+        """Yield what `enqueue` would say, some hundreds at a time, each as if those before had not been taken in."""
         source = _of_any_host(jobs)
         while chunk := list(itertools.islice(source, CHUNK)):
             with self._pg.rehearsing() as db:
@@ -214,9 +214,13 @@ class PostgresQueue(SqliteQueue):
         )
 
     def finish(self, job: Job, result: Result | None = None, reason: str = "", *, keep_report: bool = True) -> Job:
-        """See WorkQueue.finish."""
+        """See WorkQueue.finish. Whose the output is need not be known any longer: its name is taken."""
         again = super().finish
-        return self._ended(job, lambda: again(job, result, reason, keep_report=keep_report), (State.DONE,))
+        done = self._ended(job, lambda: again(job, result, reason, keep_report=keep_report), (State.DONE,))
+        if not job.overwrite:
+            with contextlib.suppress(QueueBusy):  # else `prune_events` does it
+                self._pg.rows("DELETE FROM intents WHERE job = ?", (job.id,))
+        return done
 
     def fail(
         self, job: Job, code: str, message: str, wait_s: Callable[[int], float | None] = lambda failures: None
@@ -258,6 +262,11 @@ class PostgresQueue(SqliteQueue):
                     return None
                 raise
 
+    @property
+    def shared(self) -> bool:
+        """Whether workers of other machines publish beside this one's."""
+        return True
+
     # Looking and keeping
 
     def status(self) -> dict[str, Any]:
@@ -285,20 +294,29 @@ class PostgresQueue(SqliteQueue):
         return str(self._meta["fleet"])
 
     def check(self) -> list[str]:
-        """What is wrong with the queue, one sentence each; empty when it is sound."""
+        """Return what is wrong with the queue, one sentence each; empty when it is sound."""
         with self._store.reading():
             return [f"job {row['id']} {what}" for what, sql in checking.CHECKS for row in self._store.rows(sql)]
 
     def held_up(self) -> str | None:
-        """The server looks after its own files."""
+        """Return None: the server looks after its own files."""
         return None
 
     def backup(self, target: Path) -> None:
-        """A fleet's database is backed up by its server's own means. Raises UsageError."""
+        """Raise UsageError: a fleet's database is backed up by its server's own means."""
         raise UsageError(f"{self.shown} is backed up with `pg_dump`", remedy="see docs/fleet.md")
 
+    def prune_events(self, older_than_s: float) -> int:
+        """See Maintenance.prune_events; with it go what jobs that are long over were about to publish."""
+        gone = super().prune_events(older_than_s)
+        self._pg.rows(
+            "DELETE FROM intents WHERE job IN (SELECT id FROM jobs WHERE finished_at < ? AND worker IS NULL)",
+            (self.clock.wall() - older_than_s,),
+        )
+        return gone
+
     def vacuum(self) -> int:
-        """The server does it by itself."""
+        """Return 0: the server does it by itself."""
         return 0
 
     def raise_claims(self, by: int = 1_000_000) -> int:
@@ -385,3 +403,29 @@ def migrate(place: FleetPlace) -> tuple[int, int]:
         if schema.version_of(store) is None:
             raise QueueError(f"{place.shown} holds no queue yet", remedy="`batchsr fleet init` makes it, once")
         return schema.migrate(store)
+
+
+def looked_over(place: FleetPlace, *, restored: bool = False) -> dict[str, Any]:
+    """Return what there is to tell of a fleet's database, JSON-able; with `restored` every claim is raised first.
+
+    `round_trip_s` and `clock_s` are as seen from this host: how long a look takes, and how far its clock is ahead.
+    """
+    with PostgresQueue.connect(place) as queue:
+        taken_back = queue.raise_claims() if restored else None
+        began_s = time.monotonic()
+        (row,) = queue._pg.rows("SELECT extract(epoch FROM clock_timestamp())::float8 AS now, version() AS server")
+        took_s = time.monotonic() - began_s
+        (size,) = queue._pg.rows("SELECT pg_database_size(current_database()) AS bytes")
+        return {
+            "fleet": queue.own_id,
+            "database": queue.shown,
+            "server": " ".join(str(row["server"]).split()[:2]),
+            "schema": schema.VERSION,
+            "lease_s": queue._lease_s,
+            "bytes": size["bytes"],
+            "round_trip_s": round(took_s, 4),
+            "clock_s": round(time.time() - took_s / 2 - row["now"], 3),
+            "jobs": sum(queue.counts().values()),
+            "problems": queue.check(),
+            "taken_back": taken_back,
+        }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
@@ -10,6 +11,7 @@ from psycopg.rows import tuple_row
 
 from batchsr.queue.job import PathBytes
 from batchsr.queue.postgres.dialect import translated
+from batchsr.queue.roots import MARK, local, portable
 
 _MARK: Final = "\x01"  # before a path that is no UTF-8, in hexadecimal: PostgreSQL's text takes no other bytes
 _NUL: Final = "\x01\x02"  # for NUL, which PostgreSQL's text does not take either; between the parts of an identity
@@ -83,17 +85,19 @@ def bound(parameters: Parameters) -> Any:
 
 def _stored(value: Any) -> Any:
     if isinstance(value, PathBytes):
-        return _MARK + value.hex()
+        return _MARK + os.fsencode(portable(os.fsdecode(value))).hex()
     if isinstance(value, str):
-        return str(value).replace("\0", _NUL)
+        return portable(str(value)).replace("\0", _NUL)
     return value
 
 
 def loaded(row: dict[str, Any]) -> dict[str, Any]:
     for name, value in row.items():
-        if isinstance(value, str) and _MARK in value:
+        if isinstance(value, str) and value.startswith(MARK):
+            row[name] = local(value.replace(_NUL, "\0"))
+        elif isinstance(value, str) and _MARK in value:
             if value.startswith(_MARK) and not value.startswith(_NUL):
-                row[name] = bytes.fromhex(value[1:])
+                row[name] = os.fsencode(local(os.fsdecode(bytes.fromhex(value[1:]))))
             else:
                 row[name] = value.replace(_NUL, "\0")
     return row

@@ -33,7 +33,7 @@ from batchsr.queue.postgres.trouble import errors_of, is_away
 
 _SETTINGS: Final = {
     "statement_timeout": 60_000,
-    "idle_in_transaction_session_timeout": 15_000,
+    "idle_in_transaction_session_timeout": 5_000,  # who stops in the middle holds the lock for so long
     "lock_timeout": 60_000,
 }
 _IDLE: Final = pq.TransactionStatus.IDLE
@@ -201,7 +201,7 @@ class PgStore:
             keepalives_interval=5,
             keepalives_count=3,
             tcp_user_timeout=15_000,
-            application_name="batchsr",
+            application_name=os.environ.get("PGAPPNAME", "batchsr"),
             options=f"{options} -c search_path={self.place.schema}",
         )
         connection.adapters.register_loader("numeric", FloatLoader)

@@ -14,10 +14,10 @@ from typing import Any, Self
 
 from batchsr import storage
 from batchsr.queue.clock import Clock
+from batchsr.queue.filters import Sort
 from batchsr.queue.finished import Finished
 from batchsr.queue.interface import Pulse, Worker
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State, stored_text
-from batchsr.queue.sought import Sort
 from batchsr.queue.sqlite import (
     browsing,
     checking,
@@ -37,7 +37,7 @@ from batchsr.queue.sqlite import (
 )
 from batchsr.queue.sqlite.store import Store
 from batchsr.queue.sqlite.worker import SqliteWorker
-from batchsr.queue.steering import Changed, Move, Speed, Wish
+from batchsr.queue.steering import Changed, Instructions, Move, Speed
 from batchsr.queue.trouble import Pause, PauseKind, Place, Trouble
 
 
@@ -71,7 +71,7 @@ class SqliteQueue:
 
     @classmethod
     def preview_of(cls, path: Path, *, clock: Clock | None = None) -> Self:
-        """A copy in memory, empty if there is no database yet: what is done to it leaves no trace."""
+        """Return a copy in memory, empty if there is no database yet: what is done to it leaves no trace."""
         clock = clock or Clock()
         if not storage.is_there(path):
             copy = cls(Store.in_memory(None, clock))
@@ -105,13 +105,13 @@ class SqliteQueue:
         return self._store.clock
 
     def again(self) -> SqliteQueue:
-        """The same queue through another connection, for another thread; close it."""
+        """Return the same queue through another connection, for another thread; close it."""
         other = SqliteQueue.open(self.path, clock=self.clock)
         other._store.batch = self._store.batch
         return other
 
     def of_batch(self, batch: str) -> SqliteQueue:
-        """The same queue through another connection, which claims jobs of this batch alone; close it."""
+        """Return the same queue through another connection, which claims jobs of this batch alone; close it."""
         other = SqliteQueue.open(self.path, clock=self.clock)
         other._store.batch = stored_text(batch)
         return other
@@ -140,7 +140,7 @@ class SqliteQueue:
     def import_done(self, finished: Iterable[Finished], *, dry_run: bool = False) -> Iterator[Enqueued]:
         """Take in jobs that are done already, and say for each, in order, what happened. Lazy: consume it.
 
-        `queued` means that it was taken (its state is done). What the queue knows of that wish or of that output stays
+        `queued` means that it was taken (its state is done). What the queue knows of that work or of that output stays
         as it is. With `dry_run` nothing is written.
         """
         if not dry_run:
@@ -150,15 +150,20 @@ class SqliteQueue:
             yield from copy.import_done(finished)
 
     def preview(self, jobs: Iterable[NewJob]) -> Iterator[Enqueued]:
-        """What `enqueue` would say, without writing anything."""
+        """Yield what `enqueue` would say, without writing anything."""
         with contextlib.closing(SqliteQueue(Store.in_memory(self._store, self.clock))) as copy:
             yield from copy.enqueue(jobs)
 
     def is_output(self, path: str) -> bool:
-        """Whether a job writes, or wrote, this very file."""
+        """Return whether a job writes, or wrote, this very file."""
         return queries.is_output(self._store, path)
 
     # Working
+
+    @property
+    def shared(self) -> bool:
+        """Whether workers of other machines publish beside this one's: here never."""
+        return False
 
     def join(self) -> SqliteWorker:
         """Become a worker: take an owner's lock, then write a row."""
@@ -178,7 +183,7 @@ class SqliteQueue:
         return reaper.reap(self._store, self.workers_folder, complete)
 
     def peek(self, variant: str) -> Job | None:
-        """The job that a claim would give, were the queue not paused."""
+        """Return the job that a claim would give, were the queue not paused."""
         return claims.peek(self._store, variant)
 
     def take_last_try(self, variant: str) -> Job | None:
@@ -190,11 +195,11 @@ class SqliteQueue:
         return claims.next_due_s(self._store, variant)
 
     def bound_variants(self) -> list[str]:
-        """The variants that jobs still to be done name or are bound to, most urgent first."""
+        """Return the variants that jobs still to be done name or are bound to, most urgent first."""
         return claims.bound_variants(self._store)
 
     def claim(self, worker: Worker, backend: Backend) -> Job | None:
-        """The next job that is open or names this variant, bound to `backend` from now on.
+        """Return the next job that is open or names this variant, bound to `backend` from now on.
 
         None if there is none or the queue is paused. Windows that another backend made do not count. Raises
         ClaimLost if the worker itself was taken for dead: it must join anew.
@@ -206,16 +211,16 @@ class SqliteQueue:
         claims.progress(self._store, job, windows_done, windows_total)
 
     def committing(self, job: Job, result: Result) -> None:
-        """The output is whole and about to get its name. Raises ClaimLost: then it must not get it."""
+        """Note that the output is whole and about to get its name. Raises ClaimLost: then it must not get it."""
         claims.committing(self._store, job, result)
 
     def standing(self, job: Job, sha256: Callable[[], str]) -> Result | None:
-        """What a claim of this job was about to publish with this hash: None, for here nobody loses a claim alive
-        between the row and the name, and the row itself knows the last one."""
+        """Return what a claim of this job was about to publish with this hash: None, for here nobody loses a claim
+        alive between the row and the name, and the row itself knows the last one."""
         return None
 
     def finish(self, job: Job, result: Result | None = None, reason: str = "", *, keep_report: bool = True) -> Job:
-        """The output stands under its name, durably. Raises ClaimLost.
+        """Note that the output stands under its name, durably. Raises ClaimLost.
 
         Without `keep_report` its report is forgotten, since the sidecar has it.
         """
@@ -224,7 +229,8 @@ class SqliteQueue:
     def fail(
         self, job: Job, code: str, message: str, wait_s: Callable[[int], float | None] = lambda failures: None
     ) -> Job:
-        """The attempt failed; `wait_s(failures in a row)` is the backoff, None gives the job up. Raises ClaimLost."""
+        """Note that the attempt failed; `wait_s(failures in a row)` is the backoff, None gives the job up. Raises
+        ClaimLost."""
         return claims.fail(self._store, job, code, message, wait_s)
 
     def release(self, job: Job, reason: str = "interrupted") -> Job:
@@ -244,11 +250,11 @@ class SqliteQueue:
         return places.hold_queued(self._store, job, trouble, alike=alike)
 
     def places(self, variant: str | None = None, *, counted: bool = True) -> list[Place]:
-        """The places that jobs (for a variant) are held for. Not `counted`, `jobs` is 1 where there are any."""
+        """Return the places that jobs (for a variant) are held for. Not `counted`, `jobs` is 1 where there are any."""
         return places.places(self._store, variant, counted=counted)
 
     def held_job(self, place: Place) -> Job | None:
-        """The least demanding job that is held for a place."""
+        """Return the least demanding job that is held for a place."""
         return places.held_job(self._store, place)
 
     def free(self, place: Place | None = None) -> int:
@@ -266,7 +272,7 @@ class SqliteQueue:
         return control.resume(self._store, only)
 
     def paused(self) -> Pause | None:
-        """The pause, if there is one."""
+        """Return the pause, if there is one."""
         return control.current(self._store)
 
     def retry(self, ids: Iterable[int] | None = None, *, redo: bool = False) -> list[int]:
@@ -281,9 +287,9 @@ class SqliteQueue:
         """Give jobs that are queued or waiting another priority or batch, and return which."""
         return manage.edit(self._store, ids, priority=priority, batch=batch)
 
-    def rewish(self, wishes: Iterable[Wish]) -> Iterator[Changed]:
+    def instruct(self, wanted: Iterable[Instructions]) -> Iterator[Changed]:
         """Give jobs that nobody has in hand other settings or another output, and say for each what happened. Lazy."""
-        return steering.rewish(self._store, wishes)
+        return steering.instruct(self._store, wanted)
 
     def relocate(self, moves: Iterable[Move]) -> Iterator[Changed]:
         """Write down where the files of jobs are now, and say for each, in order, what happened. Lazy: consume it."""
@@ -321,15 +327,15 @@ class SqliteQueue:
         return chosen(newest_first=newest_first, limit=limit, sort=sort, failures_first=failures_first)
 
     def in_flight(self) -> list[Job]:
-        """The jobs that workers own now."""
+        """Return the jobs that workers own now."""
         return queries.in_flight(self._store)
 
     def batches(self) -> list[str]:
-        """The names of the batches that have jobs, sorted; "" for jobs without one."""
+        """Return the names of the batches that have jobs, sorted; "" for jobs without one."""
         return queries.batches(self._store)
 
     def counts(self, batch: str | None = None) -> dict[str, int]:
-        """How many jobs are in each state; every state is there."""
+        """Return how many jobs are in each state; every state is there."""
         return {state: int(total["jobs"]) for state, total in self.totals(batch).items()}
 
     def totals(self, batch: str | None = None) -> dict[str, dict[str, float]]:
@@ -341,7 +347,7 @@ class SqliteQueue:
         return queries.totals_of_run(self._store)
 
     def status(self) -> dict[str, Any]:
-        """The queue at a glance, JSON-able.
+        """Return the queue at a glance, JSON-able.
 
         `jobs` and `audio_s` by state, `workers` (a line for each job in a worker's hands, one for a worker without;
         `idle_s` since the worker's last window and `hung`), `held` (queued jobs that wait for a place in trouble) and
@@ -356,7 +362,7 @@ class SqliteQueue:
         return queries.own_id(self._store)
 
     def report_of(self, job_id: int) -> dict[str, Any] | None:
-        """The report that is kept of a finished job; None where its sidecar has it."""
+        """Return the report that is kept of a finished job; None where its sidecar has it."""
         return reports.report_of(self._store, job_id)
 
     def rows(
@@ -371,11 +377,12 @@ class SqliteQueue:
         return queries.rows(self._store, columns, states=states, batch=batch, limit=limit)
 
     def pulse(self) -> Pulse:
-        """Whether workers get on, as cheaply as can be: for who asks again and again."""
+        """Return whether workers get on, as cheaply as can be: for who asks again and again."""
         return queries.pulse(self._store)
 
     def files_ended(self, since: float, pid: int | None = None) -> int:
-        """How many files were brought to an end, done or failed, by workers (of one process) that began since then."""
+        """Return how many files were brought to an end, done or failed, by workers (of one process) that began since
+        then."""
         return queries.files_ended(self._store, since, pid)
 
     def note_hung(self, worker: str) -> None:
@@ -383,11 +390,12 @@ class SqliteQueue:
         claims.note_hung(self._store, worker)
 
     def recent_speed(self, variant: str | None = None) -> Speed | None:
-        """How fast the latest work went (for a variant); None if nothing was done yet."""
+        """Return how fast the latest work went (for a variant); None if nothing was done yet."""
         return steering.recent_speed(self._store, variant)
 
     def queued_for(self) -> dict[str, int]:
-        """How many jobs are queued or waiting for each variant that they name; "" are those that any worker takes."""
+        """Return how many jobs are queued or waiting for each variant that they name; "" are those that any worker
+        takes."""
         return queries.queued_for(self._store)
 
     def events(self, job_id: int) -> list[dict[str, Any]]:
@@ -399,15 +407,15 @@ class SqliteQueue:
         return queries.attempts(self._store, job_id)
 
     def output_folders(self) -> set[str]:
-        """The folders in which outputs of jobs that were ever claimed stand."""
+        """Return the folders in which outputs of jobs that were ever claimed stand."""
         return queries.output_folders(self._store)
 
     def check(self) -> list[str]:
-        """What is wrong with the database, one sentence each; empty when it is sound."""
+        """Return what is wrong with the database, one sentence each; empty when it is sound."""
         return checking.check(self._store)
 
     def held_up(self) -> str | None:
-        """What keeps the database's files growing, with the remedy; None if nothing does."""
+        """Return what keeps the database's files growing, with the remedy; None if nothing does."""
         found = self._store.held_log()
         return None if found is None else f"{found}; {found.remedy}"
 

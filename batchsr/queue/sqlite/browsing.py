@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from batchsr.errors import ConfigError
+from batchsr.queue.filters import FailureKind, JobFilter, Page, Sort
 from batchsr.queue.job import LIVE, Job, State, stored_text
-from batchsr.queue.sought import FailureKind, Page, Sort, Sought
 from batchsr.queue.sqlite.claims import COLUMNS, to_job
 from batchsr.queue.sqlite.store import Store
 
@@ -23,16 +23,16 @@ _LATEST: Final = 500  # changes among which those that ended are looked for
 
 
 class Browser:
-    """See batchsr.queue.sought.Browser."""
+    """See batchsr.queue.filters.Browser."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def page(
-        self, sought: Sought, *, sort: Sort = "id", descending: bool = False, after: str = "", limit: int = 100
+        self, matching: JobFilter, *, sort: Sort = "id", descending: bool = False, after: str = "", limit: int = 100
     ) -> Page:
         """Return the jobs behind a key. Raises ConfigError for an `after` that no page gave."""
-        conditions, values = _conditions(sought)
+        conditions, values = _conditions(matching)
         key = _KEYS[sort]
         if after:
             conditions.append(f"({key}, id) {'<' if descending else '>'} (:key, :last)")
@@ -55,14 +55,14 @@ class Browser:
         found = {row["id"]: row for row in self._store.rows(sql, (json.dumps(ids),))}
         return [to_job(found[one]) for one in ids if one in found]
 
-    def numbers(self, sought: Sought) -> list[int]:
+    def numbers(self, matching: JobFilter) -> list[int]:
         """Return the numbers of all of them, ascending."""
-        conditions, values = _conditions(sought)
+        conditions, values = _conditions(matching)
         return self._store.column(f"SELECT id FROM jobs WHERE {' AND '.join(conditions)} ORDER BY id", values).tolist()
 
-    def count(self, sought: Sought) -> int:
+    def count(self, matching: JobFilter) -> int:
         """Return how many there are."""
-        conditions, values = _conditions(sought)
+        conditions, values = _conditions(matching)
         return int(self._store.column(f"SELECT count(*) FROM jobs WHERE {' AND '.join(conditions)}", values)[0])
 
     def failures(self) -> list[FailureKind]:
@@ -118,25 +118,25 @@ def _place(after: str, sort: Sort) -> tuple[Any, int]:
     return value, last
 
 
-def _conditions(sought: Sought) -> tuple[list[str], dict[str, Any]]:
+def _conditions(matching: JobFilter) -> tuple[list[str], dict[str, Any]]:
     conditions, values = ["1"], dict[str, Any]()
-    if sought.states:
+    if matching.states:
         conditions.append("state IN (SELECT value FROM json_each(:states))")
-        values["states"] = json.dumps([str(State(state)) for state in sought.states])
-    if sought.held:
+        values["states"] = json.dumps([str(State(state)) for state in matching.states])
+    if matching.held:
         conditions.append("held IS NOT NULL")
-    if sought.batch is not None:
+    if matching.batch is not None:
         conditions.append("batch = :batch")
-        values["batch"] = stored_text(sought.batch)
-    if sought.text:
+        values["batch"] = stored_text(matching.batch)
+    if matching.text:
         # LIKE knows upper and lower case of ASCII; its own signs are escaped.
-        text = stored_text(sought.text).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        text = stored_text(matching.text).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         conditions.append("(CAST(source AS TEXT) LIKE :text ESCAPE '\\' OR error LIKE :text ESCAPE '\\')")
         values["text"] = f"%{text}%"
-    if sought.error is not None:
+    if matching.error is not None:
         conditions.append("error_code GLOB :error")
-        values["error"] = stored_text(sought.error)
-    if sought.ids is not None:
+        values["error"] = stored_text(matching.error)
+    if matching.ids is not None:
         conditions.append("id IN (SELECT value FROM json_each(:ids))")
-        values["ids"] = json.dumps(sorted(sought.ids))
+        values["ids"] = json.dumps(sorted(matching.ids))
     return conditions, values

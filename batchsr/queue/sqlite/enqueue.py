@@ -1,4 +1,4 @@
-"""Taking jobs in: in bulk, each wish once, each output for one job."""
+"""Taking jobs in: in bulk, the same work once, each output for one job."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class Intake:
             else:
                 outcome = Outcome.ALREADY_DONE if earlier.state is State.DONE else Outcome.NEEDS_RETRY
             return Enqueued(earlier.id, outcome, earlier.output, earlier.state, job.source)
-        if (other := self._other_wish(job)) is not None:
+        if (other := self._other_work(job)) is not None:
             return Enqueued(other.id, Outcome.OTHER_SETTINGS, other.output, other.state, job.source)
         beside = self._beside(job)
         superseded = self._supersede(job)
@@ -145,7 +145,7 @@ class Intake:
             return os.path.samefile(known.output, source)
         return False
 
-    def _other_wish(self, job: NewJob) -> _Known | None:
+    def _other_work(self, job: NewJob) -> _Known | None:
         """Return the job that restores this very source to this very output, but in another way."""
         wanted_key, identity = folded_key(job.output), stored_text(job.identity)
         for known in self._by_source.get(exact_key(job.source), ()):

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from batchsr import storage
+from batchsr.queue.filters import Sort
 from batchsr.queue.interface import Pulse
 from batchsr.queue.job import LIVE, Job, State, folded_key, iso, loaded_path, stored_text
-from batchsr.queue.sought import Sort
 from batchsr.queue.sqlite import control, places
 from batchsr.queue.sqlite.claims import COLUMNS, to_job
 from batchsr.queue.sqlite.enqueue import same_file_as_output

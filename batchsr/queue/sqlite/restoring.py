@@ -16,7 +16,7 @@ from batchsr.errors import QueueBusy, QueueDamaged, QueueError, QueueVersion
 from batchsr.queue.clock import Clock
 from batchsr.queue.sqlite import damage, owners, versions
 from batchsr.queue.sqlite.store import Store, errors_of
-from batchsr.temporary import NO_LINKS, Temporary, whole_file
+from batchsr.temporary import WITHOUT_LINKS, Temporary, whole_file
 
 if TYPE_CHECKING:
     import sqlite3
@@ -48,6 +48,8 @@ def restore(path: Path, backup: Path, workers_folder: Path, clock: Clock) -> Res
     QueueDamaged if the backup is not sound, QueueVersion, QueueError, ResourceError.
     """
     _refuse_living(path, workers_folder)
+    if not backup.is_file():
+        raise QueueError(f"{backup} is not there, or no file", remedy="name a file that `batchsr db backup` made")
     with storage.resource_errors(path.parent, "make"):
         path.parent.mkdir(parents=True, exist_ok=True)
     with Temporary.beside(path) as temporary:
@@ -74,8 +76,6 @@ def _refuse_living(path: Path, folder: Path) -> None:
 
 def _copy(backup: Path, target: Path, *, own: bool) -> None:
     """Copy a database as SQLite sees it; our own by itself, since the log beside it may be another's."""
-    if not backup.is_file():
-        raise QueueError(f"{backup} is not there, or no file", remedy="name a file that `batchsr db backup` made")
     uri = f"file:{urllib.parse.quote(os.fsencode(os.path.abspath(backup)))}?mode=ro" + ("&immutable=1" if own else "")
     unlocked = f"file:{urllib.parse.quote(os.fsencode(target))}?vfs=unix-none"
     try:
@@ -163,7 +163,7 @@ def _name_again(path: Path, second: Path) -> None:
     try:
         os.link(path, second)
     except OSError as e:
-        if e.errno not in NO_LINKS:
+        if e.errno not in WITHOUT_LINKS:
             raise
         with open(path, "rb") as file, whole_file(second) as copy:
             shutil.copyfileobj(file, copy)

@@ -1,4 +1,4 @@
-"""What a person changes about jobs that are in the queue: their wish, their place, whether they are there at all.
+"""What a person changes about jobs in the queue: their instructions, their folders, whether they are there at all.
 
 Each change is one statement for one job that is in nobody's hands, within a transaction of some hundreds, so workers
 hardly wait. A number is never given twice: a fence is a job's number and its claim's, and both must stay unique.
@@ -6,17 +6,27 @@ hardly wait. A number is never given twice: a fence is a job's number and its cl
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from batchsr.queue.job import OWNED, Job, State, exact_key, folded_key, loaded_path, signed, stored_path, stored_text
+from batchsr.queue.job import (
+    OWNED,
+    Job,
+    State,
+    dedupe_key_of,
+    exact_key,
+    folded_key,
+    loaded_path,
+    signed,
+    stored_path,
+    stored_text,
+)
 from batchsr.queue.sqlite.enqueue import numbered
 from batchsr.queue.sqlite.folders import folder_id
 from batchsr.queue.sqlite.store import Store
-from batchsr.queue.steering import Answer, Changed, Move, Speed, Wish
+from batchsr.queue.steering import Answer, Changed, Instructions, Move, Speed
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -27,38 +37,37 @@ _CHANGEABLE: Final = (State.QUEUED, State.WAITING, State.FAILED, State.QUARANTIN
 _HOLDS: Final = "state NOT IN ('cancelled', 'superseded')"
 
 
-def rewish(store: Store, wishes: Iterable[Wish]) -> Iterator[Changed]:
+def instruct(store: Store, wanted: Iterable[Instructions]) -> Iterator[Changed]:
     """Give jobs other settings, or another output, and say for each, in order, what happened."""
-    source = iter(wishes)
+    source = iter(wanted)
     while chunk := list(itertools.islice(source, _CHUNK)):
         with store.writing() as db:
-            answers = [_rewish(db, wish, store.clock.wall()) for wish in chunk]
+            answers = [_instruct(db, one, store.clock.wall()) for one in chunk]
         yield from answers
 
 
-def _rewish(db: Database, wish: Wish, now: float) -> Changed:
-    row = _row(db, wish.job_id)
+def _instruct(db: Database, wanted: Instructions, now: float) -> Changed:
+    row = _row(db, wanted.job_id)
     if row is None:
-        return Changed(wish.job_id, Answer.GONE)
+        return Changed(wanted.job_id, Answer.GONE)
     state, output = State(row["state"]), loaded_path(row["output"])
-    parts = (wish.identity, wish.settings, wish.variant or "", wish.output)
-    dedupe_key = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
-    if (refused := _refused(state, done_too=wish.again)) is not None:
-        return Changed(wish.job_id, refused, output)
-    if (twin := _twin(db, wish.job_id, dedupe_key)) is not None:
-        return Changed(wish.job_id, Answer.TWIN, loaded_path(twin["output"]), twin["id"])
+    dedupe_key = dedupe_key_of(wanted.identity, wanted.settings, wanted.variant, wanted.output)
+    if (refused := _refused(state, done_too=wanted.again)) is not None:
+        return Changed(wanted.job_id, refused, output)
+    if (twin := _twin(db, wanted.job_id, dedupe_key)) is not None:
+        return Changed(wanted.job_id, Answer.TWIN, loaded_path(twin["output"]), twin["id"])
     is_over = state in (State.FAILED, State.QUARANTINED, State.DONE)
-    if dedupe_key == row["dedupe_key"] and not (wish.again and is_over):
-        return Changed(wish.job_id, Answer.UNCHANGED, output)
-    names = itertools.chain((wish.output, wish.alt_output), numbered(wish.alt_output))
-    output = next(name for name in names if _is_free(db, wish.job_id, name))
+    if dedupe_key == row["dedupe_key"] and not (wanted.again and is_over):
+        return Changed(wanted.job_id, Answer.UNCHANGED, output)
+    names = itertools.chain((wanted.output, wanted.alt_output), numbered(wanted.alt_output))
+    output = next(name for name in names if _is_free(db, wanted.job_id, name))
     queued_again = ""
-    if wish.again and (is_over or state is State.WAITING):
+    if wanted.again and (is_over or state is State.WAITING):
         queued_again = (
             "state = 'queued', failures = 0, crashes = 0, outages = 0, last_try = 0, run_at = NULL, "
             "run_at_steady = NULL, run_boot = NULL, finished_at = NULL, error_code = NULL, error = NULL, "
         )
-    db.execute("DELETE FROM reports WHERE job = ?", (wish.job_id,))
+    db.execute("DELETE FROM reports WHERE job = ?", (wanted.job_id,))
     db.execute(
         f"UPDATE jobs SET {queued_again}settings = :settings, wanted_variant = :variant, variant = :variant, "
         "repository = NULL, revision = NULL, weights_sha256 = NULL, dtype = NULL, device = NULL, batch_windows = NULL, "
@@ -67,21 +76,21 @@ def _rewish(db: Database, wish: Wish, now: float) -> Changed:
         "windows_total = NULL, wall_s = 0.0, output_sha256 = NULL, output_bytes = NULL, held = NULL, note = :note, "
         "changed_at = :now, reason = 'other settings' WHERE id = :id",
         {
-            "id": wish.job_id,
-            "settings": wish.settings,
-            "variant": wish.variant,
+            "id": wanted.job_id,
+            "settings": wanted.settings,
+            "variant": wanted.variant,
             "output": stored_path(output),
             "output_key": folded_key(output),
             "folder": _folder(db, output),
-            "wanted_key": folded_key(wish.output),
+            "wanted_key": folded_key(wanted.output),
             "dedupe_key": dedupe_key,
-            "provenance": wish.provenance,
-            "overwrite": int(wish.overwrite),
+            "provenance": wanted.provenance,
+            "overwrite": int(wanted.overwrite),
             "note": row["note"],
             "now": now,
         },
     )
-    return Changed(wish.job_id, Answer.CHANGED, output)
+    return Changed(wanted.job_id, Answer.CHANGED, output)
 
 
 def relocate(store: Store, moves: Iterable[Move]) -> Iterator[Changed]:
@@ -173,7 +182,8 @@ def undone(store: Store, job: Job, said: str) -> bool:
 
 
 def recent_speed(store: Store, variant: str | None) -> Speed | None:
-    """How fast the latest work went (for a variant); None if nothing was done yet. Concurrent work counts once."""
+    """Return how fast the latest work went (for a variant); None if nothing was done yet. Concurrent work
+    counts once."""
     rows = store.rows(
         "SELECT a.job, a.started_at, a.ended_at, a.variant, j.device, "
         "iif(json_extract(j.settings, '$.channels') = 'mono', 1, coalesce(j.channels, 1)) * j.audio_s * "
@@ -214,7 +224,7 @@ def _twin(db: Database, job_id: int, dedupe_key: str) -> dict[str, Any] | None:
 
 
 def _is_free(db: Database, job_id: int, name: str) -> bool:
-    """Whether no other job writes to this name, and none reads from it."""
+    """Return whether no other job writes to this name, and none reads from it."""
     jobs = db.table("jobs")
     if jobs.count_where(f"output_key = ? AND id <> ? AND {_HOLDS}", (folded_key(name), job_id)):
         return False

@@ -1,4 +1,4 @@
-"""From what a person wants of jobs that are queued to their new wishes: settings, variant, folder of the output."""
+"""From what a person wants of queued jobs to their new instructions: settings, variant, folder of the output."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from batchsr.intake.gather import Request, output_names
-from batchsr.queue import Job, NewJob, Wish
+from batchsr.queue import Instructions, Job, NewJob
 from batchsr.settings.profile import OUTPUT_SUFFIX
 
 
-def wish_of(number: int, job: NewJob, *, again: bool) -> Wish:
-    """Return the wish to restore job `number` as this new one asks for."""
-    return Wish(
+def instructions_of(number: int, job: NewJob, *, again: bool) -> Instructions:
+    """Return the instructions to restore job `number` as this new one asks for."""
+    return Instructions(
         number,
         identity=job.identity,
         settings=job.settings,
@@ -26,10 +26,10 @@ def wish_of(number: int, job: NewJob, *, again: bool) -> Wish:
     )
 
 
-def wishes(
+def instructions_for(
     jobs: Iterable[Job], request: Request | None, *, out: str | None, root: str | None, variant: str | None = None
-) -> Iterator[Wish]:
-    """Yield for each job the wish to restore it as `request` says, or None as before, and below the folder `out`.
+) -> Iterator[Instructions]:
+    """Yield for each job the instructions to restore it as `request` says (None: as before), below the folder `out`.
 
     Without `out` each output stays in its folder; with it the tree below `root` is mirrored there. The end of the
     output's name, behind the source's stem, stays as it is, but for the extension of another format.
@@ -40,7 +40,7 @@ def wishes(
         asked = dataclasses.replace(asked, out=out, suffix=suffix_of(job), variant=variant or asked.variant)
         source = job.source if out is not None else os.path.join(os.path.dirname(job.output), _name(job))
         output, alternative = output_names(source, root or os.path.dirname(source), asked)
-        yield Wish(
+        yield Instructions(
             job.id,
             identity=identity_of(job),
             settings=asked.settings.to_json(),

@@ -1,4 +1,4 @@
-"""What is queued can be wished for otherwise, and nothing about that is silent; jobs can be forgotten."""
+"""What is queued can be asked for otherwise, and nothing about that is silent; jobs can be forgotten."""
 
 from __future__ import annotations
 

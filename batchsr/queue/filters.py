@@ -12,7 +12,7 @@ Sort = Literal["id", "path", "length", "rtf", "changed"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Sought:
+class JobFilter:
     """Conditions that must all hold; what is left out is not asked."""
 
     states: tuple[State, ...] = ()
@@ -49,17 +49,17 @@ class Browser(Protocol):
     """Looks at a long queue. Nothing here writes, and nothing takes longer far behind than at the beginning."""
 
     def page(
-        self, sought: Sought, *, sort: Sort = "id", descending: bool = False, after: str = "", limit: int = 100
+        self, matching: JobFilter, *, sort: Sort = "id", descending: bool = False, after: str = "", limit: int = 100
     ) -> Page:
         """Return the jobs that follow the place `after` which the page before gave, the least first.
 
         Raises ConfigError for a place that no page gave.
         """
 
-    def numbers(self, sought: Sought) -> list[int]:
+    def numbers(self, matching: JobFilter) -> list[int]:
         """Return the numbers of all of them, ascending."""
 
-    def count(self, sought: Sought) -> int:
+    def count(self, matching: JobFilter) -> int:
         """Return how many there are."""
 
     def failures(self) -> list[FailureKind]:

@@ -1,0 +1,119 @@
+"""`fleet`: the tables of a fleet's database, and whether this host can take part."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from batchsr.cli.app import App, fleet_options, json_option, pass_app
+from batchsr.display import counted, shown
+from batchsr.errors import EXIT_IO, UsageError
+from batchsr.queue import roots
+from batchsr.queue.opening import checked_fleet, init_fleet, look_over_fleet, migrate_fleet
+from batchsr.temporary import WITHOUT_LINKS, Temporary
+
+_CLOCKS_APART_S: Final = 5.0
+
+
+@click.group("fleet")
+def fleet_command() -> None:
+    """Many hosts, one queue: make its tables, migrate them, check a host."""
+
+
+@fleet_command.command("init")
+@click.argument("url", required=False)
+@click.option(
+    "--lease",
+    type=click.FloatRange(1, 3600),
+    default=300.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a host may be silent before others take its files.",
+)
+@fleet_options
+@json_option
+@pass_app
+def init_command(app: App, url: str | None, lease: float) -> None:
+    """Make the tables, once for a fleet. Safe to repeat. URL is --fleet or BATCHSR_FLEET where it is left out."""
+    made = init_fleet(_url(app, url), app.host_folder, lease)
+    said = f"{app.database} is ready" if made else f"{app.database} had a fleet's tables already, which stay"
+    app.answer({"database": app.database, "made": made}, said)
+
+
+@fleet_command.command("migrate")
+@click.argument("url", required=False)
+@fleet_options
+@json_option
+@pass_app
+def migrate_command(app: App, url: str | None) -> None:
+    """Bring the tables to this program's version, once, after a backup."""
+    before, now = migrate_fleet(_url(app, url), app.host_folder)
+    said = f"{app.database} is up to date" if before == now else f"{app.database}: schema {before} is now {now}"
+    app.answer({"database": app.database, "before": before, "now": now}, said)
+
+
+@fleet_command.command("check")
+@click.argument("url", required=False)
+@click.option("--folder", multiple=True, type=click.Path(path_type=Path), help="A folder that outputs go to.")
+@click.option("--restored", is_flag=True, help="The database was restored from a backup: let no earlier claim count.")
+@fleet_options
+@json_option
+@pass_app
+def check_command(app: App, url: str | None, folder: tuple[Path, ...], restored: bool) -> None:
+    """Say whether the queue is sound and this host can take part: clock, named roots, links where outputs go."""
+    found = look_over_fleet(_url(app, url), app.host_folder, restored=restored)
+    problems = list(found["problems"])
+    if abs(found["clock_s"]) > _CLOCKS_APART_S:
+        problems.append(f"this host's clock is {found['clock_s']:+.1f} s from the server's: have it set (NTP)")
+    places = roots.places()
+    for name, place in places.items():
+        if not os.access(place, os.R_OK | os.X_OK):
+            problems.append(f"the named root {name} cannot be read at {place}")
+    problems += [said for place in folder if (said := _no_links(place))]
+    document = found | {"roots": places, "problems": problems, "sound": not problems}
+    app.answer(document, _lines(document))
+    if problems:
+        sys.exit(EXIT_IO)
+
+
+def _url(app: App, given: str | None) -> str:
+    """Return the URL that was named in whichever way. Raises UsageError for none."""
+    if given is not None:
+        app.fleet = checked_fleet(given, typed=True)
+    if app.fleet is None:
+        raise UsageError("no fleet is named", remedy="give its URL, or set BATCHSR_FLEET")
+    return app.fleet
+
+
+def _no_links(folder: Path) -> str:
+    """Say why outputs of a fleet cannot go to a folder, tried with a file of our own; "" if they can."""
+    if not folder.is_dir():
+        return f"{shown(folder)} is no folder on this host"
+    with Temporary.beside(folder / "check") as one:
+        other = one.path.with_name(one.path.name + ".link")
+        try:
+            os.link(one.path, other)
+        except OSError as e:
+            if e.errno in WITHOUT_LINKS:
+                return f"{shown(folder)} has no hard links, without which hosts cannot tell who was first"
+            return f"no link can be made in {shown(folder)}: {os.strerror(e.errno or errno.EIO)}"
+        other.unlink()
+    return ""
+
+
+def _lines(document: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{document['database']}: {document['server']}, schema {document['schema']}, "
+        f"{counted(document['jobs'], 'job')}, {document['bytes'] / 1e6:,.0f} MB",
+        f"lease {document['lease_s']:g} s, a look takes {document['round_trip_s'] * 1e3:.1f} ms, "
+        f"this host's clock is {document['clock_s']:+.1f} s from the server's",
+    ]
+    if document["taken_back"] is not None:
+        lines.append(f"no claim of before counts any more; {counted(document['taken_back'], 'job')} queued again")
+    lines += [f"{name} is {place} here" for name, place in document["roots"].items()]
+    return [*lines, *(document["problems"] or ["sound"])]

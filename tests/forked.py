@@ -1,0 +1,272 @@
+"""The program in a process of its own that need not load itself first: a copy of one that has.
+
+Most of what a short command costs is Python's start and the modules of numba, SciPy and MLX. So the first command of a
+test process starts a source (this file, run as a program), which loads them all and waits. Each command after it is a
+fork of the source that takes the command's words, folder, environment and streams and runs `python -m batchsr` as its
+main module: a child of the tests' process, with signals, threads, an end and an exit code of its own.
+
+What is settled before a program's first line (Python's own variables, the libraries', a fault that is asked for) must
+be as it was for the source. Where it is not, with a stream that is closed, with options of Popen that need a real
+start, on other systems than Linux, and with BATCHSR_FRESH=1, the command is started afresh.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+AT_START = ("PYTHON", "LC_", "LANG", "LD_", "OPENBLAS_", "OMP_", "MKL_", "NUMBA_", "MLX_", "MALLOC_", "CUDA_")
+"""What the names of variables begin with that Python and the libraries read once."""
+WHEN_LOADED = ("BATCHSR_FAULT", "BATCHSR_BLUR")
+"""Variables that batchsr, or a test's model, reads as it is loaded."""
+FAST_MODEL = str(Path(__file__).parent / "fast_model")
+"""The folder in PYTHONPATH with which a program knows `--variant fast`: such have a source of their own."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SET_CHILD_SUBREAPER = 36
+"""Of prctl(2): whether orphans below this process become its children."""
+
+
+class Forked(subprocess.Popen[Any]):
+    """Popen for `python -m batchsr WORDS`; the process is a fork of a source where that makes no difference."""
+
+    def _execute_child(  # type: ignore[override]
+        self, args: Any, executable: Any, preexec_fn: Any, close_fds: Any, pass_fds: Any, cwd: Any, env: Any,
+        startupinfo: Any, creationflags: Any, shell: Any, p2cread: int, p2cwrite: int, c2pread: int, c2pwrite: int,
+        errread: int, errwrite: int, *rest: Any,
+    ) -> None:  # fmt: skip
+        """Popen's one step that starts the process; `rest` is how it starts: signals, user, umask, session, group."""
+        *others, session, group = rest
+        usual = not (preexec_fn or pass_fds or shell) and (*others, group) == (True, None, None, None, -1, -1)
+        streams = [number if given == -1 else given for number, given in enumerate((p2cread, c2pwrite, errwrite))]
+        source = None
+        if usual and args[:3] == [sys.executable, "-m", "batchsr"] and all(map(_is_open, streams)):
+            source = _source_for(os.environ if env is None else env)
+        told = os.environ if env is None else env
+        pid = source.fork(args[3:], cwd or os.getcwd(), told, streams, session) if source is not None else 0
+        if not pid:
+            pipes = (p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
+            start = (executable, preexec_fn, close_fds, pass_fds, cwd, env, startupinfo, creationflags, shell)
+            super()._execute_child(args, *start, *pipes, *rest)  # type: ignore[misc]
+            return
+        self.pid = pid
+        self._child_created = True
+        self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
+
+
+def run(command: list[str], *, input: Any = None, timeout: float, **options: Any) -> subprocess.CompletedProcess[Any]:
+    """As `subprocess.run`, with output captured; whoever takes too long is killed."""
+    if input is not None:
+        options["stdin"] = subprocess.PIPE
+    with Forked(command, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}) as process:
+        try:
+            told, log = process.communicate(input, timeout=timeout)
+        except BaseException:
+            process.kill()
+            raise
+        return subprocess.CompletedProcess(command, process.returncode, told, log)
+
+
+class _Source:
+    """A process that has loaded the program, as the tests see it: one to ask for a fork of itself."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.owner = os.getpid()
+        self._lock = threading.Lock()
+        mine, theirs = socket.socketpair()
+        self._socket = mine
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env={name: value for name, value in environment.items() if not name.startswith("COVERAGE_")},
+                cwd="/",
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        if self._socket.recv(1) != b".":
+            self._socket.close()
+            raise AssertionError(f"the program could not be loaded: {self._process.communicate()}")
+
+    def fork(
+        self, words: list[Any], folder: Any, environment: Mapping[str, str], streams: list[int], session: bool
+    ) -> int:
+        """Return the number of a new process, a child of this one, that runs the program; 0 if none could be made."""
+        os.umask(umask := os.umask(0))
+        wish = {
+            "parent": os.getpid(),
+            "words": [os.fsdecode(word) for word in words],
+            "folder": os.fsdecode(folder),
+            "environment": dict(environment),
+            "ignored": [int(number) for number in SIGNALS if signal.getsignal(number) is signal.SIG_IGN],
+            "umask": umask,
+            "session": session,
+        }
+        data = json.dumps(wish).encode()
+        handles = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", streams))]
+        with self._lock, _adopting():
+            self._socket.sendmsg([len(data).to_bytes(8)], handles)
+            self._socket.sendall(data)
+            return int.from_bytes(self._socket.recv(8))
+
+    def end(self) -> None:
+        """Let the process end, which it does when nobody can ask it any more."""
+        self._socket.close()
+        self._process.communicate()
+
+
+def end() -> None:
+    """End all sources."""
+    while _sources:
+        _sources.popitem()[1].end()
+
+
+_sources: dict[str | None, _Source] = {}
+_making = threading.Lock()
+
+
+def _settled(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(AT_START)}
+
+
+def _source_for(environment: Mapping[str, str]) -> _Source | None:
+    """Return the source from which a program of this environment can be forked, made if need be; None if none can."""
+    if not sys.platform.startswith("linux") or any(name in environment for name in ("BATCHSR_FRESH", *WHEN_LOADED)):
+        return None
+    usual, settled = _settled(os.environ), _settled(environment)
+    before, path = usual.pop("PYTHONPATH", None), settled.pop("PYTHONPATH", None)
+    fast = os.pathsep.join(filter(None, [FAST_MODEL, before]))
+    if settled != usual or path not in (before, fast):
+        return None
+    with _making:
+        if path not in _sources:
+            _sources[path] = _Source(environment)
+        source = _sources[path]
+    return source if source.owner == os.getpid() else None
+
+
+def _is_open(stream: int) -> bool:
+    try:
+        os.fstat(stream)
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _adopting() -> Any:
+    """For a moment, orphans below this process are its children, which it can wait for."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        libc.prctl(SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def _load() -> None:
+    """Load what the program's commands load, so that a fork need not."""
+    import batchsr
+    from batchsr.models.compute import backend
+
+    backend._import_cpu()  # before SciPy, as it chooses how SciPy's BLAS computes
+    for room in ("cli", "worker", "restoration", "models.flashsr"):
+        package = importlib.import_module(f"{batchsr.__name__}.{room}")
+        for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+            importlib.import_module(module.name)
+    for name in ("scipy.signal", "coverage"):
+        importlib.import_module(name)
+    from batchsr.restoration.warm_up import warm_up
+
+    warm_up()
+
+
+def _serve(asked: socket.socket) -> list[str]:
+    """Fork whenever it is asked for; returns in each fork, with the program's words. Ends with the tests' process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.collect()
+    gc.freeze()
+    asked.sendall(b".")
+    while True:
+        head, streams, *_ = socket.recv_fds(asked, 8, 3)
+        if len(head) < 8:
+            os._exit(0)
+        data = bytearray()
+        while len(data) < int.from_bytes(head):
+            data += asked.recv(int.from_bytes(head) - len(data))
+        read, write = os.pipe()
+        between = os.fork()
+        if between:
+            os.close(write)
+            for stream in streams:
+                os.close(stream)
+            number = os.read(read, 8)
+            os.waitpid(between, 0)  # from here on the fork is a child of the tests' process
+            if os.read(read, 1) != b".":  # it has its folder, streams and signals, or is gone
+                number = bytes(8)
+            os.close(read)
+            asked.sendall(number)
+            continue
+        between = os.getpid()
+        if pid := os.fork():
+            os.write(write, pid.to_bytes(8))
+            os._exit(0)
+        while os.getppid() == between:
+            time.sleep(0.0005)
+        os.close(read)
+        asked.close()
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+        for stream in set(streams) - {0, 1, 2}:
+            os.close(stream)
+        wish = json.loads(data)
+        if os.getppid() != wish["parent"]:
+            os._exit(1)  # this system gives orphans to another, who would not hear how it ends
+        _become(wish)
+        os.write(write, b".")
+        os.close(write)
+        return list(wish["words"])
+
+
+def _become(wish: dict[str, Any]) -> None:
+    """Take the place of a program that starts: its folder, environment and signals."""
+    os.environ.clear()
+    os.environ.update(wish["environment"])
+    time.tzset()
+    os.umask(wish["umask"])
+    if wish["session"]:
+        os.setsid()
+    if os.isatty(1):
+        sys.stdout.reconfigure(line_buffering=True)
+    os.chdir(wish["folder"])
+    usual = {signal.SIGINT: signal.default_int_handler}
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN if number in wish["ignored"] else usual.get(number, signal.SIG_DFL))
+    if "COVERAGE_PROCESS_CONFIG" in os.environ:
+        import coverage
+
+        coverage.process_startup()
+    sys.path.insert(0, wish["folder"])
+
+
+if __name__ == "__main__":
+    del sys.path[0]
+    _load()
+    sys.argv = ["batchsr", *_serve(socket.socket(fileno=int(sys.argv[1])))]
+    runpy.run_module("batchsr", run_name="__main__", alter_sys=True)

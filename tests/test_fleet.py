@@ -1,0 +1,259 @@
+"""A fleet from the command line, and two hosts at one output."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import postgres
+import pytest
+import rig
+from click.testing import CliRunner
+from person import Said
+
+from batchsr.cli import cli
+from batchsr.cli.app import App
+from batchsr.errors import BatchsrError, ClaimLost
+from batchsr.queue import State, roots
+from batchsr.queue.postgres.api import PostgresQueue
+from batchsr.queue.postgres.place import FleetPlace
+from batchsr.restoration import publishing
+from batchsr.restoration.sidecar import sidecar_path
+from batchsr.worker.options import WorkerOptions
+from batchsr.worker.worker import run
+
+
+@pytest.fixture(autouse=True)
+def _no_roots_left() -> Iterator[None]:
+    yield
+    roots.use({})
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> FleetPlace:
+    return postgres.place(tmp_path / "host")
+
+
+class Host:
+    """Somebody at a host of a fleet."""
+
+    def __init__(self, place: FleetPlace) -> None:
+        self.place = place
+        schema = f"options=-csearch_path%3D{place.schema}"
+        self.url = place.url + ("&" if "?" in place.url else "?") + schema
+
+    def run(self, *words: object, code: int = 0, environment: dict[str, str] | None = None) -> Said:
+        variables = {
+            "BATCHSR_FLEET": self.url,
+            "BATCHSR_FLEET_FOLDER": str(self.place.folder),
+            "BATCHSR_DB": None,
+            **(environment or {}),
+        }
+        result = CliRunner().invoke(cli, list(map(str, words)), obj=App(), env=variables)
+        error, status = "", result.exit_code
+        if isinstance(result.exception, BatchsrError):
+            error, status = f"{result.exception} [{result.exception.code}]", result.exception.exit_code
+        elif result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        said = Said(status, result.stdout, result.stderr + error)
+        assert said.code == code, said
+        return said
+
+
+@pytest.fixture
+def host(place: FleetPlace, monkeypatch: pytest.MonkeyPatch) -> Host:
+    monkeypatch.setattr(
+        "batchsr.queue.opening.FleetPlace", lambda url, folder: dataclasses.replace(place, folder=folder)
+    )
+    return Host(place)
+
+
+def test_a_queue_is_made_once_filled_looked_at_and_steered_as_one_in_a_file(host: Host, tmp_path: Path) -> None:
+    rig.record(tmp_path / "in" / "a.wav", 0.3)
+    host.run("status", code=74)  # nothing was made yet
+    assert "is ready" in host.run("fleet", "init").out
+    assert "had a fleet's tables already" in host.run("fleet", "init").out
+    assert "1 queued" in host.run("enqueue", "-r", tmp_path / "in").err
+    assert "queued       1" in host.run("status").out
+    host.run("edit", "1", "--priority", "3")
+    host.run("pause", "night")
+    (status,) = host.run("status", "--json").documents
+    assert (status["paused_reason"], status["jobs"]["queued"]) == ("night", 1)
+    host.run("resume")
+    host.run("cancel", "1")
+    host.run("retry", "1")
+    (job,) = host.run("list", "--json").documents
+    assert (job["state"], job["priority"]) == ("queued", 3)
+    assert "a.wav" in host.run("show", "1").out
+    host.run("report")
+    assert "sound" in host.run("fleet", "check", "--folder", tmp_path).out
+
+
+def test_shares_that_are_mounted_elsewhere_are_the_same_files(host: Host, tmp_path: Path) -> None:
+    here, there = tmp_path / "mnt" / "archive", tmp_path / "Volumes" / "a"
+    rig.record(here / "x" / "a.wav", 0.3)
+    rig.record(here / "x" / "b.wav", 0.3, seed=1).rename(here / os.fsdecode(b"x/\xff.wav"))
+    host.run("fleet", "init")
+    assert "2 queued" in host.run("enqueue", "-r", here, "--named-root", f"archive={here}").err
+    there.parent.mkdir()
+    here.rename(there)
+    variables = {"BATCHSR_ROOTS": f"archive={there}"}
+    listed = host.run("list", "--json", environment=variables).documents
+    assert sorted(one["source"] for one in listed) == sorted(str(path) for path in (there / "x").iterdir())
+    assert "2 already queued" in host.run("enqueue", "-r", there, environment=variables).err
+    roots.use({})
+    said = host.run("list", code=2).err
+    assert "a root named archive" in said
+    assert "BATCHSR_ROOTS=archive=FOLDER" in said
+
+
+@pytest.mark.parametrize("word", ["archive", "=/a", "archive=a", "1=/a"])
+def test_a_named_root_that_is_none_is_refused(host: Host, word: str) -> None:
+    assert "names no root" in host.run("list", "--named-root", word, code=2).err
+
+
+def test_a_password_is_not_taken_from_a_command_line(host: Host) -> None:
+    for words in (("status", "--fleet"), ("fleet", "init")):
+        said = host.run(*words, "postgresql://me:secret@127.0.0.1:1/x", code=2)
+        assert "PGPASSFILE" in said.err
+        assert "secret" not in said.err
+
+
+def test_what_is_for_a_file_alone_says_so_and_a_typed_file_counts_before_the_environment(
+    host: Host, tmp_path: Path
+) -> None:
+    assert "a fleet is named" in host.run("db", "path", code=2).err
+    assert host.run("--db", tmp_path / "q.db", "db", "path").out.strip() == str(tmp_path / "q.db")
+    assert "two queues" in host.run("--db", tmp_path / "q.db", "status", "--fleet", "postgresql://x/y", code=2).err
+    assert "URL of a PostgreSQL database" in host.run("status", "--fleet", "mysql://x/y", code=2).err
+
+
+def test_a_dry_run_tells_and_writes_nothing(host: Host, tmp_path: Path) -> None:
+    rig.record(tmp_path / "in" / "a.wav", 0.3)
+    host.run("fleet", "init")
+    assert "1 queued" in host.run("enqueue", "-r", tmp_path / "in", "--dry-run").err
+    assert host.run("list", "--json").documents == []
+
+
+# Two hosts at one output
+
+
+@pytest.fixture
+def queues(tmp_path: Path) -> Iterator[tuple[PostgresQueue, PostgresQueue]]:
+    made = postgres.made(tmp_path / "one")
+    with (
+        PostgresQueue.connect(made, beat_s=0.0) as one,
+        PostgresQueue.connect(dataclasses.replace(made, folder=tmp_path / "two"), beat_s=0.0) as two,
+    ):
+        yield one, two
+        assert one.check() == []
+
+
+def take_away(queue: PostgresQueue) -> None:
+    """Let the jobs in hand go back, as if their worker's lease were over."""
+    with queue._pg.writing() as db:
+        db.execute("UPDATE attempts SET ended_at = seen_at, outcome = 'crash' WHERE ended_at IS NULL")
+        db.execute("UPDATE jobs SET state = 'queued', worker = NULL, changed_at = 1 WHERE worker IS NOT NULL")
+
+
+def work(queue: PostgresQueue, model: rig.FastModel | None = None, options: WorkerOptions = rig.OPTIONS) -> rig.Told:
+    told = rig.Told()
+    run(queue, lambda: model or rig.FastModel(), options, told)
+    return told
+
+
+class Quieter(rig.FastModel):
+    """Gives other bytes, as another kind of device may."""
+
+    def windows(self, timestep: int, seed: int) -> Any:
+        window = super().windows(timestep, seed)
+        return lambda x, indices: window(np.float32(0.5) * x, indices)
+
+
+def paired(output: Path) -> bool:
+    """Whether a sidecar speaks of the very output that it stands beside."""
+    said = json.loads(sidecar_path(output).read_text())
+    return bool(said["output"]["sha256"] == hashlib.sha256(output.read_bytes()).hexdigest())
+
+
+@pytest.mark.parametrize(
+    "wakes", ["before the other begins", "when the other has committed too", "after the other is done"]
+)
+def test_a_host_that_wakes_between_commit_and_name_leaves_one_output_with_its_own_record(
+    queues: tuple[PostgresQueue, PostgresQueue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wakes: str
+) -> None:
+    slow, other = queues
+    rig.record(tmp_path / "in" / "a.wav", 0.4)
+    list(slow.enqueue(rig.jobs_for([tmp_path / "in" / "a.wav"], tmp_path / "out")))
+    whole = publishing.publish
+    published = []
+
+    def asleep(output: Any, record: Any, **more: Any) -> None:
+        """The slow host commits, and loses its claim; the other has it in the meantime."""
+        monkeypatch.setattr(publishing, "publish", whole)
+        take_away(slow)
+        if wakes == "after the other is done":
+            work(other, model=Quieter())
+        published.append(wakes)
+        if wakes == "when the other has committed too":
+
+            def second(other_output: Any, other_record: Any, **others: Any) -> None:
+                whole(output, record, **more)
+                whole(other_output, other_record, **others)
+
+            monkeypatch.setattr(publishing, "publish", second)
+            work(other, model=Quieter())
+            raise ClaimLost("it finds that out when it writes that it is done")
+        whole(output, record, **more)
+
+    monkeypatch.setattr(publishing, "publish", asleep)
+    work(slow, options=dataclasses.replace(rig.OPTIONS, limit=1))  # it shall not claim the file again itself
+    work(other, model=Quieter())
+    (job,) = slow.jobs()
+    output = Path(job.output)
+    assert published == [wakes]
+    assert job.state is State.DONE, (job.error_code, job.error)
+    assert job.output_sha256 == hashlib.sha256(output.read_bytes()).hexdigest()
+    assert paired(output)
+    assert [event["new"] for event in slow.events(job.id)].count("done") == 1
+
+
+def test_a_share_without_hard_links_is_refused_before_any_work(
+    queues: tuple[PostgresQueue, PostgresQueue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = queues
+    rig.record(tmp_path / "in" / "a.wav", 0.4)
+    (tmp_path / "fat").mkdir()
+    list(one.enqueue(rig.jobs_for([tmp_path / "in" / "a.wav"], tmp_path / "fat")))
+
+    def link(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    work(one)
+    (job,) = one.jobs()
+    assert job.state is State.FAILED
+    assert "without hard links" in str(job.error)
+    assert list((tmp_path / "fat").iterdir()) == []
+
+
+def test_a_whole_restoration_on_a_fleet_gives_the_bytes_that_one_in_a_file_gives(
+    queues: tuple[PostgresQueue, PostgresQueue], tmp_path: Path
+) -> None:
+    one, _ = queues
+    source = rig.record(tmp_path / "in" / "a.wav", 0.4)
+    list(one.enqueue(rig.jobs_for([source], tmp_path / "out")))
+    work(one)
+    (job,) = one.jobs()
+    db = tmp_path / "queue.db"
+    rig.enqueue(db, [source], tmp_path / "alone")
+    rig.work(db)
+    alone = Path(rig.job_of(db, 1).output)
+    assert Path(job.output).read_bytes() == alone.read_bytes()
