@@ -21,10 +21,11 @@ from test_restore import Echo, FakeModel, Stop, run, task_for
 from batchsr.cli import cli
 from batchsr.errors import ConfigError, ExtraMissing, StageFailed
 from batchsr.queue.opening import open_queue
-from batchsr.restoration import restore as restoring
+from batchsr.restoration import refusals
 from batchsr.restoration import sidecar as sidecars
 from batchsr.restoration import spool as spools
 from batchsr.restoration.restore import discard_scratch
+from batchsr.restoration.scratch import stems_path
 from batchsr.settings.profile import Settings
 from batchsr.speech import denoiser
 from batchsr.worker import maintenance
@@ -209,18 +210,19 @@ def test_neither_network_is_loaded_unless_it_is_asked_for(tmp_path: Path) -> Non
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_the_spool_goes_with_the_scratch_and_with_gc(tmp_path: Path) -> None:
+def test_spool_and_stems_go_with_the_scratch_and_with_gc(tmp_path: Path) -> None:
     scratch = tmp_path / "1-0123456789abcdef.slots"
-    for path in (scratch, spools.spool_path(scratch)):
+    for path in (scratch, spools.spool_path(scratch), stems_path(scratch)):
         path.write_bytes(b"x")
     discard_scratch(scratch)
     assert not list(tmp_path.iterdir())
     with open_queue(tmp_path / "q.db") as queue:
         queue.scratch_folder.mkdir(parents=True, exist_ok=True)
-        left = queue.scratch_folder / "7-0123456789abcdef.slots.spool"
-        left.write_bytes(b"x")
+        left = [queue.scratch_folder / f"7-0123456789abcdef.slots.{kind}" for kind in ("spool", "stems")]
+        for path in left:
+            path.write_bytes(b"x")
         maintenance.collect_garbage(queue, dry_run=False, events_older_s=0.0)
-        assert not left.exists()
+        assert not any(path.exists() for path in left)
 
 
 def test_the_room_that_a_spool_takes_is_reckoned_with(
@@ -228,7 +230,7 @@ def test_the_room_that_a_spool_takes_is_reckoned_with(
 ) -> None:
     source = written(tmp_path / "a.wav", prompt)
     asked = []
-    monkeypatch.setattr(restoring, "spool_bytes", lambda *args: asked.append(args) or 0)  # type: ignore[func-returns-value]
+    monkeypatch.setattr(refusals, "spool_bytes", lambda *args: asked.append(args) or 0)  # type: ignore[func-returns-value]
     restored(source, tmp_path / "b.wav", denoise="auto")
     assert asked == [(480_000, 1)]
 

@@ -20,6 +20,7 @@ import numpy as np
 import premis_schema
 import pytest
 import soundfile
+import stem_networks
 from program import FAST_MODEL
 
 from batchsr.cli import cli
@@ -177,6 +178,8 @@ def test_the_commands_of_the_recipes_run_in_their_order(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         soundfile.write(tmp_path / name, np.random.default_rng(0).uniform(-0.1, 0.1, (9 * rate_hz // 4, 2)), rate_hz)
     soundfile.write(tmp_path / "voice.wav", np.zeros(22_050), 22_050)
+    soundfile.write(tmp_path / "song.wav", np.random.default_rng(1).uniform(-0.1, 0.1, (16_000, 2)), 16_000)
+    stem_networks.write(tmp_path / "separator.onnx")
     script = "\n".join(re.findall(r"^    \$ (.*)$", (ROOT / "docs" / "recipes.md").read_text(), re.MULTILINE))
     assert script.count("batchsr") >= 9
     if shutil.which("espeak-ng") is None:  # any program that writes a WAV will do
@@ -185,7 +188,7 @@ def test_the_commands_of_the_recipes_run_in_their_order(tmp_path: Path) -> None:
     assert "not denoised: speech in 0 % of it" in said  # what `show` tells
     rates = {path.name: soundfile.info(path).samplerate for path in tmp_path.rglob("*.wav")}
     rates |= {path.name: soundfile.info(path).samplerate for path in tmp_path.rglob("*.flac")}
-    assert rates["restored-side-a.flac"] == rates["said-48k.wav"] == 48_000
+    assert rates["restored-side-a.flac"] == rates["said-48k.wav"] == rates["song-48k.wav"] == 48_000
     assert rates["cleaned-side-a.flac"] == rates["said-44k.wav"] == 44_100
     for_recogniser = sorted((tmp_path / "for-recogniser").rglob("*.wav"))
     assert [soundfile.info(path).samplerate for path in for_recogniser] == [16_000, 16_000]

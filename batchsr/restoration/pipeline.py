@@ -57,12 +57,16 @@ class Gate:
             self._closed = True
             self._changed.notify_all()
 
-    def read(self, index: int) -> Window:
-        """Wait for a window and read it. Raises GateClosed when it will not come, TransientError when it went bad."""
+    def wait(self, index: int) -> None:
+        """Wait for a window. Raises GateClosed when it will not come."""
         with self._changed:
             self._changed.wait_for(lambda: index in self._finished or self._closed)
             if index not in self._finished:
                 raise GateClosed
+
+    def read(self, index: int) -> Window:
+        """Wait for a window and read it. Raises GateClosed when it will not come, TransientError when it went bad."""
+        self.wait(index)
         return self._scratch.read(index)
 
 

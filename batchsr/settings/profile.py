@@ -35,6 +35,8 @@ Declick = Literal["off"] | float
 FORMATS: Final = tuple(formats.WRITTEN)
 SUBTYPES: Final = tuple(dict.fromkeys(subtype for subtypes in formats.SUBTYPES.values() for subtype in subtypes))
 COPIES: Final = formats.COPIES
+STEM_NETWORKS: Final = ("htdemucs", "htdemucs-fp16")
+"""Networks of the hub that separate music; any other is a file."""
 RATES_HZ: Final = (16_000, 24_000, 44_100, 48_000)
 """What an output may be sampled at; the model's is the last."""
 MAX_OVERLAP_S = 2.5
@@ -83,6 +85,10 @@ class Settings:
     """Mark outputs of which they would say less than this, 1 to 5; asks for `quality` as well."""
     dehum: Literal["off", "auto"] = "off"
     """Subtract the lines of mains hum that stand out: "off" or "auto"."""
+    stems: Literal["off", "mix", "files"] = "off"
+    """Separate music and restore its stems apart: "mix" sums them again, "files" writes one output for each as well."""
+    stems_network: str = STEM_NETWORKS[0]
+    """What separates: one of STEM_NETWORKS, or the absolute path of an ONNX file."""
     umid: bool = False
     """Give a broadcast WAV a UMID of its own, made from the recording, the settings and the model."""
 
@@ -137,6 +143,13 @@ class Settings:
             "off, or an opinion from 1 (bad) to 5 (excellent)",
         )
         check(self.dehum in ("off", "auto"), "dehum", "off or auto")
+        check(self.stems in ("off", "mix", "files"), "stems", "off, mix or files")
+        check(
+            self.stems_network in STEM_NETWORKS
+            or (isinstance(self.stems_network, str) and os.path.isabs(self.stems_network)),
+            "stems_network",
+            f"{', '.join(STEM_NETWORKS)}, or the absolute path of an ONNX file",
+        )
         check(isinstance(self.umid, bool), "umid", "true or false")
         check(self.format == "wav" or not self.umid, "umid", "false where the format is not wav, which alone holds one")
         check(_is_int(self.rate) and self.rate in RATES_HZ, "rate", "one of " + ", ".join(map(str, RATES_HZ)) + " Hz")
@@ -179,6 +192,11 @@ class Settings:
         """Whether opinions go on record."""
         return self.quality or self.review_below != "off"
 
+    @property
+    def files_beside(self) -> bool:
+        """Whether more files than the output are made: copies, or stems."""
+        return bool(self.also) or self.stems == "files"
+
     def digest(self) -> str:
         """SHA-256 of the canonical JSON without what touches no sample, hexadecimal."""
         touching = dataclasses.replace(self, quality=False, review_below="off")
@@ -196,6 +214,8 @@ _LATER: Final[Mapping[str, object]] = MappingProxyType(
         "denoise": "off",
         "quality": False,
         "review_below": "off",
+        "stems": "off",
+        "stems_network": STEM_NETWORKS[0],
         "umid": False,
     }
 )

@@ -20,7 +20,7 @@ from batchsr.temporary import dead_in
 
 KEEP_EVENTS_S: Final = 90 * 86400.0
 _OVER: Final = (State.DONE, State.CANCELLED, State.SUPERSEDED)
-_SCRATCH: Final = re.compile(r"(\d+)-[0-9a-f]{16}\.slots(\.spool)?")
+_SCRATCH: Final = re.compile(r"(\d+)-[0-9a-f]{16}\.slots(\.spool|\.stems)?")
 _AT_ONCE: Final = 100  # files removed while the queue is held still
 
 
@@ -67,7 +67,7 @@ def _verdict(job: Job) -> Verdict:
 
 def _verdict_on_copies(queue: Queue, job: Job) -> Verdict:
     """Return the same for the copies for access that the report or the sidecar names."""
-    if not Settings.from_json(job.settings).also:
+    if not Settings.from_json(job.settings).files_beside:
         return Verdict(job, "ok")
     document = queue.report_of(job.id)
     if document is None:
@@ -157,7 +157,7 @@ def _collect_temporaries(folder: Path, *, dry_run: bool) -> Iterator[tuple[Path,
 
 
 def _is_garbage(scratch: Path, job: Job | None) -> bool:
-    own = scratch.name.removesuffix(".spool")
+    own = scratch.name.removesuffix(".spool").removesuffix(".stems")
     return job is None or job.state in _OVER or own != job.scratch_name  # of an older queue under our name
 
 

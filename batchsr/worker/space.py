@@ -14,8 +14,9 @@ from typing import Final
 
 from batchsr import storage
 from batchsr.audio.windows import SAMPLE_RATE_HZ, Plan
+from batchsr.models.separator import STEMS
 from batchsr.queue import Job, Side, State
-from batchsr.restoration.scratch import HEADER
+from batchsr.restoration.scratch import HEADER, stems_bytes
 from batchsr.restoration.spool import spool_bytes
 from batchsr.settings.profile import Settings
 
@@ -69,13 +70,17 @@ def need_of_recording(
 ) -> Need:
     """Return the same from what a header says: samples of one channel, their rate, the number of channels."""
     channels = 1 if settings.channels == "mono" else channels
+    rows = channels if settings.stems == "off" else len(STEMS) * channels
     samples = -(-frames * SAMPLE_RATE_HZ // rate_hz)
     slots = max(0, Plan.of(samples, frame_samples, settings.overlap).count - windows_done)
     return Need(
-        rows=slots * channels,
-        scratch_bytes=slots * (HEADER.size + 4 * channels * frame_samples)
-        + (spool_bytes(samples, channels) if settings.denoise != "off" else 0),
-        output_bytes=-(-frames * settings.rate // rate_hz) * channels * _SAMPLE_BYTES[settings.subtype],
+        rows=slots * rows,
+        scratch_bytes=slots * (HEADER.size + 4 * rows * frame_samples)
+        + (spool_bytes(samples, channels) if settings.denoise != "off" else 0)
+        + (stems_bytes(samples, channels) if settings.stems != "off" else 0),
+        output_bytes=-(-frames * settings.rate // rate_hz)
+        * (channels + rows if settings.stems == "files" else channels)
+        * _SAMPLE_BYTES[settings.subtype],
     )
 
 

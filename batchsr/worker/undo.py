@@ -97,7 +97,7 @@ def _checked(queue: Queue, job: Job, target: Path) -> tuple[list[_File], Undone 
             document = record.document
             if at == record_path:
                 files.append(_File(record_path, None))
-    if settings.also and document is None:
+    if settings.files_beside and document is None:
         return [], Undone(job, "missing", "its sidecar, which names its copies, is not there")
     try:
         copies = sidecar_reading.copies_of(document or {}, output, settings.also)

@@ -47,6 +47,8 @@ class Header:
     """The sample rate where it is no whole number of hertz."""
     remedy: str = ""
     """What to do about the trouble, with {name} for the file; "" for the usual."""
+    walked: tuple[Range, ...] = ()
+    """Stretches, in order, in which the walk saw this recording and nothing else; () where it did not look at all."""
 
 
 MOST_FILES: Final = 1_000

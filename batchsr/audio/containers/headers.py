@@ -176,7 +176,9 @@ def _flac(file: BytesAt, name: str, start: int = 0) -> Header:
         return dataclasses.replace(header, trouble="mangled", detail=f"it is in {len(found.parts):,} parts")
     parts = tuple(found.parts) or (Part((Range(start, file.size - start),), opener=flac.open_plain),)
     rest = flac.without_last_frame(file, found.infos[-1], found.parts)
-    return dataclasses.replace(header, pieces=parts, remarks=tuple(found.remarks), rest=rest)
+    last = None if found.parts else flac.last_frame(file, start)
+    walked = (Range(start, last - start),) if last else ()
+    return dataclasses.replace(header, pieces=parts, remarks=tuple(found.remarks), rest=rest, walked=walked)
 
 
 def _ogg(file: BytesAt, name: str, start: int = 0) -> Header:
@@ -184,7 +186,7 @@ def _ogg(file: BytesAt, name: str, start: int = 0) -> Header:
     if found.given_up:
         return Header(name, "mangled", "it is full of pages whose checksums are wrong")
     parts, remarks = ogg_pages.pieces(file.fd, file.size, found)
-    header = Header(name, pieces=parts, remarks=tuple(remarks))
+    header = Header(name, pieces=parts, remarks=tuple(remarks), walked=ogg_pages.pages_of(found))
     if len(parts) > ogg_pages.MAX_PARTS:
         return dataclasses.replace(header, trouble="mangled", detail=f"it is in {len(parts):,} parts")
     if found.cut:
@@ -199,7 +201,7 @@ def mpeg(file: BytesAt, start: int, end: int, *, whole: bool) -> Header:
     if stream is None:
         return Header("")
     first, remarks = stream.first, tuple(stream.remarks)
-    header = Header("MP3", None, "", first.rate_hz, first.channels, remarks=remarks)
+    header = Header("MP3", None, "", first.rate_hz, first.channels, remarks=remarks, walked=mp3.frames_of(stream))
     if stream.too_many:
         detail = f"its frames change their rate or channels more than {mp3.MAX_STRETCHES} times"
         return dataclasses.replace(header, trouble="mangled", detail=detail)

@@ -136,6 +136,11 @@ def pieces(stream: Stream, *, whole: bool) -> tuple[Piece, ...]:
     return tuple(_part(stretch) for stretch in stream.stretches)
 
 
+def frames_of(stream: Stream) -> tuple[Range, ...]:
+    """Return where the frames of a stream stand that are heard as they are, in order."""
+    return tuple(s for stretch in stream.stretches for s in stretch.segments if isinstance(s, Range))
+
+
 def info_frame(stretch: Stretch) -> bytes:
     """Return a frame that sounds like nothing and says how many frames follow, and what the file's own one said."""
     if stretch.tag is not None and stretch.tag.name != "VBRI" and stretch.tag.frames is not None:

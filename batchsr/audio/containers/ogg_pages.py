@@ -235,6 +235,12 @@ def pieces(fd: int, size: int, found: Found) -> tuple[tuple[Piece, ...], list[Re
     return tuple(made), remarks
 
 
+def pages_of(found: Found) -> tuple[Range, ...]:
+    """Return where pages stand whose checksums are right, in order."""
+    pages = [page for group in found.groups for stream in group for page in stream.pages]
+    return _ranges(sorted(pages, key=lambda page: page.start))
+
+
 def _out_of_place(streams: Sequence[Stream]) -> list[Remark]:
     """Return what is odd about pages that stand twice, in another order, or not behind the header."""
     remarks = []

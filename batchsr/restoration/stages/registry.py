@@ -17,13 +17,13 @@ from typing import Any, Final
 from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
 from batchsr.restoration.spool import Spool
-from batchsr.restoration.stages import declick, dehum, denoise, lowpass, mono
+from batchsr.restoration.stages import declick, dehum, denoise, lowpass, mono, stems
 from batchsr.restoration.stages.interface import Kind, Listening, Position, Stage
 from batchsr.restoration.stages.words import plain_sentence
 from batchsr.settings.profile import Settings
 
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
-    {"mono": mono, "declick": declick, "dehum": dehum, "denoise": denoise, "lowpass": lowpass}
+    {"mono": mono, "declick": declick, "dehum": dehum, "denoise": denoise, "stems": stems, "lowpass": lowpass}
 )
 """Name -> module, in the order of the way."""
 
