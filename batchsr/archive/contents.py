@@ -102,8 +102,8 @@ def works_of(
         more = f"; and {len(trouble) - _MOST_NAMED:,} more" if len(trouble) > _MOST_NAMED else ""
         raise PackageError(
             f"{counted(len(trouble), 'file')} cannot go into the package: {'; '.join(trouble[:_MOST_NAMED])}{more}",
-            remedy="`batchsr verify` says how outputs are; rename what has such a name, forget a job that is one too many, "
-            "or leave out --bag",
+            remedy="`batchsr verify` says how outputs are; rename what has such a name, forget a job that is one too "
+            "many, or leave out --bag",
         )
     return works, base
 
