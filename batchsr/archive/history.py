@@ -94,13 +94,13 @@ def _sidecars_below(folder: Path) -> Iterator[Path | Refused]:
         inner = []
         for entry in listed:
             try:
-                if not entry.is_dir(follow_symlinks=False):
-                    if entry.name.endswith(".json") and entry.is_file(follow_symlinks=False):
-                        yield Path(entry.path)
-                elif exchange.is_unfinished(entry.name):
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if is_folder and exchange.is_unfinished(entry.name):
                     yield Refused(Path(entry.path), _UNFINISHED)
-                else:
+                elif is_folder:
                     inner.append(Path(entry.path))
+                elif entry.name.endswith(".json") and entry.is_file(follow_symlinks=False):
+                    yield Path(entry.path)
             except OSError:
                 continue
         folders += reversed(inner)
