@@ -221,6 +221,23 @@ def nearest_existing(path: Path) -> Path:
     return path
 
 
+def path_below(path: Path, folder: Path) -> str | None:
+    """Return the path of a file or folder below `folder`, "." for itself; None: it lies elsewhere, or neither exists.
+
+    Asked is where it lies, not what it is called: links are followed, and a folder mounted twice is one.
+    """
+    real = os.path.realpath(path)
+    try:
+        own = os.stat(folder)
+    except OSError:
+        return None
+    for above in (Path(real), *Path(real).parents):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(above), own):
+                return os.path.relpath(real, above)
+    return None
+
+
 def fitted_name(stem: str, ending: str, most_bytes: int = NAME_BYTES) -> str:
     """`stem` + `ending`; where that is too long for a file's name, the stem is cut and a hash of the whole added.
 

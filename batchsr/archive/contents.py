@@ -54,13 +54,14 @@ def base_of(jobs: Iterable[Job], own: Path, before: str = "") -> str:
     is made anew: it stays as long as all are below it, so that what comes later has its name in the same tree.
     """
     jobs = list(jobs)
-    folders = {os.path.dirname(job.output) for job in jobs if not _is_inside(job, own)}
+    inside = _Inside(own)
+    folders = {os.path.dirname(job.output) for job in jobs if inside.path_of(job.output) is None}
     if not folders:
         return before or "/"
     common = os.path.commonpath(folders)
     if before and os.path.isabs(before):
         both = os.path.commonpath([common, before])
-        if both == before or any(_is_inside(job, own) for job in jobs):
+        if both == before or any(inside.path_of(job.output) is not None for job in jobs):
             return both
     return common
 
@@ -76,13 +77,16 @@ def works_of(
     """
     jobs = list(queue.jobs(states=[State.DONE], batch=batch))
     own = package / content if content else package
+    inside = _Inside(own)
     base = base_of(jobs, own, before)
     trouble: list[str] = []
     works: list[Work] = []
     taken: dict[str, str] = {}
     for job in jobs:
         try:
-            work = _work(queue, job, os.path.relpath(job.output, own if _is_inside(job, own) else base))
+            path = inside.path_of(job.output)
+            output = Path(job.output) if path is None else own / path
+            work = _work(queue, job, output, os.path.relpath(job.output, base) if path is None else path)
         except PackageError as e:
             trouble.append(e.message)
             continue
@@ -102,8 +106,20 @@ def works_of(
     return works, base
 
 
-def _is_inside(job: Job, own: Path) -> bool:
-    return job.output.startswith(f"{own}{os.sep}")
+class _Inside:
+    """Which files lie below a folder, by whatever name the folder goes: through links, or mounted a second time."""
+
+    def __init__(self, own: Path) -> None:
+        self._own = own
+        self._known: dict[str, str | None] = {}
+
+    def path_of(self, file: str) -> str | None:
+        """Return the file's path below the folder; None: it lies elsewhere."""
+        folder, name = os.path.split(file)
+        if folder not in self._known:
+            self._known[folder] = storage.path_below(Path(folder), self._own)
+        below = self._known[folder]
+        return None if below is None else os.path.normpath(os.path.join(below, name))
 
 
 def _folded(path: str, *, in_bag: bool) -> str:
@@ -115,8 +131,7 @@ def _folded(path: str, *, in_bag: bool) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold()) if in_bag else path
 
 
-def _work(queue: Queue, job: Job, path: str) -> Work:
-    output = Path(job.output)
+def _work(queue: Queue, job: Job, output: Path, path: str) -> Work:
     folder = os.path.dirname(path)
     assert job.output_sha256 is not None  # the database insists for jobs that are done
     items = [Item(path, output, "output", job.output_sha256)]

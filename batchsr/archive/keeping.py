@@ -62,7 +62,7 @@ def look(target: Path, mark: Mark | None, new: Mapping[str, Put], made: Iterable
             why = _rewritten(path, place, mark, kept)
         elif _is_manifest(path, mark) or (path in mark.made and storage.sha256(place) == mark.made[path]):
             continue  # of an algorithm, or a kind, that is no longer asked for
-        elif put is None or not _stands_elsewhere(place, put, hashes):
+        elif put is None or not _stands_elsewhere(place, put, hashes, target):
             kept.files[path] = put or Put(storage.sha256(place), "kept", "kept")
             why = checksums.unfit_for_bag(path) if mark.bag and path.startswith("data/") else None
         if why:
@@ -145,13 +145,19 @@ def _is_manifest(path: str, mark: Mark) -> bool:
     return mark.bag and path.startswith(_MANIFESTS) and path.endswith(".txt")
 
 
-def _stands_elsewhere(place: Path, put: Put, hashes: set[str]) -> bool:
-    """Return whether a file that no job of the batch has any more can go: it is as it was put, and there is another."""
-    if put.way == "kept" or not (put.sha256 in hashes or put.way in ("copy", "link")):
+def _stands_elsewhere(place: Path, put: Put, hashes: set[str], target: Path) -> bool:
+    """Return whether a file that no job of the batch has any more can go: it is as it was put, and there is another.
+
+    One that was moved there is the original, whoever has the same bytes: another batch may know it by its name. Where
+    a copy came from may lead into the package itself: originals are replaced by links into it, folders renamed.
+    """
+    if put.way not in ("copy", "link"):
         return False
     try:
         if storage.sha256(place) != put.sha256:
             return False
-        return put.sha256 in hashes or storage.sha256(Path(put.origin)) == put.sha256
+        if put.sha256 in hashes:
+            return True
+        return storage.path_below(Path(put.origin), target) is None and storage.sha256(Path(put.origin)) == put.sha256
     except (OSError, ValueError):
         return False

@@ -27,10 +27,11 @@ def check(works: Sequence[Work], target: Path) -> None:
     for work in works:
         folder = Path(work.job.output).parent
         if folder not in packages:
-            own = (above for above in (folder, *folder.parents) if (above / mark.NAME).is_file())
+            real = Path(os.path.realpath(folder))
+            own = (above for above in (real, *real.parents) if (above / mark.NAME).is_file())
             packages[folder] = next(own, None)
         package = packages[folder]
-        if package is not None and package != target:
+        if package is not None and storage.path_below(package, target) != ".":
             raise PackageError(
                 f"{shown(work.job.output)} is in the package {shown(package)}, which would lose it",
                 remedy="leave out --move, or pass --link",
@@ -43,8 +44,8 @@ def note(queue: Queue, works: Sequence[Work], target: Path, content: Path) -> No
     with path.open("w", encoding="ascii") as file:
         file.write(json.dumps({"queue": queue.own_id}) + "\n")
         for work in works:
-            if Path(work.job.output).is_relative_to(content):
-                continue
+            if work.items[0].origin.is_relative_to(content):
+                continue  # it lies there, by whatever name the queue knows it
             files = [[str(item.origin), str(content / item.path), item.sha256] for item in work.items]
             file.write(json.dumps({"job": work.job.id, "files": files}) + "\n")
         file.flush()

@@ -181,6 +181,71 @@ def test_a_master_without_its_original_stays_in_a_package_of_copies(tmp_path: Pa
     sums(tmp_path / "package")
 
 
+def put_by_another_name(folder: Path, db: Path, how: str) -> Path:
+    """Pack the first job so that where its copy came from leads into the package; return the package's name."""
+    other = folder / "other"
+    if how == "the package":
+        other.symlink_to(folder, target_is_directory=True)
+        run(db, "export", "--batch", "tapes", folder / "bag", "--bag", "--move")
+        run(db, "export", "--batch", "tapes", other / "bag", "--bag", "--copy")
+        return other / "bag"
+    if how == "the folder of the package":
+        (folder / "real").mkdir()
+        other.symlink_to("real", target_is_directory=True)
+        run(db, "export", "--batch", "tapes", other / "bag", "--bag", "--copy")
+        shutil.rmtree(folder / "out")
+        (folder / "out").symlink_to(folder / "real" / "bag" / "data", target_is_directory=True)
+        return other / "bag"
+    run(db, "export", "--batch", "tapes", folder / "bag", "--bag", "--copy")
+    for path in (folder / "out").iterdir():
+        path.unlink()
+        path.symlink_to(folder / "bag" / "data" / path.name)
+    return folder / "bag"
+
+
+@pytest.mark.parametrize("how", ["the package", "the folder of the package", "each file"])
+def test_a_master_that_two_names_lead_to_is_one_and_stays(tmp_path: Path, how: str) -> None:
+    db = add(tmp_path, "one")
+    (master,) = (tmp_path / "out").glob("*.wav")
+    bag, first = put_by_another_name(tmp_path, db, how), master.name
+    master_bytes = (bag / "data" / first).read_bytes()
+    forget(db, 1)
+    later = rig.enqueue(db, [rig.record(tmp_path / "in" / "two.wav", 0.12, seed=7)], tmp_path / "late", batch="tapes")
+    assert later
+    assert rig.work(db).done == 1
+    run(db, "export", "--batch", "tapes", bag, "--bag", "--copy")
+    assert (bag / "data" / first).read_bytes() == master_bytes
+    sums(bag)
+
+
+def test_outputs_are_known_to_be_in_a_package_by_any_name_of_it(tmp_path: Path) -> None:
+    db = add(tmp_path, "one")
+    (tmp_path / "other").symlink_to(tmp_path, target_is_directory=True)
+    run(db, "export", "--batch", "tapes", tmp_path / "bag", "--bag", "--move")
+    add(tmp_path, "two", seed=5)
+    run(db, "export", "--batch", "tapes", tmp_path / "other" / "bag", "--bag", "--move")
+    assert {path.name for path in (tmp_path / "bag" / "data").glob("*.wav")} == {
+        "one_upsampled.wav",
+        "two_upsampled.wav",
+    }
+    run(db, "verify")
+    sums(tmp_path / "bag")
+
+
+def test_a_moved_master_stays_where_another_batch_knows_it_though_the_same_bytes_are_there_twice(
+    tmp_path: Path,
+) -> None:
+    add(tmp_path, "one")
+    db = add(tmp_path, "two")  # the same sound
+    bag = tmp_path / "bag"
+    run(db, "export", "--batch", "tapes", bag, "--bag", "--move")
+    forget(db, 1)
+    run(db, "import-sidecars", bag / "data", "--batch", "others")
+    run(db, "export", "--batch", "tapes", bag, "--bag", "--move")
+    run(db, "verify")
+    sums(bag)
+
+
 def test_what_an_archivist_put_into_a_bag_stays_in_it_and_the_bag_is_sound(tmp_path: Path) -> None:
     db = add(tmp_path, "a")
     bag = tmp_path / "bag"

@@ -194,6 +194,8 @@ def test_whose_a_file_is_can_be_told_by_its_hash_whatever_became_of_the_claim(on
     one.committing(second, Result("b" * 64, 8))
     assert one.standing(second, lambda: "a" * 64) == mine
     assert one.standing(second, lambda: "c" * 64) is None
+    one.finish(second)
+    assert one._pg.rows("SELECT 1 FROM intents") == []
     worker.leave()
 
 

@@ -18,6 +18,10 @@ from batchsr.audio.decoders.virtual_file import Range
 
 _FRAMES_WITHIN: Final = 1 << 16
 _OGG_FLAC: Final = b"\x7fFLAC"
+_WITHOUT_END: Final = ("NUT", "MKA", "TAK", "RM", "RA")
+"""Kinds that are known by a word and may not say where they end."""
+_MORE_THAN_LACED: Final = 10
+"""So many frames stand in a row in no container's packets: those that put frames together put eight."""
 _LONGEST_FRAME: Final = 4096
 _AT_THE_END: Final = (b"ajkg", b"MP+", b"\x02dss", b"\x03dss", b"\x03ds2", b"dns.")
 """Words too short to be searched for; they count where the recording ends."""
@@ -46,7 +50,21 @@ def next_file(file: BytesAt, header: Header, start: int = 0) -> int | None:
         return found
     if end is not None:
         found = _at_the_end(file, end, found, frame_rows.kind_at(file, start))
+    elif found is None and kind in _WITHOUT_END:
+        found = _frames_to_the_end(file, begin)
     return found if found is not None and found > start else None
+
+
+def _frames_to_the_end(file: BytesAt, begin: int) -> int | None:
+    """Return where frames without a container begin, in a file that ends with them."""
+    tail = max(file.size - _FRAMES_WITHIN, begin)
+    if frame_rows.find(file, tail, file.size, _MORE_THAN_LACED) is None:
+        return None
+    for start in range(begin, file.size, beginnings.BLOCK_BYTES):
+        stop = min(start + beginnings.BLOCK_BYTES, file.size)
+        if (row := frame_rows.find(file, start, stop, _MORE_THAN_LACED)) is not None:
+            return row[0]
+    return None
 
 
 def _behind_own(file: BytesAt, start: int, end: int, kind: str) -> int:

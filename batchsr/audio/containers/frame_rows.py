@@ -15,29 +15,29 @@ IN_A_ROW: Final = 6
 _EXTENSIONS: Final = {0x56: ".latm", 0xFF: ".aac", 0x7F: ".dts", 0x0B: ".ac3"}
 
 
-def kind_at(file: Bytes, at: int) -> str:
+def kind_at(file: Bytes, at: int, in_a_row: int = IN_A_ROW) -> str:
     """Return the extension of the headerless stream whose frames begin there in a row; "" where none do.
 
     Raises OSError when the file cannot be read.
     """
     head = file.at(at, 8)
     mpeg = mp3_frames.frame_header(head[:4])
-    if mpeg is not None and mpeg.length_bytes and _mpeg_row(file, at, mpeg):
+    if mpeg is not None and mpeg.length_bytes and _mpeg_row(file, at, mpeg, in_a_row):
         return ".mp3" if mpeg.layer == 3 else ".mp2"
-    return _EXTENSIONS[head[0]] if first_bytes.frame_length(head) and _row(file, at, head[0]) else ""
+    return _EXTENSIONS[head[0]] if first_bytes.frame_length(head) and _row(file, at, head[0], in_a_row) else ""
 
 
-def find(file: Bytes, start: int, end: int) -> tuple[int, str] | None:
+def find(file: Bytes, start: int, end: int, in_a_row: int = IN_A_ROW) -> tuple[int, str] | None:
     """Return (where, extension) of the first row of frames that begins between two places; None where none does."""
     block = file.at(start, end - start)
     for i, octet in enumerate(block[:-1]):
-        if octet in _EXTENSIONS and (kind := kind_at(file, start + i)):
+        if octet in _EXTENSIONS and (kind := kind_at(file, start + i, in_a_row)):
             return start + i, kind
     return None
 
 
-def _row(file: Bytes, at: int, first: int) -> bool:
-    for _ in range(IN_A_ROW):
+def _row(file: Bytes, at: int, first: int, in_a_row: int) -> bool:
+    for _ in range(in_a_row):
         head = file.at(at, 8)
         length = first_bytes.frame_length(head)
         if not length or head[0] != first:
@@ -46,8 +46,8 @@ def _row(file: Bytes, at: int, first: int) -> bool:
     return True
 
 
-def _mpeg_row(file: Bytes, at: int, first: mp3_frames.Frame) -> bool:
-    for _ in range(IN_A_ROW):
+def _mpeg_row(file: Bytes, at: int, first: mp3_frames.Frame, in_a_row: int) -> bool:
+    for _ in range(in_a_row):
         frame = mp3_frames.frame_header(file.at(at, 4))
         if frame is None or not frame.length_bytes or not frame.goes_with(first):
             return False

@@ -13,9 +13,20 @@ from batchsr.audio.containers.bytes_at import BytesAt
 _MOST_UNITS: Final = 5_000_000
 _TRANSPORT: Final = b"G"
 _TRANSPORT_BYTES: Final = 188
+_TOLD: Final = ("SOX", "XOS", "QCP", "AVI", "DFF", "DSF", "APE", "MPC", "TTA", "ASF", "MKA")
 _PACKETS: Final = 10_000
 _BOXES: Final = (*mp4.FIRST, b"udta", b"uuid", b"meta", b"moof", b"mfra", b"sidx", b"styp")
 _PROGRAM: Final = b"\0\0\1\xba"
+
+
+def told_end(file: BytesAt) -> int | None:
+    """Return where a file ends by its own header, before the end of what is there; None where it does not tell."""
+    head = file.at(0, beginnings.LONGEST_WORD)
+    kind = beginnings.kind_of(head)
+    if kind not in _TOLD or (kind in ("SOX", "XOS") and not any(head[8:16])):
+        return None
+    end = end_of_stream(file, kind)
+    return end if end is not None and 0 < end < file.size else None
 
 
 def end_of_stream(file: BytesAt, kind: str) -> int | None:
@@ -32,9 +43,9 @@ def end_of_stream(file: BytesAt, kind: str) -> int | None:
             int.from_bytes(head[28:32], "little") << 32
         )
     if kind == "SOX":
-        return int.from_bytes(head[4:8], "little") + 4 * int.from_bytes(head[8:16], "little")
+        return 4 + int.from_bytes(head[4:8], "little") + 4 * int.from_bytes(head[8:16], "little")
     if kind == "XOS":
-        return int.from_bytes(head[4:8], "big") + 4 * int.from_bytes(head[8:16], "big")
+        return 4 + int.from_bytes(head[4:8], "big") + 4 * int.from_bytes(head[8:16], "big")
     if kind == "ASF":
         return asf.size(file)
     if kind == "FLV":

@@ -6,7 +6,7 @@ import functools
 from fractions import Fraction
 from typing import Final
 
-from batchsr.audio.containers import asf, framed, mp4
+from batchsr.audio.containers import asf, behind, framed, mp4, stream_ends
 from batchsr.audio.containers.bytes_at import BytesAt
 from batchsr.audio.decoders import ffmpeg
 from batchsr.audio.decoders.interface import DecodeError, Part
@@ -16,6 +16,7 @@ from batchsr.audio.remarks import Remark
 _CUT: Final = "input.cut_short"
 _LATE_S: Final = 0.001
 _MAX_TAG_BYTES: Final = 1 << 16
+_STRAY_BYTES: Final = 8
 
 
 def parts(file: BytesAt, *, accept_truncated: bool) -> tuple[tuple[Part, ...], tuple[Remark, ...]]:
@@ -50,10 +51,24 @@ def parts(file: BytesAt, *, accept_truncated: bool) -> tuple[tuple[Part, ...], t
         opener = functools.partial(
             ffmpeg.FfmpegDecoder, duration=duration, pause=late, accept_truncated=accept_truncated
         )
-        length = _without_tag(part, last_frame)
+        told = None if joined else stream_ends.told_end(file)
+        remarks += _left_out(file, told)
+        length = told or _without_tag(part, last_frame)
         range_ = (Range(start, length),) if joined or length < part.size else None
         found.append(Part(range_, opener=opener))
     return tuple(found), tuple(remarks)
+
+
+def _left_out(file: BytesAt, end: int | None) -> tuple[Remark, ...]:
+    """Return what is to be said of the bytes behind a file's own end, unless they are tags or filling."""
+    if end is None:
+        return ()
+    stop = behind.without_tags(file, end)
+    start = min(behind.behind_tags(file, end), stop)
+    if stop - start < _STRAY_BYTES or behind.is_zero(file, start, stop):
+        return ()
+    message = f"{stop - start:,} bytes behind its end are of no known kind and were left out"
+    return (Remark("input.bytes_left_out", message),)
 
 
 def _cut(file: framed.Stretch, last_frame: tuple[int, int] | None) -> str:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
-from batchsr.errors import ClaimLost, QueueAway, QueueError, UsageError
+from batchsr.errors import ClaimLost, QueueAway, QueueBusy, QueueError, UsageError
 from batchsr.queue.clock import Clock
 from batchsr.queue.finished import Finished
 from batchsr.queue.interface import Worker
@@ -215,9 +215,13 @@ class PostgresQueue(SqliteQueue):
         )
 
     def finish(self, job: Job, result: Result | None = None, reason: str = "", *, keep_report: bool = True) -> Job:
-        """See WorkQueue.finish."""
+        """See WorkQueue.finish. Whose the output is need not be known any longer: its name is taken."""
         again = super().finish
-        return self._ended(job, lambda: again(job, result, reason, keep_report=keep_report), (State.DONE,))
+        done = self._ended(job, lambda: again(job, result, reason, keep_report=keep_report), (State.DONE,))
+        if not job.overwrite:
+            with contextlib.suppress(QueueBusy):  # else `prune_events` does it
+                self._pg.rows("DELETE FROM intents WHERE job = ?", (job.id,))
+        return done
 
     def fail(
         self, job: Job, code: str, message: str, wait_s: Callable[[int], float | None] = lambda failures: None
@@ -302,6 +306,15 @@ class PostgresQueue(SqliteQueue):
     def backup(self, target: Path) -> None:
         """Raise UsageError: a fleet's database is backed up by its server's own means."""
         raise UsageError(f"{self.shown} is backed up with `pg_dump`", remedy="see docs/fleet.md")
+
+    def prune_events(self, older_than_s: float) -> int:
+        """See Maintenance.prune_events; with it go what jobs that are long over were about to publish."""
+        gone = super().prune_events(older_than_s)
+        self._pg.rows(
+            "DELETE FROM intents WHERE job IN (SELECT id FROM jobs WHERE finished_at < ? AND worker IS NULL)",
+            (self.clock.wall() - older_than_s,),
+        )
+        return gone
 
     def vacuum(self) -> int:
         """Return 0: the server does it by itself."""
