@@ -73,6 +73,8 @@ class Store:
         self._lock = threading.RLock()
         self._file: tuple[int, int] | None = None
         """Which file it is, if it has a name by which others find it."""
+        self.without: tuple[str, ...] = ()
+        """Settings of jobs that are not claimed through this connection."""
         self.batch: str | None = None
         """What is claimed through this connection is of this batch alone, as its name is stored; None: of any."""
         self._entered: tuple[int, int] | None = None
