@@ -114,6 +114,21 @@ def test_shares_that_are_mounted_elsewhere_are_the_same_files(host: Host, tmp_pa
     assert "BATCHSR_ROOTS=archive=FOLDER" in said
 
 
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("postgresql://me:s3cret@[::1/x", 2),
+        ("me:s3cret@127.0.0.1/x", 2),
+        ("postgresql://me:s3cret@127.0.0.1:1/x?unknown=1", 74),
+        ("postgresql://me:s3%zzcret@127.0.0.1:1/x", 74),
+        ("postgresql://me@127.0.0.1:1/x?password=s3cret", 75),
+    ],
+)
+def test_no_message_about_a_url_holds_its_password(place: FleetPlace, url: str, code: int) -> None:
+    said = Host(place).run("status", environment={"BATCHSR_FLEET": url}, code=code)
+    assert "s3" not in said.err + said.out
+
+
 @pytest.mark.parametrize("word", ["archive", "=/a", "archive=a", "1=/a"])
 def test_a_named_root_that_is_none_is_refused(host: Host, word: str) -> None:
     assert "names no root" in host.run("list", "--named-root", word, code=2).err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import unicodedata
@@ -101,7 +102,8 @@ def works_of(
         more = f"; and {len(trouble) - _MOST_NAMED:,} more" if len(trouble) > _MOST_NAMED else ""
         raise PackageError(
             f"{counted(len(trouble), 'file')} cannot go into the package: {'; '.join(trouble[:_MOST_NAMED])}{more}",
-            remedy="`batchsr verify` says how outputs are; rename what has such a name, or leave out --bag",
+            remedy="`batchsr verify` says how outputs are; rename what has such a name, forget a job that is one too "
+            "many, or leave out --bag",
         )
     return works, base
 
@@ -147,6 +149,8 @@ def _work(queue: Queue, job: Job, output: Path, path: str) -> Work:
         data = own = (json.dumps(report, indent=2, ensure_ascii=True) + "\n").encode("ascii")
         record = sidecar_reading.parse(beside, data)
     except (OSError, SidecarForeign) as e:
+        if isinstance(e, OSError) and e.errno == errno.ELOOP:
+            raise PackageError(f"the sidecar of {shown(output)} is a link, and links are not followed") from e
         raise PackageError(f"the sidecar of {shown(output)} cannot be read: {e}") from e
     if record.said.output.sha256 != job.output_sha256:
         raise PackageError(f"the sidecar of {shown(output)} speaks of another file")

@@ -40,6 +40,11 @@ def beside(target: Path, ending: str) -> Path:
     return target.with_name(f".{target.name}.batchsr-export{ending}")
 
 
+def is_unfinished(name: str) -> bool:
+    """Return whether a folder's name is one of those beside a package: what is in it goes, or gets other names."""
+    return name.startswith(".") and name.endswith((".batchsr-export", ".batchsr-export.old"))
+
+
 @contextlib.contextmanager
 def alone(target: Path) -> Iterator[None]:
     """Keep other exports away from a package. Raises TransientError where one is at it, ResourceError."""

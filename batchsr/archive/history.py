@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from batchsr import storage
+from batchsr.archive import exchange
 from batchsr.display import shown
 from batchsr.errors import ConfigError, SidecarForeign
 from batchsr.queue import Backend, Finished, NewJob
@@ -72,6 +73,9 @@ def _was_ours(path: Path) -> bool:
         os.close(fd)
 
 
+_UNFINISHED: Final = "an export that was stopped left it: the same `batchsr export` goes on with it, or rename it"
+
+
 class _Doubt(Exception):
     """Why a sidecar is not taken."""
 
@@ -90,7 +94,10 @@ def _sidecars_below(folder: Path) -> Iterator[Path | Refused]:
         inner = []
         for entry in listed:
             try:
-                if entry.is_dir(follow_symlinks=False):
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if is_folder and exchange.is_unfinished(entry.name):
+                    yield Refused(Path(entry.path), _UNFINISHED)
+                elif is_folder:
                     inner.append(Path(entry.path))
                 elif entry.name.endswith(".json") and entry.is_file(follow_symlinks=False):
                     yield Path(entry.path)

@@ -32,6 +32,18 @@ class WordsOrNumber(click.ParamType[Any]):
             self.fail(f"{value!r} is neither {', '.join(self._words)} nor {self._what}", param, ctx)
 
 
+class WorkersType(click.IntRange):
+    """A number of workers; or auto, which is what is done without the option."""
+
+    name = "auto|number"
+
+    def __init__(self) -> None:
+        super().__init__(1, 64)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return None if value == "auto" else super().convert(value, param, ctx)
+
+
 _STEMS = (
     click.option(
         "--stems",

@@ -13,7 +13,7 @@ import click
 from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.notifications import notification_options
-from batchsr.cli.options import compute_options, restoration_options
+from batchsr.cli.options import WorkersType, compute_options, restoration_options
 from batchsr.cli.paths import UserPath, check_folder
 from batchsr.cli.variant import KINDS, VariantType, chosen_variant, model_option, variant_name
 from batchsr.cli.watch_loop import WatchLoop
@@ -81,9 +81,7 @@ from batchsr.storage import printable
 @click.option("--batch", shell_complete=completing.batches, default="", help="Name of the batch, to filter by later.")
 @click.option("--priority", type=int, default=0, help="Higher goes first.")
 @click.option("--overwrite", is_flag=True, help="Let outputs replace existing files.")
-@click.option(
-    "--procs", type=click.IntRange(1, 64), help="With --work: workers.  [default: one for each GPU, else one]"
-)
+@click.option("--procs", type=WorkersType(), help="With --work: workers.  [default: auto, one for each GPU, else one]")
 @click.option("--share-gpu", is_flag=True, help="With --work: let there be more workers than GPUs, which is slower.")
 @compute_options
 @click.option(

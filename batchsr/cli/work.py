@@ -18,7 +18,7 @@ from batchsr.cli.keep_awake import staying_awake
 from batchsr.cli.notifications import FLAGS as NOTIFICATION_FLAGS
 from batchsr.cli.notifications import OPTIONS as NOTIFICATION_OPTIONS
 from batchsr.cli.notifications import notification_options
-from batchsr.cli.options import compute_options
+from batchsr.cli.options import WorkersType, compute_options
 from batchsr.cli.run_events import events_of_run
 from batchsr.cli.signing import signing_options
 from batchsr.cli.variant import KINDS, VariantType, model_option, of_model, variant_name, variant_of
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 @compute_options
 @click.option(
     "--procs",
-    type=click.IntRange(1, 64),
-    help="Workers; dead and hung ones are replaced.  [default: one for each GPU, else one]",
+    type=WorkersType(),
+    help="Workers; dead and hung ones are replaced.  [default: auto, one for each GPU, else one]",
 )
 @click.option("--share-gpu", is_flag=True, help="Let there be more workers than GPUs, which is slower.")
 @click.option(

@@ -64,12 +64,13 @@ def look_over_fleet(url: str, folder: Path, *, restored: bool) -> dict[str, Any]
 
 def checked_fleet(url: str, *, typed: bool) -> str:
     """Return the URL of a fleet. Raises UsageError for what is none, and for a password that was typed."""
+    url = checked(url)
     if typed and password_of(url):
         raise UsageError(
             "a password in a command line can be read by everybody on this machine",
             remedy="put it into a PGPASSFILE (~/.pgpass), or give the URL in BATCHSR_FLEET",
         )
-    return checked(url)
+    return url
 
 
 def _postgres() -> Any:

@@ -181,6 +181,17 @@ def test_strangers_files_links_and_pipes_pass_by(archive: Path, tmp_path: Path) 
     assert [type(one) for one in found] == [history.Finished] * 3
 
 
+@pytest.mark.parametrize("ending", ["", ".old"])
+def test_what_a_stopped_export_left_is_named_and_not_taken_for_outputs(
+    archive: Path, tmp_path: Path, ending: str
+) -> None:
+    shutil.copytree(archive, archive / f".bag.batchsr-export{ending}" / "data")
+    done = run(tmp_path / "new.db", "import-sidecars", archive)
+    assert done.exit_code == 3
+    assert f".bag.batchsr-export{ending}  (an export that was stopped left it" in done.output
+    assert sorted(row["output"] for row in rows(tmp_path / "new.db")) == sorted(map(str, archive.glob("*.wav")))
+
+
 def test_a_sidecar_of_version_1_is_taken_too(archive: Path, tmp_path: Path) -> None:
     for path in archive.glob("*.json"):
         document = json.loads(path.read_bytes())

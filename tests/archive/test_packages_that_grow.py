@@ -218,6 +218,13 @@ def test_a_master_that_two_names_lead_to_is_one_and_stays(tmp_path: Path, how: s
     sums(bag)
 
 
+def test_a_sidecar_that_is_a_link_is_said_to_be_one(tmp_path: Path) -> None:
+    db = add(tmp_path, "one")
+    sidecar = (tmp_path / "out" / "one_upsampled.wav.json").rename(tmp_path / "elsewhere.json")
+    (tmp_path / "out" / "one_upsampled.wav.json").symlink_to(sidecar)
+    assert "is a link, and links are not followed" in failed(db, "export", "--batch", "tapes", tmp_path / "bag")
+
+
 def test_outputs_are_known_to_be_in_a_package_by_any_name_of_it(tmp_path: Path) -> None:
     db = add(tmp_path, "one")
     (tmp_path / "other").symlink_to(tmp_path, target_is_directory=True)

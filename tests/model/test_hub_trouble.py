@@ -64,8 +64,19 @@ def refused(home: Path, odd: Odd, *words: str, limit_s: float = 40, **variables:
     assert len(text) < 2000
     assert TOKEN not in text + told["stderr"]
     assert "Traceback" not in told["stderr"]
-    assert ask("hub.list_models()[0]['cached']", home)["answer"] is False
+    assert not is_cached(home)
     return told
+
+
+def is_cached(home: Path) -> bool:
+    """Whether the first model lies below that home; asked in this process, as the list reads folders and variables."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("HF_", "HUGGINGFACE_"))]:
+            patch.delenv(name)
+        patch.setenv("HF_HOME", str(home))
+        patch.setenv("XDG_CACHE_HOME", str(home))
+        found: bool = hub.list_models()[0]["cached"]
+        return found
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])

@@ -9,13 +9,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import click
 import mlx.core as mx
 import pytest
 import rig
 from program import FAST_MODEL, Program
 
 from batchsr.cli import keep_awake
-from batchsr.cli.work import _worker_command, _workers
+from batchsr.cli.options import WorkersType
+from batchsr.cli.watch import watch_command
+from batchsr.cli.work import _worker_command, _workers, work_command
 from batchsr.errors import UsageError
 from batchsr.models.compute import backend, device
 from batchsr.queue.opening import open_queue
@@ -52,6 +55,19 @@ def test_one_worker_for_each_gpu_that_may_be_used(
     gpus(monkeypatch, count, visible)
     number, environments = _workers(procs, None, share_gpu=False)
     assert (number, [each["CUDA_VISIBLE_DEVICES"] for each in environments]) == expected
+
+
+@pytest.mark.parametrize(("given", "meant"), [("auto", None), ("1", 1), ("64", 64)])
+@pytest.mark.parametrize("command", [work_command, watch_command])
+def test_auto_is_what_is_done_without_the_option(command: click.Command, given: str, meant: int | None) -> None:
+    (option,) = (parameter for parameter in command.params if parameter.name == "procs")
+    assert option.type.convert(given, option, None) == meant
+
+
+@pytest.mark.parametrize("given", ["0", "65", "Auto", "", "two"])
+def test_no_other_word_is_a_number_of_workers(given: str) -> None:
+    with pytest.raises(click.BadParameter):
+        WorkersType().convert(given, None, None)
 
 
 @pytest.mark.parametrize(("count", "procs", "said"), [(1, 2, "there is one GPU"), (2, 3, "there are 2 GPUs")])

@@ -36,7 +36,10 @@ class FleetPlace:
 
 def checked(url: str) -> str:
     """Return the URL of a PostgreSQL database. Raises UsageError for anything else, without quoting a password."""
-    parts = urllib.parse.urlsplit(url)
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:  # it may quote the password
+        parts = urllib.parse.SplitResult("", "", "", "", "")
     if parts.scheme not in _SCHEMES:
         raise UsageError(
             "a fleet is named by the URL of a PostgreSQL database",
