@@ -3,6 +3,8 @@
 Everything that must survive a power cut, or that stands in a folder others may write to, goes through here and through
 batchsr.temporary. The order is always the same: write a temporary beside the final name, fsync it, give it the name,
 fsync the folder.
+
+Longer than other modules: what a file system allows, and what its refusals mean, are one thing.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import resource
 import shutil
 import stat
 import sys
@@ -212,6 +215,24 @@ def free_bytes(path: Path) -> int:
 def total_bytes(path: Path) -> int:
     """Return the bytes that the file system which holds `path`, or would hold it, has in all; NO_BOUND: not told."""
     return shutil.disk_usage(nearest_existing(path)).total or NO_BOUND
+
+
+def refuse_too_large(fd: int, path: Path, size_bytes: int) -> None:
+    """Raise OutputTooLarge if the open file at `path` may never have so many bytes, for ulimit -f or its file system.
+
+    Nothing is written. Only Linux says what a file system allows: it refuses to seek beyond.
+    """
+    with output_errors(path, "write"):
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        if limit != resource.RLIM_INFINITY and size_bytes > limit:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        at = os.lseek(fd, 0, os.SEEK_CUR)
+        try:
+            os.lseek(fd, min(size_bytes, NO_BOUND), os.SEEK_SET)
+        except OSError as e:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG)) from e
+        finally:
+            os.lseek(fd, at, os.SEEK_SET)
 
 
 def nearest_existing(path: Path) -> Path:

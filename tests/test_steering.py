@@ -68,6 +68,13 @@ def test_a_selection_means_the_same_to_list_cancel_and_retry(queued: Program) ->
     assert "retried 2: #1 #2" in queued.run("retry", "1", "2").stdout
 
 
+def test_redo_without_a_name_means_what_is_done_too_and_asks_first(queued: Program) -> None:
+    queued.run("work", "--variant", "fast", code=3)
+    assert "restore 5 jobs again? Nobody is there" in queued.run("retry", "--redo", code=2).stderr
+    assert ids(queued, "--state", "done") == [1, 2, 3, 4]
+    assert "retried 5: #1 #2 #3 #4 #5" in queued.run("retry", "--redo", "--yes").stdout
+
+
 def test_a_job_that_is_not_there_is_named_and_the_others_are_done(queued: Program) -> None:
     assert "99" in queued.run("retry", "99", code=2).stderr
     result = queued.run("cancel", "1", "99", code=2)

@@ -12,10 +12,12 @@ import pytest
 import rig
 import soundfile
 import stem_networks
+from click.testing import CliRunner
 from model.hub_server import COMMIT, hub
 from test_restore import FakeModel, Stop, run, sound, task_for, voice_like
 
 from batchsr import storage
+from batchsr.cli import cli
 from batchsr.errors import ConfigError, ExtraMissing, OutputExists, StageFailed
 from batchsr.models import separator
 from batchsr.models import stem_networks as places
@@ -211,6 +213,27 @@ def test_without_the_extra_it_is_refused_with_the_line_that_installs_it(monkeypa
     with pytest.raises(ExtraMissing) as refused:
         extras.check(Settings(stems="mix"))
     assert refused.value.remedy == "pip install 'batchsr[stems]'"
+
+
+def test_a_worker_without_the_extra_leaves_its_jobs_to_one_that_has_it_and_status_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, db = stem_networks.write(tmp_path / "fake.onnx"), tmp_path / "queue.db"
+    first, second = (sound(tmp_path / f"{name}.wav", 0.3) for name in "ab")
+    asking = {"stems": "mix", "stems_network": str(network), "overlap": 0.02}
+    rig.enqueue(db, [first], tmp_path / "out", settings=asking)
+    rig.enqueue(db, [second], tmp_path / "out", settings={"overlap": 0.02})
+    with monkeypatch.context() as without:
+        without.setattr(extras, "_STEMS", ("no_such_module_at_all",))
+        done = rig.work(db, rig.FastModel(frame_samples=24_000))
+        assert (done.done, done.failed) == (1, 0)
+        told = CliRunner().invoke(cli, ["--db", str(db), "status"])
+        assert "1 queued with stems" in told.output
+        assert "pip install 'batchsr[stems]'" in told.output
+        with open_queue(db) as queue:
+            assert [job.state for job in queue.jobs()] == [State.QUEUED, State.DONE]
+            assert queue.asking_for("denoise") == 0
+    assert rig.work(db, rig.FastModel(frame_samples=24_000)).done == 1
 
 
 @pytest.mark.parametrize("values", [{"stems": "on"}, {"stems_network": "demucs"}, {"stems_network": "./a.onnx"}])

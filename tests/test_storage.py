@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from batchsr import storage
-from batchsr.errors import OutputPathError, ResourceError
+from batchsr.errors import OutputPathError, OutputTooLarge, ResourceError
 
 
 def test_free_space_is_told_for_a_folder_that_is_yet_to_be(tmp_path: Path) -> None:
     assert storage.free_bytes(tmp_path / "not" / "yet") == pytest.approx(storage.free_bytes(tmp_path), rel=0.05)
     assert storage.free_bytes(tmp_path / ("x" * 300)) > 0
     assert storage.total_bytes(tmp_path / "not") >= storage.free_bytes(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what a file system allows")
+def test_a_size_that_a_file_can_never_have_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "small"
+    with path.open("w+b") as file:
+        file.write(b"four")
+        file.flush()
+        storage.refuse_too_large(file.fileno(), path, 10**9)
+        with pytest.raises(OutputTooLarge, match="larger than a file may be there"):
+            storage.refuse_too_large(file.fileno(), path, 2**64)
+        assert (file.tell(), path.stat().st_size) == (4, 4)
+
+
+def test_a_file_system_that_ends_at_four_gigabytes_refuses_what_is_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seek = os.lseek
+
+    def as_fat(fd: int, place: int, whence: int) -> int:
+        if place > 0xFFFFFFFF:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return seek(fd, place, whence)
+
+    monkeypatch.setattr(os, "lseek", as_fat)
+    with (tmp_path / "a").open("wb") as file:
+        storage.refuse_too_large(file.fileno(), tmp_path / "a", 0xFFFFFFFF)
+        with pytest.raises(OutputTooLarge):
+            storage.refuse_too_large(file.fileno(), tmp_path / "a", 0x100000000)
 
 
 def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:

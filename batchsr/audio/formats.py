@@ -19,6 +19,10 @@ Reader = Literal["libsndfile", "ffmpeg", "nothing"]
 """Who decodes a format. ffmpeg's are read where ffmpeg is on the machine. nothing: the file cannot say what it is."""
 
 
+SAMPLE_BYTES: Final[Mapping[str, int]] = MappingProxyType({"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4})
+"""Bytes of a sample that stands in a file as it is, by libsndfile's names."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Written:
     """How a format is written."""

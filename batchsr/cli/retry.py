@@ -29,12 +29,12 @@ def retry_command(app: App, selection: Selection, redo: bool, yes: bool) -> None
     """
     with app.queue() as queue:
         selection.check_any(queue)
-        if redo and selection.is_wide:
+        if redo and (selection.is_wide or selection.is_empty):
             wanted = dataclasses.replace(selection, states=selection.states or (*_FAILED, State.DONE))
             ask(app, "restore {} again", sum(1 for _ in wanted.jobs(queue)), yes=yes)
         if selection.is_empty and not redo:
             retried = queue.retry(None)
-        elif selection == Selection(selection.numbers):
+        elif selection.numbers and selection == Selection(selection.numbers):
             retried = queue.retry(selection.ids(), redo=redo)
         else:
             undone = (State.CANCELLED,) if selection.error and fnmatch.fnmatchcase("undone", selection.error) else ()

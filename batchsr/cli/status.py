@@ -14,6 +14,7 @@ from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.selection import check_batch
 from batchsr.display import clock
 from batchsr.queue import State
+from batchsr.settings import extras
 from batchsr.storage import printable
 
 _WATCH_S: Final = 2.0
@@ -44,6 +45,8 @@ def _tell(app: App, batch: str | None, *, anew: bool = False) -> None:
         if batch is not None:
             status["jobs"] = queue.counts(batch)
             status["batch"] = batch
+        asked = {setting: (queue.asking_for(setting), line) for setting, line in extras.missing().items()}
+        status["extras"] = {setting: {"jobs": n, "remedy": line} for setting, (n, line) in asked.items() if n}
     if anew:
         click.clear()  # nothing where there is no terminal
     app.answer(status, _lines(status))
@@ -60,6 +63,8 @@ def _lines(status: Mapping[str, Any]) -> Iterator[str]:
         yield printable(f"{place['jobs']} held since {since}: {place['reason']} ({place['remedy']})")
     for variant, jobs in status["unserved"].items():
         yield printable(f"{jobs} queued for {variant}, no worker here takes it (`batchsr work --variant {variant}`)")
+    for setting, waits in status["extras"].items():
+        yield f"{waits['jobs']} queued with {setting}, which this installation cannot do ({waits['remedy']})"
     if status["log"]:
         yield printable(f"{status['log']['reason']}; {status['log']['remedy']}")
     if status["paused"]:

@@ -104,6 +104,12 @@ class WorkQueue(_Closable, Protocol):
     def peek(self, variant: str) -> Job | None:
         """Return the job that a claim would give, were the queue not paused."""
 
+    def leave(self, settings: Iterable[str]) -> None:
+        """Claim no job through this connection that asks for one of these settings (see Settings): others can do it."""
+
+    def asking_for(self, setting: str) -> int:
+        """Return how many of the next 10,000 queued jobs ask for a setting."""
+
     def take_last_try(self, variant: str) -> Job | None:
         """Queue a quarantined job once more, if one was not tried again since; None if there is none."""
 
@@ -305,6 +311,9 @@ class Overview(Protocol):
 
     def recent_speed(self, variant: str | None = None) -> Speed | None:
         """Return how fast the latest work went (for a variant); None if nothing was done yet."""
+
+    def asking_for(self, setting: str) -> int:
+        """Return how many of the next 10,000 queued jobs ask for a setting."""
 
     def queued_for(self) -> dict[str, int]:
         """Return how many jobs are queued or waiting for each variant that they name; "" are those that any worker

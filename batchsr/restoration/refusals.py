@@ -9,9 +9,10 @@ from batchsr.audio import formats, windows
 from batchsr.errors import OutputIsSource, OutputTooLarge
 from batchsr.restoration import publishing
 from batchsr.restoration.recording import Recording
-from batchsr.restoration.scratch import HEADER, stems_bytes
+from batchsr.restoration.scratch import HEADER, Scratch, stems_bytes
 from batchsr.restoration.spool import spool_bytes
 from batchsr.restoration.task import Task
+from batchsr.temporary import Temporary
 
 
 def check_output(source: Path, output: Path, *, overwrite: bool, sidecar: bool) -> None:
@@ -31,14 +32,12 @@ def check_output(source: Path, output: Path, *, overwrite: bool, sidecar: bool) 
 
 def check_size(task: Task, recording: Recording, plan: windows.Plan) -> None:
     """Refuse what is larger than a whole disk: no waiting for space would help, and the header may be lying."""
-    samples = recording.info.samples_at(task.settings.rate) * recording.channels
     scratch_bytes = plan.count * (HEADER.size + 4 * recording.rows * plan.frame_samples)
     if task.settings.stems != "off":
         scratch_bytes += stems_bytes(plan.total_samples, recording.channels)
     if task.settings.denoise != "off":
         scratch_bytes += spool_bytes(plan.total_samples, recording.channels)
-    output_bytes = 2 * samples if formats.WRITTEN[task.settings.format].packing == "none" else 0
-    for folder, needed in ((task.scratch.parent, scratch_bytes), (task.output.parent, output_bytes)):
+    for folder, needed in ((task.scratch.parent, scratch_bytes), (task.output.parent, _output_bytes(task, recording))):
         with storage.output_errors(folder, "look at"):
             most = storage.total_bytes(folder)
         if needed > most:
@@ -47,3 +46,18 @@ def check_size(task: Task, recording: Recording, plan: windows.Plan) -> None:
                 f"{needed / 1e9:,.0f} GB in {folder}, whose whole disk has {most / 1e9:,.0f}",
                 remedy="if its header is wrong, convert it with ffmpeg; or choose a larger disk",
             )
+
+
+def check_limits(task: Task, recording: Recording, scratch: Scratch | None, output: Temporary) -> None:
+    """Refuse what is larger than one file may be, by `ulimit -f` or its file system. Raises OutputTooLarge."""
+    if scratch is not None:
+        scratch.refuse_too_large()
+    storage.refuse_too_large(output.fd, task.output, _output_bytes(task, recording))
+
+
+def _output_bytes(task: Task, recording: Recording) -> int:
+    """Return how many bytes the output has at the least; 0 where it is compressed."""
+    if formats.WRITTEN[task.settings.format].packing != "none":
+        return 0
+    samples = recording.info.samples_at(task.settings.rate) * recording.channels
+    return formats.SAMPLE_BYTES[task.settings.subtype] * samples

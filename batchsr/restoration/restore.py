@@ -82,6 +82,8 @@ def restore(
     case = _prepare(task, model, alive)
     with contextlib.ExitStack() as held:
         scratch = held.enter_context(case.scratch(model))
+        output = held.enter_context(Temporary.beside(task.output))
+        refusals.check_limits(task, case.recording, scratch if not case.treatment.bypass else None, output)
         denoising = denoise.decision(case.treatment)
         if denoising is not None and denoising.on:
             case.recording.spool = held.enter_context(case.spool(denoising, alive))
@@ -89,7 +91,6 @@ def restore(
             case.recording.separate = held.enter_context(
                 separation.opened(task, case.recording, case.treatment, case.plan, alive)
             )
-        output = held.enter_context(Temporary.beside(task.output))
         more = held.enter_context(
             Copies(
                 task,

@@ -70,6 +70,10 @@ class Scratch:
     ) -> None:
         self.close()
 
+    def refuse_too_large(self) -> None:
+        """Raise OutputTooLarge if the file may never hold all windows."""
+        storage.refuse_too_large(self._fd, self.path, self.count * self.slot_bytes)
+
     def finished(self) -> set[int]:
         """Indices of the slots that prove themselves now. Reads the whole file once."""
         with storage.resource_errors(self.path, "read"):

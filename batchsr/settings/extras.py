@@ -22,6 +22,21 @@ def check(settings: Settings) -> None:
         _need("--stems", "stems", _STEMS)
 
 
+def missing() -> dict[str, str]:
+    """Return the settings that ask for what is not installed here, each with its install line. Loads nothing."""
+    found: dict[str, str] = {}
+    for keys, wanted in (
+        (("denoise",), Settings(denoise="auto")),
+        (("quality", "review_below"), Settings(quality=True)),
+        (("stems",), Settings(stems="mix")),
+    ):
+        try:
+            check(wanted)
+        except ExtraMissing as e:
+            found |= dict.fromkeys(keys, str(e.remedy))
+    return found
+
+
 def _need(option: str, extra: str, modules: tuple[str, ...]) -> None:
     missing = [name.replace("_", "-") for name in modules if importlib.util.find_spec(name) is None]
     if missing:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 from batchsr import storage
+from batchsr.audio import formats
 from batchsr.audio.windows import SAMPLE_RATE_HZ, Plan
 from batchsr.models.separator import STEMS
 from batchsr.queue import Job, Side, State
@@ -22,7 +23,8 @@ from batchsr.settings.profile import Settings
 
 FRAME_SAMPLES: Final = 245_760
 """Window of the published models, for an estimate before a model is loaded."""
-_SAMPLE_BYTES: Final[Mapping[str, int]] = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "VORBIS": 1}
+_PACKED_SAMPLE_BYTES: Final = 1
+"""The most that a sample takes which is packed with loss: 384 kbit/s and channel at 48 kHz, more than is written."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def need_of_recording(
         + (stems_bytes(samples, channels) if settings.stems != "off" else 0),
         output_bytes=-(-frames * settings.rate // rate_hz)
         * (channels + rows if settings.stems == "files" else channels)
-        * _SAMPLE_BYTES[settings.subtype],
+        * formats.SAMPLE_BYTES.get(settings.subtype, _PACKED_SAMPLE_BYTES),
     )
 
 

@@ -8,6 +8,8 @@ Three kinds of threads: one decides and claims; one for each file restores it fr
 
 It returns when nothing is left that it may claim: it waits for backoffs, but not for jobs in the hands of
 other living workers, who have a supervisor or a next `batchsr work` to take up what they leave.
+
+Longer than other modules: one look at the queue is read from its top to its end.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from batchsr.queue import Job, Pause, Place, State, Trouble, Worker, WorkQueue
 from batchsr.restoration.batcher import Batcher, WindowModel, run_beside_main
 from batchsr.restoration.restore import restore
 from batchsr.restoration.warm_up import warm_up
+from batchsr.settings import extras
 from batchsr.signals import Stop
 from batchsr.worker import diagnosis, pauses, recovery, space
 from batchsr.worker.attempt import Interrupted, RestoreFn, backend_of
@@ -84,9 +87,15 @@ class _Run:
         """When nothing but jobs held for places in trouble was left."""
 
     def run(self) -> Summary:
+        missing = extras.missing()
+        self._queue.leave(missing)
         with self._stop:
             run_beside_main(self._work)
             self._account.summary.stopped_by = self._stop.signal
+        if self._stop.signal is None:
+            for setting, remedy in missing.items():
+                if jobs := self._queue.asking_for(setting):
+                    self._listener.message(f"{jobs} with {setting} left for a worker that can do it, or {remedy}")
         return self._account.summary
 
     def _work(self, main_thread: Executor) -> None:

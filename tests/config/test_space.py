@@ -11,6 +11,7 @@ import pytest
 import rig
 
 from batchsr import storage
+from batchsr.audio import formats
 from batchsr.queue import Job, State, Trouble
 from batchsr.queue.opening import open_queue
 from batchsr.worker import space
@@ -53,6 +54,16 @@ def test_mono_and_subtype_and_finished_windows_count(job: Job) -> None:
     assert mono.scratch_bytes == pytest.approx(whole.scratch_bytes / 2, rel=0.01)
     half = space.need_of(dataclasses.replace(job, windows_done=390))
     assert half.scratch_bytes == pytest.approx(whole.scratch_bytes / 2, rel=0.01)
+
+
+@pytest.mark.parametrize("key", formats.WRITTEN)
+def test_room_is_known_for_every_format_that_is_written(job: Job, key: str) -> None:
+    for subtype in formats.SUBTYPES[key]:
+        settings = job.settings.replace('"format":"wav"', f'"format":"{key}"').replace("PCM_24", subtype)
+        need = space.need_of(dataclasses.replace(job, settings=settings))
+        assert need.output_bytes == 3600 * 48_000 * 2 * formats.SAMPLE_BYTES.get(subtype, 1)
+        if formats.WRITTEN[key].packing == "lossy":
+            assert need.output_bytes >= 3600 * 2 * formats.WRITTEN[key].copy_bytes_a_second
 
 
 def test_what_will_fail_or_is_written_needs_nothing(job: Job) -> None:

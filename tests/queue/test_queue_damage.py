@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import shutil
@@ -22,7 +23,7 @@ from batchsr.queue import Queue, State
 from batchsr.queue.clock import Clock
 from batchsr.queue.opening import open_queue, restore_backup
 from batchsr.queue.sqlite import versions
-from batchsr.queue.sqlite.store import Store
+from batchsr.queue.sqlite.store import Store, converted
 from batchsr.temporary import Temporary
 
 
@@ -294,6 +295,52 @@ def test_a_restoration_that_is_killed_leaves_the_old_database_or_the_new_one(
     with contextlib.closing(sqlite3.connect(before)) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert db.execute("SELECT count(*) FROM jobs").fetchone() == (355 if suffix == "-wal" else 305,)
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_backup_is_restored_where_there_are_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    path, backup = filled(tmp_path / "queue.db"), tmp_path / "backup.db"
+    with open_queue(path) as queue:
+        queue.backup(backup)
+        list(queue.enqueue([rig.new_job("since")]))
+    _crashed_again(path)
+    log = path.with_name("queue.db-wal").read_bytes()
+
+    def no_links(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", no_links)
+    restored = restore_backup(path, backup)
+    assert restored.kept.with_name(f"{restored.kept.name}-wal").read_bytes() == log
+    with open_queue(path) as queue:
+        assert (len(list(queue.jobs())), queue.check()) == (300, [])
+    with contextlib.closing(sqlite3.connect(restored.kept)) as db:
+        assert db.execute("SELECT count(*) FROM jobs").fetchone() == (351,)
+    assert not list(tmp_path.glob(".batchsr-*"))
+
+
+def test_a_database_that_this_user_may_not_read_is_said_to_be_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = filled(tmp_path / "queue.db")
+    with pytest.raises(sqlite3.OperationalError) as raised:
+        sqlite3.connect(tmp_path / "nowhere" / "queue.db")
+    assert "check that its folder exists" in converted(raised.value, path).remedy
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    told = converted(raised.value, path)
+    assert (told.exit_code, told.message) == (74, f"{path} may not be read by this user")
+
+
+def test_a_backup_is_restored_into_a_folder_that_is_gone_too(tmp_path: Path) -> None:
+    path, backup = filled(tmp_path / "lost" / "queue.db"), tmp_path / "backup.db"
+    with open_queue(path) as queue:
+        queue.backup(backup)
+    shutil.rmtree(path.parent)
+    assert restore_backup(path, backup).kept is None
+    with open_queue(path) as queue:
+        assert (len(list(queue.jobs())), queue.check()) == (300, [])
 
 
 def _hot_journal(path: Path) -> bytes:

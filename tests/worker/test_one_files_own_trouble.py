@@ -91,18 +91,22 @@ def test_stems_as_long_as_a_name_can_be_are_restored_with_their_sidecars(
     assert rig.enqueue(db, sources, out) == numbers, "the same names again"
 
 
-def test_a_file_beyond_the_limit_of_file_sizes_fails_alone(db: Path, out: Path, tmp_path: Path) -> None:
+def test_a_file_beyond_the_limit_of_file_sizes_fails_alone_before_a_window_of_it(
+    db: Path, out: Path, tmp_path: Path
+) -> None:
     sources = [rig.record(tmp_path / "in" / f"{name}.wav", s) for name, s in (("long", 20.0), ("short", 0.1))]
     long, short = rig.enqueue(db, sources, out)
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    windows = tmp_path / "windows"
 
     def child() -> int:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, hard))
-        return rig.work(db).exit_code
+        return rig.work(db, rig.FastModel(calls=lambda indices: windows.write_text(str(max(indices))))).exit_code
 
     assert rig.wait(rig.fork(child)) == 3
     assert (job_of(db, long).state, job_of(db, long).error_code) == (State.FAILED, "output.too_large")
     assert job_of(db, short).state is State.DONE
+    assert windows.read_text() == "0", "of the long one nothing was computed"
     assert list(out.glob(".batchsr-*")) == []
 
 

@@ -12,10 +12,10 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from batchsr.audio.formats import SAMPLE_BYTES
 from batchsr.audio.windows import SAMPLE_RATE_HZ
 
 RIFF_LIMIT_BYTES: Final = 0xFFFFFFFF
-_SAMPLE_BYTES: Final = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4}
 _DS64_BYTES: Final = 28
 # What loudspeakers n channels usually are (Microsoft's KSAUDIO_SPEAKER_*); the source's own mask goes before.
 _USUAL_MASKS: Final = {3: 0x7, 4: 0x33, 5: 0x37, 6: 0x3F, 7: 0x13F, 8: 0x63F}
@@ -40,7 +40,7 @@ class RiffLayout:
         rate_hz: int = SAMPLE_RATE_HZ,
     ) -> None:
         """Without `frames` the header keeps room for becoming an RF64 in the end."""
-        self._sample_bytes = _SAMPLE_BYTES[subtype]
+        self._sample_bytes = SAMPLE_BYTES[subtype]
         self._frame_bytes = channels * self._sample_bytes
         before = b"".join(chunk(key, body) for key, body in extra if key in (b"bext", b"iXML"))
         behind = b"".join(chunk(key, body) for key, body in extra if key not in (b"bext", b"iXML"))
@@ -105,8 +105,8 @@ def _size32(size: int, long: bool) -> bytes:
 
 def _format(channels: int, subtype: str, channel_mask: int | None, rate_hz: int) -> bytes:
     tag = 3 if subtype == "FLOAT" else 1
-    frame_bytes = channels * _SAMPLE_BYTES[subtype]
-    bits = 8 * _SAMPLE_BYTES[subtype]
+    frame_bytes = channels * SAMPLE_BYTES[subtype]
+    bits = 8 * SAMPLE_BYTES[subtype]
     shape = struct.pack("<HIIHH", channels, rate_hz, rate_hz * frame_bytes, frame_bytes, bits)
     if channels > 2:
         mask = _USUAL_MASKS.get(channels, 0) if channel_mask is None else channel_mask

@@ -78,6 +78,7 @@ class PostgresQueue(SqliteQueue):
         """Return the same queue through another connection, for another thread; close it."""
         store = PgStore(self._pg.place, self._pg.path, self._pg.clock)
         store.batch = self._pg.batch
+        store.without = self._pg.without
         return PostgresQueue(store, self._meta, self._beat_s)
 
     def of_batch(self, batch: str) -> PostgresQueue:

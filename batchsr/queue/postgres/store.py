@@ -58,6 +58,7 @@ class PgStore:
         """Where this host keeps its own files; those stand beside it, as they do beside an SQLite database."""
         self.clock = clock
         self.batch: str | None = None
+        self.without: tuple[str, ...] = ()
         self.used_s = time.monotonic()
         self._connection: psycopg.Connection[Any] | None = None
         self._lock = threading.RLock()

@@ -186,6 +186,10 @@ class SqliteQueue:
         """Return the job that a claim would give, were the queue not paused."""
         return claims.peek(self._store, variant)
 
+    def leave(self, settings: Iterable[str]) -> None:
+        """Claim no job through this connection that asks for one of these settings: others can do it."""
+        self._store.without = tuple(settings)
+
     def take_last_try(self, variant: str) -> Job | None:
         """Queue a quarantined job once more, if one was not tried again since; None if there is none."""
         return claims.take_last_try(self._store, variant)
@@ -392,6 +396,10 @@ class SqliteQueue:
     def recent_speed(self, variant: str | None = None) -> Speed | None:
         """Return how fast the latest work went (for a variant); None if nothing was done yet."""
         return steering.recent_speed(self._store, variant)
+
+    def asking_for(self, setting: str) -> int:
+        """Return how many of the next 10,000 queued jobs ask for a setting."""
+        return queries.asking_for(self._store, setting)
 
     def queued_for(self) -> dict[str, int]:
         """Return how many jobs are queued or waiting for each variant that they name; "" are those that any worker

@@ -174,8 +174,10 @@ def peek(store: Store, variant: str) -> Job | None:
 
 
 def _only(store: Store) -> str:
-    """Return the condition that a job is of the batch that this connection is for, if it is for one."""
-    return "" if store.batch is None else " AND batch = :batch"
+    """Return the condition that a job is of the batch that this connection is for, if it is for one, and asks for
+    nothing that it leaves: the canonical settings name only what is not at its default."""
+    of_batch = "" if store.batch is None else " AND batch = :batch"
+    return of_batch + "".join(f" AND replace(settings, '\"{key}\"', '') = settings" for key in store.without)
 
 
 def take_last_try(store: Store, variant: str) -> Job | None:

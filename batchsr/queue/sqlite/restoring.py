@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import glob
 import os
+import shutil
 import urllib.parse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,7 +16,7 @@ from batchsr.errors import QueueBusy, QueueDamaged, QueueError, QueueVersion
 from batchsr.queue.clock import Clock
 from batchsr.queue.sqlite import damage, owners, versions
 from batchsr.queue.sqlite.store import Store, errors_of
-from batchsr.temporary import Temporary
+from batchsr.temporary import WITHOUT_LINKS, Temporary, whole_file
 
 if TYPE_CHECKING:
     import sqlite3
@@ -47,6 +48,10 @@ def restore(path: Path, backup: Path, workers_folder: Path, clock: Clock) -> Res
     QueueDamaged if the backup is not sound, QueueVersion, QueueError, ResourceError.
     """
     _refuse_living(path, workers_folder)
+    if not backup.is_file():
+        raise QueueError(f"{backup} is not there, or no file", remedy="name a file that `batchsr db backup` made")
+    with storage.resource_errors(path.parent, "make"):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with Temporary.beside(path) as temporary:
         _copy(backup, temporary.path, own=damage.identity(path) == damage.identity(backup))
         taken_back, jobs = _renewed(temporary.path, backup, clock)
@@ -71,8 +76,6 @@ def _refuse_living(path: Path, folder: Path) -> None:
 
 def _copy(backup: Path, target: Path, *, own: bool) -> None:
     """Copy a database as SQLite sees it; our own by itself, since the log beside it may be another's."""
-    if not backup.is_file():
-        raise QueueError(f"{backup} is not there, or no file", remedy="name a file that `batchsr db backup` made")
     uri = f"file:{urllib.parse.quote(os.fsencode(os.path.abspath(backup)))}?mode=ro" + ("&immutable=1" if own else "")
     unlocked = f"file:{urllib.parse.quote(os.fsencode(target))}?vfs=unix-none"
     try:
@@ -146,13 +149,24 @@ def _keep(path: Path, clock: Clock) -> Path | None:
         kept = path.with_name(f"{stem}-{number}")
     there = os.path.lexists(path)
     if there:
-        os.link(path, kept)
+        _name_again(path, kept)
     for suffix in _LOGS:
         with contextlib.suppress(FileNotFoundError):
-            os.link(damage.beside(path, suffix), damage.beside(kept, suffix))
+            _name_again(damage.beside(path, suffix), damage.beside(kept, suffix))
             damage.note_generation(path, damage.raw_generation(path) or "unknown")
     storage.fsync_path(path.parent)
     return kept if there else None
+
+
+def _name_again(path: Path, second: Path) -> None:
+    """Give a file a second name; a copy gets it where there are no hard links, or none to another user's file."""
+    try:
+        os.link(path, second)
+    except OSError as e:
+        if e.errno not in WITHOUT_LINKS:
+            raise
+        with open(path, "rb") as file, whole_file(second) as copy:
+            shutil.copyfileobj(file, copy)
 
 
 def _forget_unfinished(path: Path) -> None:

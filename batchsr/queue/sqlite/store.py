@@ -73,6 +73,8 @@ class Store:
         self._lock = threading.RLock()
         self._file: tuple[int, int] | None = None
         """Which file it is, if it has a name by which others find it."""
+        self.without: tuple[str, ...] = ()
+        """Settings of jobs that are not claimed through this connection."""
         self.batch: str | None = None
         """What is claimed through this connection is of this batch alone, as its name is stored; None: of any."""
         self._entered: tuple[int, int] | None = None
@@ -290,6 +292,9 @@ def converted(error: Any, path: Path) -> BatchsrError:
     if _is(error, "SQLITE_IOERR"):
         return ResourceError(f"I/O error on {path}: {error}", remedy="check the disk")
     if _is(error, "SQLITE_CANTOPEN"):
+        if os.path.exists(path) and not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+            remedy = "run as its owner, or have them `chmod a+r` it; another queue is named with --db"
+            return QueueError(f"{path} may not be read by this user", remedy=remedy)
         return QueueError(f"{path} cannot be opened", remedy="check that its folder exists and may be written")
     if _is(error, "SQLITE_NOTADB"):
         return QueueDamaged(
