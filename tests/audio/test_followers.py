@@ -186,7 +186,7 @@ def test_a_beginning_is_found_wherever_it_stands(name: str, at: int, kinds: dict
 
 
 @needs_ffmpeg
-@pytest.mark.parametrize("name", ["sox", "tta", "wma"])
+@pytest.mark.parametrize("name", ["sox", "tta", "wma", "m4a"])
 def test_bytes_of_no_known_kind_behind_a_file_are_counted_and_not_heard(
     name: str, kinds: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -194,3 +194,40 @@ def test_bytes_of_no_known_kind_behind_a_file_are_counted_and_not_heard(
     assert abs(info.frames - alone(tmp_path, kinds[name])) <= 1
     said = [r.message for r in info.remarks if r.code == "input.bytes_left_out"]
     assert said == ["5,000 bytes behind its end are of no known kind and were left out"]
+
+
+JUNK = np.random.default_rng(4).bytes(1501)
+
+
+@pytest.mark.parametrize("name", ["wav", "aiff", "caf", "w64", "voc"])
+def test_a_recording_behind_bytes_of_something_else_is_read(name: str, kinds: dict[str, bytes], tmp_path: Path) -> None:
+    with Source.open(joined(tmp_path, kinds[name])) as source:
+        whole = np.concatenate(list(source.blocks()))
+    with Source.open(joined(tmp_path, JUNK, kinds[name])) as source:
+        assert np.array_equal(np.concatenate(list(source.blocks())), whole)
+        assert "1,501 bytes of something else stand before" in str(source.info.remarks)
+
+
+def test_a_recording_that_ends_early_behind_bytes_of_something_else_is_refused(
+    kinds: dict[str, bytes], tmp_path: Path
+) -> None:
+    with pytest.raises(InputFormat, match="1,501 bytes of something else stand before"):
+        probe(joined(tmp_path, JUNK, kinds["wav"][:-2000]))
+
+
+@pytest.mark.parametrize("behind", ["mp3", pytest.param("aac", marks=needs_ffmpeg)])
+@pytest.mark.parametrize("first", ["wav", "aiff"])
+def test_frames_behind_what_may_be_samples_are_decoded_and_not_heard_as_noise(
+    first: str, behind: str, kinds: dict[str, bytes], tmp_path: Path
+) -> None:
+    info = probe(joined(tmp_path, kinds[first], JUNK, kinds[behind]))
+    lengths = alone(tmp_path, kinds[first]) + alone(tmp_path, kinds[behind])
+    assert lengths <= info.frames <= lengths + len(JUNK)
+    assert {"input.joined", "input.longer_than_header"} <= {remark.code for remark in info.remarks}
+
+
+@needs_ffmpeg
+def test_a_file_behind_an_mp4_and_other_bytes_is_read(kinds: dict[str, bytes], tmp_path: Path) -> None:
+    info = probe(joined(tmp_path, kinds["m4a"], JUNK, kinds["wav"]))
+    assert info.frames == alone(tmp_path, kinds["m4a"]) + alone(tmp_path, kinds["wav"])
+    assert {"input.joined", "input.bytes_left_out"} <= {remark.code for remark in info.remarks}

@@ -50,7 +50,7 @@ def next_file(file: BytesAt, header: Header, start: int = 0) -> int | None:
         return found
     if end is not None:
         found = _at_the_end(file, end, found, frame_rows.kind_at(file, start))
-    elif found is None and kind in _WITHOUT_END:
+    elif found is None and (kind in _WITHOUT_END or (header.still_growing and not header.walked)):
         found = _frames_to_the_end(file, begin)
     return found if found is not None and found > start else None
 

@@ -33,6 +33,9 @@ _BEGINNINGS: Final = (
     ("WAV", re.compile(rb"(?:RIFF|RF64|BW64).{4}WAVE", re.DOTALL)),
     ("AIFF", re.compile(rb"FORM.{4}AIF[FC]", re.DOTALL)),
     ("CAF", re.compile(rb"caff\x00\x01\x00\x00desc", re.DOTALL)),
+    ("W64", re.compile(rb"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb", re.DOTALL)),
+    ("VOC", re.compile(rb"Creative Voice File\x1a", re.DOTALL)),
+    ("NIST", re.compile(rb"NIST_1A\n", re.DOTALL)),
 )
 _MPEG_TAGS: Final = (0x0050, 0x0055)
 
@@ -125,6 +128,10 @@ def _behind_other_bytes(file: BytesAt) -> Header | None:
     start, name = min(found)
     said = f"{start:,} bytes of something else stand before the recording"
     if name not in ("FLAC", "Ogg"):
+        header = inspect_part(file, start, file.size)
+        if header.trouble is None and header.container and not header.still_growing:
+            message = f"{said}: they were left out, and what the recording says of itself is not carried over"
+            return dataclasses.replace(header, remarks=(Remark(_LEFT_OUT, message), *header.remarks))
         remedy = f"cut them off: tail -c +{start + 1} {{name}} > OUT.{name.lower()}"
         return Header(name, "unsupported", said, remedy=remedy)
     header = _flac(file, "FLAC", start) if name == "FLAC" else _ogg(file, "OGG", start)

@@ -13,7 +13,7 @@ from batchsr.audio.containers.bytes_at import BytesAt
 _MOST_UNITS: Final = 5_000_000
 _TRANSPORT: Final = b"G"
 _TRANSPORT_BYTES: Final = 188
-_TOLD: Final = ("SOX", "XOS", "QCP", "AVI", "DFF", "DSF", "APE", "MPC", "TTA", "ASF", "MKA")
+_TOLD: Final = ("SOX", "XOS", "QCP", "AVI", "DFF", "DSF", "APE", "MPC", "TTA", "ASF", "MKA", "MP4")
 _PACKETS: Final = 10_000
 _BOXES: Final = (*mp4.FIRST, b"udta", b"uuid", b"meta", b"moof", b"mfra", b"sidx", b"styp")
 _PROGRAM: Final = b"\0\0\1\xba"

@@ -36,7 +36,8 @@ def parts(file: BytesAt, *, accept_truncated: bool) -> tuple[tuple[Part, ...], t
     for start, end in joined or ((0, file.size),):
         part = framed.Stretch(file, start, end)
         last_frame = framed.last_frame(part)
-        detail = _cut(part, last_frame)
+        told = None if joined else stream_ends.told_end(file)
+        detail = _cut(part, last_frame) if told is None else ""
         if detail and not accept_truncated:
             raise DecodeError(detail, cut=True)
         if detail:
@@ -51,7 +52,6 @@ def parts(file: BytesAt, *, accept_truncated: bool) -> tuple[tuple[Part, ...], t
         opener = functools.partial(
             ffmpeg.FfmpegDecoder, duration=duration, pause=late, accept_truncated=accept_truncated
         )
-        told = None if joined else stream_ends.told_end(file)
         remarks += _left_out(file, told)
         length = told or _without_tag(part, last_frame)
         range_ = (Range(start, length),) if joined or length < part.size else None
