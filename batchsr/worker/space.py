@@ -53,7 +53,7 @@ class Need:
 
 
 def need_of(job: Job, frame_samples: int = FRAME_SAMPLES) -> Need:
-    """Estimate from what the queue knows; nothing for a job whose header or settings cannot be read: it fails at once."""
+    """Estimate from what the queue knows; nothing for a job whose header or settings cannot be read: it fails."""
     if job.frames is None or job.sample_rate is None or job.channels is None or job.state is State.COMMITTING:
         return Need()
     try:
