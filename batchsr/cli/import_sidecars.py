@@ -17,7 +17,7 @@ from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.paths import UserPath
 from batchsr.display import counted, printable, shown
 from batchsr.errors import EXIT_SOME_FAILED, UsageError
-from batchsr.queue import Finished, Outcome
+from batchsr.queue import Finished, Outcome, State
 from batchsr.queue.opening import open_queue
 
 
@@ -34,6 +34,7 @@ def import_sidecars_command(app: App, folders: tuple[Path, ...], batch: str | No
     sidecar that cannot be believed is named, with the reason, and ends the command with 3.
     """
     from batchsr.archive import history
+    from batchsr.archive.second_copies import SecondCopies
 
     for folder in folders:
         if not folder.is_dir():
@@ -43,11 +44,18 @@ def import_sidecars_command(app: App, folders: tuple[Path, ...], batch: str | No
     counts: Counter[Outcome] = Counter()
 
     def proved() -> Iterator[Finished]:
+        copies = SecondCopies(queue.jobs(states=[State.DONE]))
         for folder in folders:
             for one in history.finished_below(Path(os.path.abspath(folder)), batch=batch):
                 if isinstance(one, history.Refused):
                     refused.append(one)
+                elif (first := copies.first(one)) is not None:
+                    counts[Outcome.ALREADY_DONE] += 1
+                    word, job, why = str(Outcome.ALREADY_DONE), one.job, f"a package's copy of {first}"
+                    document = {"outcome": word, "id": None, "source": job.source, "output": job.output, "why": why}
+                    app.answer(document, printable(f"{word:<14} {job.output}  ({why})") if app.verbosity > 0 else ())
                 else:
+                    copies.note(one)
                     yield one
 
     with contextlib.ExitStack() as held:

@@ -181,6 +181,22 @@ def test_strangers_files_links_and_pipes_pass_by(archive: Path, tmp_path: Path) 
     assert [type(one) for one in found] == [history.Finished] * 3
 
 
+@pytest.mark.parametrize("way", ["--copy", "--link"])
+def test_the_copies_of_a_package_are_no_jobs_of_their_own_while_the_outputs_stand(
+    archive: Path, tmp_path: Path, way: str
+) -> None:
+    db, package = tmp_path / "new.db", tmp_path / "package"
+    assert run(db, "import-sidecars", archive).exit_code == 0
+    assert run(db, "export", "--batch", "tapes", package, way).exit_code == 0
+    assert "imported: 0 jobs; known already: 3" in run(db, "import-sidecars", package).output
+    assert (
+        "imported: 3 jobs; known already: 3" in run(tmp_path / "third.db", "import-sidecars", archive, package).output
+    )
+    shutil.rmtree(archive)
+    assert run(tmp_path / "fourth.db", "import-sidecars", package).exit_code == 0
+    assert {Path(row["output"]).parent for row in rows(tmp_path / "fourth.db")} == {package}
+
+
 @pytest.mark.parametrize("ending", ["", ".old"])
 def test_what_a_stopped_export_left_is_named_and_not_taken_for_outputs(
     archive: Path, tmp_path: Path, ending: str

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import resource
+import sqlite3
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from batchsr import storage
 from batchsr.intake.watcher import Scope
 from batchsr.queue import State
 from batchsr.queue.opening import open_queue
+from batchsr.worker import diagnosis
 
 
 def a_folder(output: Path) -> None:
@@ -70,6 +73,24 @@ def test_a_folder_that_is_longer_than_a_path_can_be_fails_its_file_alone(db: Pat
     assert (summary.done, summary.failed) == (1, 1), told.said
     assert job_of(db, bad).error_code == "output.path"
     assert job_of(db, good).state is State.DONE
+
+
+@pytest.mark.parametrize("kept", ['{"of_a_later_version": 1}', "[]", '{"subtype": "PCM_99"}'])
+def test_settings_that_cannot_be_read_fail_their_file_alone(db: Path, out: Path, tmp_path: Path, kept: str) -> None:
+    sources = [rig.record(tmp_path / "in" / f"{name}.wav", 0.2) for name in "ab"]
+    bad, good = rig.enqueue(db, sources, out)
+    with contextlib.closing(sqlite3.connect(db)) as queue, queue:
+        queue.execute("UPDATE jobs SET settings = ? WHERE id = ?", (kept, bad))
+    summary = rig.work(db)
+    assert (summary.done, summary.failed) == (1, 1)
+    assert (job_of(db, bad).state, job_of(db, bad).error_code) == (State.FAILED, "config")
+    assert job_of(db, good).state is State.DONE
+
+
+def test_a_folder_that_none_can_be_made_under_is_probed_above_it(tmp_path: Path) -> None:
+    assert diagnosis.can_write(tmp_path / "/".join(["long" * 50] * 21))
+    assert diagnosis.can_write(tmp_path / ("x" * 300) / "y")
+    assert not list(tmp_path.glob(".batchsr-*"))
 
 
 @pytest.mark.parametrize("length", [230, 240, 241, 246, 250, 251])
