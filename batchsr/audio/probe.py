@@ -215,7 +215,7 @@ def examine(
     if header.container == "FLAC" and not _ends_well(fd, header):
         detail = "its last frame cannot be decoded"
         if not header.rest:
-            raise _truncated(name, detail)
+            raise InputTruncated(f"{name} is cut short: {detail}, and no frame is whole before it", remedy=COPY)
         as_it_is = _as_it_is(header)
         with contextlib.closing(open_decoder(fd, as_it_is)) as decoder:
             there = decoder.frames

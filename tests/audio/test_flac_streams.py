@@ -187,3 +187,11 @@ def test_hostile_files_cost_little_time(tmp_path: Path) -> None:
             with pytest.raises(InputError):
                 read(path)
             assert time.monotonic() - started < 5
+
+
+def test_a_file_without_a_whole_frame_is_offered_no_command_that_gives_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "x.flac"
+    path.write_bytes(flac(path, sound(48_000))[:6000])
+    with pytest.raises(InputTruncated, match="no frame is whole before it") as caught:
+        probe(path)
+    assert "ffmpeg" not in str(caught.value.remedy)
