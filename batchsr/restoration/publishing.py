@@ -81,7 +81,7 @@ def want_links(folder: Path) -> None:
 
     Raises OutputPathError where the file system has none, ResourceError.
     """
-    if str(folder) in _with_links or not folder.is_dir():
+    if str(folder) in _with_links or not os.path.isdir(folder):
         return
     with Temporary.beside(folder / "link") as one:
         other = one.path.with_name(one.path.name + ".link")

@@ -20,6 +20,7 @@ _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _KINDS: Final[Mapping[str, str]] = {
     "str": "text",
     "int": "a whole number",
+    "float": "a number",
     "bool": "true or false",
     "array": "a list of texts",
     "object": "a table",
@@ -63,8 +64,12 @@ def _told(path: Path, document: Mapping[str, Any], kind: type[msgspec.Struct], m
     value: Any = document
     for key in keys:
         value = value[key]
-    expected = re.match(r"Expected `(\w+)", what)
-    wanted = "a list of texts" if in_list else _KINDS.get(expected[1] if expected else "", what)
+    expected = re.match(r"Expected `([^`]+)`", what)
+    kinds = [one for one in expected[1].split(" | ") if one != "null"] if expected else []
+    wanted = _KINDS.get(kinds[0], what) if len(kinds) == 1 else ""
+    wanted = wanted or " or ".join("a list" if one == "array" else _KINDS.get(one, one) for one in kinds) or what
+    if in_list:
+        wanted = "a list of whole numbers" if kinds == ["int"] else "a list of texts"
     name = ".".join(keys)
     return ConfigError(f"{path}: {name} = {value!r:.200} is not {wanted}", remedy=f"{name} takes {wanted}")
 

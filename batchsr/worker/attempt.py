@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -111,7 +112,9 @@ class Attempt:
         A worker may lose its claim in the very moment in which it publishes. Its sidecar is beside it then.
         """
         output = Path(self._job.output)
-        if self._job.overwrite or not output.is_file():
+        if self._job.overwrite or not os.path.isfile(
+            output
+        ):  # Path's own raises where it cannot look: not ours to tell
             return None
         try:
             found = self._queue.standing(self._job, lambda: storage.sha256(output))
@@ -125,7 +128,7 @@ class Attempt:
 
     def _has_sidecar(self) -> bool:
         """Return whether the report stands beside the output, so that the queue need not keep it."""
-        return sidecar_path(Path(self._job.output)).is_file()
+        return os.path.isfile(sidecar_path(Path(self._job.output)))
 
     def _on_windows(self, done: int, total: int) -> None:
         now_s = self._queue.clock.steady()

@@ -145,7 +145,7 @@ def lies_on(trouble: Trouble, job: Job) -> bool:
 
 def can_write(folder: Path) -> bool:
     """Write, sync and remove a small file there, or in the nearest folder above that exists."""
-    while not os.path.isdir(folder) and folder != folder.parent:  # Path.is_dir raises for a name that is too long
+    while not os.path.isdir(folder) and folder != folder.parent:
         folder = folder.parent
     try:
         with Temporary.beside(folder / "probe") as probe:

@@ -119,6 +119,9 @@ def test_an_output_that_is_not_as_it_was_made_is_not_asked(tmp_path: Path) -> No
     [
         ("rat = 48000", "did you mean rate"),
         ("rate = '48k'", "rate"),
+        ("rate = true", "rate takes a whole number or a list"),
+        ('bits = ["24"]', "bits takes a list of whole numbers"),
+        ('max_true_peak_dbtp = "x"', "max_true_peak_dbtp takes a number"),
         ("clipping = 3", "clipping"),
         ("", "asks for nothing"),
         ('name = "x"', "asks for nothing"),

@@ -17,6 +17,7 @@ from batchsr import storage
 from batchsr.intake.watcher import Scope
 from batchsr.queue import State
 from batchsr.queue.opening import open_queue
+from batchsr.worker import diagnosis
 
 
 def a_folder(output: Path) -> None:
@@ -70,6 +71,12 @@ def test_a_folder_that_is_longer_than_a_path_can_be_fails_its_file_alone(db: Pat
     assert (summary.done, summary.failed) == (1, 1), told.said
     assert job_of(db, bad).error_code == "output.path"
     assert job_of(db, good).state is State.DONE
+
+
+def test_a_folder_that_none_can_be_made_under_is_probed_above_it(tmp_path: Path) -> None:
+    assert diagnosis.can_write(tmp_path / "/".join(["long" * 50] * 21))
+    assert diagnosis.can_write(tmp_path / ("x" * 300) / "y")
+    assert not list(tmp_path.glob(".batchsr-*"))
 
 
 @pytest.mark.parametrize("length", [230, 240, 241, 246, 250, 251])
