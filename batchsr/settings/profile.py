@@ -176,7 +176,12 @@ class Settings:
     @functools.lru_cache(maxsize=256)  # a batch has few, and many rows
     def from_json(cls, text: str) -> Settings:
         """Return settings as the queue keeps them. Raises ConfigError on a key that this version does not know."""
-        return cls.from_mapping(json.loads(text))
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ConfigError(
+                "the settings are no table of names and values", remedy="forget the job, and enqueue its file again"
+            )
+        return cls.from_mapping(values)
 
     @classmethod
     def from_mapping(cls, values: dict[str, Any]) -> Settings:

@@ -15,6 +15,7 @@ from typing import Final
 from batchsr import storage
 from batchsr.audio import formats
 from batchsr.audio.windows import SAMPLE_RATE_HZ, Plan
+from batchsr.errors import ConfigError
 from batchsr.models.separator import STEMS
 from batchsr.queue import Job, Side, State
 from batchsr.restoration.scratch import HEADER, stems_bytes
@@ -52,10 +53,13 @@ class Need:
 
 
 def need_of(job: Job, frame_samples: int = FRAME_SAMPLES) -> Need:
-    """Estimate from what the queue knows; nothing for a job whose header could not be read: it fails at once."""
+    """Estimate from what the queue knows; nothing for a job whose header or settings cannot be read: it fails."""
     if job.frames is None or job.sample_rate is None or job.channels is None or job.state is State.COMMITTING:
         return Need()
-    settings = Settings.from_json(job.settings)
+    try:
+        settings = Settings.from_json(job.settings)
+    except ConfigError:
+        return Need()
     return need_of_recording(
         job.frames, job.sample_rate, job.channels, settings, frame_samples=frame_samples, windows_done=job.windows_done
     )

@@ -199,7 +199,7 @@ def test_bytes_of_no_known_kind_behind_a_file_are_counted_and_not_heard(
 JUNK = np.random.default_rng(4).bytes(1501)
 
 
-@pytest.mark.parametrize("name", ["wav", "aiff", "caf", "w64", "voc"])
+@pytest.mark.parametrize("name", ["wav", "aiff", "caf", "w64", "voc", "flac", "mp3"])
 def test_a_recording_behind_bytes_of_something_else_is_read(name: str, kinds: dict[str, bytes], tmp_path: Path) -> None:
     with Source.open(joined(tmp_path, kinds[name])) as source:
         whole = np.concatenate(list(source.blocks()))

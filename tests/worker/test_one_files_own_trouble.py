@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import resource
+import sqlite3
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +72,18 @@ def test_a_folder_that_is_longer_than_a_path_can_be_fails_its_file_alone(db: Pat
     summary = rig.work(db, listener=told)
     assert (summary.done, summary.failed) == (1, 1), told.said
     assert job_of(db, bad).error_code == "output.path"
+    assert job_of(db, good).state is State.DONE
+
+
+@pytest.mark.parametrize("kept", ['{"of_a_later_version": 1}', "[]", '{"subtype": "PCM_99"}'])
+def test_settings_that_cannot_be_read_fail_their_file_alone(db: Path, out: Path, tmp_path: Path, kept: str) -> None:
+    sources = [rig.record(tmp_path / "in" / f"{name}.wav", 0.2) for name in "ab"]
+    bad, good = rig.enqueue(db, sources, out)
+    with contextlib.closing(sqlite3.connect(db)) as queue, queue:
+        queue.execute("UPDATE jobs SET settings = ? WHERE id = ?", (kept, bad))
+    summary = rig.work(db)
+    assert (summary.done, summary.failed) == (1, 1)
+    assert (job_of(db, bad).state, job_of(db, bad).error_code) == (State.FAILED, "config")
     assert job_of(db, good).state is State.DONE
 
 

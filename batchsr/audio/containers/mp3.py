@@ -183,6 +183,7 @@ class _Walk:
         """Whether tags stand behind the window's end: then nobody cut the file, whatever its last frame says."""
         self._position = window.start
         self._left_out_bytes = 0
+        self._before_bytes = 0
         self._odd_front = False
         self._reservoir: int | None = None
         """Bytes of main data since frames were lost; None when no frame can miss any."""
@@ -304,6 +305,7 @@ class _Walk:
         self._position = end
         if self.stream is None:
             self._odd_front = True
+            self._before_bytes += end - begin
             return True
         frame = self._window.frame(end)
         stretch = self.stream.stretches[-1]
@@ -350,6 +352,9 @@ class _Walk:
         for begin_s, lost_s in self._gaps:
             message = f"about {lost_s:.2f} s are lost {begin_s:.2f} s after its start: they are silent in the output"
             stream.remarks.append(Remark("input.gap", message))
+        if self._before_bytes:
+            message = f"{self._before_bytes:,} bytes of something else stand before its frames: they were left out"
+            stream.remarks.append(Remark("input.bytes_left_out", message))
         if self._left_out_bytes:
             message = f"{self._left_out_bytes:,} bytes between its frames are no audio and were left out"
             stream.remarks.append(Remark("input.bytes_left_out", message))
