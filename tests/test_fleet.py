@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import postgres
 import pytest
@@ -28,6 +29,8 @@ from batchsr.restoration import publishing
 from batchsr.restoration.sidecar import sidecar_path
 from batchsr.worker.options import WorkerOptions
 from batchsr.worker.worker import run
+
+SCHEMAS = Path(__file__).resolve().parent.parent / "docs" / "schema"
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +97,9 @@ def test_a_queue_is_made_once_filled_looked_at_and_steered_as_one_in_a_file(host
     assert "a.wav" in host.run("show", "1").out
     host.run("report")
     assert "sound" in host.run("fleet", "check", "--folder", tmp_path).out
+    for name in ("init", "migrate", "check"):
+        (answer,) = host.run("fleet", name, "--json").documents
+        jsonschema.validate(answer, json.loads((SCHEMAS / f"fleet-{name}.schema.json").read_text()))
 
 
 def test_shares_that_are_mounted_elsewhere_are_the_same_files(host: Host, tmp_path: Path) -> None:

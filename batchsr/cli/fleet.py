@@ -108,7 +108,7 @@ def _no_links(folder: Path) -> str:
 
 def _lines(document: dict[str, Any]) -> list[str]:
     lines = [
-        f"{document['database']}: {document['server']}, schema {document['schema']}, "
+        f"{document['database']}: {document['server']}, schema {document['tables']}, "
         f"{counted(document['jobs'], 'job')}, {document['bytes'] / 1e6:,.0f} MB",
         f"lease {document['lease_s']:g} s, a look takes {document['round_trip_s'] * 1e3:.1f} ms, "
         f"this host's clock is {document['clock_s']:+.1f} s from the server's",

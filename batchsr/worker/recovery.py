@@ -73,6 +73,8 @@ def _is_the_source(job: Job, size_bytes: int, sha256: str, said: Mapping[str, An
     try:
         return source.stat().st_size == size_bytes and storage.sha256(source) == sha256
     except FileNotFoundError:
+        if not source.parent.is_dir():
+            raise  # its share is away, and comes back
         when = None if job.mtime_ns is None else sidecar.modified(job.mtime_ns)
         return (said.get("path"), said.get("modified")) == (job.source, when) and job.size_bytes == size_bytes
 

@@ -289,9 +289,15 @@ def test_a_restoration_that_is_killed_leaves_the_old_database_or_the_new_one(
         assert queue.counts()["queued"] == 280
         assert queue.check() == []
     assert restored.jobs == 300
-    kept = [one for one in tmp_path.glob("*.before-restore-*") if not one.name.endswith(("-wal", "-journal"))]
-    assert len({one.stat().st_ino for one in kept}) == len(kept), "no file has two names"
-    before = max(kept, key=lambda one: sqlite3.connect(one).execute("SELECT count(*) FROM jobs").fetchone())
+    every = list(tmp_path.glob("*.before-restore-*"))
+    assert len({one.stat().st_ino for one in every}) == len(every), "no file has two names"
+    kept = [one for one in every if not one.name.endswith(("-wal", "-journal"))]
+
+    def jobs_in(one: Path) -> int:
+        with contextlib.closing(sqlite3.connect(one)) as db:
+            return int(db.execute("SELECT count(*) FROM jobs").fetchone()[0])
+
+    before = max(kept, key=jobs_in)
     with contextlib.closing(sqlite3.connect(before)) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert db.execute("SELECT count(*) FROM jobs").fetchone() == (355 if suffix == "-wal" else 305,)

@@ -421,7 +421,7 @@ def looked_over(place: FleetPlace, *, restored: bool = False) -> dict[str, Any]:
             "fleet": queue.own_id,
             "database": queue.shown,
             "server": " ".join(str(row["server"]).split()[:2]),
-            "schema": schema.VERSION,
+            "tables": schema.VERSION,
             "lease_s": queue._lease_s,
             "bytes": size["bytes"],
             "round_trip_s": round(took_s, 4),

@@ -151,11 +151,23 @@ def _keep(path: Path, clock: Clock) -> Path | None:
     if there:
         _name_again(path, kept)
     for suffix in _LOGS:
+        if _is_kept(path, suffix):
+            continue
         with contextlib.suppress(FileNotFoundError):
             _name_again(damage.beside(path, suffix), damage.beside(kept, suffix))
             damage.note_generation(path, damage.raw_generation(path) or "unknown")
     storage.fsync_path(path.parent)
     return kept if there else None
+
+
+def _is_kept(path: Path, suffix: str) -> bool:
+    """Return whether a restoration that was killed has kept this log with the database that it belongs to.
+
+    A log under the names of two databases would be emptied by whoever opens the wrong one.
+    """
+    log = damage.identity(damage.beside(path, suffix))
+    kept = path.parent.glob(f"{glob.escape(path.name)}.before-restore-*{suffix}")
+    return log is not None and log in map(damage.identity, kept)
 
 
 def _name_again(path: Path, second: Path) -> None:
