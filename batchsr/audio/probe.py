@@ -354,7 +354,8 @@ def _check_limits(name: str, rate_hz: int | None, channels: int | None) -> None:
 
 def _check_length(name: str, header: headers.Header, frames: int) -> None:
     if header.trouble == "no_frames" or (frames == 0 and header.trouble is None):
-        raise InputEmpty(f"{name} holds no audio: its header is whole, its length is zero")
+        why = header.detail if header.trouble == "no_frames" else ""
+        raise InputEmpty(f"{name} holds no audio: {why or 'its header is whole, its length is zero'}")
     if header.trouble is not None:
         raise _truncated(name, header.detail, acceptable=bool(header.rest))
     if frames >= 2**60:  # libsndfile's way of saying that it does not know

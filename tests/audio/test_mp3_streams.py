@@ -276,6 +276,36 @@ def test_frames_in_a_wav_are_read_like_those_in_a_file(tmp_path: Path, mpeg_tag:
     assert np.array_equal(got, good)
 
 
+@pytest.mark.parametrize("tag", [b"", id3v2(b"TIT2\0\0\0\x06\0\0\0Reel7")])
+@pytest.mark.parametrize("claims", [0.5, 1, 11], ids=["half", "all", "what it decodes to"])
+@pytest.mark.parametrize("head", ["wav", "au"])
+def test_frames_behind_a_header_of_plain_samples_are_read(tmp_path: Path, head: str, claims: float, tag: bytes) -> None:
+    path = tmp_path / "x.wav"
+    whole = mp3(path, tone(1.5, 44_100, 2), 44_100)
+    good, _ = read(path)
+    length = int(claims * len(tag + whole))
+    if head == "wav":
+        before = b"RIFF" + struct.pack("<I", 36 + length) + b"WAVEfmt \x10\0\0\0"
+        before += struct.pack("<HHIIHH", 1, 2, 44_100, 176_400, 4, 16) + b"data" + struct.pack("<I", length)
+    else:
+        before = b".snd" + struct.pack(">5I", 24, length, 3, 44_100, 2)
+    path.write_bytes(before + tag + whole)
+    got, info = read(path)
+    assert np.array_equal(got, good)
+    assert "MPEG audio" in info.remarks[0].message
+    path.write_bytes(before + tag + whole[:-50])
+    with pytest.raises(InputTruncated):
+        read(path)
+
+
+def test_samples_that_repeat_a_frame_s_header_stay_samples(tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    soundfile.write(path, np.tile(np.frombuffer(b"\xff\xfb\x94\x00", "<i2"), 9_600).reshape(-1, 2), 48_000)
+    got, info = read(path)
+    assert len(got) == 9_600
+    assert not info.remarks
+
+
 @needs_ffmpeg
 @pytest.mark.parametrize(("rate_hz", "channels"), [(44_100, 1), (48_000, 2), (24_000, 1), (32_000, 2), (22_050, 2)])
 @pytest.mark.parametrize("kilobits", [(64,), (192, 64), (64, 160, 64), (32, 160)])

@@ -175,6 +175,63 @@ def test_a_length_that_wrapped_at_4_gb_is_made_out(tmp_path: Path, wraps: int, b
     assert codes(info) == ["input.longer_than_header"]
 
 
+WRAPPED: dict[str, tuple[bytes, int]] = {
+    "wav": (odd.wav(SOUND), 0),
+    "wav, exactly 4 GB": (odd.wav(SOUND[:0]), 0),
+    "rf64, ds64 wrapped": (odd.rf64(SOUND, ds64=struct.pack("<QQQI", 8072, 8000, 4000, 0)), 0),
+    "w64": (odd.w64(SOUND), 0),
+    "aiff, SSND alone": (odd.aiff(SOUND.astype(">i2").tobytes(), frames=4000 + (2**31)), 0),
+    "aiff, COMM too": (odd.aiff(SOUND.astype(">i2").tobytes(), frames=4000), 0),
+    "caf": (odd.caf(SOUND), 0),
+    "au": (odd.au(SOUND, claimed=8000), 0),
+    "au, little endian": (odd.au(SOUND, claimed=8000, little=True), 0),
+    "au, exactly 4 GB": (odd.au(SOUND[:0], claimed=0), 0),
+    "au, a pad byte": (odd.au(SOUND, claimed=8000), 1),
+    "w64, padding": (odd.w64(SOUND[:-1]), 0),
+}
+
+
+@pytest.mark.parametrize("tag", [b"", b"TAG" + b"x" * 125])
+@pytest.mark.parametrize("name", WRAPPED)
+def test_silence_is_audio_where_it_makes_up_what_a_length_lost_at_4_gb(tmp_path: Path, name: str, tag: bytes) -> None:
+    whole, pad = WRAPPED[name]
+    path = odd.write(tmp_path, "x", whole)
+    samples = 3999 if "padding" in name else 0 if "exactly" in name else 4000
+    os.truncate(path, len(whole) + 2**32 + pad)  # holes: the samples are zeros
+    with path.open("ab") as file:
+        file.write(tag)
+    info = probe(path)
+    assert info.frames == samples + 2**31
+    assert codes(info) == ["input.longer_than_header"]
+    assert fits_header(path), "its length was made out: nothing is at it any more"
+    if "COMM" not in name:
+        assert "32 bits" in info.remarks[0].message
+
+
+def test_zeros_that_are_no_multiple_of_4_gb_stay_filling(tmp_path: Path) -> None:
+    path = odd.write(tmp_path, "x.au", odd.au(SOUND, claimed=8000) + bytes(4096))
+    assert probe(path).frames == 4000
+
+
+NOTHING: dict[str, bytes] = {
+    "wav": odd.wav(SOUND[:0]),
+    "w64": odd.w64(SOUND[:0]),
+    "aiff": odd.aiff(b"", frames=0),
+    "caf": odd.caf(SOUND[:0]),
+    "au": odd.au(SOUND[:0], claimed=0),
+}
+
+
+@pytest.mark.parametrize(("fill", "said"), [(b"", "its length is zero"), (b"\0", "zeros"), (b"\xff", "ones")])
+@pytest.mark.parametrize("name", NOTHING)
+def test_a_length_of_zero_says_what_stands_behind_it(tmp_path: Path, name: str, fill: bytes, said: str) -> None:
+    path = odd.write(tmp_path, "x", NOTHING[name] + 8000 * fill)
+    with pytest.raises(InputEmpty, match=f"holds no audio: .*{said}") as refusal:
+        probe(path)
+    assert ("8,000 bytes" in str(refusal.value)) == bool(fill)
+    assert ("its header is whole" in str(refusal.value)) != bool(fill)
+
+
 CUT: dict[str, tuple[bytes, int]] = {
     "wav": (odd.wav(SOUND)[:-1001], 3499),
     "wav, chunk before": (

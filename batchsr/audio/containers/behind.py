@@ -22,6 +22,8 @@ _QUIET_BYTES: Final = 256
 _STRAY_BYTES: Final = 8
 """Less than this is no chunk, and nobody hears it."""
 _APE_HEAD_BYTES: Final = 32
+_WRAP_BYTES: Final = 1 << 32
+"""By how much a length of 32 bits is wrong that counted beyond its end."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,6 +59,28 @@ def _is_silence_of_8_bits(head: bytes) -> bool:
     """Return whether it is no text, though all are letters: quiet samples of 8 bits stand just below 128, without
     blanks."""
     return len(head) >= _QUIET_BYTES and not any(blank in head for blank in (b" ", b"\t", b"\n", b"\r"))
+
+
+def wrapped_end(file: BytesAt, claimed_end: int) -> int | None:
+    """Return where audio ends whose length lost multiples of 4 GB; None where the file's own length shows no such loss.
+
+    It does where what is behind the claimed end is such a multiple long, less tags and a few bytes of padding. Then
+    all of it is audio, whatever stands in it: silence as well.
+    """
+    for end in (file.size, without_tags(file, claimed_end)):
+        wraps, stray = divmod(end - claimed_end, _WRAP_BYTES)
+        if wraps > 0 and stray < _STRAY_BYTES:
+            return end - stray
+    return None
+
+
+def nothing_there(file: BytesAt, start: int) -> str:
+    """Return what is to be said of a file whose audio is zero bytes long and begins at `start`; "" for the usual."""
+    end = without_tags(file, start)
+    if end - start < _STRAY_BYTES or not is_zero(file, start, end):
+        return ""
+    kind = "zeros" if file.at(start, 1) == b"\0" else "ones, as erased memory holds them,"
+    return f"its header says a length of zero, and {end - start:,} bytes of nothing but {kind} stand behind it"
 
 
 def audio_end(file: BytesAt, start: int, find_chunks: FindChunks = lambda start, end: None) -> int:

@@ -15,7 +15,7 @@ from batchsr.audio.containers import chunks as walker
 from batchsr.audio.containers.bytes_at import BytesAt
 from batchsr.audio.containers.chunk_layouts import CAF
 from batchsr.audio.containers.chunks import Walk
-from batchsr.audio.containers.found import MOST_FILES, PARTS, Header, joined, left_out, longer, raw_part
+from batchsr.audio.containers.found import MOST_FILES, PARTS, Header, has_wrapped, joined, left_out, longer, raw_part
 from batchsr.audio.decoders.raw import Samples
 from batchsr.audio.decoders.virtual_file import Range
 from batchsr.audio.remarks import Remark
@@ -73,7 +73,7 @@ def _caf(file: BytesAt, container: str, found: Walk) -> Header:
         detail = f"its header promises {(data[-1].claimed or 0) - 4:,} bytes of audio, {there:,} are there"
         return dataclasses.replace(header, trouble="cut", detail=detail, rest=pieces)
     if not there:
-        return dataclasses.replace(header, trouble="no_frames")
+        return dataclasses.replace(header, trouble="no_frames", detail=behind.nothing_there(file, data[-1].end))
     remarks = [left_out(found.left_out)] if found.left_out else []
     if len(data) > 1:
         remarks.append(Remark(PARTS, f"its audio stands in {len(data)} chunks, of which all that could be were read"))
@@ -81,13 +81,15 @@ def _caf(file: BytesAt, container: str, found: Walk) -> Header:
         return dataclasses.replace(header, remarks=tuple(remarks))
     frame_bytes = samples.frame_bytes
     is_longer = any(chunk.claimed is not None and chunk.longer for chunk in data)
+    claimed = max(sum(chunk.claimed or 0 for chunk in data) - 4 * len(data), 0)
     if is_longer:
-        remarks.append(longer(max(sum(chunk.claimed or 0 for chunk in data) - 4 * len(data), 0), there))
+        remarks.append(longer(claimed, there))
     elif there % frame_bytes and data[-1].claimed is not None:
         detail = f"its {there:,} bytes of audio end in the middle of a frame of {frame_bytes} bytes"
         return dataclasses.replace(header, trouble="mid_sample", detail=detail, rest=pieces)
     frames = sum(one.length // frame_bytes for one in ranges)
-    header = dataclasses.replace(header, frames=frames, remarks=tuple(remarks), still_growing=is_longer, own=pieces)
+    header = dataclasses.replace(header, frames=frames, remarks=tuple(remarks), own=pieces)
+    header = dataclasses.replace(header, still_growing=is_longer and not has_wrapped(claimed, there))
     if is_longer or found.mended or len(data) > 1:
         return dataclasses.replace(header, pieces=pieces)
     return header
@@ -182,17 +184,21 @@ def with_length(file: BytesAt, header: Header, samples: Samples | None, claimed:
     remarks: list[Remark] = []
     end = behind.audio_end(file, start)
     is_longer = False
+    wrapped: int | None = None
     if claimed is not None:
-        rest = behind.judge(file, start + claimed)
+        wrapped = behind.wrapped_end(file, start + claimed)
+        rest = behind.judge(file, start + claimed) if wrapped is None else behind.Rest(wrapped)
         end = rest.audio_end or start + claimed
         is_longer = rest.audio_end is not None
         if is_longer:
             remarks.append(longer(claimed, end - start))
         elif rest.left_out:
             remarks.append(left_out(rest.left_out))
-    header = dataclasses.replace(header, data_bytes=end - start, remarks=tuple(remarks), still_growing=is_longer)
+    header = dataclasses.replace(
+        header, data_bytes=end - start, remarks=tuple(remarks), still_growing=is_longer and wrapped is None
+    )
     if end == start:
-        return dataclasses.replace(header, trouble="no_frames")
+        return dataclasses.replace(header, trouble="no_frames", detail=behind.nothing_there(file, start))
     if samples is None:
         if is_longer:
             return dataclasses.replace(header, remarks=tuple(remarks))

@@ -181,6 +181,9 @@ class _Walker:
                     return dataclasses.replace(chunk, end=min(end, file.size)), file.size, ""
                 if self.is_chain(at):
                     return dataclasses.replace(chunk, end=end), at, ""
+        wrapped = behind.wrapped_end(file, chunk.end)
+        if wrapped is not None:
+            return dataclasses.replace(chunk, end=wrapped), file.size, ""
         head = file.at(chunk.end, layout.head_bytes)
         if layout is CAF and head[:4].isalpha() and file.size - chunk.end <= _SHORT_REST_BYTES:
             return chunk, file.size, f"a chunk {head[:4].decode()} behind its audio, with a length that leads nowhere,"
@@ -190,9 +193,10 @@ class _Walker:
         return chunk, file.size, rest.left_out
 
     def possible_ends(self, chunk: Chunk) -> Iterable[int]:
-        """Return where the audio may end by its length; one of 32 bits may have lost multiples of 4 GB."""
-        if self.layout.length_format not in ("<I", ">I"):
-            return (chunk.end,)
+        """Return where the audio may end by its length, which may have lost multiples of 4 GB on its way.
+
+        A length of 64 bits as well: programs fill it from a count of 32.
+        """
         return itertools.islice(range(chunk.end, self.file.size + 1, 1 << 32), _MOST_WRAPS)
 
     def is_chain(self, position: int) -> bool:

@@ -94,13 +94,21 @@ def raw_part(samples: Samples, ranges: Sequence[Range], frames: int | None = Non
     return Part(tuple(whole), frames=frames, opener=samples)
 
 
+def has_wrapped(claimed: int | None, there: int) -> bool:
+    """Return whether a length in bytes is what a count of 32 bits leaves of the true one: then the file is whole, and
+    nothing writes to it any more."""
+    return claimed is not None and there > claimed and (there - claimed) % 2**32 == 0
+
+
 def longer(claimed: int | None, there: int, unit: str = "bytes") -> Remark:
     """Return the remark for a header that says less than the file holds; `claimed` None or 0: it says nothing."""
     if not claimed:
         said = "the header's length was never filled in"
     else:
         said = f"the header says {claimed:,} {unit} of audio, {there:,} are there"
-    return Remark(LONGER, f"{said}, as a recorder leaves it that lost power: all of it was read")
+    wrapped = unit == "bytes" and has_wrapped(claimed, there)
+    why = "as a count of 32 bits leaves it beyond 4 GB" if wrapped else "as a recorder leaves it that lost power"
+    return Remark(LONGER, f"{said}, {why}: all of it was read")
 
 
 def left_out(what: str) -> Remark:

@@ -15,10 +15,23 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from batchsr.audio.containers import caf, first_bytes, flac, iff, mp3, ogg_pages, voc, wave
+from batchsr.audio.containers import (
+    behind,
+    caf,
+    first_bytes,
+    flac,
+    frame_rows,
+    iff,
+    mp3,
+    mp3_frames,
+    ogg_pages,
+    voc,
+    wave,
+)
 from batchsr.audio.containers.bytes_at import BytesAt
 from batchsr.audio.containers.chunks import MAX_CHUNKS
-from batchsr.audio.containers.found import Header
+from batchsr.audio.containers.found import MENDED, Header
+from batchsr.audio.containers.wave_format import PCM
 from batchsr.audio.decoders.interface import Gap, Part, Piece
 from batchsr.audio.decoders.virtual_file import Range
 from batchsr.audio.remarks import Remark
@@ -38,6 +51,7 @@ _BEGINNINGS: Final = (
     ("NIST", re.compile(rb"NIST_1A\n", re.DOTALL)),
 )
 _MPEG_TAGS: Final = (0x0050, 0x0055)
+_PLAIN_CONTAINERS: Final = ("WAV", "RIFX", "RF64", "BW64", "W64", "AIFF", "AU")
 
 
 def inspect(fd: int, size: int) -> Header:
@@ -50,13 +64,13 @@ def inspect(fd: int, size: int) -> Header:
     for magic, name, parse in _PARSERS:
         if head.startswith(magic) and head[28:36] != b"Speex   ":
             header = parse(file, name)
-            return _mpeg_inside(file, header) if header.codec_tag in _MPEG_TAGS else header
+            return _mpeg_inside(file, header) if header.codec_tag in _MPEG_TAGS else _mpeg_behind(file, header)
     if first_bytes.is_for_ffmpeg(head, ""):
         return Header("")  # and not what looks like frames of MPEG audio in it
-    behind = mp3.behind_id3(fd, size)
+    tagged = mp3.behind_id3(fd, size)
     for magic, parse_behind in ((b"fLaC", _flac), (b"OggS", _ogg)):
-        if behind and file.at(behind, 4) == magic:
-            return parse_behind(file, magic.decode().upper().removesuffix("S"), behind)
+        if tagged and file.at(tagged, 4) == magic:
+            return parse_behind(file, magic.decode().upper().removesuffix("S"), tagged)
     header = mpeg(file, 0, size, whole=True)
     if header.container and header.trouble is None:
         return header
@@ -82,8 +96,8 @@ def inspect_part(file: BytesAt, start: int, end: int) -> Header:
             header = _ogg(upto, name, start)
         else:
             header = _moved(parse(BytesAt(file.fd, end - start, start), name), start)
-            if header.codec_tag in _MPEG_TAGS:
-                header = _mpeg_inside(upto, header)
+            mpeg_or_not = _mpeg_inside if header.codec_tag in _MPEG_TAGS else _mpeg_behind
+            header = mpeg_or_not(upto, header)
         break
     else:
         if not first_bytes.is_for_ffmpeg(file.at(start, _LOOK_BYTES), ""):
@@ -155,6 +169,25 @@ def _mpeg_inside(file: BytesAt, header: Header) -> Header:
         remarks=(*header.remarks, *inside.remarks),
         still_growing=header.still_growing,
     )
+
+
+def _mpeg_behind(file: BytesAt, header: Header) -> Header:
+    """Return what the file is if MPEG audio stands behind a header of plain samples, as a tool makes it that writes one
+    before anything; the header itself otherwise."""
+    plain = header.container in _PLAIN_CONTAINERS and header.codec_tag in (None, PCM)
+    if not plain or not header.data_start or header.trouble not in (None, "cut", "mid_sample", "unpatched"):
+        return header
+    at = behind.behind_tags(file, header.data_start)
+    first = mp3_frames.frame_header(file.at(at, 4))
+    # The frame's first bytes come again within it where they are samples of a signal that repeats.
+    if first is None or not frame_rows.kind_at(file, at) or file.at(at, first.length_bytes).count(file.at(at, 4)) > 1:
+        return header
+    end = min(header.data_start + header.data_bytes, file.size) if header.trouble is None else file.size
+    inside = mpeg(file, at, end, whole=False)
+    if not inside.container:
+        return header
+    message = "its header says plain samples, behind it stands MPEG audio: that was read"
+    return dataclasses.replace(inside, remarks=(Remark(MENDED, message), *inside.remarks))
 
 
 def _unpatched(header: Header) -> Header:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final
 
+from batchsr.audio.containers import behind
 from batchsr.audio.containers import chunks as walker
 from batchsr.audio.containers.bytes_at import BytesAt
 from batchsr.audio.containers.chunk_layouts import AIFF, SVX
@@ -22,6 +23,7 @@ from batchsr.audio.containers.found import (
     PARTS,
     Header,
     Trouble,
+    has_wrapped,
     joined,
     left_out,
     longer,
@@ -179,12 +181,16 @@ def _plain(
         return _cut(header, last, max(said * size, claimed - 8 * len(sound)))
     if not there:
         trouble: Trouble = "no_frames" if not said else "unpatched"
-        return dataclasses.replace(header, trouble=trouble, detail="its audio is missing")
+        detail = "its audio is missing" if said else behind.nothing_there(file, last.end)
+        return dataclasses.replace(header, trouble=trouble, detail=detail)
     remarks = list(header.remarks)
     blocks = int.from_bytes(file.at(first.start + 4, 4), "big")
     is_longer = any(chunk.longer for chunk in sound) or (not blocks and (there - said) * size >= _STRAY_BYTES)
     if is_longer:
-        remarks.append(longer(said, there, "samples"))
+        in_bytes = said == there  # only the length of the chunk is wrong
+        remarks.append(
+            longer(max(claimed - 8 * len(sound), 0), there * size) if in_bytes else longer(said, there, "samples")
+        )
     elif said > there:
         remarks.append(Remark(MENDED, f"its COMM chunk says {said:,} samples, its audio holds {there:,}"))
     elif len(sound) == 1:
@@ -192,7 +198,10 @@ def _plain(
     if len(sound) > 1:
         remarks.append(Remark(PARTS, f"its audio stands in {len(sound)} chunks, which were joined"))
     part = dataclasses.replace(part, frames=there)
-    header = dataclasses.replace(header, frames=there, remarks=tuple(remarks), still_growing=is_longer)
+    header = dataclasses.replace(header, frames=there, remarks=tuple(remarks))
+    header = dataclasses.replace(
+        header, still_growing=is_longer and not has_wrapped(claimed, header.data_bytes + 8 * len(sound))
+    )
     if is_longer or found.mended or len(sound) > 1 or ranges[0].start != first.start + 8:
         return dataclasses.replace(header, pieces=(part,))
     return dataclasses.replace(header, own=(part,))

@@ -14,11 +14,12 @@ import dataclasses
 import struct
 from typing import Final
 
+from batchsr.audio.containers import behind
 from batchsr.audio.containers import chunks as walker
 from batchsr.audio.containers.bytes_at import BytesAt
 from batchsr.audio.containers.chunk_layouts import RIFF, RIFX, W64, Layout
 from batchsr.audio.containers.chunks import Chunk, Walk
-from batchsr.audio.containers.found import MENDED, PARTS, Header, left_out, longer, raw_part
+from batchsr.audio.containers.found import MENDED, PARTS, Header, has_wrapped, left_out, longer, raw_part
 from batchsr.audio.containers.wave_format import ALAW, EXTENSIBLE, FLOAT, GSM, IMA_ADPCM, MS_ADPCM, PCM, ULAW, Format
 from batchsr.audio.decoders.interface import Part, Piece
 from batchsr.audio.decoders.raw import Samples
@@ -53,6 +54,7 @@ def inspect(file: BytesAt, container: str) -> Header:
     remarks: list[Remark] = []
     stretches: list[_Stretch] = []
     begin: int | None = 0
+    audio_at = 0
     while begin is not None and len(stretches) < _MOST_FILES:
         name = container if not begin else {b"RF64": "RF64", b"BW64": "BW64"}.get(file.at(begin, 4), container)
         found = walk(file, name, begin)
@@ -65,10 +67,14 @@ def inspect(file: BytesAt, container: str) -> Header:
             )
             break
         stretches.append(one)
+        audio_at = audio_at or found.named(b"data")[0].end
         begin = found.next_file
     if begin is not None and len(stretches) >= _MOST_FILES:
         return Header(container, "mangled", f"it is more than {_MOST_FILES:,} files joined one behind the other")
-    return _header(container, stretches, remarks)
+    header = _header(container, stretches, remarks)
+    if header.trouble == "no_frames":
+        return dataclasses.replace(header, detail=behind.nothing_there(file, audio_at))
+    return header
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -240,10 +246,13 @@ def _header(container: str, stretches: list[_Stretch], remarks: list[Remark]) ->
     if len(pieces) > _MOST_PARTS:
         return Header(container, "mangled", f"it changes its rate or encoding more than {_MOST_PARTS:,} times")
     is_longer = any(one.longer for one in stretches)
+    claimed: int | None = 0
     if is_longer:
         claimed = None if any(one.claimed is None for one in stretches) else sum(one.claimed or 0 for one in stretches)
         remarks.append(longer(claimed, header.data_bytes))
-    header = dataclasses.replace(header, remarks=tuple(remarks), still_growing=is_longer)
+    header = dataclasses.replace(
+        header, remarks=tuple(remarks), still_growing=is_longer and not has_wrapped(claimed, header.data_bytes)
+    )
     if form.tag not in (PCM, FLOAT, ALAW, ULAW) and form.tag not in _BLOCKS:
         return header  # libsndfile, or another decoder, has the word
     if form.tag in (PCM, FLOAT) and samples is None and 1 <= form.channels <= 1024:
