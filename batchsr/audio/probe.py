@@ -19,7 +19,7 @@ from batchsr.audio import formats
 from batchsr.audio.containers import first_bytes, headers
 from batchsr.audio.containers.found import CUT
 from batchsr.audio.containers.wave_format import CODECS
-from batchsr.audio.decoders import ffmpeg, ffmpeg_parts, mixed
+from batchsr.audio.decoders import ffmpeg, ffmpeg_parts, mixed, remedies
 from batchsr.audio.decoders.interface import DecodeError, Decoder, Part
 from batchsr.audio.decoders.libsndfile import LIBSNDFILE_VERSION, LibsndfileDecoder
 from batchsr.audio.decoders.opening import open_pieces, opens
@@ -190,15 +190,15 @@ def examine(
     if header.trouble == "mangled":
         raise InputFormat(f"{name} cannot be decoded: {header.detail}", remedy=COPY)
     if header.data_start and header.container != "FLAC":
-        _check_limits(name, header.rate_hz, header.channels)
+        _check_limits(name, fd, header.rate_hz, header.channels)
     if header.trouble == "unsupported":
-        raise _unsupported(name, header)
+        raise _unsupported(name, fd, header)
     if accept_truncated and header.trouble in ("cut", "mid_sample") and header.rest:
         header = _as_it_is(header)
     try:
         several = _joined(path, fd, status.st_size, header, accept_truncated)
         if several is not None and several.trouble is not None:
-            raise _unsupported(name, several)
+            raise _unsupported(name, fd, several)
         header = several or _for_ffmpeg(path, fd, status.st_size, _settled(fd, header), accept_truncated)
         with contextlib.closing(open_decoder(fd, header)) as decoder:
             frames, rate_hz, channels = decoder.frames, decoder.sample_rate, decoder.channels
@@ -206,12 +206,12 @@ def examine(
             remarks = bounded((*header.remarks, *decoder.remarks))
     except DecodeError as e:
         if e.cut:
-            raise _truncated(name, e.message, acceptable=True) from e
+            raise _truncated(name, fd, e.message, acceptable=True) from e
         if not header.container and (refusal := _no_container(path, name, os.pread(fd, _LOOK_BYTES, 0), e)) is not None:
             raise refusal from e
-        raise _decoder_error(name, header, e) from e
-    _check_limits(name, rate_hz, channels)
-    _check_length(name, header, frames)
+        raise _decoder_error(name, fd, header, e) from e
+    _check_limits(name, fd, rate_hz, channels)
+    _check_length(name, fd, header, frames)
     if header.container == "FLAC" and not _ends_well(fd, header):
         detail = "its last frame cannot be decoded"
         if not header.rest:
@@ -222,7 +222,7 @@ def examine(
         if frames > there:
             detail += f", {(frames - there) / rate_hz:,.2f} of {frames / rate_hz:,.2f} s are missing"
         if not accept_truncated:
-            raise _truncated(name, detail, acceptable=True)
+            raise _truncated(name, fd, detail, acceptable=True)
         header = _as_it_is(dataclasses.replace(header, detail=detail))
         frames, remarks = there, bounded(header.remarks)
     exact = header.exact_rate
@@ -316,8 +316,8 @@ def _settled(fd: int, header: headers.Header) -> headers.Header:
     return header if found == (header.frames, header.channels) else own
 
 
-def _unsupported(name: str, header: headers.Header) -> InputFormat:
-    remedy = header.remedy.format(name=name) if header.remedy else f"convert it: ffmpeg -i {name} OUT.wav"
+def _unsupported(name: str, fd: int, header: headers.Header) -> InputFormat:
+    remedy = header.remedy.format(name=name) if header.remedy else remedies.by_ffmpeg(fd, name, "convert it")
     return InputFormat(f"{name} cannot be decoded: {header.detail}", remedy=remedy)
 
 
@@ -341,34 +341,36 @@ def texts_of(fd: int) -> dict[str, str]:
         return {}
 
 
-def _check_limits(name: str, rate_hz: int | None, channels: int | None) -> None:
+def _check_limits(name: str, fd: int, rate_hz: int | None, channels: int | None) -> None:
     low, high = RATE_LIMITS_HZ
     if rate_hz is not None and not low <= rate_hz <= high:
         message = f"{name} says it has {rate_hz:,} samples a second; {low:,} to {high:,} are accepted"
-        raise InputLimits(message, remedy="if its header is wrong: ffmpeg -i IN -af asetrate=8000 OUT.wav")
+        damaged = "copy it again: its header is damaged"
+        remedy = remedies.by_ffmpeg(fd, name, "if its header is wrong", otherwise=damaged, filters="asetrate=8000")
+        raise InputLimits(message, remedy=remedy)
     if channels is not None and not 1 <= channels <= CHANNELS_LIMIT:
         message = f"{name} says it has {channels:,} channels; 1 to {CHANNELS_LIMIT} are accepted"
         remedy = "split it into files of fewer channels" if channels else "copy it again: its header is damaged"
         raise InputLimits(message, remedy=remedy)
 
 
-def _check_length(name: str, header: headers.Header, frames: int) -> None:
+def _check_length(name: str, fd: int, header: headers.Header, frames: int) -> None:
     if header.trouble == "no_frames" or (frames == 0 and header.trouble is None):
         why = header.detail if header.trouble == "no_frames" else ""
         raise InputEmpty(f"{name} holds no audio: {why or 'its header is whole, its length is zero'}")
     if header.trouble is not None:
-        raise _truncated(name, header.detail, acceptable=bool(header.rest))
+        raise _truncated(name, fd, header.detail, acceptable=bool(header.rest))
     if frames >= 2**60:  # libsndfile's way of saying that it does not know
-        raise _truncated(name, "its header does not say how long it is")
+        raise _truncated(name, fd, "its header does not say how long it is")
 
 
-def _truncated(name: str, detail: str, *, acceptable: bool = False) -> InputTruncated:
-    rest = (
-        "restore what is there with --accept-truncated"
-        if acceptable
-        else f"keep what is there: ffmpeg -i {name} OUT.wav"
-    )
-    return InputTruncated(f"{name} is cut short: {detail}", remedy=f"copy it again; or {rest}")
+def _truncated(name: str, fd: int, detail: str, *, acceptable: bool = False) -> InputTruncated:
+    again = "copy it again; or "
+    if acceptable:
+        remedy = f"{again}restore what is there with --accept-truncated"
+    else:
+        remedy = remedies.by_ffmpeg(fd, name, "keep what is there", first=again)
+    return InputTruncated(f"{name} is cut short: {detail}", remedy=remedy)
 
 
 def _no_container(path: Path, name: str, head: bytes, e: DecodeError) -> InputFormat | None:
@@ -390,8 +392,7 @@ def _no_container(path: Path, name: str, head: bytes, e: DecodeError) -> InputFo
     return None
 
 
-def _decoder_error(name: str, header: headers.Header, e: DecodeError) -> InputTruncated | InputFormat:
-    remedy = f"convert it: ffmpeg -i {name} OUT.wav"
+def _decoder_error(name: str, fd: int, header: headers.Header, e: DecodeError) -> InputTruncated | InputFormat:
     if header.container == "FOREIGN":
         if e.message == ffmpeg.NO_SOUND:
             return InputFormat(
@@ -402,7 +403,8 @@ def _decoder_error(name: str, header: headers.Header, e: DecodeError) -> InputTr
             remedy += "; its index is missing, as when a recorder loses power: untrunc can make it anew"
         return InputFormat(f"{name} looks like {header.detail}, but cannot be decoded: {e.message}", remedy=remedy)
     if header.trouble in ("cut", "unpatched"):
-        return _truncated(name, header.detail, acceptable=bool(header.rest))
+        return _truncated(name, fd, header.detail, acceptable=bool(header.rest))
+    remedy = remedies.by_ffmpeg(fd, name, "convert it")
     if header.trouble == "no_data":
         return InputFormat(f"{name} cannot be decoded: {header.detail}", remedy=remedy)
     if header.container in ("WAV", "RIFX", "RF64", "W64") and header.codec_tag not in (None, *_PLAIN_TAGS):

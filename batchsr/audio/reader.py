@@ -12,6 +12,7 @@ import numpy as np
 
 from batchsr.audio import probe
 from batchsr.audio.containers.headers import Header
+from batchsr.audio.decoders import remedies
 from batchsr.audio.decoders.interface import DecodeError, Decoder
 from batchsr.audio.probe import SourceInfo, shown
 from batchsr.audio.remarks import Remark, bounded
@@ -142,7 +143,7 @@ class Source:
         self.check_unchanged()  # a file that shrank has changed, not been cut
         name = shown(self.info.path)
         message = f"{name} is cut short: {self.info.frames:,} frames promised, {position:,} there"
-        return InputTruncated(message, remedy=f"copy it again; or keep what is there: ffmpeg -i {name} OUT.wav")
+        return InputTruncated(message, remedy=self._remedy("keep what is there"))
 
     def _broken(self, position: int, e: DecodeError) -> InputError:
         self.check_unchanged()
@@ -151,7 +152,10 @@ class Source:
             message = f"{name} cannot be read any further: the system reports an error"
             return InputUnreadable(message, remedy="check the disk, or the share it is on")
         message = f"{name} is damaged {position / self.info.sample_rate:.1f} s or more after its start: {e.message}"
-        return InputFormat(message, remedy=f"copy it again; or keep what can be decoded: ffmpeg -i {name} OUT.wav")
+        return InputFormat(message, remedy=self._remedy("keep what can be decoded"))
+
+    def _remedy(self, purpose: str) -> str:
+        return remedies.by_ffmpeg(self._fd, shown(self.info.path), purpose, first="copy it again; or ")
 
 
 def resampled(source: Source, block_frames: int = BLOCK_FRAMES) -> Iterator[Block]:

@@ -40,6 +40,8 @@ VARIABLE: Final = "BATCHSR_FFMPEG"
 """The environment's word on which ffmpeg to take: a path, or "off" for none."""
 NO_SOUND: Final = "it has no audio track"
 _STALL_S: Final = 60
+_TRIAL_S: Final = 10
+_TRIAL_SAMPLES: Final = 16_384
 _MEMORY_BYTES: Final = 2 << 30
 _PORTION_BYTES: Final = 1 << 20
 _LONGEST_LOG_BYTES: Final = 64 << 10
@@ -100,6 +102,40 @@ def version(path: str) -> str:
         return "unknown"
     words = said.stdout.decode("utf-8", "replace").split()
     return words[2] if words[:2] == ["ffmpeg", "version"] and len(words) > 2 else "unknown"
+
+
+def first_block(fd: int, *, filters: str = "", limit_s: float = _TRIAL_S) -> Block | None:
+    """Return the first samples that ffmpeg gives of an open file, float32 (n, C); n is 0 where it gives none.
+
+    `filters` is what it is to do with them. None where ffmpeg is not there, or gave nothing within `limit_s` seconds.
+    """
+    path = program()
+    if path is None:
+        return None
+    late = threading.Event()
+    block: Block = np.zeros((0, 1), np.float32)
+    try:
+        child = _Child(path, fd, (), filters)
+    except DecodeError:
+        return None
+
+    def stop() -> None:
+        late.set()
+        child.kill()
+
+    timer = threading.Timer(limit_s, stop)
+    timer.start()
+    try:
+        rate_hz, channels = child.header()
+        if rate_hz and channels:
+            block = child.read(max(_TRIAL_SAMPLES // channels, 1), channels)
+    except DecodeError:
+        return None
+    finally:
+        timer.cancel()
+        timer.join()
+        child.end()
+    return None if late.is_set() and not len(block) else block
 
 
 class FfmpegDecoder:
@@ -166,7 +202,7 @@ class FfmpegDecoder:
 class _Child:
     """One run of ffmpeg over a file."""
 
-    def __init__(self, path: str, fd: int, stretch: tuple[int, ...]) -> None:
+    def __init__(self, path: str, fd: int, stretch: tuple[int, ...], filters: str = "") -> None:
         name = f"file:/dev/fd/{fd}"
         if stretch:
             name = f"subfile,,start,{stretch[0]},end,{stretch[1]},,:{name}"
@@ -174,6 +210,7 @@ class _Child:
         command += ["-threads", "1", "-protocol_whitelist", "file,subfile", "-format_whitelist", _FORMATS]
         command += ["-err_detect", "crccheck"]  # otherwise what a checksum shows to be wrong is heard without a word
         command += ["-i", name, "-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1"]
+        command += ["-af", filters] if filters else []
         command += ["-threads", "1", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
         try:
             self._process = subprocess.Popen(
@@ -215,6 +252,10 @@ class _Child:
         while portion := self._take(_PORTION_BYTES):
             octets += len(portion)
         return octets // (4 * channels)
+
+    def kill(self) -> None:
+        """Stop it where it is; `end` has still to be called."""
+        self._process.kill()
 
     def end(self) -> tuple[int, str]:
         """End it: (its exit status, what it said)."""
