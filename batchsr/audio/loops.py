@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,13 @@ class _Loop:
                     around[name] = value._make()
         made: Callable[..., Any] = self._made
         return made
+
+
+def is_kept(loop: Callable[..., Any]) -> bool:
+    """Return whether a loop's machine code is on the disk, so that its first call compiles nothing."""
+    made = loop._make() if isinstance(loop, _Loop) else loop
+    folder = getattr(getattr(made, "_cache", None), "cache_path", None)  # None where no folder can be written
+    return folder is not None and any(Path(folder).glob(f"*.{getattr(made, '__name__', '')}-*.nbi"))
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from batchsr import FlashSR
+from batchsr.audio.loops import is_kept
 from batchsr.errors import EXIT_NO_MODEL, ModelError, SelfTestFailed
 from batchsr.models import self_test
-from batchsr.models.compute import backend, cpu, proven
+from batchsr.models.compute import backend, cpu, loops, proven
 
 from .conftest import tiny_bundle
 
@@ -123,6 +124,25 @@ def test_a_test_that_was_passed_is_remembered_for_these_circumstances_alone(
         monkeypatch.setattr(proven, "circumstances", lambda kind, dtype, changed=changed: changed)
         self_test.ensure(chosen, said.append)
     assert len(made) == 4
+
+
+def test_where_the_loops_must_be_compiled_anew_the_test_does_it_and_no_file(
+    monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    chosen = backend.prepare(device="cpu")
+    self_test.ensure(chosen, lambda said: None)
+    assert is_kept(loops.convolve), "the window of the test has compiled it"
+    folder = cache.parent / "numba"
+    made = loops.convolve._made if hasattr(loops.convolve, "_made") else loops.convolve
+    monkeypatch.setattr(made._cache, "_cache_path", str(folder))
+    assert not is_kept(loops.convolve)
+    said: list[str] = []
+    self_test.ensure(chosen, said.append)
+    assert len(said) == 1
+    folder.mkdir()
+    (folder / "loops.convolve-1.py3.nbi").touch()
+    self_test.ensure(chosen, said.append)
+    assert len(said) == 1
 
 
 def test_circumstances_name_what_a_proof_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
