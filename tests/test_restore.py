@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from rig import serving
 
 from batchsr import storage
 from batchsr.audio import broadcast, files, metadata
+from batchsr.audio.decoders import ffmpeg
 from batchsr.errors import (
     ConfigError,
     InputChanged,
@@ -138,6 +140,42 @@ def test_a_restoration_stopped_at_any_window_ends_with_the_same_bytes(
         assert resumed.windows_resumed >= stop_at
         redone = [window for rows in second.computed for window in rows]
         assert len(set(redone)) == whole.windows_total - resumed.windows_resumed
+
+
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The bytes of short recordings: kinds that libsndfile reads, and, where ffmpeg is, one that only ffmpeg reads."""
+    folder = tmp_path_factory.mktemp("encoded")
+    source = sound(folder / "a.wav", 0.6, rate=16_000, channels=2)
+    x, rate = soundfile.read(source)
+    soundfile.write(folder / "a.flac", x, rate)
+    soundfile.write(folder / "a.mp3", x, rate)
+    if (program := ffmpeg.program()) is not None:
+        command = [program, "-v", "error", "-i", str(source), "-c:a", "aac", str(folder / "a.m4a")]
+        subprocess.run(command, check=True, capture_output=True)
+    return {path.suffix[1:]: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("names", ["m4a", "wav m4a", "flac mp3"])
+def test_what_ffmpeg_reads_and_what_was_joined_resume_to_the_same_bytes(
+    tmp_path: Path, encoded: dict[str, bytes], names: str
+) -> None:
+    if "m4a" in names and "m4a" not in encoded:
+        pytest.skip("there is no ffmpeg")
+    parts = names.split()
+    source = tmp_path / f"a.{parts[0]}"
+    source.write_bytes(b"".join(encoded[name] for name in parts))
+    whole = run(task_for(source, tmp_path / "whole.wav"), FakeModel(2))
+    assert whole.audio_s == pytest.approx(0.6 * len(parts), abs=0.12)
+    assert ("ffmpeg" in files.probe(source).decoder) == ("m4a" in parts)
+    stop_at, output = whole.windows_total // 2, tmp_path / "stopped.wav"
+    with pytest.raises(Stop):
+        run(task_for(source, output), FakeModel(2), stop_at=stop_at)
+    assert not output.exists()
+    ffmpeg._memory.clear()  # another process takes it up
+    resumed = run(task_for(source, output, tag="1-2"), FakeModel(2))
+    assert resumed.output_sha256 == whole.output_sha256 == storage.sha256(output)
+    assert stop_at <= resumed.windows_resumed < whole.windows_total
 
 
 def test_a_stop_in_every_batch_still_ends(tmp_path: Path) -> None:
