@@ -12,7 +12,7 @@ from typing import Any
 import forked
 
 from batchsr.queue.opening import open_queue
-from batchsr.report.answers import as_line
+from batchsr.report.answers import as_line, status_of
 
 FAST_MODEL = {
     "PYTHONPATH": os.pathsep.join(
@@ -62,5 +62,5 @@ class Program:
     def status(self) -> dict[str, Any]:
         """Return what `status --json` says, read in this process."""
         with open_queue(self.db) as queue:
-            document: dict[str, Any] = json.loads(as_line(queue.status()))
+            document: dict[str, Any] = json.loads(as_line(status_of(queue)))
             return document

@@ -14,7 +14,6 @@ from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.selection import check_batch
 from batchsr.display import clock
 from batchsr.queue import State
-from batchsr.settings import extras
 from batchsr.storage import printable
 
 _WATCH_S: Final = 2.0
@@ -41,12 +40,7 @@ def _tell(app: App, batch: str | None, *, anew: bool = False) -> None:
     """Say how it stands now; `anew` on a terminal in place of what stands there."""
     with app.queue() as queue:
         check_batch(queue, batch)
-        status: dict[str, Any] = queue.status()
-        if batch is not None:
-            status["jobs"] = queue.counts(batch)
-            status["batch"] = batch
-        asked = {setting: (queue.asking_for(setting), line) for setting, line in extras.missing().items()}
-        status["extras"] = {setting: {"jobs": n, "remedy": line} for setting, (n, line) in asked.items() if n}
+        status = answers.status_of(queue, batch)
     if anew:
         click.clear()  # nothing where there is no terminal
     app.answer(status, _lines(status))

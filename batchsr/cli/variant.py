@@ -14,7 +14,7 @@ from batchsr.errors import UsageError
 from batchsr.models import registry
 
 F = TypeVar("F", bound=Callable[..., Any])
-KINDS: Final = "A variant of `models list`, like int4, or a bundle's folder"
+KINDS: Final = f"{', '.join(registry.variants())}, or a bundle's folder"
 """What `--variant` takes, for the help."""
 
 

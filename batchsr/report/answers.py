@@ -7,6 +7,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from batchsr.queue import Queue
+from batchsr.settings import extras
+
 SCHEMA: Final = 1
 """Stands in every JSON answer. It rises when a field goes or changes its meaning; a field that is added leaves it."""
 
@@ -29,3 +32,12 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def status_of(queue: Queue, batch: str | None = None) -> dict[str, Any]:
+    """Return how a queue stands, as `status` answers: with what waits for packages that are not installed here."""
+    status: dict[str, Any] = queue.status()
+    if batch is not None:
+        status |= {"jobs": queue.counts(batch), "batch": batch}
+    asked = {setting: (queue.asking_for(setting), line) for setting, line in extras.missing().items()}
+    return status | {"extras": {setting: {"jobs": n, "remedy": line} for setting, (n, line) in asked.items() if n}}

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from batchsr.errors import ConfigError, UsageError
+from batchsr.report import answers
 from batchsr.report.answers import as_line
 from batchsr.serve.source import Overview, Source
 from batchsr.serve.stream import Changes
@@ -31,10 +32,9 @@ class Api:
         if batch is None:
             return _lines(self._source.overview().status)
         with self._source.queue() as queue:
-            counts = queue.counts(batch)
-            if not any(counts.values()):
+            if not any(queue.counts(batch).values()):
                 raise UsageError(f"there is no batch {batch!r}")
-            return _lines({**queue.status(), "jobs": counts, "batch": batch})
+            return _lines(answers.status_of(queue, batch))
 
     def jobs(self, request: Request) -> Response:
         """Answer as `batchsr list --json` does, a page at a time; the header Link has the address of the next."""

@@ -13,6 +13,7 @@ from typing import Any, Final
 from batchsr.errors import QueueError
 from batchsr.queue import FailureKind, Job, Queue
 from batchsr.queue.opening import open_queue
+from batchsr.report import answers
 
 LEAST_AGE_S: Final = 2.0
 COSTS: Final = 25
@@ -99,7 +100,7 @@ class Source:
                 self._sums_due_s = time.monotonic() + COSTS * (time.monotonic() - began_s)
             left_channel_s, batches = self._sums
             return Overview(
-                queue.status(),
+                answers.status_of(queue),
                 browser.failures(),
                 browser.lately(LATELY),
                 speed.rtf if speed else None,
