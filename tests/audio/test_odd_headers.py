@@ -366,11 +366,6 @@ def test_joined_files_of_two_rates_are_each_at_their_own_pitch(tmp_path: Path) -
         (b"logged by station 4, 12 dB\r\n" * 20, "text"),
         (b"%PDF-1.4 " + bytes(range(1, 256)) * 8, "PDF"),
         (b"ID3\3\0\0\0\0\0\x10" + bytes(16) + b"\xff\xfb\x90\x44" + bytes(range(1, 256)) * 8, "MPEG"),
-        (odd.au(SOUND, claimed=8000), "Sun"),
-        (odd.caf(SOUND), "Core Audio"),
-        (odd.aiff(SOUND.tobytes(), frames=4000), "AIFF"),
-        (b"OggS\0\2" + bytes(range(1, 256)) * 8, "Ogg"),
-        (b"\0\0\0\x20ftypM4A " + bytes(range(1, 256)) * 8, "MPEG-4"),
     ],
 )
 def test_what_stands_behind_and_is_no_audio_is_left_out_and_said(tmp_path: Path, behind: bytes, words: str) -> None:
@@ -378,6 +373,24 @@ def test_what_stands_behind_and_is_no_audio_is_left_out_and_said(tmp_path: Path,
     assert np.array_equal(samples, SOUND)
     assert codes(info) == ["input.bytes_left_out"]
     assert words in info.remarks[0].message
+
+
+@pytest.mark.parametrize(
+    "behind", [odd.au(SOUND, claimed=8000), odd.caf(SOUND), odd.aiff(SOUND.astype(">i2").tobytes(), frames=4000)]
+)
+def test_a_file_of_another_kind_behind_the_audio_is_read(tmp_path: Path, behind: bytes) -> None:
+    info, samples = heard(odd.write(tmp_path, "x.wav", odd.wav(SOUND) + behind))
+    assert np.array_equal(samples, np.concatenate([SOUND, SOUND]))
+    assert codes(info) == ["input.joined"]
+
+
+@pytest.mark.parametrize(("first", "words"), [(b"OggS\0\2", "Ogg"), (b"\0\0\0\x20ftypM4A ", "MPEG-4")])
+def test_what_begins_as_a_file_behind_the_audio_and_cannot_be_decoded_is_refused(
+    tmp_path: Path, first: bytes, words: str
+) -> None:
+    path = odd.write(tmp_path, "x.wav", odd.wav(SOUND) + first + bytes(range(1, 256)) * 8)
+    with pytest.raises(InputFormat, match=f"bytes of another file \\({words}.* are joined in it at byte 8,044"):
+        probe(path)
 
 
 def test_an_endless_chunk_behind_the_audio_of_a_caf_is_left_out_and_said(tmp_path: Path) -> None:
@@ -652,11 +665,11 @@ def test_quiet_samples_of_8_bits_behind_a_claimed_end_are_no_text(tmp_path: Path
     assert codes(info) == ["input.longer_than_header"]
 
 
-def test_files_joined_of_8svx_are_not_all_silently_the_first(tmp_path: Path) -> None:
+def test_files_joined_of_8svx_are_all_read(tmp_path: Path) -> None:
     data = odd.svx(VOICE[:, 0].tobytes(), once=2000) * 2
     info, samples = heard(odd.write(tmp_path, "x.8svx", data))
-    assert np.array_equal(samples[:, 0] // 256, VOICE[:, 0])
-    assert codes(info) == ["input.bytes_left_out"]
+    assert np.array_equal(samples[:, 0] // 256, np.tile(VOICE[:, 0], 2))
+    assert codes(info) == ["input.joined"]
 
 
 @pytest.mark.parametrize("tag", [0x11, 0x31])

@@ -49,20 +49,13 @@ def test_a_stranger_is_named_whatever_its_extension_says(tmp_path: Path, name: s
 
 @pytest.mark.parametrize("before", [REST[:3001], b"From: studio\nSubject: tape 7\n\n", b"\0" * 512, b"\xff" * 900])
 @pytest.mark.parametrize("form", ["FLAC", "OGG", "WAV", "RF64", "AIFF", "CAF"])
-def test_a_recording_behind_other_bytes_is_read_or_it_is_said_where_it_begins(
-    tmp_path: Path, form: str, before: bytes
-) -> None:
+def test_a_recording_behind_other_bytes_is_read(tmp_path: Path, form: str, before: bytes) -> None:
     whole = tmp_path / "whole"
     soundfile.write(whole, odd.sound(4000), 8000, format=form)
     path = odd.write(tmp_path, "x." + form.lower(), before + whole.read_bytes())
-    if form in ("FLAC", "OGG"):
-        info = probe(path)
-        assert (info.frames, [remark.code for remark in info.remarks]) == (4000, ["input.bytes_left_out"])
-        return
-    with pytest.raises(InputFormat, match=f"{len(before):,} bytes of something else") as caught:
-        probe(path)
-    assert f"tail -c +{len(before) + 1} " in caught.value.remedy
-    assert path.read_bytes()[len(before) :] == whole.read_bytes()
+    info = probe(path)
+    assert (info.frames, [remark.code for remark in info.remarks]) == (4000, ["input.bytes_left_out"])
+    assert f"{len(before):,} bytes of something else" in info.remarks[0].message
 
 
 def test_a_flac_inside_a_zip_is_not_taken_out_of_it(tmp_path: Path) -> None:
