@@ -14,6 +14,7 @@ from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.selection import check_batch
 from batchsr.display import clock
 from batchsr.queue import State
+from batchsr.report import answers
 from batchsr.storage import printable
 
 _WATCH_S: Final = 2.0
