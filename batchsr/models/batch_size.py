@@ -10,7 +10,6 @@ windows of the files in flight. The memory is a file in the user's cache; withou
 from __future__ import annotations
 
 import contextlib
-import json
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import platformdirs
 
-from batchsr import storage
-from batchsr.errors import ModelMemory, OutputError, ResourceError
-from batchsr.temporary import write_atomic
+from batchsr.errors import ModelMemory
+from batchsr.models import checksums
 
 if TYPE_CHECKING:
     from batchsr.models.identity import ModelIdentity
@@ -43,7 +41,9 @@ def fitting(most: int, identity: ModelIdentity, row_bytes: int) -> int:
 
     `row_bytes` is what a row takes beside the weights. MLX is told to keep below what the passes take.
     """
-    rows = min(most, _remembered().get(_key(identity), most))
+    rows, remembered = most, _remembered().get(_key(identity), most)
+    while rows > remembered:
+        rows //= 2  # a size between these was never remembered by us, and is not computed
     free = free_bytes()
     if free is not None:
         import mlx.core as mx
@@ -97,38 +97,23 @@ def memory_errors() -> Iterator[None]:
 
 def remember(rows: int, identity: ModelIdentity) -> None:
     """From now on `fitting` gives no more for this model on this device."""
-    with contextlib.suppress(ResourceError, OutputError, OSError):
-        storage.make_folder(_path().parent)
-        known = _remembered() | {_key(identity): rows}
-        write_atomic(_path(), json.dumps(known, indent=2).encode())
+    checksums.write_json(_path(), _remembered() | {_key(identity): rows})
 
 
 def apart(identity: ModelIdentity, rows: int) -> list[str]:
     """Return the layers of this model that passes of so many rows were found to need apart on this device."""
-    names = _stored(_path(_APART)).get(f"{_key(identity)} {rows}")
+    names = checksums.read_json(_path(_APART)).get(f"{_key(identity)} {rows}")
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def remember_apart(names: list[str], identity: ModelIdentity, rows: int) -> None:
     """From now on `apart` gives these; without the memory they are found again in every process."""
     path = _path(_APART)
-    with contextlib.suppress(ResourceError, OutputError, OSError):
-        storage.make_folder(path.parent)
-        known = _stored(path) | {f"{_key(identity)} {rows}": names}
-        write_atomic(path, json.dumps(known, indent=2).encode())
+    checksums.write_json(path, checksums.read_json(path) | {f"{_key(identity)} {rows}": names})
 
 
 def _remembered() -> dict[str, int]:
-    return {key: rows for key, rows in _stored(_path()).items() if isinstance(rows, int) and rows >= 1}
-
-
-def _stored(path: Path) -> dict[str, Any]:
-    """Return what a file of the cache says; nothing where it cannot be read."""
-    try:
-        known = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return known if isinstance(known, dict) else {}
+    return {key: rows for key, rows in checksums.read_json(_path()).items() if type(rows) is int and rows >= 1}
 
 
 def _key(identity: ModelIdentity) -> str:

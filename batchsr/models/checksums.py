@@ -55,11 +55,12 @@ def matches(path: Path, etag: str, *, anew: bool = False) -> bool:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a small JSON file of ours, or {} where there is none or it is something else."""
+    """Return the object in a small JSON file of ours, or {} where there is none or it is something else.
+
+    Never blocks and follows no link: a FIFO or a device of that name is something else too.
+    """
     try:
-        if not path.is_file() or path.stat().st_size > _MOST_BYTES:
-            return {}
-        values = json.loads(path.read_bytes())
+        values = json.loads(storage.read_small(path, _MOST_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}

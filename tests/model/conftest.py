@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,16 @@ from batchsr.models.flashsr import bundle  # noqa: E402
 from batchsr.models.tools import make, random_weights  # noqa: E402
 
 DATA = Path(__file__).resolve().parent.parent / "data"
+
+
+def in_time(call: Callable[[], Any]) -> Any:
+    """Return what `call` returns; fail where it is held up, by a FIFO for one."""
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(call()), daemon=True)
+    thread.start()
+    thread.join(60)
+    assert found, "it is held up, or raised"
+    return found[0]
 
 
 @dataclasses.dataclass(frozen=True)

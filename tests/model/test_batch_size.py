@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from batchsr.models import batch_size
 from batchsr.models.flashsr.model import FlashSR, ModelIdentity
 from batchsr.models.flashsr.networks import row_bytes
 from batchsr.models.tools import make
+
+from .conftest import in_time
 
 GB = 10**9
 IDENTITY = ModelIdentity("int4", None, "r", "ab" * 32, "float32", "cuda", "0.32.4")
@@ -106,6 +109,28 @@ def test_a_memory_that_cannot_be_read_is_none(monkeypatch: pytest.MonkeyPatch, c
     assert batch_size.fitting(8, IDENTITY, GB) == 8
     batch_size.remember(4, IDENTITY)
     assert batch_size.fitting(8, IDENTITY, GB) == 4
+
+
+@pytest.mark.parametrize(
+    ("remembered", "rows"), [("7", 4), ("3", 2), ("1", 1), ("true", 8), ("0", 8), ("-4", 8), ("9" * 400, 8), ("2.5", 8)]
+)
+def test_no_size_is_computed_that_halving_does_not_reach(
+    monkeypatch: pytest.MonkeyPatch, cache: Path, remembered: str, rows: int
+) -> None:
+    device(monkeypatch, free_memory=80 * GB)
+    cache.mkdir(parents=True)
+    (cache / "passes.json").write_text(f'{{"{batch_size._key(IDENTITY)}": {remembered}}}')
+    assert batch_size.fitting(8, IDENTITY, GB) == rows
+
+
+@pytest.mark.parametrize("name", ["passes.json", "apart.json"])
+def test_a_fifo_in_place_of_a_memory_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, cache: Path, name: str) -> None:
+    device(monkeypatch, free_memory=80 * GB)
+    cache.mkdir(parents=True)
+    os.mkfifo(cache / name)
+    assert in_time(lambda: (batch_size.fitting(8, IDENTITY, GB), batch_size.apart(IDENTITY, 8))) == (8, [])
+    assert in_time(lambda: batch_size.remember(4, IDENTITY)) is None
+    assert in_time(lambda: batch_size.remember_apart(["conv"], IDENTITY, 4)) is None
 
 
 def test_a_memory_that_cannot_be_written_is_done_without(cache: Path) -> None:

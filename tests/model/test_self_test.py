@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from batchsr.errors import EXIT_NO_MODEL, ModelError, SelfTestFailed
 from batchsr.models import self_test
 from batchsr.models.compute import backend, cpu, loops, proven
 
-from .conftest import tiny_bundle
+from .conftest import in_time, tiny_bundle
 
 
 @pytest.fixture(autouse=True)
@@ -158,13 +159,41 @@ def test_circumstances_name_what_a_proof_depends_on(monkeypatch: pytest.MonkeyPa
     assert proven.program_digest() in found
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"x": 1}', '{"x": {"a window of tiny": "no"}}'])
+NO_FIGURES = ("-1.0", "-Infinity", "Infinity", "NaN", "true", "1" + "0" * 400, '"no"', "[0.0]", "{}", "null")
+"""What a test that was passed never left."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{", '{"x": 1}', '{"x": [1]}', "[" * 100_000),
+        *(f'{{"x": {{"a window of tiny": {figure}}}}}' for figure in NO_FIGURES),
+    ],
+    ids=lambda text: text[:40],
+)
 def test_a_memory_of_proofs_that_cannot_be_read_is_none(cache: Path, text: str) -> None:
     cache.parent.mkdir(parents=True)
     cache.write_text(text)
     assert proven.remembered("a window of tiny", "x") is None
     proven.remember("a window of tiny", "x", 1e-5)
     assert proven.remembered("a window of tiny", "x") == 1e-5
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "link to a fifo", "loop"])
+def test_what_stands_in_place_of_the_memory_of_proofs_is_not_waited_for(cache: Path, kind: str) -> None:
+    cache.parent.mkdir(parents=True)
+    match kind:
+        case "fifo":
+            os.mkfifo(cache)
+        case "folder":
+            cache.mkdir()
+        case "link to a fifo":
+            os.mkfifo(cache.with_name("fifo"))
+            cache.symlink_to("fifo")
+        case "loop":
+            cache.symlink_to(cache)
+    assert in_time(lambda: proven.remembered("a window of tiny", "x")) is None
+    assert in_time(lambda: proven.remember("a window of tiny", "x", 1e-5)) is None
 
 
 def test_the_remedy_names_ways_that_are_left() -> None:

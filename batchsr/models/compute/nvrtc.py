@@ -29,6 +29,8 @@ _LIBRARIES: Final = ("libnvrtc.so.13", "libnvrtc.so.12")
 """MLX has loaded one of them; the system's loader finds it by this name."""
 _TYPES: Final = {mx.float32: "float", mx.float16: "__half", mx.bfloat16: "__nv_bfloat16", mx.int32: "int"}
 _DIGEST_BYTES: Final = 32
+_MOST_BYTES: Final = 64 << 20
+"""Most bytes of a kept kernel; ours have some tens of kilobytes."""
 
 PREAMBLE: Final = """
 struct __half {
@@ -190,7 +192,7 @@ def _folder() -> Path:
 def _kept(path: Path) -> bytes | None:
     """Return what was kept under this name, if it is whole."""
     try:
-        content = path.read_bytes()
+        content = storage.read_small(path, _MOST_BYTES)
     except OSError:
         return None
     digest, code = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]

@@ -6,21 +6,18 @@ it is made again. Without a cache that can be written everything works as well, 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import importlib.metadata
-import json
+import math
 import os
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import platformdirs
 
-from batchsr import storage
-from batchsr.errors import OutputError, ResourceError
+from batchsr.models import checksums
 from batchsr.models.compute import device
-from batchsr.temporary import write_atomic
 
 _MOST: Final = 64
 """Sets of circumstances that are remembered; the oldest go."""
@@ -32,18 +29,18 @@ _DECIDE_NOTHING: Final = ("MLX_PTX_CACHE_DIR",)
 def remembered(what: str, circumstances: str) -> float | None:
     """Return the figure that `remember` was given, or None."""
     figure = _read().get(circumstances, {}).get(what)
-    return float(figure) if isinstance(figure, int | float) else None
+    return (
+        figure if isinstance(figure, float) and 0 <= figure < math.inf else None
+    )  # what else is there, we never wrote
 
 
 def remember(what: str, circumstances: str, figure: float) -> None:
     """Keep a proof's figure for this and the next processes."""
     known = _read()
     mine = known.pop(circumstances, {})
-    known[circumstances] = mine | {what: figure}  # the newest last
+    known[circumstances] = mine | {what: float(figure)}  # the newest last
     kept = dict(list(known.items())[-_MOST:])
-    with contextlib.suppress(ResourceError, OutputError, OSError):
-        storage.make_folder(_path().parent)
-        write_atomic(_path(), json.dumps(kept, indent=1).encode())
+    checksums.write_json(_path(), kept)
 
 
 @functools.cache
@@ -69,12 +66,8 @@ def program_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def _read() -> dict[str, dict[str, float]]:
-    try:
-        known = json.loads(_path().read_bytes())
-        return {str(key): dict(value) for key, value in known.items() if isinstance(value, dict)}
-    except (OSError, ValueError, AttributeError):
-        return {}
+def _read() -> dict[str, dict[str, Any]]:
+    return {key: value for key, value in checksums.read_json(_path()).items() if isinstance(value, dict)}
 
 
 def _path() -> Path:
