@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,19 @@ class Said:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
+def called(*words: object, code: int = 0, environment: Mapping[str, str | None] | None = None) -> Said:
+    """Run a command in this process, to its end; off a terminal. `code` is the exit code to insist on."""
+    result = CliRunner().invoke(cli, list(map(str, words)), obj=App(), env=environment)
+    error, status = "", result.exit_code
+    if isinstance(result.exception, BatchsrError):
+        error, status = f"{result.exception} [{result.exception.code}]", result.exception.exit_code
+    elif result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    said = Said(status, result.stdout, result.stderr + error)
+    assert said.code == code, said
+    return said
+
+
 class Person:
     """Somebody at a queue in a folder of recordings."""
 
@@ -42,15 +56,7 @@ class Person:
 
     def run(self, *words: object, code: int = 0) -> Said:
         """A command, to its end; off a terminal."""
-        result = CliRunner().invoke(cli, list(map(str, ("--db", self.db, *words))), obj=App())
-        error, status = "", result.exit_code
-        if isinstance(result.exception, BatchsrError):
-            error, status = f"{result.exception} [{result.exception.code}]", result.exception.exit_code
-        elif result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        said = Said(status, result.stdout, result.stderr + error)
-        assert said.code == code, said
-        return said
+        return called("--db", self.db, *words, code=code)
 
     def work(self, **options: Any) -> None:
         rig.work(self.db, **options)

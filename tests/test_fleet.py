@@ -16,12 +16,9 @@ import numpy as np
 import postgres
 import pytest
 import rig
-from click.testing import CliRunner
-from person import Said
+from person import Said, called
 
-from batchsr.cli import cli
-from batchsr.cli.app import App
-from batchsr.errors import BatchsrError, ClaimLost
+from batchsr.errors import ClaimLost
 from batchsr.queue import State, roots
 from batchsr.queue.postgres.api import PostgresQueue
 from batchsr.queue.postgres.place import FleetPlace
@@ -59,15 +56,7 @@ class Host:
             "BATCHSR_DB": None,
             **(environment or {}),
         }
-        result = CliRunner().invoke(cli, list(map(str, words)), obj=App(), env=variables)
-        error, status = "", result.exit_code
-        if isinstance(result.exception, BatchsrError):
-            error, status = f"{result.exception} [{result.exception.code}]", result.exception.exit_code
-        elif result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        said = Said(status, result.stdout, result.stderr + error)
-        assert said.code == code, said
-        return said
+        return called(*words, code=code, environment=variables)
 
 
 @pytest.fixture

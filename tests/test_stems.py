@@ -232,7 +232,7 @@ def test_a_worker_without_the_extra_leaves_its_jobs_to_one_that_has_it_and_statu
         assert "pip install 'batchsr[stems]'" in told.output
         with open_queue(db) as queue:
             assert [job.state for job in queue.jobs()] == [State.QUEUED, State.DONE]
-            assert queue.asking_for("denoise") == 0
+            assert queue.asking_for(["stems", "denoise"]) == {"stems": 1}
     assert rig.work(db, rig.FastModel(frame_samples=24_000)).done == 1
 
 

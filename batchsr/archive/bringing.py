@@ -20,9 +20,10 @@ from batchsr.archive.contents import Item, Work
 from batchsr.audio import files
 from batchsr.display import shown
 from batchsr.errors import InputError, PackageError
+from batchsr.temporary import WITHOUT_LINKS
 
 Way = Literal["copy", "link", "move"]
-_NO_LINK: Final = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
+_NO_LINK: Final = (errno.EXDEV, *WITHOUT_LINKS)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

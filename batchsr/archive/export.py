@@ -170,10 +170,7 @@ def _describe(
     (folder / "metadata" / "report.csv").write_bytes(report)
     if request.premis:
         with (folder / "metadata" / "premis.xml").open("wb") as file:
-            read = {
-                path.removeprefix(own): premis.Read(one.checksums, one.size_bytes, one.read_at, one.run)
-                for path, one in found.items()
-            }
+            read = {path.removeprefix(own): one for path, one in found.items()}
             premis.write(file, works, read, now)
     for name in request.algorithms:
         sums = checksums.sums({path: one[name] for path, one in listed.items()})

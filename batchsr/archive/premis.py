@@ -10,7 +10,6 @@ Source: PREMIS Data Dictionary for Preservation Metadata, version 3.0, and its X
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
 import itertools
 import json
@@ -22,6 +21,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from batchsr import __version__
+from batchsr.archive.bringing import Brought
 from batchsr.archive.contents import Item, Work
 from batchsr.display import printable
 from batchsr.errors import ConfigError
@@ -46,18 +46,7 @@ def needed() -> Any:
     return etree
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Read:
-    """A file, as it was read in the package."""
-
-    checksums: Mapping[str, str]
-    size_bytes: int
-    read_at: str
-    run: str
-    """Which export read it: one that was killed may have."""
-
-
-def write(file: BinaryIO, works: Iterable[Work], read: Mapping[str, Read], checked_at: datetime.datetime) -> None:
+def write(file: BinaryIO, works: Iterable[Work], read: Mapping[str, Brought], checked_at: datetime.datetime) -> None:
     """Write the document of a package. `read` is of its files; their headers were read at `checked_at`."""
     etree = needed()
     works = list(works)
@@ -88,7 +77,7 @@ class _Maker:
     def __init__(
         self,
         etree: Any,
-        read: Mapping[str, Read],
+        read: Mapping[str, Brought],
         checked_at: str,
     ) -> None:
         self._etree = etree

@@ -15,6 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
+from batchsr import storage
 from batchsr.audio import formats
 from batchsr.audio.containers import first_bytes, headers
 from batchsr.audio.containers.found import CUT
@@ -147,13 +148,14 @@ def open_regular(path: Path) -> tuple[int, os.stat_result]:
 def _want_regular(name: str, status: os.stat_result) -> None:
     if stat.S_ISREG(status.st_mode):
         return
-    kinds = {
-        stat.S_IFDIR: ("a folder", "enqueue a folder with -r, or name the recordings in it"),
-        stat.S_IFIFO: ("a pipe", "write it to a file first"),
-        stat.S_IFSOCK: ("a socket", "write what it carries to a file first"),
+    remedies = {
+        "a folder": "enqueue a folder with -r, or name the recordings in it",
+        "a pipe": "write it to a file first",
+        "a socket": "write what it carries to a file first",
+        "a device": "record to a file first",
     }
-    kind, remedy = kinds.get(stat.S_IFMT(status.st_mode), ("a device", "record to a file first"))
-    raise InputNotRegular(f"{name} is {kind}, not a file", remedy=remedy)
+    kind = storage.kind_of(status.st_mode)
+    raise InputNotRegular(f"{name} is {kind}, not a file", remedy=remedies[kind])
 
 
 def _opening_error(path: Path, name: str, e: OSError) -> InputError:

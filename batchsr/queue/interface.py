@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -107,8 +107,8 @@ class WorkQueue(_Closable, Protocol):
     def leave(self, settings: Iterable[str]) -> None:
         """Claim no job through this connection that asks for one of these settings (see Settings): others can do it."""
 
-    def asking_for(self, setting: str) -> int:
-        """Return how many of the next 10,000 queued jobs ask for a setting."""
+    def asking_for(self, settings: Collection[str]) -> dict[str, int]:
+        """Return how many of the next 10,000 queued jobs ask for each of these settings; none where none asks."""
 
     def take_last_try(self, variant: str) -> Job | None:
         """Queue a quarantined job once more, if one was not tried again since; None if there is none."""
@@ -312,8 +312,8 @@ class Overview(Protocol):
     def recent_speed(self, variant: str | None = None) -> Speed | None:
         """Return how fast the latest work went (for a variant); None if nothing was done yet."""
 
-    def asking_for(self, setting: str) -> int:
-        """Return how many of the next 10,000 queued jobs ask for a setting."""
+    def asking_for(self, settings: Collection[str]) -> dict[str, int]:
+        """Return how many of the next 10,000 queued jobs ask for each of these settings; none where none asks."""
 
     def queued_for(self) -> dict[str, int]:
         """Return how many jobs are queued or waiting for each variant that they name; "" are those that any worker

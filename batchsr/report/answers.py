@@ -39,5 +39,6 @@ def status_of(queue: Queue, batch: str | None = None) -> dict[str, Any]:
     status: dict[str, Any] = queue.status()
     if batch is not None:
         status |= {"jobs": queue.counts(batch), "batch": batch}
-    asked = {setting: (queue.asking_for(setting), line) for setting, line in extras.missing().items()}
-    return status | {"extras": {setting: {"jobs": n, "remedy": line} for setting, (n, line) in asked.items() if n}}
+    missing = extras.missing()
+    waiting = queue.asking_for(missing)
+    return status | {"extras": {name: {"jobs": jobs, "remedy": missing[name]} for name, jobs in waiting.items()}}

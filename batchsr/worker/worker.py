@@ -93,9 +93,9 @@ class _Run:
             run_beside_main(self._work)
             self._account.summary.stopped_by = self._stop.signal
         if self._stop.signal is None:
-            for setting, remedy in missing.items():
-                if jobs := self._queue.asking_for(setting):
-                    self._listener.message(f"{jobs} with {setting} left for a worker that can do it, or {remedy}")
+            for setting, jobs in self._queue.asking_for(missing).items():
+                said = f"{jobs} with {setting} left for a worker that can do it, or {missing[setting]}"
+                self._listener.message(said)
         return self._account.summary
 
     def _work(self, main_thread: Executor) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -397,9 +397,9 @@ class SqliteQueue:
         """Return how fast the latest work went (for a variant); None if nothing was done yet."""
         return steering.recent_speed(self._store, variant)
 
-    def asking_for(self, setting: str) -> int:
-        """Return how many of the next 10,000 queued jobs ask for a setting."""
-        return queries.asking_for(self._store, setting)
+    def asking_for(self, settings: Collection[str]) -> dict[str, int]:
+        """Return how many of the next 10,000 queued jobs ask for each of these settings; none where none asks."""
+        return queries.asking_for(self._store, settings)
 
     def queued_for(self) -> dict[str, int]:
         """Return how many jobs are queued or waiting for each variant that they name; "" are those that any worker

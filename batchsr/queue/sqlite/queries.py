@@ -9,7 +9,7 @@ import json
 import os
 import statistics
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from batchsr import storage
@@ -302,14 +302,17 @@ def queued_for(store: Store) -> dict[str, int]:
     return {row["variant"]: row["jobs"] for row in rows}
 
 
-def asking_for(store: Store, setting: str) -> int:
-    """Return how many of the next 10,000 queued jobs ask for a setting. More are not looked at: `status` is quick."""
+def asking_for(store: Store, settings: Collection[str]) -> dict[str, int]:
+    """Return how many of the next 10,000 queued jobs ask for each of these settings; those that none asks for are not
+    in it. More are not looked at: `status` is quick."""
+    if not settings:
+        return {}
     rows = store.rows(
-        "SELECT count(*) AS jobs FROM (SELECT settings FROM jobs INDEXED BY jobs_ready WHERE state = 'queued' "
-        "AND held IS NULL ORDER BY priority DESC, id LIMIT 10000) AS next_jobs "
-        f"WHERE replace(settings, '\"{setting}\"', '') <> settings"
+        "SELECT settings, count(*) AS jobs FROM (SELECT settings FROM jobs INDEXED BY jobs_ready "
+        "WHERE state = 'queued' AND held IS NULL ORDER BY priority DESC, id LIMIT 10000) AS next_jobs GROUP BY settings"
     )
-    return int(rows[0]["jobs"])
+    found = {one: sum(row["jobs"] for row in rows if f'"{one}"' in row["settings"]) for one in settings}
+    return {one: jobs for one, jobs in found.items() if jobs}
 
 
 def pulse(store: Store) -> Pulse:

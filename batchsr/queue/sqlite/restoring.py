@@ -166,8 +166,12 @@ def _is_kept(path: Path, suffix: str) -> bool:
     A log under the names of two databases would be emptied by whoever opens the wrong one.
     """
     log = damage.identity(damage.beside(path, suffix))
-    kept = path.parent.glob(f"{glob.escape(path.name)}.before-restore-*{suffix}")
-    return log is not None and log in map(damage.identity, kept)
+    return log is not None and log in map(damage.identity, _kept(path, suffix))
+
+
+def _kept(path: Path, suffix: str = "") -> list[Path]:
+    """Return what restorations kept of a database, or of its log with this suffix."""
+    return sorted(path.parent.glob(f"{glob.escape(path.name)}.before-restore-*{suffix}"))
 
 
 def _name_again(path: Path, second: Path) -> None:
@@ -183,7 +187,7 @@ def _name_again(path: Path, second: Path) -> None:
 
 def _forget_unfinished(path: Path) -> None:
     """Remove second names of the database that is there: of restorations that were killed before they replaced it."""
-    for kept in sorted(path.parent.glob(f"{glob.escape(path.name)}.before-restore-*")):
+    for kept in _kept(path):
         if damage.identity(kept) == damage.identity(path) and not kept.name.endswith(_BESIDE):
             for suffix in (*_BESIDE, ""):
                 damage.beside(kept, suffix).unlink(missing_ok=True)

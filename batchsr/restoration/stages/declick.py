@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from batchsr.audio.repair import declick
 from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
-from batchsr.restoration.stages.interface import Listening, Position
+from batchsr.restoration.stages.interface import Listening, Position, Quiet
 from batchsr.restoration.stages.words import number, part, plain_sentence
 from batchsr.settings.profile import Settings
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Declick:
+class Declick(Quiet):
     """Interpolates clicks, but for a recording of which too much would be touched: that stays as it is."""
 
     threshold: float
@@ -37,11 +37,6 @@ class Declick:
     def found(self) -> Mapping[str, Any]:
         """How much it touches, or would have."""
         return self.clicks.to_dict()
-
-    @property
-    def measured(self) -> Mapping[str, Any]:
-        """Nothing."""
-        return {}
 
     @property
     def done(self) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from batchsr.audio.repair import dehum
 from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
-from batchsr.restoration.stages.interface import Listening, Position
+from batchsr.restoration.stages.interface import Listening, Position, Quiet
 from batchsr.restoration.stages.words import number, part, plain_sentence
 from batchsr.settings.profile import Settings
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Dehum:
+class Dehum(Quiet):
     """Subtracts the lines of mains hum that stand out."""
 
     hum: dehum.Hum
@@ -41,11 +41,6 @@ class Dehum:
     def found(self) -> Mapping[str, Any]:
         """The lines."""
         return self.hum.to_dict()
-
-    @property
-    def measured(self) -> Mapping[str, Any]:
-        """Nothing."""
-        return {}
 
     @property
     def done(self) -> str:

@@ -69,6 +69,27 @@ class Stage(Protocol):
         ...
 
 
+class Quiet:
+    """The base of a stage that says no more of itself than its settings; a stage overrides what it does say."""
+
+    __slots__ = ()
+
+    @property
+    def found(self) -> Mapping[str, Any]:
+        """Nothing is found or decided."""
+        return {}
+
+    @property
+    def measured(self) -> Mapping[str, Any]:
+        """Nothing is measured."""
+        return {}
+
+    @property
+    def done(self) -> str:
+        """Nothing that an output must be marked for."""
+        return ""
+
+
 class Listening(Protocol):
     """A recording, as a stage may listen to it before anything is decided about itself."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from batchsr.audio.filters import condition, reach_samples
 from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
-from batchsr.restoration.stages.interface import Listening, Position
+from batchsr.restoration.stages.interface import Listening, Position, Quiet
 from batchsr.restoration.stages.words import number, part
 from batchsr.settings.profile import Settings
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class LowPass:
+class LowPass(Quiet):
     """Takes away what the model must not take for sound of the recording: all above a frequency."""
 
     cutoff_hz: float
@@ -31,21 +31,6 @@ class LowPass:
     def settings(self) -> Mapping[str, Any]:
         """The frequency."""
         return {"cutoff_hz": self.cutoff_hz}
-
-    @property
-    def found(self) -> Mapping[str, Any]:
-        """Nothing: the treatment says where the frequency is from."""
-        return {}
-
-    @property
-    def measured(self) -> Mapping[str, Any]:
-        """Nothing."""
-        return {}
-
-    @property
-    def done(self) -> str:
-        """Nothing that an output must be marked for: only the model hears it."""
-        return ""
 
     def channels(self, channels: int) -> int:
         """As many."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from batchsr.audio.channels import mix_down
 from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
-from batchsr.restoration.stages.interface import Listening, Position
+from batchsr.restoration.stages.interface import Listening, Position, Quiet
 from batchsr.settings.profile import Settings
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Mono:
+class Mono(Quiet):
     """All channels as their mean."""
 
     name: str = "mono"
@@ -29,21 +29,6 @@ class Mono:
     def settings(self) -> Mapping[str, Any]:
         """None."""
         return {}
-
-    @property
-    def found(self) -> Mapping[str, Any]:
-        """Nothing."""
-        return {}
-
-    @property
-    def measured(self) -> Mapping[str, Any]:
-        """Nothing."""
-        return {}
-
-    @property
-    def done(self) -> str:
-        """Nothing that an output must be marked for."""
-        return ""
 
     def channels(self, channels: int) -> int:
         """One."""

@@ -10,7 +10,7 @@ from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
 from batchsr.models import separator, stem_networks
 from batchsr.models.stem_networks import Network
-from batchsr.restoration.stages.interface import Listening, Position
+from batchsr.restoration.stages.interface import Listening, Position, Quiet
 from batchsr.restoration.stages.words import part
 from batchsr.settings.profile import Settings
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Stems:
+class Stems(Quiet):
     """Separates, in what the recording keeps of it (batchsr.models.separator); this says so."""
 
     network: Network
@@ -38,21 +38,6 @@ class Stems:
             "revision": self.network.revision,
             "stems": list(separator.STEMS),
         }
-
-    @property
-    def found(self) -> Mapping[str, Any]:
-        """Nothing."""
-        return {}
-
-    @property
-    def measured(self) -> Mapping[str, Any]:
-        """Nothing."""
-        return {}
-
-    @property
-    def done(self) -> str:
-        """Nothing that an output must be marked for: only the model hears the stems."""
-        return ""
 
     def channels(self, channels: int) -> int:
         """As many for each stem."""
