@@ -13,10 +13,12 @@ start, on other systems than Linux, and with BATCHSR_FRESH=1, the command is sta
 from __future__ import annotations
 
 import array
+import atexit
 import contextlib
 import ctypes
 import gc
 import importlib
+import inspect
 import json
 import os
 import pkgutil
@@ -195,6 +197,7 @@ def _load() -> None:
     from batchsr.restoration.warm_up import warm_up
 
     warm_up()
+    inspect.stack()  # remembers the file of each module: coverage asks for them wherever it starts
 
 
 def _serve(asked: socket.socket) -> list[str]:
@@ -265,8 +268,27 @@ def _become(wish: dict[str, Any]) -> None:
     sys.path.insert(0, wish["folder"])
 
 
+def _end(code: int) -> None:
+    """End as Python does, but leave it to the system to take the memory back: all the modules cost more than a command.
+
+    Returns where a stream cannot be written to its end, which Python tells and makes an exit code of its own.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError, ValueError):
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(code)
+
+
 if __name__ == "__main__":
     del sys.path[0]
     _load()
     sys.argv = ["batchsr", *_serve(socket.socket(fileno=int(sys.argv[1])))]
-    runpy.run_module("batchsr", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module("batchsr", run_name="__main__", alter_sys=True)
+    except SystemExit as e:
+        if isinstance(e.code, int):
+            _end(e.code)
+        raise
