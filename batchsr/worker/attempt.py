@@ -53,7 +53,7 @@ class Attempt:
         self._rows = 1
         """Of each window."""
         self._stands_still = False
-        """It is denoised just now: it has no rows ready for the model, however many are left."""
+        """It waits to be denoised: it has no rows ready for the model, however many are left."""
         self._queue = queue
         self._file = file
         self._job = job
@@ -143,7 +143,7 @@ class Attempt:
         self._stop_if_asked()
 
     def _denoising(self) -> None:
-        """Let another file be claimed while this one is denoised: with a fast device the model would wait for it."""
+        """Let another file be claimed while this one waits to be denoised: a fast device would wait with it."""
         if not self._stands_still:
             self._stands_still = True
             self._file.progress(0, progressed=self.progressed)
