@@ -16,6 +16,7 @@ from batchsr import storage
 from batchsr.audio.formats import WRITTEN
 from batchsr.audio.windows import SAMPLE_RATE_HZ
 from batchsr.queue import NewJob, Speed
+from batchsr.remote.address import is_url
 from batchsr.restoration.batcher import WindowModel
 from batchsr.settings.profile import Settings
 from batchsr.worker.in_flight import MOST_FILES
@@ -70,7 +71,7 @@ class Forecast:
         need = need_of_recording(job.frames, job.sample_rate, job.channels, settings)
         copies = sum(WRITTEN[form].copy_bytes_a_second for form in settings.also.split(",") if form)
         wanted = need.output_bytes + round(copies * channels * job.audio_s)
-        folder = str(Path(output).parent)
+        folder = str(self._scratch_folder if is_url(output) else Path(output).parent)
         self._outputs[folder] = self._outputs.get(folder, 0) + wanted
         self.channel_s += channels * job.audio_s
         heapq.heappush(self._largest, need.scratch_bytes)
