@@ -158,7 +158,7 @@ def stages(networks: Any, config: Any, batch: int) -> dict[str, Callable[[], Non
         "window": lambda: networks(sound, noise, t, weights),
     }
     mx.eval(sound, mel, z, noise, t, weights)
-    return {name: lambda f=f: mx.eval(f()) for name, f in everything.items()}  # type: ignore[misc]
+    return {name: lambda f=f: mx.eval(f()) for name, f in everything.items()}
 
 
 def machine() -> str:

@@ -86,7 +86,7 @@ def decision(mixed: Samples, rate_hz: int, asked: object) -> Denoising:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.wav"
         soundfile.write(path, mixed, rate_hz, subtype="FLOAT")
-        settings = Settings(denoise=asked, input_scale=1.0)  # type: ignore[arg-type]
+        settings = Settings(denoise=asked, input_scale=1.0)
         found = denoise.decision(Recording(path, files.probe(path), settings).treatment())
     assert found is not None
     return found

@@ -16,7 +16,6 @@ import numpy as np
 import pyloudnorm
 import scipy.signal
 from numpy.typing import NDArray
-from rich.console import Console
 
 from batchsr.audio import files
 from batchsr.audio.filters import Crossover, keep_band, lowpass
@@ -128,8 +127,8 @@ def main() -> None:
         "resampled tone, worst of 8 to 128 kHz": f"{tone_error_db():.1f} dB",
         f"loudness against pyloudnorm, worst of {len(paths)} recordings": f"{loudness_error_lu(paths):.3f} LU",
     }
-    Console(width=120).print(
-        plain_table([{"figure": k, "measured": v} for k, v in figures.items()], ["figure", "measured"])
+    print(
+        "\n".join(plain_table([{"figure": k, "measured": v} for k, v in figures.items()], ["figure", "measured"], None))
     )
 
 

@@ -56,7 +56,8 @@ def part_of_ogg(data: bytes, size: int) -> bytes:
     total = sum(map(len, rest))
     if total <= size:
         return data
-    passed, kept = 0, []
+    passed = 0
+    kept: list[bytes] = []
     for page in rest:
         passed += len(page)
         if passed > min(total / 3, total - size) and sum(map(len, kept)) < size:
