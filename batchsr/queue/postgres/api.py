@@ -17,9 +17,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, NoReturn, Self, TypeVar
 
-from batchsr.errors import ClaimLost, QueueAway, QueueBusy, QueueError, UsageError
+from batchsr import faults
+from batchsr.errors import ClaimLost, QueueAway, QueueError, UsageError
 from batchsr.queue.clock import Clock
 from batchsr.queue.finished import Finished
 from batchsr.queue.interface import Worker
@@ -133,18 +134,18 @@ class PostgresQueue(SqliteQueue):
         folder = self.workers_folder
         home = alive.home_of(folder)
         taken: list[Job] = []
-        here = self._store.rows(
-            "SELECT id FROM workers WHERE home = ? AND (ended_at IS NULL OR id IN (SELECT worker FROM jobs "
-            "WHERE worker IS NOT NULL)) ORDER BY id",
-            (home,),
-        )
+        now_s = time.monotonic()
+        sweep = now_s - self._swept_s >= self._lease_s / _SWEEPS_IN_A_LEASE * random.uniform(0.5, 1.0)
+        which = "ended_at IS NULL"
+        if sweep or self._beat_s == 0:
+            which = "(ended_at IS NULL OR id IN (SELECT worker FROM jobs WHERE worker IS NOT NULL))"
+        here = self._store.rows(f"SELECT id FROM workers WHERE home = ? AND {which} ORDER BY id", (home,))
         with contextlib.ExitStack() as locks:
             dead = [one["id"] for one in here if locks.enter_context(owners.lock_of_dead(folder, one["id"]))]
             taken += self._take_from(dead, complete)
             for worker in dead:
                 owners.lock_path(folder, worker).unlink(missing_ok=True)
-        now_s = time.monotonic()
-        if now_s - self._swept_s >= self._lease_s / _SWEEPS_IN_A_LEASE * random.uniform(0.5, 1.0):
+        if sweep:
             self._swept_s = now_s
             healthy_s = max((worker.heart.healthy_s for worker in self._workers.values()), default=0.0)
             taken += self._take_from(alive.silent(self._pg, home, self._lease_s, healthy_s), complete)
@@ -165,7 +166,7 @@ class PostgresQueue(SqliteQueue):
         job = self._claim_in_doubt(worker) if self._doubtful_claim else None
         if job is None:
             try:
-                job = super().claim(worker, backend)
+                job = self._claim(worker, backend)
             except QueueAway as e:
                 self._doubtful_claim = self._doubtful_claim or e.in_doubt
                 raise
@@ -173,38 +174,121 @@ class PostgresQueue(SqliteQueue):
             self._claimed[job.id, job.claim_seq] = time.monotonic()
         return job
 
+    def _claim(self, worker: Worker, backend: Backend) -> Job | None:
+        values = self._whose() | dataclasses.asdict(backend) | {"worker": worker.name}
+        rows = self._pg.call(
+            f"SELECT {claims.COLUMNS} FROM claim_job(:worker, :variant, :revision, :weights_sha256, :dtype, :device, "
+            ":batch_windows, :repository, :now, :steady, :boot, :batch, :without) AS jobs",
+            values,
+        )
+        faults.point("claim.after")
+        return claims.to_job(rows[0]) if rows else None
+
+    def peek(self, variant: str) -> Job | None:
+        """See WorkQueue.peek."""
+        rows = self._pg.rows(
+            f"SELECT {claims.COLUMNS} FROM peek_job(:variant, :now, :steady, :boot, :batch, :without) AS jobs",
+            self._whose() | {"variant": variant},
+        )
+        return claims.to_job(rows[0]) if rows else None
+
+    def _whose(self) -> dict[str, Any]:
+        """What time it is, and which jobs this connection is for."""
+        return claims.clock_values(self._store) | {"batch": self._pg.batch, "without": list(self._pg.without)}
+
+    def in_hand(self) -> list[Job]:
+        """Return the jobs that workers of this host own now."""
+        home = alive.home_of(self.workers_folder)
+        rows = self._pg.rows(
+            f"SELECT {claims.COLUMNS} FROM jobs WHERE worker IN (SELECT id FROM workers WHERE home = ? "
+            "AND ended_at IS NULL)",
+            (home,),
+        )
+        return [claims.to_job(row) for row in rows]
+
     def _claim_in_doubt(self, worker: Worker) -> Job | None:
         rows = self._store.rows(f"SELECT {claims.COLUMNS} FROM jobs WHERE worker = ?", (worker.name,))
         self._doubtful_claim = False
         return next((job for job in map(claims.to_job, rows) if (job.id, job.claim_seq) not in self._claimed), None)
 
     def progress(self, job: Job, windows_done: int, windows_total: int) -> None:
-        """Note that so many windows are safe in the scratch: at once the first ones, then once a beat.
+        """Note that so many windows are safe in the scratch.
 
-        Raises ClaimLost as soon as a beat has found the claim gone.
+        They are written with the signs of life, those of all files in one message; the first ones of a file a little
+        earlier, since a death after them blames it less. Raises ClaimLost as soon as the claim is known to be gone.
         """
         key = (job.id, job.claim_seq)
         worker = self._workers.get(job.worker or "")
         if worker is not None and worker.heart.has_lost(*key, self._claimed.get(key, 0.0)):
             raise ClaimLost(f"job {job.id} is in other hands; this worker had claim {job.claim_seq}")
-        told = self._told.setdefault(key, _Told())
         now_s = time.monotonic()
-        if told.calls >= 2 and now_s - told.at_s < self._beat_s and windows_done < windows_total:
+        with self._lock:
+            told = self._told.setdefault(key, _Told(job.worker or "", windows_done, now_s))
+            told.done, told.total, told.fresh = windows_done, windows_total, True
+            first = not told.proven and windows_done > told.first and now_s - told.began_s >= self._beat_s / 10
+            told.proven = told.proven or first
+        if self._beat_s == 0 or first:
+            try:
+                self._write_windows(self._pg, [key])
+            except QueueAway:
+                return  # computing goes on
+            if key not in self._told:
+                self._raise_lost(job)
+
+    def write_windows(self, store: PgStore, worker: str) -> None:
+        """Write down what a worker told since the last time, in one message of the sign of life's connection."""
+        with self._lock:
+            keys = [key for key, told in self._told.items() if told.fresh and told.worker == worker]
+        if keys:
+            self._write_windows(store, keys)
+
+    def _write_windows(self, store: PgStore, keys: Sequence[tuple[int, int]]) -> None:
+        with self._lock:
+            told = {key: self._told[key] for key in keys if key in self._told}
+            rows = [(*key, one.first, one.done, one.total) for key, one in told.items()]
+            for one in told.values():
+                one.fresh = False
+        if not rows:
             return
-        try:
-            super().progress(job, windows_done, windows_total)
-        except QueueAway:
-            told.at_s = now_s  # computing goes on
-            return
-        told.calls, told.at_s = told.calls + 1, now_s
+        jobs, claims_, firsts, dones, totals = (list(column) for column in zip(*rows, strict=True))
+        values = {"jobs": jobs, "claims": claims_, "firsts": firsts, "dones": dones, "totals": totals}
+        written = store.call(
+            "SELECT note_windows(:now, :steady, :jobs, :claims, :firsts, :dones, :totals) AS id",
+            values | claims.clock_values(self._store),
+        )
+        found = {row["id"] for row in written}
+        with self._lock:
+            for key in told:
+                if key[0] not in found:
+                    self._told.pop(key, None)
 
     def committing(self, job: Job, result: Result) -> None:
         """See WorkQueue.committing. What this claim is about to publish is kept, whatever becomes of the claim."""
 
         def commit() -> None:
-            claims.committing(self._store, job, result, also=lambda db: _note_intent(db, job, result))
+            with self._lock:
+                told = self._told.get((job.id, job.claim_seq))
+            faults.point("committing.before")
+            (row,) = self._pg.call(
+                f"SELECT commit_job(:id, :claim_seq, :now, :steady, :first, :last, :intent, {_RESULT}) AS done",
+                self._owner(job)
+                | _values_of(result)
+                | {"first": told and told.first, "last": told and told.done}
+                | {"intent": reports.packed(json.dumps(dataclasses.asdict(result)))},
+            )
+            if not row["done"]:
+                self._raise_lost(job)
+            faults.point("committing.after")
 
         self._insist(job, commit, (State.COMMITTING,))
+
+    def _owner(self, job: Job) -> dict[str, Any]:
+        return claims.clock_values(self._store) | {"id": job.id, "claim_seq": job.claim_seq}
+
+    def _raise_lost(self, job: Job) -> NoReturn:
+        now = self.get(job.id)
+        what = "forgotten" if now is None else f"{now.state} now, claim {now.claim_seq}"
+        raise ClaimLost(f"job {job.id} is {what}; this worker had claim {job.claim_seq}")
 
     def standing(self, job: Job, sha256: Callable[[], str]) -> Result | None:
         """See WorkQueue.standing."""
@@ -216,12 +300,19 @@ class PostgresQueue(SqliteQueue):
 
     def finish(self, job: Job, result: Result | None = None, reason: str = "", *, keep_report: bool = True) -> Job:
         """See WorkQueue.finish. Whose the output is need not be known any longer: its name is taken."""
-        again = super().finish
-        done = self._ended(job, lambda: again(job, result, reason, keep_report=keep_report), (State.DONE,))
-        if not job.overwrite:
-            with contextlib.suppress(QueueBusy):  # else `prune_events` does it
-                self._pg.rows("DELETE FROM intents WHERE job = ?", (job.id,))
-        return done
+
+        def finish() -> Job:
+            faults.point("done.before")
+            rows = self._pg.call(
+                f"SELECT {claims.COLUMNS} FROM finish_job(:id, :claim_seq, :now, :reason, :keep, {_RESULT}) AS jobs",
+                self._owner(job) | _values_of(result) | {"reason": reason, "keep": keep_report},
+            )
+            if not rows:
+                self._raise_lost(job)
+            faults.point("done.after")
+            return claims.to_job(rows[0])
+
+        return self._ended(job, finish, (State.DONE,))
 
     def fail(
         self, job: Job, code: str, message: str, wait_s: Callable[[int], float | None] = lambda failures: None
@@ -242,7 +333,9 @@ class PostgresQueue(SqliteQueue):
 
     def _ended(self, job: Job, act: Callable[[], Job], reached: Sequence[State]) -> Job:
         ended = self._insist(job, act, reached) or self.get(job.id) or job
-        self._told.pop((job.id, job.claim_seq), None)
+        with self._lock:
+            self._told.pop((job.id, job.claim_seq), None)
+            self._claimed.pop((job.id, job.claim_seq), None)
         return ended
 
     def _insist(self, job: Job, act: Callable[[], T], reached: Sequence[State]) -> T | None:
@@ -356,7 +449,8 @@ class PostgresWorker(SqliteWorker):
         self._fleet = queue
         self.home = home
         own = PgStore(queue._pg.place, queue._pg.path, queue.clock)
-        self.heart = alive.Heart(self.name, own, queue._pg, max(0.05, queue._lease_s / alive.BEATS_IN_A_LEASE))
+        beat_s = max(0.05, queue._lease_s / alive.BEATS_IN_A_LEASE)
+        self.heart = alive.Heart(self.name, own, queue._pg, beat_s, lambda: queue.write_windows(own, self.name))
 
     def leave(self, ending: str = "left") -> None:
         """Sign off; what it still owns is taken by the next reaper of this host."""
@@ -367,29 +461,54 @@ class PostgresWorker(SqliteWorker):
 
 @dataclasses.dataclass(slots=True)
 class _Told:
-    """What of a job's progress stands in its row."""
+    """How far a worker says a file is."""
 
-    calls: int = 0
-    at_s: float = 0.0
+    worker: str
+    first: int
+    """Windows when it began."""
+    began_s: float
+    done: int = 0
+    total: int = 0
+    fresh: bool = True
+    """Not in the row yet."""
+    proven: bool = False
+    """That it made windows is in the row, or on its way."""
+
+
+_RESULT: Final = ", ".join(
+    f":{name}"
+    for name in (
+        "output_sha256",
+        "output_bytes",
+        "source_sha256",
+        "windows_total",
+        "windows_resumed",
+        "audio_s",
+        "sample_rate",
+        "channels",
+        "frames",
+        "clipped_samples",
+        "wall_s",
+        "report",
+        "remarks",
+    )
+)
+"""In the order of the functions' parameters."""
+
+
+def _values_of(result: Result | None) -> dict[str, Any]:
+    """Return `_RESULT`'s values; all None where there is no result."""
+    if result is None:
+        return dict.fromkeys(name[1:] for name in _RESULT.split(", "))
+    text = None if result.report is None else json.dumps(result.report)
+    return {field.name: getattr(result, field.name) for field in dataclasses.fields(result)} | {
+        "report": None if text is None else reports.packed(text),
+        "remarks": None if text is None else reports.remarks_of(text),
+    }
 
 
 def _of_any_host(jobs: Iterable[NewJob]) -> Iterator[NewJob]:
     return (dataclasses.replace(job, device=None) for job in jobs)
-
-
-def _note_intent(db: Any, job: Job, result: Result) -> None:
-    db.execute(
-        "INSERT INTO intents (job, claim_seq, sha256, bytes, data) VALUES (?, ?, ?, ?, ?) "
-        "ON CONFLICT (job, claim_seq) DO UPDATE SET sha256 = EXCLUDED.sha256, bytes = EXCLUDED.bytes, "
-        "data = EXCLUDED.data",
-        (
-            job.id,
-            job.claim_seq,
-            result.output_sha256,
-            result.output_bytes,
-            reports.packed(json.dumps(dataclasses.asdict(result))),
-        ),
-    )
 
 
 def initialise(place: FleetPlace, lease_s: float = schema.LEASE_S) -> bool:

@@ -330,6 +330,10 @@ class SqliteQueue:
         chosen = functools.partial(queries.jobs, self._store, states=states, batch=batch, ids=ids, source=source)
         return chosen(newest_first=newest_first, limit=limit, sort=sort, failures_first=failures_first)
 
+    def in_hand(self) -> list[Job]:
+        """Return the jobs that workers of this machine own now: all that are in flight."""
+        return queries.in_flight(self._store)
+
     def in_flight(self) -> list[Job]:
         """Return the jobs that workers own now."""
         return queries.in_flight(self._store)
