@@ -10,24 +10,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import random
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NoReturn, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
-from batchsr import faults
 from batchsr.errors import ClaimLost, QueueAway, QueueError, UsageError
 from batchsr.queue.clock import Clock
 from batchsr.queue.finished import Finished
 from batchsr.queue.interface import Worker
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State, stored_text
-from batchsr.queue.postgres import alive, schema
+from batchsr.queue.postgres import alive, calls, schema
 from batchsr.queue.postgres.place import FleetPlace
 from batchsr.queue.postgres.store import PgStore, ServerClock
+from batchsr.queue.postgres.windows import Windows
 from batchsr.queue.sqlite import checking, claims, importing, owners, reaper, reports
 from batchsr.queue.sqlite.api import SqliteQueue
 from batchsr.queue.sqlite.enqueue import CHUNK, Intake
@@ -50,14 +50,13 @@ class PostgresQueue(SqliteQueue):
         super().__init__(store)  # type: ignore[arg-type]  # PgStore has all that the statements ask of a Store
         self._pg = store
         self._meta = meta
-        self._beat_s = beat_s
+        self.windows = Windows(beat_s)
+        """How far the files in this host's hands are."""
         self._lease_s = float(meta["lease_s"])
         self._workers: dict[str, PostgresWorker] = {}
-        self._told: dict[tuple[int, int], _Told] = {}
         self._swept_s = time.monotonic()
         self._doubtful_claim = False
         self._claimed: dict[tuple[int, int], float] = {}
-        self._lock = threading.Lock()
 
     @classmethod
     def connect(cls, place: FleetPlace, *, clock: Clock | None = None, beat_s: float | None = None) -> Self:
@@ -80,7 +79,7 @@ class PostgresQueue(SqliteQueue):
         store = PgStore(self._pg.place, self._pg.path, self._pg.clock)
         store.batch = self._pg.batch
         store.without = self._pg.without
-        return PostgresQueue(store, self._meta, self._beat_s)
+        return PostgresQueue(store, self._meta, self.windows.beat_s)
 
     def of_batch(self, batch: str) -> PostgresQueue:
         """Return the same queue through another connection, which claims jobs of this batch alone; close it."""
@@ -137,7 +136,7 @@ class PostgresQueue(SqliteQueue):
         now_s = time.monotonic()
         sweep = now_s - self._swept_s >= self._lease_s / _SWEEPS_IN_A_LEASE * random.uniform(0.5, 1.0)
         which = "ended_at IS NULL"
-        if sweep or self._beat_s == 0:
+        if sweep or self.windows.beat_s == 0:
             which = "(ended_at IS NULL OR id IN (SELECT worker FROM jobs WHERE worker IS NOT NULL))"
         here = self._store.rows(f"SELECT id FROM workers WHERE home = ? AND {which} ORDER BY id", (home,))
         with contextlib.ExitStack() as locks:
@@ -166,7 +165,7 @@ class PostgresQueue(SqliteQueue):
         job = self._claim_in_doubt(worker) if self._doubtful_claim else None
         if job is None:
             try:
-                job = self._claim(worker, backend)
+                job = calls.claim(self._pg, worker.name, backend)
             except QueueAway as e:
                 self._doubtful_claim = self._doubtful_claim or e.in_doubt
                 raise
@@ -174,37 +173,13 @@ class PostgresQueue(SqliteQueue):
             self._claimed[job.id, job.claim_seq] = time.monotonic()
         return job
 
-    def _claim(self, worker: Worker, backend: Backend) -> Job | None:
-        values = self._whose() | dataclasses.asdict(backend) | {"worker": worker.name}
-        rows = self._pg.call(
-            f"SELECT {claims.COLUMNS} FROM claim_job(:worker, :variant, :revision, :weights_sha256, :dtype, :device, "
-            ":batch_windows, :repository, :now, :steady, :boot, :batch, :without) AS jobs",
-            values,
-        )
-        faults.point("claim.after")
-        return claims.to_job(rows[0]) if rows else None
-
     def peek(self, variant: str) -> Job | None:
         """See WorkQueue.peek."""
-        rows = self._pg.rows(
-            f"SELECT {claims.COLUMNS} FROM peek_job(:variant, :now, :steady, :boot, :batch, :without) AS jobs",
-            self._whose() | {"variant": variant},
-        )
-        return claims.to_job(rows[0]) if rows else None
-
-    def _whose(self) -> dict[str, Any]:
-        """What time it is, and which jobs this connection is for."""
-        return claims.clock_values(self._store) | {"batch": self._pg.batch, "without": list(self._pg.without)}
+        return calls.peek(self._pg, variant)
 
     def in_hand(self) -> list[Job]:
         """Return the jobs that workers of this host own now."""
-        home = alive.home_of(self.workers_folder)
-        rows = self._pg.rows(
-            f"SELECT {claims.COLUMNS} FROM jobs WHERE worker IN (SELECT id FROM workers WHERE home = ? "
-            "AND ended_at IS NULL)",
-            (home,),
-        )
-        return [claims.to_job(row) for row in rows]
+        return calls.in_hand(self._pg, alive.home_of(self.workers_folder))
 
     def _claim_in_doubt(self, worker: Worker) -> Job | None:
         rows = self._store.rows(f"SELECT {claims.COLUMNS} FROM jobs WHERE worker = ?", (worker.name,))
@@ -221,74 +196,18 @@ class PostgresQueue(SqliteQueue):
         worker = self._workers.get(job.worker or "")
         if worker is not None and worker.heart.has_lost(*key, self._claimed.get(key, 0.0)):
             raise ClaimLost(f"job {job.id} is in other hands; this worker had claim {job.claim_seq}")
-        now_s = time.monotonic()
-        with self._lock:
-            told = self._told.setdefault(key, _Told(job.worker or "", windows_done, now_s))
-            told.done, told.total, told.fresh = windows_done, windows_total, True
-            first = not told.proven and windows_done > told.first and now_s - told.began_s >= self._beat_s / 10
-            told.proven = told.proven or first
-        if self._beat_s == 0 or first:
-            try:
-                self._write_windows(self._pg, [key])
-            except QueueAway:
-                return  # computing goes on
-            if key not in self._told:
-                self._raise_lost(job)
-
-    def write_windows(self, store: PgStore, worker: str) -> None:
-        """Write down what a worker told since the last time, in one message of the sign of life's connection."""
-        with self._lock:
-            keys = [key for key, told in self._told.items() if told.fresh and told.worker == worker]
-        if keys:
-            self._write_windows(store, keys)
-
-    def _write_windows(self, store: PgStore, keys: Sequence[tuple[int, int]]) -> None:
-        with self._lock:
-            told = {key: self._told[key] for key in keys if key in self._told}
-            rows = [(*key, one.first, one.done, one.total) for key, one in told.items()]
-            for one in told.values():
-                one.fresh = False
-        if not rows:
+        if not self.windows.tell(job, windows_done, windows_total):
             return
-        jobs, claims_, firsts, dones, totals = (list(column) for column in zip(*rows, strict=True))
-        values = {"jobs": jobs, "claims": claims_, "firsts": firsts, "dones": dones, "totals": totals}
-        written = store.call(
-            "SELECT note_windows(:now, :steady, :jobs, :claims, :firsts, :dones, :totals) AS id",
-            values | claims.clock_values(self._store),
-        )
-        found = {row["id"] for row in written}
-        with self._lock:
-            for key in told:
-                if key[0] not in found:
-                    self._told.pop(key, None)
+        try:
+            gone = self.windows.write(self._pg, [key])
+        except QueueAway:
+            return  # computing goes on
+        if gone:
+            raise calls.lost(self._pg, job)
 
     def committing(self, job: Job, result: Result) -> None:
         """See WorkQueue.committing. What this claim is about to publish is kept, whatever becomes of the claim."""
-
-        def commit() -> None:
-            with self._lock:
-                told = self._told.get((job.id, job.claim_seq))
-            faults.point("committing.before")
-            (row,) = self._pg.call(
-                f"SELECT commit_job(:id, :claim_seq, :now, :steady, :first, :last, :intent, {_RESULT}) AS done",
-                self._owner(job)
-                | _values_of(result)
-                | {"first": told and told.first, "last": told and told.done}
-                | {"intent": reports.packed(json.dumps(dataclasses.asdict(result)))},
-            )
-            if not row["done"]:
-                self._raise_lost(job)
-            faults.point("committing.after")
-
-        self._insist(job, commit, (State.COMMITTING,))
-
-    def _owner(self, job: Job) -> dict[str, Any]:
-        return claims.clock_values(self._store) | {"id": job.id, "claim_seq": job.claim_seq}
-
-    def _raise_lost(self, job: Job) -> NoReturn:
-        now = self.get(job.id)
-        what = "forgotten" if now is None else f"{now.state} now, claim {now.claim_seq}"
-        raise ClaimLost(f"job {job.id} is {what}; this worker had claim {job.claim_seq}")
+        self._insist(job, lambda: calls.commit(self._pg, job, result, *self.windows.of(job)), (State.COMMITTING,))
 
     def standing(self, job: Job, sha256: Callable[[], str]) -> Result | None:
         """See WorkQueue.standing."""
@@ -300,19 +219,8 @@ class PostgresQueue(SqliteQueue):
 
     def finish(self, job: Job, result: Result | None = None, reason: str = "", *, keep_report: bool = True) -> Job:
         """See WorkQueue.finish. Whose the output is need not be known any longer: its name is taken."""
-
-        def finish() -> Job:
-            faults.point("done.before")
-            rows = self._pg.call(
-                f"SELECT {claims.COLUMNS} FROM finish_job(:id, :claim_seq, :now, :reason, :keep, {_RESULT}) AS jobs",
-                self._owner(job) | _values_of(result) | {"reason": reason, "keep": keep_report},
-            )
-            if not rows:
-                self._raise_lost(job)
-            faults.point("done.after")
-            return claims.to_job(rows[0])
-
-        return self._ended(job, finish, (State.DONE,))
+        act = functools.partial(calls.finish, self._pg, job, result, reason, keep_report=keep_report)
+        return self._ended(job, act, (State.DONE,))
 
     def fail(
         self, job: Job, code: str, message: str, wait_s: Callable[[int], float | None] = lambda failures: None
@@ -333,9 +241,8 @@ class PostgresQueue(SqliteQueue):
 
     def _ended(self, job: Job, act: Callable[[], Job], reached: Sequence[State]) -> Job:
         ended = self._insist(job, act, reached) or self.get(job.id) or job
-        with self._lock:
-            self._told.pop((job.id, job.claim_seq), None)
-            self._claimed.pop((job.id, job.claim_seq), None)
+        self.windows.forget(job)
+        self._claimed.pop((job.id, job.claim_seq), None)
         return ended
 
     def _insist(self, job: Job, act: Callable[[], T], reached: Sequence[State]) -> T | None:
@@ -450,61 +357,13 @@ class PostgresWorker(SqliteWorker):
         self.home = home
         own = PgStore(queue._pg.place, queue._pg.path, queue.clock)
         beat_s = max(0.05, queue._lease_s / alive.BEATS_IN_A_LEASE)
-        self.heart = alive.Heart(self.name, own, queue._pg, beat_s, lambda: queue.write_windows(own, self.name))
+        self.heart = alive.Heart(self.name, own, queue._pg, beat_s, lambda: queue.windows.write_all(own, self.name))
 
     def leave(self, ending: str = "left") -> None:
         """Sign off; what it still owns is taken by the next reaper of this host."""
         self.heart.stop()
         self._fleet._workers.pop(self.name, None)
         super().leave(ending)
-
-
-@dataclasses.dataclass(slots=True)
-class _Told:
-    """How far a worker says a file is."""
-
-    worker: str
-    first: int
-    """Windows when it began."""
-    began_s: float
-    done: int = 0
-    total: int = 0
-    fresh: bool = True
-    """Not in the row yet."""
-    proven: bool = False
-    """That it made windows is in the row, or on its way."""
-
-
-_RESULT: Final = ", ".join(
-    f":{name}"
-    for name in (
-        "output_sha256",
-        "output_bytes",
-        "source_sha256",
-        "windows_total",
-        "windows_resumed",
-        "audio_s",
-        "sample_rate",
-        "channels",
-        "frames",
-        "clipped_samples",
-        "wall_s",
-        "report",
-        "remarks",
-    )
-)
-"""In the order of the functions' parameters."""
-
-
-def _values_of(result: Result | None) -> dict[str, Any]:
-    """Return `_RESULT`'s values; all None where there is no result."""
-    if result is None:
-        return dict.fromkeys(name[1:] for name in _RESULT.split(", "))
-    text = None if result.report is None else json.dumps(result.report)
-    return {field.name: getattr(result, field.name) for field in dataclasses.fields(result)} | {
-        "report": None if text is None else reports.packed(text),
-        "remarks": None if text is None else reports.remarks_of(text),
-    }
 
 
 def _of_any_host(jobs: Iterable[NewJob]) -> Iterator[NewJob]:
