@@ -38,7 +38,7 @@ _DUE: Final = """
 
 
 def _first(locked: str) -> str:
-    """The first job that is open and the first that is bound, each by its own part of one index: the better of both."""
+    """Return a query for the first job that is open or the first that is bound, each by its own part of an index."""
     arms = (_READY.format(variant=which, locked=locked) for which in ("variant IS NULL", "variant = the_variant"))
     one, other = (f"SELECT * FROM ({arm}) AS arm" for arm in arms)
     return f"SELECT first.id, first.priority FROM ({one} UNION ALL {other}) AS first ORDER BY priority DESC, id LIMIT 1"

@@ -163,8 +163,10 @@ class PgStore:
             return [loaded(row) for row in cursor.fetchall()] if cursor.description else []
 
     def call(self, sql: str, parameters: Parameters) -> list[dict[str, Any]]:
-        """Every row of one statement that is a transaction by itself and writes: never asked twice. Raises QueueAway,
-        `in_doubt` where it may have been done."""
+        """Return every row of one statement that writes and is a transaction by itself: never asked twice.
+
+        Raises QueueAway, `in_doubt` where it may have been done.
+        """
         with self._lock, errors_of(self.place):
             if self._connection is not None and _has_hung_up(self._connection):
                 self.close()
