@@ -5,18 +5,25 @@ test process starts a source (this file, run as a program), which loads them all
 fork of the source that takes the command's words, folder, environment and streams and runs `python -m batchsr` as its
 main module: a child of the tests' process, with signals, threads, an end and an exit code of its own.
 
+A program that starts workers as processes (`--procs`, `--work`) forks a source of its own before its first line, so
+that its workers are forks as well, and its children.
+
 What is settled before a program's first line (Python's own variables, the libraries', a fault that is asked for) must
-be as it was for the source. Where it is not, with a stream that is closed, with options of Popen that need a real
-start, on other systems than Linux, and with BATCHSR_FRESH=1, the command is started afresh.
+be as it was for the source. Where it is not, with options of Popen that need a real start, on other systems than Linux,
+and with BATCHSR_FRESH=1, the command is started afresh.
 """
 
 from __future__ import annotations
 
 import array
+import atexit
 import contextlib
 import ctypes
+import dataclasses
+import fcntl
 import gc
 import importlib
+import inspect
 import json
 import os
 import pkgutil
@@ -25,9 +32,10 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +50,40 @@ SET_CHILD_SUBREAPER = 36
 """Of prctl(2): whether orphans below this process become its children."""
 
 
+HAVE_WORKERS = {"--procs", "--work"}
+"""Words of commands whose workers are processes of their own."""
+PERMISSIONS = (1, 2)
+"""The capabilities with which root passes over permissions: DAC_OVERRIDE and DAC_READ_SEARCH."""
+PR_CAPBSET_DROP = 24
+LINUX_CAPABILITY_VERSION_3 = 0x20080522
+
+
+@dataclasses.dataclass(frozen=True)
+class First:
+    """What a process does before all else: a `preexec_fn` for Popen, which a fork can be told as well."""
+
+    session: bool = False
+    terminal: bool = False
+    """Whether its standard output is to be its controlling terminal, in a session of its own."""
+    hangups: str = ""
+    """"obeyed" or "ignored"; as inherited otherwise."""
+    closed: tuple[int, ...] = ()
+    without: tuple[int, ...] = ()
+    """Capabilities (their numbers, capabilities(7)) that it, and whatever it starts, shall not have."""
+
+    def __call__(self) -> None:
+        if self.session or self.terminal:
+            os.setsid()
+        if self.terminal:
+            fcntl.ioctl(1, termios.TIOCSCTTY, 0)
+        if self.hangups:
+            signal.signal(signal.SIGHUP, {"obeyed": signal.SIG_DFL, "ignored": signal.SIG_IGN}[self.hangups])
+        for number in self.closed:
+            os.close(number)
+        if self.without:
+            _drop(self.without)
+
+
 class Forked(subprocess.Popen[Any]):
     """Popen for `python -m batchsr WORDS`; the process is a fork of a source where that makes no difference."""
 
@@ -52,13 +94,19 @@ class Forked(subprocess.Popen[Any]):
     ) -> None:  # fmt: skip
         """Popen's one step that starts the process; `rest` is how it starts: signals, user, umask, session, group."""
         *others, session, group = rest
-        usual = not (preexec_fn or pass_fds or shell) and (*others, group) == (True, None, None, None, -1, -1)
+        usual = not (pass_fds or shell) and tuple(others) == (True, None, None, None, -1) and group in (-1, 0)
+        first = First() if preexec_fn is None else preexec_fn
+        usual = usual and isinstance(first, First)
         streams = [number if given == -1 else given for number, given in enumerate((p2cread, c2pwrite, errwrite))]
         source = None
-        if usual and args[:3] == [sys.executable, "-m", "batchsr"] and all(map(_is_open, streams)):
-            source = _source_for(os.environ if env is None else env)
         told = os.environ if env is None else env
-        pid = source.fork(args[3:], cwd or os.getcwd(), told, streams, session) if source is not None else 0
+        if usual and list(args[:3]) == [sys.executable, "-m", "batchsr"] and all(map(_is_open, streams)):
+            source = _source_for(told)
+        if source is not None:
+            first = dataclasses.replace(first, session=session or first.session)
+            pid = source.fork(args[3:], cwd or os.getcwd(), told, streams, first, leads=group == 0)
+        else:
+            pid = 0
         if not pid:
             pipes = (p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
             start = (executable, preexec_fn, close_fds, pass_fds, cwd, env, startupinfo, creationflags, shell)
@@ -83,15 +131,23 @@ def run(command: list[str], *, input: Any = None, timeout: float, **options: Any
 
 
 class _Source:
-    """A process that has loaded the program, as the tests see it: one to ask for a fork of itself."""
+    """A process that has loaded the program, as its owner sees it: one to ask for a fork of itself."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, asked: socket.socket, process: subprocess.Popen[bytes] | None = None) -> None:
         self.owner = os.getpid()
         self._lock = threading.Lock()
+        self._socket = asked
+        self._process = process
+        if self._socket.recv(1) != b".":
+            self._socket.close()
+            raise AssertionError(f"the program could not be loaded: {process and process.communicate()}")
+
+    @classmethod
+    def started(cls, environment: Mapping[str, str]) -> _Source:
+        """Start one, and wait until it has loaded the program."""
         mine, theirs = socket.socketpair()
-        self._socket = mine
         with theirs:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, __file__, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 env={name: value for name, value in environment.items() if not name.startswith("COVERAGE_")},
@@ -100,12 +156,17 @@ class _Source:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
             )
-        if self._socket.recv(1) != b".":
-            self._socket.close()
-            raise AssertionError(f"the program could not be loaded: {self._process.communicate()}")
+        return cls(mine, process)
 
     def fork(
-        self, words: list[Any], folder: Any, environment: Mapping[str, str], streams: list[int], session: bool
+        self,
+        words: Sequence[Any],
+        folder: Any,
+        environment: Mapping[str, str],
+        streams: list[int],
+        first: First,
+        *,
+        leads: bool = False,
     ) -> int:
         """Return the number of a new process, a child of this one, that runs the program; 0 if none could be made."""
         os.umask(umask := os.umask(0))
@@ -116,19 +177,24 @@ class _Source:
             "environment": dict(environment),
             "ignored": [int(number) for number in SIGNALS if signal.getsignal(number) is signal.SIG_IGN],
             "umask": umask,
-            "session": session,
+            "first": dataclasses.asdict(first),
+            "leads": leads,
         }
         data = json.dumps(wish).encode()
         handles = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", streams))]
         with self._lock, _adopting():
-            self._socket.sendmsg([len(data).to_bytes(8)], handles)
-            self._socket.sendall(data)
+            try:
+                self._socket.sendmsg([len(data).to_bytes(8)], handles)
+                self._socket.sendall(data)
+            except OSError:  # it was killed, as its owner's children may be
+                return 0
             return int.from_bytes(self._socket.recv(8))
 
     def end(self) -> None:
         """Let the process end, which it does when nobody can ask it any more."""
         self._socket.close()
-        self._process.communicate()
+        if self._process is not None:
+            self._process.communicate()
 
 
 def end() -> None:
@@ -155,8 +221,10 @@ def _source_for(environment: Mapping[str, str]) -> _Source | None:
     if settled != usual or path not in (before, fast):
         return None
     with _making:
+        if path not in _sources and __name__ == "__main__":
+            return None  # a program has the one source that was made for it
         if path not in _sources:
-            _sources[path] = _Source(environment)
+            _sources[path] = _Source.started(environment)
         source = _sources[path]
     return source if source.owner == os.getpid() else None
 
@@ -195,13 +263,12 @@ def _load() -> None:
     from batchsr.restoration.warm_up import warm_up
 
     warm_up()
+    inspect.stack()  # remembers the file of each module: coverage asks for them wherever it starts
 
 
 def _serve(asked: socket.socket) -> list[str]:
     """Fork whenever it is asked for; returns in each fork, with the program's words. Ends with the tests' process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.collect()
-    gc.freeze()
     asked.sendall(b".")
     while True:
         head, streams, *_ = socket.recv_fds(asked, 8, 3)
@@ -238,10 +305,49 @@ def _serve(asked: socket.socket) -> list[str]:
         wish = json.loads(data)
         if os.getppid() != wish["parent"]:
             os._exit(1)  # this system gives orphans to another, who would not hear how it ends
+        if HAVE_WORKERS.intersection(wish["words"]) and (nested := _nest(wish["environment"])) is not None:
+            os.close(write)
+            asked = nested
+            asked.sendall(b".")
+            continue
         _become(wish)
         os.write(write, b".")
         os.close(write)
         return list(wish["words"])
+
+
+def _nest(environment: dict[str, str]) -> socket.socket | None:
+    """Fork a source for the program that this process is about to be.
+
+    Returns None in the program, and in the source the socket by which it is asked. That one has no stream of the
+    program's, so that nobody waits for its end, and is in no terminal's way.
+    """
+    mine, theirs = socket.socketpair()
+    if os.fork():
+        theirs.close()
+        _sources[environment.get("PYTHONPATH")] = _Source(mine)
+        subprocess.Popen = Forked  # type: ignore[misc]
+        return None
+    mine.close()
+    os.setsid()
+    with open(os.devnull, "r+b") as nothing:
+        for number in range(3):
+            os.dup2(nothing.fileno(), number)
+    return theirs
+
+
+def _drop(capabilities: tuple[int, ...]) -> None:
+    """Give capabilities up, for this process and for all that it starts."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    head = (ctypes.c_uint32 * 2)(LINUX_CAPABILITY_VERSION_3, 0)
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable, of the first 32 and of the rest
+    done = libc.capget(head, sets)
+    for number in capabilities:
+        done |= libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0)
+        for kind in range(3):
+            sets[3 * (number // 32) + kind] &= ~(1 << number % 32) & 0xFFFFFFFF
+    if done | libc.capset(head, sets):
+        raise PermissionError(ctypes.get_errno(), "these capabilities cannot be given up")
 
 
 def _become(wish: dict[str, Any]) -> None:
@@ -250,14 +356,18 @@ def _become(wish: dict[str, Any]) -> None:
     os.environ.update(wish["environment"])
     time.tzset()
     os.umask(wish["umask"])
-    if wish["session"]:
-        os.setsid()
+    if wish["leads"]:
+        os.setpgid(0, 0)
     if os.isatty(1):
         sys.stdout.reconfigure(line_buffering=True)
     os.chdir(wish["folder"])
     usual = {signal.SIGINT: signal.default_int_handler}
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN if number in wish["ignored"] else usual.get(number, signal.SIG_DFL))
+    First(**wish["first"])()
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if number in wish["first"]["closed"]:
+            setattr(sys, name, None)
     if "COVERAGE_PROCESS_CONFIG" in os.environ:
         import coverage
 
@@ -265,8 +375,29 @@ def _become(wish: dict[str, Any]) -> None:
     sys.path.insert(0, wish["folder"])
 
 
+def _end(code: int) -> None:
+    """End as Python does, but leave it to the system to take the memory back: all the modules cost more than a command.
+
+    Returns where a stream cannot be written to its end, which Python tells and makes an exit code of its own.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError, ValueError):
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(code)
+
+
 if __name__ == "__main__":
     del sys.path[0]
     _load()
+    gc.collect()
+    gc.freeze()
     sys.argv = ["batchsr", *_serve(socket.socket(fileno=int(sys.argv[1])))]
-    runpy.run_module("batchsr", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module("batchsr", run_name="__main__", alter_sys=True)
+    except SystemExit as e:
+        if isinstance(e.code, int):
+            _end(e.code)
+        raise

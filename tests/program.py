@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,14 @@ FAST_MODEL = {
     )
 }
 """Environment in which `--variant fast` is a model that takes microseconds."""
+
+
+def unmeasured(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment without coverage's variables.
+
+    For programs that end by SIGKILL or may not write where its data goes: what they run is measured for nothing.
+    """
+    return {name: value for name, value in environment.items() if not name.startswith("COVERAGE_")}
 
 
 class Program:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,15 @@ import rig
 import soundfile
 
 from batchsr import restore_file
-from batchsr.errors import ConfigError, InputFormat, InputLimits, OutputExists, OutputIsSource, TransientError
+from batchsr.errors import (
+    ConfigError,
+    InputFormat,
+    InputLimits,
+    OutputExists,
+    OutputIsSource,
+    ResourceError,
+    TransientError,
+)
 from batchsr.restoration import single
 from batchsr.settings.profile import Settings
 
@@ -75,6 +85,39 @@ def test_two_processes_do_not_restore_one_file_at_once(source: Path, tmp_path: P
             restore_file(source, tmp_path / "o.wav", model=rig.FastModel())
 
     restore_file(source, tmp_path / "o.wav", model=rig.FastModel(), progress=inner)
+
+
+@pytest.mark.parametrize("at", ["mkdir", "open"])
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_a_cache_that_may_not_be_written_stops_no_restoration_and_a_full_one_does(
+    source: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, at: str, number: int
+) -> None:
+    cache.mkdir(parents=True) if at == "open" else cache.parent.parent.mkdir()
+    real = getattr(os, at)
+
+    def closed(path: Any, *rest: Any, **named: Any) -> Any:
+        if str(path).startswith(str(cache.parent)):
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path, *rest, **named)
+
+    monkeypatch.setattr(os, at, closed)
+    notices: list[str] = []
+
+    def run() -> None:
+        single.restore_one(
+            source, tmp_path / "o.wav", Settings(), rig.FastModel, overwrite=False, on_windows=lambda *_: None,
+            on_notice=notices.append,
+        )  # fmt: skip
+
+    if number == errno.ENOSPC:
+        with pytest.raises(ResourceError, match="cache"):
+            run()
+        assert not (tmp_path / "o.wav").exists()
+    else:
+        run()
+        assert soundfile.info(tmp_path / "o.wav").samplerate == 48_000
+        assert "begins anew" in notices[0]
+        assert str(cache) in notices[0] or str(cache.parent) in notices[0]
 
 
 def test_other_settings_do_not_take_up_windows_that_were_made_with_these(source: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import os
 import pty
@@ -98,18 +97,6 @@ def gone_pipe() -> Iterator[int]:
         os.close(writing)
 
 
-def own_terminal(slave: int) -> Any:
-    """What a child does first to have `slave` as its controlling terminal."""
-
-    def take() -> None:
-        import termios
-
-        os.setsid()
-        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
-
-    return take
-
-
 @pytest.mark.parametrize("procs", [1, 2])
 @pytest.mark.parametrize("away", ["full", "gone", "closed"])
 @needs_full
@@ -121,7 +108,7 @@ def test_a_log_that_cannot_be_written_changes_neither_the_work_nor_the_exit_code
     with FULL.open("wb") as full, gone_pipe() as gone:
         options: dict[str, Any] = {"stderr": {"full": full, "gone": gone}.get(away)}
         if away == "closed":
-            options["preexec_fn"] = lambda: os.close(2)
+            options["preexec_fn"] = forked.First(closed=(2,))
         with started(fast, *command, **options) as process:
             assert process.wait(120) == 3, "one file is bad, and that alone counts"
     assert counts(fast) == {"done": 6, "failed": 1}
@@ -177,7 +164,7 @@ def test_a_reader_that_has_seen_enough_ends_a_look_and_not_a_deed(fast: Program)
 def test_a_closed_standard_output_is_an_error_for_data_and_nothing_else(fast: Program) -> None:
     filled(fast, 1)
     for command, code in ((WORK, 0), (("list",), 74)):
-        with started(fast, *command, stderr=subprocess.PIPE, preexec_fn=lambda: os.close(1)) as process:
+        with started(fast, *command, stderr=subprocess.PIPE, preexec_fn=forked.First(closed=(1,))) as process:
             _, said = process.communicate(timeout=60)
         assert process.returncode == code, said
     assert Path(fast.db).read_bytes().startswith(b"SQLite format 3"), "no line of text went into the database"
@@ -281,7 +268,7 @@ def test_work_in_a_terminal_that_is_stopped_goes_on(fast: Program) -> None:
     filled(fast, 30)
     master, slave = pty.openpty()
     try:
-        with started(fast, *WORK, stdout=slave, stderr=slave, preexec_fn=own_terminal(slave)) as process:
+        with started(fast, *WORK, stdout=slave, stderr=slave, preexec_fn=forked.First(terminal=True)) as process:
             os.close(slave)
             os.write(master, b"\x13")  # Ctrl-S, and nobody reads
             rig.until(lambda: counts(fast) == {"done": 30}, 120)
@@ -294,10 +281,7 @@ def test_a_terminal_that_goes_away_while_hangups_are_ignored_leaves_the_work_alo
     filled(fast, 12)
     master, slave = pty.openpty()
 
-    def disowned() -> None:
-        own_terminal(slave)()
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
+    disowned = forked.First(terminal=True, hangups="ignored")
     pace = {"BATCHSR_PACE_S": "0.1"}
     with started(fast, *WORK, stdout=slave, stderr=slave, preexec_fn=disowned, environment=pace) as process:
         os.close(slave)
@@ -311,10 +295,7 @@ def test_a_terminal_that_is_closed_stops_the_work_with_129(fast: Program) -> Non
     filled(fast, 40)
     master, slave = pty.openpty()
 
-    def with_hangups() -> None:
-        own_terminal(slave)()
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
+    with_hangups = forked.First(terminal=True, hangups="obeyed")
     pace = {"BATCHSR_PACE_S": "0.1"}
     with started(fast, *WORK, stdout=slave, stderr=slave, preexec_fn=with_hangups, environment=pace) as process:
         os.close(slave)
@@ -329,16 +310,13 @@ def test_a_hangup_without_a_terminal_opens_a_rotated_log_again_and_stops_nothing
     filled(fast, 25)
     log, old = fast.folder / "batchsr.log", fast.folder / "batchsr.log.1"
 
-    def as_a_service() -> None:
-        os.setsid()
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
+    as_a_service = forked.First(session=True, hangups="obeyed")
     pace = {"BATCHSR_PACE_S": "0.1"}
     with (
         log.open("ab") as file,
         started(fast, *WORK, "--procs", "2", stderr=file, preexec_fn=as_a_service, environment=pace) as process,
     ):
-        rig.until(lambda: counts(fast).get("done", 0) >= 2, 60)
+        rig.until(lambda: counts(fast).get("done", 0) >= 2 and " done " in log.read_text(), 60)
         log.rename(old)
         process.send_signal(signal.SIGHUP)
         rig.until(log.exists)

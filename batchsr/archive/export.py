@@ -1,7 +1,9 @@
 """Pack a batch: built beside its final name, checked there, and given the name at the end, whole or not at all.
 
 Every file is read in the package itself, so what its lists say is of what stands there. A package that grows is built
-anew from hard links to the files that are in it already; what of it is not this program's stays (see `keeping`).
+Every file is read in the package itself, so what its lists say is of what stands there. A package that grows is built
+anew from hard links to the files that are in it already; what of it is not this program's stays: see `earlier_package`.
+anew from hard links to the files that are in it already; what of it is not this program's stays: see `earlier_package`.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from batchsr import faults, storage
-from batchsr.archive import bag, checksums, exchange, keeping, mark, moving, premis
-from batchsr.archive.bringing import Brought, PackageRequest, fill, put_of
+from batchsr.archive import bag, checksums, earlier_package, exchange, mark, moving, premis
 from batchsr.archive.contents import Work, works_of
+from batchsr.archive.package_files import Brought, PackageRequest, fill, put_of
 from batchsr.display import shown
 from batchsr.errors import BatchsrError, OutputExists, PackageError, ResourceError
 from batchsr.queue import Queue, State
@@ -71,8 +73,8 @@ def pack(queue: Queue, request: PackageRequest, *, on_file: Callable[[str], None
             found = fill(works, request, building, on_file)
             new = put_of(works, request, found, before)
             tags = _tags(request)
-            kept = keeping.look(target, before, new, tags, building)
-            keeping.bring(kept, target, building)
+            kept = earlier_package.look(target, before, new, tags, building)
+            earlier_package.bring(kept, target, building)
         except BatchsrError:
             exchange.clear_if_empty(target)
             raise
@@ -154,7 +156,7 @@ def _describe(
     folder: Path,
     found: Mapping[str, Brought],
     report: bytes,
-    kept: keeping.Kept,
+    kept: earlier_package.Kept,
     tags: Sequence[str],
     put: Mapping[str, mark.Put],
     about: Mapping[str, Any],

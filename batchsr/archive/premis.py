@@ -21,8 +21,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from batchsr import __version__
-from batchsr.archive.bringing import Brought
 from batchsr.archive.contents import Item, Work
+from batchsr.archive.package_files import Brought
 from batchsr.display import printable
 from batchsr.errors import ConfigError
 

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import click
 
 from batchsr.audio import files
-from batchsr.cli import completing, enqueued, forecast
+from batchsr.cli import completing, enqueue_messages, forecast
 from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.options import restoration_options
 from batchsr.cli.paths import UserFile, UserPath
@@ -202,13 +202,13 @@ class _Tally:
     def refuse(self, one: walk.Refused) -> None:
         """One that cannot become a job."""
         self.refused.append(one)
-        enqueued.tell_refused(self.app, one)
+        enqueue_messages.tell_refused(self.app, one)
 
-    def taken(self, settled: again.Settled, queue: Queue, note: str = "") -> None:
+    def taken(self, settled: again.SettledIntake, queue: Queue, note: str = "") -> None:
         """One that the queue has answered for."""
         taken = settled.intake
         self.outcomes[str(taken.enqueued.outcome)] += 1
-        if taken.enqueued.outcome in enqueued.TO_DO:
+        if taken.enqueued.outcome in enqueue_messages.TO_DO:
             self.audio_s += taken.job.audio_s or 0.0
             if self.dry_run:
                 self.needs.add(taken.job, taken.enqueued.output)
@@ -217,7 +217,7 @@ class _Tally:
         # A number that only the copy of a dry run has given is nobody's.
         number = taken.enqueued.job_id
         is_known = not self.dry_run or (number is not None and queue.get(number) is not None)
-        enqueued.tell_taken(self.app, settled, note, is_known=is_known)
+        enqueue_messages.tell_taken(self.app, settled, note, is_known=is_known)
 
     def summary(self) -> dict[str, Any]:
         """Return the counts, for programs."""

@@ -37,8 +37,8 @@ def export_command(
     grown it makes the package anew from what is in it. Every file is read in the package and must be as it was made.
     """
     from batchsr.archive import checksums as lists
-    from batchsr.archive.bringing import PackageRequest
     from batchsr.archive.export import pack
+    from batchsr.archive.package_files import PackageRequest
 
     app.acts()
     target = Path(os.path.abspath(folder))

@@ -23,9 +23,9 @@ def staying_awake(listener: Any, command: str | None, *, allowed: bool) -> Itera
     if not allowed or not words:
         yield listener
         return
-    say = listener.message if command else _unsaid
+    say = listener.message if command else _ignore
     with SleepInhibitor(words, say, quiet=not command) as inhibitor:
-        yield _Awake(listener, inhibitor)
+        yield _ListenerWithInhibitor(listener, inhibitor)
 
 
 def default_command() -> Sequence[str]:
@@ -34,11 +34,11 @@ def default_command() -> Sequence[str]:
     return words if shutil.which(words[0]) else ()
 
 
-def _unsaid(text: str) -> None:
+def _ignore(text: str) -> None:
     """Take what nobody asked for."""
 
 
-class _Awake:
+class _ListenerWithInhibitor:
     """A worker's listener, and the inhibitor beside it."""
 
     def __init__(self, listener: Any, inhibitor: SleepInhibitor) -> None:

@@ -44,7 +44,7 @@ def serve_command(
     try:
         from batchsr.serve import app as application
         from batchsr.serve import server, token
-        from batchsr.serve.guard import Doors
+        from batchsr.serve.guard import AccessRules
         from batchsr.serve.source import Source
     except ModuleNotFoundError as e:
         if (e.name or "").split(".")[0] in ("starlette", "uvicorn", "jinja2", "markupsafe", "h11", "anyio"):
@@ -61,8 +61,8 @@ def serve_command(
     port = socket.getsockname()[1]
     app.stays(stamped=False)
     secret, is_new = token.take(token.path_of(app.db)) if wants_token or not is_loopback else (None, False)
-    doors = Doors(is_loopback, tuple(name.lower() for name in (host, *names)), prefix, secret)
-    made = application.make(Source(app.db), doors, read_only=read_only, roots=roots)
+    rules = AccessRules(is_loopback, tuple(name.lower() for name in (host, *names)), prefix, secret)
+    made = application.make(Source(app.db), rules, read_only=read_only, roots=roots)
     address = f"http://{server.reached_at(host)}:{port}{prefix}"
 
     def ready() -> None:

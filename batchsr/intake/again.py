@@ -15,7 +15,7 @@ _AT_ONCE: Final = 500
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Settled:
+class SettledIntake:
     """What became of one path in the end."""
 
     intake: Intake
@@ -23,7 +23,7 @@ class Settled:
     """Of the job that took, or could not take, other settings."""
 
 
-def settled(queue: Queue, taken: Iterable[Intake], *, update: bool) -> Iterator[Settled]:
+def settled(queue: Queue, taken: Iterable[Intake], *, update: bool) -> Iterator[SettledIntake]:
     """Yield the answers with what was done about files that are known.
 
     A job that is done and whose output is gone is queued again, but not where the output's folder is gone as well: that
@@ -40,7 +40,7 @@ def settled(queue: Queue, taken: Iterable[Intake], *, update: bool) -> Iterator[
     yield from _settle(queue, waiting, update=update)
 
 
-def _settle(queue: Queue, some: list[Intake], *, update: bool) -> Iterator[Settled]:
+def _settle(queue: Queue, some: list[Intake], *, update: bool) -> Iterator[SettledIntake]:
     gone = [one.enqueued.job_id for one in some if one.enqueued.outcome is Outcome.ALREADY_DONE and is_gone(one)]
     again = set(queue.retry([number for number in gone if number is not None], redo=True)) if gone else set()
     wanted = [one for one in some if update and one.enqueued.outcome is Outcome.OTHER_SETTINGS]
@@ -53,16 +53,16 @@ def _settle(queue: Queue, some: list[Intake], *, update: bool) -> Iterator[Settl
     for one in some:
         enqueued = one.enqueued
         if enqueued.job_id in again and enqueued.outcome is Outcome.ALREADY_DONE:
-            yield Settled(dataclasses.replace(one, enqueued=_became(enqueued, Outcome.DONE_AGAIN)))
+            yield SettledIntake(dataclasses.replace(one, enqueued=_became(enqueued, Outcome.DONE_AGAIN)))
         elif enqueued.outcome is Outcome.OTHER_SETTINGS and enqueued.job_id in answers:
             answer = answers[enqueued.job_id]
             if answer.answer in (Answer.CHANGED, Answer.UNCHANGED):
                 became = dataclasses.replace(_became(enqueued, Outcome.UPDATED), output=answer.output)
-                yield Settled(dataclasses.replace(one, enqueued=became), answer.answer)
+                yield SettledIntake(dataclasses.replace(one, enqueued=became), answer.answer)
             else:
-                yield Settled(one, answer.answer)
+                yield SettledIntake(one, answer.answer)
         else:
-            yield Settled(one)
+            yield SettledIntake(one)
 
 
 def is_gone(one: Intake) -> bool:

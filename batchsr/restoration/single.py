@@ -7,20 +7,22 @@ stop, goes on where it was.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import fcntl
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import platformdirs
 
 from batchsr import storage
 from batchsr.audio import files
-from batchsr.errors import BatchShrunk, TransientError
+from batchsr.errors import BatchShrunk, ResourceError, TransientError
 from batchsr.restoration.batcher import Batcher, run_beside_main
 from batchsr.restoration.refusals import check_output
 from batchsr.restoration.restore import discard_scratch, restore
@@ -34,6 +36,8 @@ from batchsr.settings.profile import DEFAULT_VARIANT, OUTPUT_SUFFIX, Settings
 if TYPE_CHECKING:
     from batchsr.restoration.batcher import WindowModel
     from batchsr.restoration.credentials import Signing
+
+_CLOSED: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def restore_file(
@@ -108,7 +112,7 @@ def restore_one(
     check_output(source, output, overwrite=overwrite, sidecar=settings.sidecar)
 
     def work(main_thread: Executor) -> Restored:
-        with _checkpoints(source, output) as scratch:
+        with _checkpoints(source, output, on_notice) as scratch:
             loading = main_thread.submit(load)
             warm_up()
             loaded = loading.result()
@@ -149,20 +153,33 @@ def forget(source: Path, output: Path) -> None:
 
 
 @contextmanager
-def _checkpoints(source: Path, output: Path) -> Iterator[Path]:
-    """Give the scratch file of this source and output, for this process alone."""
+def _checkpoints(source: Path, output: Path, on_notice: Callable[[str], None]) -> Iterator[Path]:
+    """Give the scratch file of this source and output, for this process alone.
+
+    Where nothing may be written in the user's cache, it is a temporary file and goes with this call.
+    """
     scratch = checkpoints_of(source, output)
-    storage.make_folder(scratch.parent)
-    lock = scratch.with_suffix(".lock")
-    with storage.resource_errors(lock, "open"):
-        fd = storage.open_own(lock, os.O_RDWR)
-    try:
+    with ExitStack() as stack:
+        try:
+            fd = _open_lock(scratch)
+        except ResourceError as e:
+            if getattr(e.__cause__, "errno", None) not in _CLOSED:
+                raise
+            on_notice(f"if this is interrupted, it begins anew: {e}")
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="batchsr-"))) / scratch.name
+            fd = _open_lock(scratch)
+        stack.callback(os.close, fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:
             raise TransientError(f"another process is restoring {source} to {output}", remedy="wait for it") from e
         yield scratch
         if not scratch.exists():
-            lock.unlink(missing_ok=True)
-    finally:
-        os.close(fd)
+            scratch.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _open_lock(scratch: Path) -> int:
+    storage.make_folder(scratch.parent)
+    lock = scratch.with_suffix(".lock")
+    with storage.resource_errors(lock, "open"):
+        return storage.open_own(lock, os.O_RDWR)

@@ -22,7 +22,7 @@ from batchsr.display import printable
 from batchsr.errors import BatchsrError, InputError, QueueError, ResourceError, UsageError
 from batchsr.serve.api import Api
 from batchsr.serve.forms import Forged, Forms
-from batchsr.serve.guard import TOKEN_COOKIE, Doors, Guard, is_token
+from batchsr.serve.guard import TOKEN_COOKIE, AccessRules, Guard, is_token
 from batchsr.serve.hearing import Hearing
 from batchsr.serve.pages import Pages
 from batchsr.serve.render import Renderer
@@ -49,11 +49,11 @@ class Application:
     source: Source
 
 
-def make(source: Source, doors: Doors, *, read_only: bool = False, roots: Sequence[Path] = ()) -> Application:
+def make(source: Source, rules: AccessRules, *, read_only: bool = False, roots: Sequence[Path] = ()) -> Application:
     """Make the application that shows a queue and, unless `read_only`, changes it and takes in files below `roots`."""
     changes = Changes(source)
     may_submit = bool(roots) and not read_only
-    renderer = Renderer(doors.prefix, read_only, may_submit, Forms(doors.prefix or "/"))
+    renderer = Renderer(rules.prefix, read_only, may_submit, Forms(rules.prefix or "/"))
     steering = Steering(source, renderer)
     submit = Submit(source, renderer, roots)
     pages = Pages(source, renderer, Hearing(source.path))
@@ -78,7 +78,7 @@ def make(source: Source, doors: Doors, *, read_only: bool = False, roots: Sequen
             *(() if read_only else (Route("/ask", steering.ask), Route("/do", steering.do, methods=["POST"]))),
             *((Route("/submit", submit.page), Route("/submit", submit.answer, methods=["POST"])) if may_submit else ()),
             Route("/changes", changes.answer),
-            Route("/login", functools.partial(_login, doors)),
+            Route("/login", functools.partial(_login, rules)),
             Route("/static/{name}", _static),
             Route("/healthz", api.health),
             Route("/metrics", api.metrics),
@@ -93,7 +93,7 @@ def make(source: Source, doors: Doors, *, read_only: bool = False, roots: Sequen
         },
     )
     app.router.redirect_slashes = False
-    return Application(Guard(app, doors), changes, source)
+    return Application(Guard(app, rules), changes, source)
 
 
 def _static(request: Request) -> Response:
@@ -110,21 +110,21 @@ def _static(request: Request) -> Response:
     return Response(data, media_type=kind, headers=headers)
 
 
-def _login(doors: Doors, request: Request) -> Response:
+def _login(rules: AccessRules, request: Request) -> Response:
     """Take the token out of the link and keep it in a cookie that no script and no other site gets."""
-    if doors.token is None:
-        return RedirectResponse(doors.prefix + "/", 303)
-    if not is_token(request.query_params.get("token", ""), doors.token):
+    if rules.token is None:
+        return RedirectResponse(rules.prefix + "/", 303)
+    if not is_token(request.query_params.get("token", ""), rules.token):
         return PlainTextResponse("that is not the link that `batchsr serve` showed\n", 403)
     # A page of our own between: after a link from elsewhere a browser sends no strict cookie along a redirect.
     made = Response(
         '<!doctype html><html lang="en"><title>batchsr</title>'
-        f'<meta http-equiv="refresh" content="0;url={doors.prefix}/">'
-        f'<p><a href="{doors.prefix}/">To the queue</a></p></html>',
+        f'<meta http-equiv="refresh" content="0;url={rules.prefix}/">'
+        f'<p><a href="{rules.prefix}/">To the queue</a></p></html>',
         media_type="text/html",
     )
     made.set_cookie(
-        TOKEN_COOKIE, doors.token, max_age=365 * 86_400, path=doors.prefix or "/", httponly=True, samesite="strict"
+        TOKEN_COOKIE, rules.token, max_age=365 * 86_400, path=rules.prefix or "/", httponly=True, samesite="strict"
     )
     return made
 

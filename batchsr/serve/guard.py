@@ -47,8 +47,8 @@ HEADERS: Final[Mapping[str, str]] = {
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Doors:
-    """What the guard goes by."""
+class AccessRules:
+    """Who may ask the server, by which names, and with what."""
 
     is_loopback: bool
     names: tuple[str, ...] = ()
@@ -62,9 +62,9 @@ class Doors:
 class Guard:
     """Stands before the application."""
 
-    def __init__(self, app: ASGIApp, doors: Doors) -> None:
+    def __init__(self, app: ASGIApp, rules: AccessRules) -> None:
         self._app = app
-        self._doors = doors
+        self._rules = rules
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on with limits."""
@@ -73,7 +73,7 @@ class Guard:
                 await self._app(scope, receive, send)
             return
         scope = dict(scope)
-        prefix = self._doors.prefix
+        prefix = self._rules.prefix
         if prefix and (scope["path"] == prefix or scope["path"].startswith(prefix + "/")):
             scope["path"] = scope["path"].removeprefix(prefix) or "/"
         scope["root_path"] = ""
@@ -107,7 +107,7 @@ class Guard:
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdecimal()) or len(length) > 12 or int(length) > MOST_BODY_BYTES:
             return 413, f"{MOST_BODY_BYTES:,} bytes are the most that a request may carry"
-        if self._doors.token is not None and scope["path"] not in OPEN and not self._has_token(headers):
+        if self._rules.token is not None and scope["path"] not in OPEN and not self._has_token(headers):
             return 401, "open the link that `batchsr serve` showed when it was started for the first time"
         return None
 
@@ -122,25 +122,25 @@ class Guard:
             name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
         except ValueError:
             return False
-        if name == "localhost" or name in self._doors.names:
+        if name == "localhost" or name in self._rules.names:
             return True
         try:
             address = ipaddress.ip_address(name)
         except ValueError:
             own = socket.gethostname().lower()
-            return not self._doors.is_loopback and name in (own, own.partition(".")[0], own + ".local")
-        return address.is_loopback or not self._doors.is_loopback
+            return not self._rules.is_loopback and name in (own, own.partition(".")[0], own + ".local")
+        return address.is_loopback or not self._rules.is_loopback
 
     def _has_token(self, headers: Headers) -> bool:
         """Return whether the cookie has it; programs give it as `Authorization: Bearer`."""
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            return is_token(given.strip(), self._doors.token or "")
+            return is_token(given.strip(), self._rules.token or "")
         try:
             cookie = SimpleCookie(headers.get("cookie", "")).get(TOKEN_COOKIE)
         except CookieError:
             return False
-        return cookie is not None and is_token(cookie.value, self._doors.token or "")
+        return cookie is not None and is_token(cookie.value, self._rules.token or "")
 
 
 def is_token(given: str, token: str) -> bool:

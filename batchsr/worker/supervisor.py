@@ -31,7 +31,7 @@ MOST_DEATHS: Final = 5
 """Workers in a row that die without a job getting on, until the supervisor gives up."""
 
 
-class Says(Protocol):
+class MessageListener(Protocol):
     """What the supervisor needs of a listener."""
 
     def message(self, text: str) -> None: ...
@@ -54,7 +54,7 @@ def supervise(
     queue: Queue,
     command: CommandFn,
     procs: int,
-    listener: Says,
+    listener: MessageListener,
     *,
     limit: int | None = None,
     poll_s: float = 0.5,
@@ -87,7 +87,7 @@ class _Supervisor:
         queue: Queue,
         command: CommandFn,
         procs: int,
-        listener: Says,
+        listener: MessageListener,
         limit: int | None,
         poll_s: float,
         environments: Sequence[Mapping[str, str]],

@@ -106,7 +106,7 @@ class _Run:
                     while self._stop.signal is None and self._turn(main_thread):
                         pass
                 except BaseException:
-                    self._give_up()
+                    self._interrupt_files()
                     raise
         finally:
             if self._worker is not None:
@@ -123,7 +123,7 @@ class _Run:
             self._database_trouble(e)
             return True
 
-    def _give_up(self) -> None:
+    def _interrupt_files(self) -> None:
         """Let the files in flight go back with the windows that are finished or being computed."""
         if self._model is not None:
             self._model.refuse(Interrupted())
@@ -145,20 +145,20 @@ class _Run:
         in_flight = len(files)  # before all else: while we look, a file in flight may be done, or go back to the queue
         ended = self._account.summary.done + self._account.summary.failed
         if options.limit is not None and ended + in_flight >= options.limit:
-            return self._linger(in_flight)
+            return self._wait_for_files(in_flight)
         if self._model is not None and not files.have_room(self._model.batch_windows):
-            return self._linger(in_flight)
+            return self._wait_for_files(in_flight)
         if (gate_s := options.gate()) > 0:
             return gate_s != math.inf and self._wait("not yet time to work", gate_s)
         self._reap()
         self._places.look_after()
-        following = self._following()
-        if following is None:
+        job_ahead = self._next_job()
+        if job_ahead is None:
             due_s = self._queue.next_due_s(options.variant)
             if due_s is not None:
                 return self._wait("every job left waits for its next try", due_s)
             if in_flight:
-                return self._linger(in_flight)
+                return self._wait_for_files(in_flight)
             if not self._queue.in_flight() and (suspect := self._queue.take_last_try(options.variant)) is not None:
                 self._listener.message(f"trying #{suspect.id} once more, alone: its workers died on it")
                 return True
@@ -167,15 +167,15 @@ class _Run:
             return options.stay and not options.elsewhere() and self._wait("nothing to do", options.poll_s)
         self._waiting_since_s = None
         if (pause := self._queue.paused()) is not None:
-            return self._sit_out(pause, following)
-        if following.crashes and in_flight:
-            return self._linger(in_flight)
-        model = self._served(main_thread)
+            return self._sit_out(pause, job_ahead)
+        if job_ahead.crashes and in_flight:
+            return self._wait_for_files(in_flight)
+        model = self._loaded_model(main_thread)
         if self._stop.signal is not None:  # loading may have taken a while
             return False
-        if (short := self._shortage(following)) is not None:
+        if (short := self._shortage(job_ahead)) is not None:
             trouble = _trouble_of(short)
-            if self._queue.hold_queued(following, trouble, alike=short.for_all):
+            if self._queue.hold_queued(job_ahead, trouble, alike=short.for_all):
                 self._places.failed(trouble)
             return True
         try:
@@ -196,13 +196,13 @@ class _Run:
                 self._outcomes.give_back(job, e)
         return True
 
-    def _linger(self, in_flight: int) -> bool:
+    def _wait_for_files(self, in_flight: int) -> bool:
         """Wait for the files in flight; False if there was none when this look at the queue began."""
         if self._in_flight:
             self._in_flight.wait(self._options.poll_s)
         return in_flight > 0
 
-    def _served(self, main_thread: Executor) -> Batcher:
+    def _loaded_model(self, main_thread: Executor) -> Batcher:
         """Return the model, loaded at the first call, with the passes that it can make now."""
         if self._model is None:
             began_s = self._queue.clock.steady()
@@ -217,13 +217,13 @@ class _Run:
             self._listener.message(f"out of memory: going on in batches of {self._model.batch_windows}")
         return self._model
 
-    def _following(self) -> Job | None:
+    def _next_job(self) -> Job | None:
         """Return the next job that lies on no place in trouble; those before it are held."""
-        while (following := self._queue.peek(self._options.variant)) is not None:
-            trouble = self._places.trouble_for(following)
-            if trouble is None or not self._queue.hold_queued(following, trouble, alike=True):
+        while (job_ahead := self._queue.peek(self._options.variant)) is not None:
+            trouble = self._places.trouble_for(job_ahead)
+            if trouble is None or not self._queue.hold_queued(job_ahead, trouble, alike=True):
                 break
-        return following
+        return job_ahead
 
     def _wait_for_places(self, held: list[Place]) -> bool:
         """Nothing is left but what is held: say so once, and wait for the places, though not for ever."""
@@ -244,11 +244,11 @@ class _Run:
         short = self._shortage(job)
         return None if short is None else _trouble_of(short)
 
-    def _shortage(self, following: Job) -> space.Shortage | None:
+    def _shortage(self, job_ahead: Job) -> space.Shortage | None:
         """Say why the disks have no room for one more job; one claimed in the same moment is for ENOSPC to find."""
         frame_samples = self._model.frame_samples if self._model is not None else space.FRAME_SAMPLES
         in_flight, folder = self._queue.in_flight(), self._queue.scratch_folder
-        return space.shortage(following, in_flight, folder, self._options.min_free_bytes, frame_samples=frame_samples)
+        return space.shortage(job_ahead, in_flight, folder, self._options.min_free_bytes, frame_samples=frame_samples)
 
     def _reap(self) -> None:
         for job in self._queue.reap(recovery.complete_sidecar):
@@ -261,7 +261,7 @@ class _Run:
             else:
                 self._listener.message(f"took job {job.id} from a worker that died: {job.state}")
 
-    def _sit_out(self, pause: Pause, following: Job) -> bool:
+    def _sit_out(self, pause: Pause, job_ahead: Job) -> bool:
         """Wait while the queue is paused: end the run if a person did it, else probe, and resume when it is over."""
         if pause.kind == "user":
             if self._options.stay:
@@ -278,7 +278,7 @@ class _Run:
             self._stop.wait(min(left_s, self._options.poll_s))
             left_s -= self._options.poll_s
         is_over = pauses.is_over(pause, self._options.min_free_bytes)
-        if is_over and (pause.kind == "source" or self._shortage(following) is None):
+        if is_over and (pause.kind == "source" or self._shortage(job_ahead) is None):
             if self._queue.resume(only=pause):
                 self._listener.resumed()
         else:
@@ -296,7 +296,7 @@ class _Run:
     def _first_signal(self, number: int) -> None:
         name = signal.Signals(number).name
         self._listener.message(f"{name}: finishing the windows in hand, then stopping (once more: at once)")
-        self._give_up()
+        self._interrupt_files()
 
     def _second_signal(self, number: int) -> None:
         """In another thread than the jobs', so with a connection of its own."""

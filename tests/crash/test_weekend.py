@@ -10,13 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from program import unmeasured
 
 WEEKEND = Path(__file__).resolve().parents[2] / "scripts" / "weekend"
 
 
 def weekend(*arguments: str) -> tuple[int, dict[str, Any], str]:
     done = subprocess.run(
-        [sys.executable, str(WEEKEND), *arguments], capture_output=True, text=True, check=False, timeout=400
+        [sys.executable, str(WEEKEND), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=400,
+        env=unmeasured(),
     )
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout), done.stderr

@@ -12,7 +12,7 @@ import pytest
 import rig
 from hypothesis import given
 from hypothesis import strategies as st
-from program import FAST_MODEL, Program
+from program import FAST_MODEL, Program, unmeasured
 
 from batchsr.errors import ConfigError
 from batchsr.settings import textfile, tomlfile
@@ -123,7 +123,7 @@ def test_a_user_that_nobody_knows_and_without_a_home_works_with_a_database_given
     for path in (folder, folder / "a.wav"):
         os.chown(path, 54321, 54321)
     environment = {k: v for k, v in (program.environment | FAST_MODEL).items() if k not in ("HOME", "USER", "LOGNAME")}
-    environment |= {"PYTHONDONTWRITEBYTECODE": "1"}
+    environment = unmeasured(environment) | {"PYTHONDONTWRITEBYTECODE": "1"}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]

@@ -6,18 +6,18 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import forked
 import pytest
 import rig
 from program import FAST_MODEL, Program
 
 from batchsr.intake import gather, leftovers, walk
 from batchsr.intake.walk import LeftOut, Refused
-
-DROPPED = "-dac_override,-dac_read_search"
 
 
 @pytest.fixture
@@ -35,16 +35,12 @@ def recordings(folder: Path, *names: str | bytes) -> None:
 
 def as_nobody(program: Program, *arguments: str | Path, code: int | None = 0) -> subprocess.CompletedProcess[str]:
     """Run it as a user whom permissions hold back, also where the tests run as root."""
-    command = program.command(*arguments)
+    first = None
     if os.geteuid() == 0:
-        if shutil.which("setpriv") is None:
-            pytest.skip("setpriv is not on this machine: nothing holds root back")
-        command = ["setpriv", f"--bounding-set={DROPPED}", f"--inh-caps={DROPPED}", *command]
-    result = subprocess.run(command, env=program.environment, cwd=program.folder, capture_output=True, text=True)
-    assert "Traceback" not in result.stderr, result.stderr
-    if code is not None:
-        assert result.returncode == code, (result.returncode, result.stdout, result.stderr)
-    return result
+        if not sys.platform.startswith("linux"):
+            pytest.skip("nothing holds root back on this system")
+        first = forked.First(without=forked.PERMISSIONS)
+    return program.run(*arguments, code=code, preexec_fn=first)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from batchsr.serve import app, server
-from batchsr.serve.guard import Doors
+from batchsr.serve.guard import AccessRules
 from batchsr.serve.source import Source
 
 
@@ -50,10 +50,10 @@ class Served:
 
 @contextlib.contextmanager
 def serving(
-    database: Path, doors: Doors | None = None, *, read_only: bool = False, roots: Sequence[Path] = ()
+    database: Path, rules: AccessRules | None = None, *, read_only: bool = False, roots: Sequence[Path] = ()
 ) -> Iterator[Served]:
     """Serve a queue while the block lasts."""
-    made = app.make(Source(database), doors or Doors(True), read_only=read_only, roots=roots)
+    made = app.make(Source(database), rules or AccessRules(True), read_only=read_only, roots=roots)
     socket = server.listening("127.0.0.1", 0)
     ready = threading.Event()
     running = server.Server(made, ready.set)

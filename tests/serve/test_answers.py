@@ -14,7 +14,7 @@ from person import Person
 from served import Served, serving
 from test_json import fit
 
-from batchsr.serve.guard import Doors
+from batchsr.serve.guard import AccessRules
 
 
 def test_the_answers_have_the_shapes_of_the_command_line(served: Served, archive: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_change_is_told_and_a_server_that_ends_says_so(archive: Path, tmp_path
 
 
 def test_behind_a_proxy_every_address_bears_the_prefix(archive: Path) -> None:
-    with serving(archive / "queue.db", Doors(True, ("archive.example",), "/batchsr")) as one:
+    with serving(archive / "queue.db", AccessRules(True, ("archive.example",), "/batchsr")) as one:
         for path in ("/batchsr/files", "/files"):  # whether the proxy takes it away or not
             text = one.ask(path, Host="archive.example").text
             addresses = re.findall(r'(?:href|src|action|data-\w+)="([^"]*)"', text)

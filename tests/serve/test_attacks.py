@@ -13,7 +13,7 @@ import rig
 from served import Served, serving
 
 from batchsr.serve import guard, server, stream
-from batchsr.serve.guard import Doors, Guard
+from batchsr.serve.guard import AccessRules, Guard
 
 
 @pytest.mark.parametrize(
@@ -42,16 +42,16 @@ def test_names_of_this_machine_are_known(served: Served, host: str) -> None:
 
 
 def test_beyond_loopback_addresses_and_own_names_are_known_and_others_are_not() -> None:
-    def knows(doors: Doors, host: str) -> bool:
-        return Guard(lambda *_: None, doors).knows(host)  # type: ignore[arg-type, return-value]
+    def knows(rules: AccessRules, host: str) -> bool:
+        return Guard(lambda *_: None, rules).knows(host)  # type: ignore[arg-type, return-value]
 
-    wide = Doors(False, names=("archive.example",))
+    wide = AccessRules(False, names=("archive.example",))
     assert knows(wide, "10.0.0.7:8484")
     assert knows(wide, socket.gethostname())
     assert knows(wide, "archive.example")
     assert not knows(wide, "evil.example")
-    assert not knows(Doors(True), "10.0.0.7:8484")
-    assert not knows(Doors(True), "[::1")
+    assert not knows(AccessRules(True), "10.0.0.7:8484")
+    assert not knows(AccessRules(True), "[::1")
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1.evil.example", "http://[::1"])

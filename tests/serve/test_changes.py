@@ -19,7 +19,7 @@ from batchsr.errors import ConfigError
 from batchsr.queue import State
 from batchsr.queue.opening import open_queue
 from batchsr.serve import token
-from batchsr.serve.guard import TOKEN_COOKIE, Doors
+from batchsr.serve.guard import TOKEN_COOKIE, AccessRules
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_without_the_token_nothing_is_answered(queue: Path) -> None:
     assert is_new
     assert stat.S_IMODE(os.stat(token.path_of(queue)).st_mode) == 0o600
     assert token.take(token.path_of(queue)) == (secret, False)
-    with serving(queue, Doors(False, token=secret)) as one:
+    with serving(queue, AccessRules(False, token=secret)) as one:
         paths = ("/", "/files", "/files/1", "/api/v1/status", "/metrics", "/changes", "/static/serve.js", "/ask", "/do")
         for path in paths:
             assert one.ask(path).status == 401, path

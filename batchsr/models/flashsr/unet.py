@@ -93,7 +93,8 @@ class SelfAttention(nn.Module):
         kernels = by_cuda(self, together)
         if kernels and attends(x.shape[-1] // heads, x.dtype):
             return self.to_out[0](kernels.attention(together, heads, rows))
-        return self.to_out[0](self.attend(*mx.split(together, 3, axis=-1), rows))
+        q, k, v = mx.split(together, 3, axis=-1)
+        return self.to_out[0](self.attend(q, k, v, rows))
 
 
 class GEGLU(nn.Module):

@@ -52,7 +52,7 @@ def enqueue(store: Store, jobs: Iterable[NewJob]) -> Iterator[Enqueued]:
 
 
 @dataclasses.dataclass(slots=True)
-class _Known:
+class _KnownJob:
     """What matters of a job that is in the queue already."""
 
     id: int
@@ -80,9 +80,9 @@ class Intake:
         self._next_id = 1 + last  # never the number of a job that was forgotten: a claim of it may still be around
         self._rows: list[dict[str, Any]] = []
         self._folders: dict[str, int] = {}
-        self._by_dedupe: dict[str, _Known] = {}
-        self._by_output: dict[str, _Known] = {}
-        self._by_source: dict[str, list[_Known]] = {}
+        self._by_dedupe: dict[str, _KnownJob] = {}
+        self._by_output: dict[str, _KnownJob] = {}
+        self._by_source: dict[str, list[_KnownJob]] = {}
         self._load()
 
     def run(self) -> list[Enqueued]:
@@ -105,10 +105,10 @@ class Intake:
         )
         for row in self._db.query(sql, (json.dumps(sorted(keys)),)):
             self._remember(
-                _Known(**(row | {"state": State(row["state"]), "output": loaded_path(row["output"])})),
+                _KnownJob(**(row | {"state": State(row["state"]), "output": loaded_path(row["output"])})),
             )
 
-    def _remember(self, known: _Known) -> None:
+    def _remember(self, known: _KnownJob) -> None:
         if any(other.id == known.id for other in self._by_source.get(known.source_key, ())):
             return
         if known.state is not State.SUPERSEDED:
@@ -145,7 +145,7 @@ class Intake:
             return os.path.samefile(known.output, source)
         return False
 
-    def _other_work(self, job: NewJob) -> _Known | None:
+    def _other_work(self, job: NewJob) -> _KnownJob | None:
         """Return the job that restores this very source to this very output, but in another way."""
         wanted_key, identity = folded_key(job.output), stored_text(job.identity)
         for known in self._by_source.get(exact_key(job.source), ()):
@@ -194,9 +194,9 @@ class Intake:
                 return name
         raise AssertionError("numbers do not end")
 
-    def _insert(self, job: NewJob, output: str, state: State = State.QUEUED) -> _Known:
+    def _insert(self, job: NewJob, output: str, state: State = State.QUEUED) -> _KnownJob:
         identity = stored_text(job.identity)
-        known = _Known(
+        known = _KnownJob(
             id=self._next_id,
             state=state,
             source_key=exact_key(job.source),

@@ -19,7 +19,7 @@ _REFUSED = {
 """Why a job keeps its settings."""
 
 
-def _note(settled: again.Settled) -> str:
+def _note(settled: again.SettledIntake) -> str:
     """Return what a person should know of one path that the queue knows already."""
     answer = settled.intake.enqueued
     if answer.outcome is Outcome.ALREADY_DONE and not os.path.lexists(answer.output):
@@ -39,7 +39,7 @@ def _note(settled: again.Settled) -> str:
     return ""
 
 
-def tell_taken(app: App, settled: again.Settled, told_of_priority: str, *, is_known: bool) -> None:
+def tell_taken(app: App, settled: again.SettledIntake, told_of_priority: str, *, is_known: bool) -> None:
     taken = settled.intake
     answer, job = taken.enqueued, taken.job
     is_new = answer.outcome in TO_DO
