@@ -102,6 +102,7 @@ def _filled_by_gpu(
     loaded."""
     filled, finite = [], []
     begun: collections.deque[mx.array] = collections.deque()
+    begun_bytes = 0
     with json_files.regular(path) as file, concurrent.futures.ThreadPoolExecutor(1, "batchsr-load") as reading:
         reader = _Reader(path, file.fileno(), config, header)
         coming: collections.deque[concurrent.futures.Future[tuple[np.ndarray, ...]]] = collections.deque()
@@ -120,8 +121,10 @@ def _filled_by_gpu(
             mx.async_eval(value, finite[-1])
             filled.append((name, value))
             begun.append(value)
-            while sum(array.nbytes for array in begun) > _BEGUN_BYTES:
-                mx.eval(begun.popleft())
+            begun_bytes += value.nbytes
+            while begun_bytes > _BEGUN_BYTES:
+                mx.eval(begun[0])
+                begun_bytes -= begun.popleft().nbytes
     good = mx.stack(finite).tolist() if finite else []
     if (wrong := [name for name, is_good in zip(wanted, good, strict=True) if not is_good]) != []:
         raise BundleError(f"{path}: tensor {wrong[0]!r} holds NaN or infinity", remedy="fetch or copy it again")
