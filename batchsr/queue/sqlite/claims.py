@@ -30,6 +30,11 @@ _ELSEWHERE: Final = {
     "report": "CASE WHEN state <> 'done' THEN (SELECT data FROM reports WHERE job = jobs.id) END AS report",
 }
 COLUMNS: Final = ", ".join(_ELSEWHERE.get(field.name, field.name) for field in dataclasses.fields(Job))
+ROWS: Final = (
+    'iif(instr(settings, \'"channels":"mono"\'), 1, coalesce(channels, 1)) * iif(instr(settings, \'"stems":"\'), 4, 1)'
+)
+"""How many rows of windows the model is given for a job, as `Settings.rows_of` says: their canonical JSON says what is
+not at its default."""
 FENCE: Final = "id = :id AND claim_seq = :claim_seq"
 """Who may write; every statement of an owner says it."""
 
