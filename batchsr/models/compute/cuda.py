@@ -12,6 +12,8 @@
 All compute in float32 and round once. `kernels(dtype)` compares them with plain operations before anybody uses them.
 What cuDNN is not trusted with, convolutions in float32, are matrix products (`products`); what it is slow at, dilated
 ones, are given to it as others (`dilated`).
+
+Longer than other modules: each kernel's call stands beside the test that all of them have to pass.
 """
 
 from __future__ import annotations
