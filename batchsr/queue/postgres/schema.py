@@ -17,6 +17,7 @@ from typing import Any, Final
 from batchsr.errors import QueueError, QueueVersion
 from batchsr.queue.changes import CHANGES
 from batchsr.queue.job import State
+from batchsr.queue.postgres.functions import FUNCTIONS
 from batchsr.queue.postgres.store import PgStore
 
 LEASE_S: Final = 300.0
@@ -163,7 +164,7 @@ END $$;
 CREATE TRIGGER jobs_after AFTER INSERT OR UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION jobs_after();
 """
 
-VERSIONS: Final = (_FIRST,)
+VERSIONS: Final = (_FIRST, FUNCTIONS)
 """What makes each version of the tables from the one before."""
 VERSION: Final = len(VERSIONS)
 

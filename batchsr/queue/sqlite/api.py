@@ -233,8 +233,7 @@ class SqliteQueue:
     def fail(
         self, job: Job, code: str, message: str, wait_s: Callable[[int], float | None] = lambda failures: None
     ) -> Job:
-        """Note that the attempt failed; `wait_s(failures in a row)` is the backoff, None gives the job up. Raises
-        ClaimLost."""
+        """Note that it failed; `wait_s(failures in a row)` is the backoff, None gives it up. Raises ClaimLost."""
         return claims.fail(self._store, job, code, message, wait_s)
 
     def release(self, job: Job, reason: str = "interrupted") -> Job:
@@ -330,6 +329,10 @@ class SqliteQueue:
         chosen = functools.partial(queries.jobs, self._store, states=states, batch=batch, ids=ids, source=source)
         return chosen(newest_first=newest_first, limit=limit, sort=sort, failures_first=failures_first)
 
+    def in_hand(self) -> list[Job]:
+        """Return the jobs that workers of this machine own now: all that are in flight."""
+        return self.in_flight()
+
     def in_flight(self) -> list[Job]:
         """Return the jobs that workers own now."""
         return queries.in_flight(self._store)
@@ -402,8 +405,7 @@ class SqliteQueue:
         return queries.asking_for(self._store, settings)
 
     def queued_for(self) -> dict[str, int]:
-        """Return how many jobs are queued or waiting for each variant that they name; "" are those that any worker
-        takes."""
+        """Return how many jobs are queued or waiting for each variant that they name; "" is any worker's."""
         return queries.queued_for(self._store)
 
     def events(self, job_id: int) -> list[dict[str, Any]]:
