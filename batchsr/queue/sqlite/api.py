@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from batchsr import storage
+from batchsr.errors import UsageError
 from batchsr.queue.clock import Clock
 from batchsr.queue.filters import Sort
 from batchsr.queue.finished import Finished
@@ -278,6 +279,14 @@ class SqliteQueue:
     def paused(self) -> Pause | None:
         """Return the pause, if there is one."""
         return control.current(self._store)
+
+    def pause_host(self, name: str, reason: str = "") -> str:
+        """Raise UsageError: all workers are of one host."""
+        raise UsageError("a queue in a file has one host", remedy="`batchsr pause`, without --host")
+
+    def resume_host(self, name: str) -> tuple[str, bool]:
+        """Raise UsageError: all workers are of one host."""
+        raise UsageError("a queue in a file has one host", remedy="`batchsr resume`, without --host")
 
     def retry(self, ids: Iterable[int] | None = None, *, redo: bool = False) -> list[int]:
         """Queue failed and quarantined jobs again, or those named: then also cancelled and, to redo, done ones."""
