@@ -12,6 +12,7 @@
     │   └── ModelMemory          the device has too little memory for a pass
     │       └── BatchShrunk      so the passes became smaller, and the files in flight begin anew
     ├── StageFailed              a stage before the model gave nothing, or nothing that can be used
+    │   └── StageUnavailable     what it computes with cannot be had, or used, on this machine just now
     ├── InputError               this source can never be restored as it is
     │   ├── InputMissing         it is not there (any more)
     │   ├── InputNotRegular      a folder, FIFO, socket or device
@@ -42,8 +43,8 @@
 
 `code` is stable: it is kept in the queue, and scripts may match on it. `failure` decides what the
 worker does with the job (batchsr.worker.worker): `input` fails at once, `transient` waits and tries again,
-`resource` pauses the queue and gives the attempt back. `exit_code` is what the process ends with when
-the error reaches the command line.
+`resource` pauses the queue and gives the attempt back; of StageUnavailable the job alone waits. `exit_code` is what
+the process ends with when the error reaches the command line.
 
 Longer than other modules: one tree is read in one place.
 """
@@ -108,6 +109,13 @@ class StageFailed(BatchsrError):
 
     code = "stage.failed"
     failure: ClassVar[Failure] = "input"
+
+
+class StageUnavailable(StageFailed):
+    """What a stage computes with cannot be had or used just now: the machine's trouble, so no job fails of it."""
+
+    code = "stage.unavailable"
+    failure: ClassVar[Failure] = "resource"
 
 
 class ModelError(BatchsrError):

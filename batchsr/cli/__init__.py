@@ -27,7 +27,7 @@ from batchsr.settings import textfile
 
 _SECTIONS = {
     "Every day": ("run", "enqueue", "work", "watch", "status", "report", "upsample"),
-    "Look closer": ("list", "show", "listen", "explain", "verify", "serve"),
+    "Look closer": ("list", "show", "listen", "explain", "verify", "words", "serve"),
     "Steer": ("retry", "cancel", "edit", "undo", "forget", "relocate", "pause", "resume"),
     "Archive": ("export", "import-sidecars"),
     "Models": ("models", "doctor", "evaluate"),

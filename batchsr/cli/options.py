@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from batchsr.settings.profile import COPIES, FORMATS, RATES_HZ, STEM_NETWORKS, SUBTYPES, Settings
+from batchsr.settings.profile import COPIES, FORMATS, RATES_HZ, RECOGNISERS, STEM_NETWORKS, SUBTYPES, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -58,6 +58,24 @@ _STEMS = (
     ),
 )
 
+_WORDS = (
+    click.option(
+        "--check-words",
+        metavar="[=MODEL]",
+        callback=lambda _, __, value: recogniser_named(value),
+        help="Put on record which words a recogniser no longer hears: "
+        f"{', '.join(RECOGNISERS)}, or a folder; {RECOGNISERS[0]} where none is named.  [default: off]",
+    ),
+    click.option("--keep-text/--no-keep-text", default=None, help="Put those words on record, beside their times."),
+)
+
+
+def recogniser_named(value: str | None) -> str | None:
+    """Return the recogniser that is meant; the option alone comes as "" (`LazyGroup.parse_args`)."""
+    if value is None or value in ("off", *RECOGNISERS):
+        return value
+    return os.path.abspath(value) if value else RECOGNISERS[0]
+
 
 def restoration_options(function: F) -> F:
     """Add the options of a restoration, the same words everywhere; the command gets those that are given as `given`."""
@@ -82,6 +100,7 @@ def restoration_options(function: F) -> F:
             type=WordsOrNumber("X", "an opinion from 1 to 5", ("off",)),
             help="Mark outputs of which the opinion is lower; asks for --quality.",
         ),
+        *_WORDS,
         click.option(
             "--declick",
             type=WordsOrNumber("K", "a number from 4 to 10", ("off",)),

@@ -119,6 +119,9 @@ class WorkQueue(_Closable, Protocol):
     def in_flight(self) -> list[Job]:
         """Return the jobs that workers own now."""
 
+    def in_hand(self) -> list[Job]:
+        """Return the jobs that workers of this machine own now: what its disks must have room for."""
+
     def get(self, job_id: int) -> Job | None:
         """One job, or None."""
 

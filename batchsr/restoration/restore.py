@@ -431,8 +431,8 @@ def _on_record(
         stages.done(through),
     )
     document["metadata"] = case.metadata()
-    if (checks := made.measurements.checks()) is not None:
-        document["checks"] = {"quality": checks}
+    if checks := made.measurements.checks():
+        document["checks"] = checks
     if case.task.settings.files_beside:
         document["copies"] = more.on_record(alive)
     return dataclasses.replace(restored, report=document)

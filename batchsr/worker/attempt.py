@@ -50,9 +50,10 @@ class Attempt:
         )
         self.progressed = False
         """Whether it made windows."""
-        self._channels = 1
+        self._rows = 1
+        """Of each window."""
         self._stands_still = False
-        """It is denoised just now: it has no rows ready for the model, however many are left."""
+        """It waits to be denoised: it has no rows ready for the model, however many are left."""
         self._queue = queue
         self._file = file
         self._job = job
@@ -67,7 +68,7 @@ class Attempt:
         job = self._job
         backend = backend_of(variant, model)
         settings = Settings.from_json(job.settings)
-        self._channels = 1 if settings.channels == "mono" else job.channels or 1
+        self._rows = settings.rows_of(job.channels or 1)
         self.task = dataclasses.replace(self.task, settings=settings, provenance=_provenance(job, backend, model))
         if self._queue.shared and not job.overwrite:
             publishing.want_links(self.task.output.parent)
@@ -136,13 +137,13 @@ class Attempt:
             self._queue.progress(self._job, done, total)
             self._tell_windows(self._job, done, total)
             self.progressed = self.progressed or 0 <= self._windows_done < done
-            self._file.progress((total - done) * self._channels, progressed=self.progressed)
+            self._file.progress((total - done) * self._rows, progressed=self.progressed)
             self._windows_done, self._told_at_s = done, now_s
             self._stands_still = False
         self._stop_if_asked()
 
     def _denoising(self) -> None:
-        """Let another file be claimed while this one is denoised: with a fast device the model would wait for it."""
+        """Let another file be claimed while this one waits to be denoised: a fast device would wait with it."""
         if not self._stands_still:
             self._stands_still = True
             self._file.progress(0, progressed=self.progressed)

@@ -5,6 +5,7 @@ What an attempt ends with decides what becomes of the job:
     input       fails at once: it can never work (an output that cannot be written as asked counts as one)
     transient   waits (exponential backoff with jitter) and is tried again; fails after `max_attempts` in a row
                 without a window of progress. An error nobody foresaw is one of these.
+    a stage     waits likewise, and for ever, while what it computes with cannot be had (StageUnavailable); others go on
     a place     goes back, the attempt given back, held for the disk, share or folder that is in trouble, until that
                 works again (batchsr.worker.places); jobs elsewhere go on
     resource    the machine as a whole, or the disk that the queue is on: goes back, the attempt given back, and the
@@ -20,7 +21,7 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from batchsr.errors import BatchShrunk, ClaimLost, InputError, OutputError, QueueBusy, ResourceError
+from batchsr.errors import BatchShrunk, ClaimLost, InputError, OutputError, QueueBusy, ResourceError, StageUnavailable
 from batchsr.queue import Job, State, Trouble, WorkQueue
 from batchsr.restoration.batcher import Batcher
 from batchsr.restoration.restore import discard_scratch
@@ -96,14 +97,14 @@ class Outcomes:
         if trouble is not None:
             self._places.failed(trouble)
             self._account.released(self._queue.hold(job, trouble))
-        elif failure == "resource":
+        elif failure == "resource" and not isinstance(error, StageUnavailable):
             probes = [Path(job.output).parent, self._queue.scratch_folder, self._queue.probe_folder]
             self._paused(self._queue.give_back(job, message, "resource", [str(probe) for probe in probes]))
         else:
-            transient = failure == "transient"
+            backoff_s = self._next_try_s if isinstance(error, StageUnavailable) else self.backoff_s
             if failure == "input" and code == ResourceError.code:  # of this one file's path
                 code = OutputError.code
-            failed = self._queue.fail(job, code, message, self.backoff_s if transient else lambda failures: None)
+            failed = self._queue.fail(job, code, message, backoff_s if failure != "input" else lambda failures: None)
             if failed.state is State.FAILED:
                 self._account.failed(failed)
                 if isinstance(error, InputError):
@@ -114,6 +115,8 @@ class Outcomes:
 
     def _diagnosed(self, job: Job, error: Exception) -> tuple[Trouble | None, str]:
         """Return the place that is in trouble, if it is one, and the failure class."""
+        if isinstance(error, StageUnavailable):  # by an errno of its own: the file's places have no part in it
+            return None, failure_of(error)
         if diagnosis.is_source_error(job, error):
             return diagnosis.source_trouble(job), failure_of(error)
         if failure_of(error) == "resource" or diagnosis.is_write_error(job, error, self._queue.scratch_folder):
@@ -125,7 +128,10 @@ class Outcomes:
         """Seconds until the next try: doubled each time, and between half and all of it, so that jobs part ways."""
         if failures >= self._options.max_attempts:
             return None
-        longest_s = min(self._options.backoff_max_s, self._options.backoff_s * 2.0 ** (failures - 1))
+        return self._next_try_s(failures)
+
+    def _next_try_s(self, failures: int) -> float:
+        longest_s = min(self._options.backoff_max_s, self._options.backoff_s * 2.0 ** min(failures - 1, 60))
         return longest_s * (0.5 + 0.5 * self._rng())
 
     def _insist(self, job: Job, action: Callable[[], None]) -> None:

@@ -16,7 +16,6 @@ from batchsr import storage
 from batchsr.audio import formats
 from batchsr.audio.windows import SAMPLE_RATE_HZ, Plan
 from batchsr.errors import ConfigError
-from batchsr.models.separator import STEMS
 from batchsr.queue import Job, Side, State
 from batchsr.restoration.scratch import HEADER, stems_bytes
 from batchsr.restoration.spool import spool_bytes
@@ -75,9 +74,9 @@ def need_of_recording(
     windows_done: int = 0,
 ) -> Need:
     """Return the same from what a header says: samples of one channel, their rate, the number of channels."""
-    channels = 1 if settings.channels == "mono" else channels
-    rows = channels if settings.stems == "off" else len(STEMS) * channels
+    rows, channels = settings.rows_of(channels), settings.channels_of(channels)
     samples = -(-frames * SAMPLE_RATE_HZ // rate_hz)
+    copies = sum(formats.WRITTEN[form].copy_bytes_a_second for form in settings.also.split(",") if form)
     slots = max(0, Plan.of(samples, frame_samples, settings.overlap).count - windows_done)
     return Need(
         rows=slots * rows,
@@ -86,7 +85,8 @@ def need_of_recording(
         + (stems_bytes(samples, channels) if settings.stems != "off" else 0),
         output_bytes=-(-frames * settings.rate // rate_hz)
         * (channels + rows if settings.stems == "files" else channels)
-        * formats.SAMPLE_BYTES.get(settings.subtype, _PACKED_SAMPLE_BYTES),
+        * formats.SAMPLE_BYTES.get(settings.subtype, _PACKED_SAMPLE_BYTES)
+        + copies * channels * -(-frames // rate_hz),
     )
 
 

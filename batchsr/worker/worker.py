@@ -246,7 +246,7 @@ class _Run:
     def _shortage(self, job_ahead: Job) -> space.Shortage | None:
         """Say why the disks have no room for one more job; one claimed in the same moment is for ENOSPC to find."""
         frame_samples = self._model.frame_samples if self._model is not None else space.FRAME_SAMPLES
-        in_flight, folder = self._queue.in_flight(), self._queue.scratch_folder
+        in_flight, folder = self._queue.in_hand(), self._queue.scratch_folder
         return space.shortage(job_ahead, in_flight, folder, self._options.min_free_bytes, frame_samples=frame_samples)
 
     def _reap(self) -> None:

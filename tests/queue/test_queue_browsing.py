@@ -9,6 +9,7 @@ import rig
 
 from batchsr.errors import ConfigError
 from batchsr.queue import JobFilter, Queue, Sort, State
+from batchsr.settings.profile import Settings
 
 
 def fill(queue: Queue, *names: str, **values: object) -> None:
@@ -90,5 +91,8 @@ def test_failures_stand_by_kind_and_what_ended_last_comes_first(queue: Queue) ->
     totals = queue.browser.totals_by_batch()
     assert {state: one["jobs"] for state, one in totals["reel"].items()} == {"failed": 3, "queued": 2}
     assert queue.browser.left_channel_s() == pytest.approx(2 * 2 * 2.0)
+    asking = Settings(channels="mono", stems="files")
+    fill(queue, "f", "g", channels=2, sample_rate=8000, frames=16000, settings=asking.to_json())
+    assert queue.browser.left_channel_s() == pytest.approx(2 * 2 * 2.0 + 2 * asking.rows_of(2) * 2.0)
     queue.retry([1])
     assert [job.id for job in queue.browser.lately(5)] == [3, 2], "what is queued again has not ended"

@@ -19,6 +19,7 @@ from batchsr.errors import QueueError, QueueVersion
 from batchsr.queue.changes import CHANGES
 from batchsr.queue.job import State
 from batchsr.queue.postgres import hosts
+from batchsr.queue.postgres.functions import FUNCTIONS
 from batchsr.queue.postgres.store import PgStore
 
 LEASE_S: Final = 300.0
@@ -165,7 +166,7 @@ END $$;
 CREATE TRIGGER jobs_after AFTER INSERT OR UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION jobs_after();
 """
 
-VERSIONS: Final = (_FIRST, hosts.TABLE)
+VERSIONS: Final = (_FIRST, FUNCTIONS, hosts.TABLE)
 """What makes each version of the tables from the one before."""
 VERSION: Final = len(VERSIONS)
 
