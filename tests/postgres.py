@@ -66,3 +66,22 @@ def made(folder: Path, lease_s: float = 300.0) -> FleetPlace:
     found = place(folder)
     api.initialise(found, lease_s)
     return found
+
+
+class Backup:
+    """The database as of a moment, to be put back: what a dump does, and a standby that missed the last commits."""
+
+    TABLES = ("workers", "jobs", "events", "attempts", "reports", "intents", "control")
+
+    def __init__(self, queue: api.PostgresQueue) -> None:
+        self.queue = queue
+        with queue._pg.writing() as db:
+            for table in self.TABLES:
+                db.execute(f"CREATE TABLE kept_{table} AS TABLE {table}")
+
+    def restore(self) -> None:
+        with self.queue._pg.writing() as db:
+            db.execute("SET LOCAL session_replication_role = replica")
+            for table in self.TABLES:
+                db.execute(f"DELETE FROM {table}")
+                db.execute(f"INSERT INTO {table} SELECT * FROM kept_{table}")

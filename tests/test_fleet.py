@@ -321,3 +321,35 @@ def test_a_whole_restoration_on_a_fleet_gives_the_bytes_that_one_in_a_file_gives
     rig.work(db)
     alone = Path(rig.job_of(db, 1).output)
     assert Path(job.output).read_bytes() == alone.read_bytes()
+
+
+@pytest.mark.parametrize("lost", ["sidecar and record", "record"])
+def test_outputs_of_after_a_backup_that_was_restored_are_adopted_and_not_made_again(
+    queues: tuple[PostgresQueue, PostgresQueue], tmp_path: Path, lost: str
+) -> None:
+    queue, _ = queues
+    sources = [rig.record(tmp_path / "in" / f"{n}.wav", 0.3, seed=n) for n in range(2)]
+    list(queue.enqueue(rig.jobs_for(sources, tmp_path / "out")))
+    backup = postgres.Backup(queue)
+    work(queue)
+    made = {job.output: (job.output_sha256, os.stat(job.output).st_mtime_ns) for job in queue.jobs()}
+    backup.restore()
+    assert queue.counts()["queued"] == 2
+    assert queue.raise_claims() == 0
+    if lost == "sidecar and record":
+        first = next(iter(made))
+        sidecar_path(Path(first)).unlink()
+
+    class NoModel(rig.FastModel):
+        def windows(self, timestep: int, seed: int) -> Any:
+            raise AssertionError("a window was computed again")
+
+    work(queue, model=NoModel())
+    for job in queue.jobs():
+        digest, mtime_ns = made[job.output]
+        assert os.stat(job.output).st_mtime_ns == mtime_ns, "no output was touched"
+        if lost == "sidecar and record" and job.output == first:
+            assert (job.state, job.error_code) == ("failed", "output.exists")
+        else:
+            assert (job.state, job.output_sha256) == ("done", digest)
+    assert queue.check() == []

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @click.command("run")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(readable=False), callback=no_database)
+@click.argument("paths", nargs=-1, required=True, type=UserPath(), callback=no_database)
 @click.option("-r", "--recursive", is_flag=True, help="Take the audio below folders.")
 @click.option("--out", type=UserPath(), help="Mirror the tree below this folder.  [default: beside each file]")
 @click.option("--batch", shell_complete=completing.batches, help="Name of the batch.  [default: made of the paths]")

@@ -11,6 +11,7 @@ import click
 
 from batchsr.cli.app import App, pass_app
 from batchsr.cli.child_command import parsed, program
+from batchsr.cli.paths import UserPath
 from batchsr.cli.serve import serve_command
 from batchsr.cli.watch import watch_command
 from batchsr.errors import UsageError
@@ -32,7 +33,7 @@ def service_command() -> None:
 @click.option("--user", default="batchsr", show_default=True, metavar="NAME", help="Whose name, with --system.")
 @click.option("--label", default="org.batchsr.watch", show_default=True, help="launchd's name for the service.")
 @click.option(
-    "--log", type=click.Path(path_type=Path), help="Where launchd writes what it says.  [default: beside the database]"
+    "--log", type=UserPath(path_type=Path), help="Where launchd writes what it says.  [default: beside the database]"
 )
 @pass_app
 def print_command(

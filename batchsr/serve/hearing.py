@@ -14,13 +14,13 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import Any, Final
 
 from batchsr.display import printable
 from batchsr.errors import BatchsrError, ResourceError, UsageError
 from batchsr.queue import Job, State
 from batchsr.queue.opening import QueueAddress
+from batchsr.remote.address import path_of
 from batchsr.serve import files
 
 WORDS: Final = ("source", "restored", "difference")
@@ -93,8 +93,8 @@ def main(database: str, number: str) -> int:
             job = queue.get(int(number))
         if job is None:
             raise UsageError(f"there is no job {number}")
-        report = heard.report_of(Path(job.output), job)
-        made = heard.heard(Path(job.source).name, Path(job.source), Path(job.output), report, number=job.id)
+        report = heard.report_of(path_of(job.output), job)
+        made = heard.heard(path_of(job.source).name, path_of(job.source), path_of(job.output), report, number=job.id)
     except BatchsrError as e:
         print(printable(e), file=sys.stderr)
         return 1

@@ -206,8 +206,9 @@ class _Run:
         """Return the model, loaded at the first call, with the passes that it can make now."""
         if self._model is None:
             began_s = self._queue.clock.steady()
-            self._model = Batcher(main_thread.submit(self._load_model).result(), main_thread)
-            warm_up()
+            loading = main_thread.submit(self._load_model)
+            warm_up()  # meanwhile: on a GPU the model needs little of this processor
+            self._model = Batcher(loading.result(), main_thread)
             took_s = self._queue.clock.steady() - began_s
             if took_s >= _LONG_START_S:
                 self._listener.message(f"loaded and compiled in {took_s:.1f} s, which count for no file")

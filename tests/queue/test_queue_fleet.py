@@ -565,3 +565,44 @@ def test_tables_of_the_first_version_are_brought_to_this_one_with_what_they_hold
             assert job is not None
             queue.release(job)
         assert queue.check() == []
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_a_claim_that_a_restored_backup_gives_again_lets_only_the_one_through_that_has_it_now(
+    one: PostgresQueue, other: PostgresQueue, checked: bool
+) -> None:
+    list(one.enqueue([new("x"), new("y")]))
+    finder = other.join()
+    backup = postgres.Backup(one)
+    lost = one.join()
+    job, second = one.claim(lost, rig.BACKEND), one.claim(lost, rig.BACKEND)
+    assert job is not None
+    assert second is not None
+    one.committing(second, Result("a" * 64, 7))
+    backup.restore()  # while both are at work
+    if checked:
+        assert one.raise_claims() == 0
+        finder = other.join()
+    again = other.claim(finder, rig.BACKEND)
+    assert again is not None
+    assert (again.id, again.claim_seq == job.claim_seq) == (job.id, not checked)
+    lost.heart.beat()
+    for late in (
+        lambda: one.progress(job, 1, 2),
+        lambda: one.committing(job, Result("0" * 64, 1)),
+        lambda: one.finish(second),
+        lambda: one.fail(job, "x", "y"),
+        lambda: one.release(job),
+        lambda: one.claim(lost, rig.BACKEND),
+    ):
+        with pytest.raises(ClaimLost):
+            late()
+    with one.join() as anew:  # as a worker does that is told so
+        found = one.claim(anew, rig.BACKEND)
+        assert found is not None
+        assert found.id == second.id
+        one.release(found)
+    other.progress(again, 1, 2)
+    other.committing(again, Result("b" * 64, 8))
+    assert other.finish(again).output_sha256 == "b" * 64
+    assert other.check() == []

@@ -36,6 +36,7 @@ from batchsr.queue.trouble import Trouble
 T = TypeVar("T")
 _LONGEST_WAIT_S: Final = 30.0
 _SWEEPS_IN_A_LEASE: Final = 4
+_RAISED_AT_ONCE: Final = 20_000
 
 
 class PostgresQueue(hosts.QueueOfHosts):
@@ -199,7 +200,7 @@ class PostgresQueue(hosts.QueueOfHosts):
         if not self.windows.tell(job, windows_done, windows_total):
             return
         try:
-            gone = self.windows.write(self._pg, [key])
+            gone = self.windows.write(self._pg, job.worker or "", [key])
         except QueueAway:
             return  # computing goes on
         if gone:
@@ -332,7 +333,9 @@ class PostgresQueue(hosts.QueueOfHosts):
     def raise_claims(self, by: int = 1_000_000) -> int:
         """After the database was restored from a backup: no claim of before shall pass for one of after.
 
-        Workers that are still at work join anew. Returns how many jobs that were in hand are queued again.
+        Workers that are still at work join anew; a write of theirs with a claim of before has no effect, whether its
+        number was raised already or not, since a claim is also its worker's. Returns how many jobs that were in hand
+        are queued again.
         """
         with self._pg.writing() as db:
             db.execute(
@@ -350,10 +353,14 @@ class PostgresQueue(hosts.QueueOfHosts):
                 "UPDATE workers SET ended_at = :now, ending = 'a backup was restored' WHERE ended_at IS NULL",
                 {"now": self.clock.wall()},
             )
-            db.execute("UPDATE jobs SET claim_seq = claim_seq + :by", {"by": by})
-            db.execute("UPDATE attempts SET claim_seq = claim_seq + :by", {"by": by})
-            db.execute("UPDATE events SET claim_seq = claim_seq + :by", {"by": by})
-            db.execute("UPDATE intents SET claim_seq = claim_seq + :by", {"by": by})
+        (last,) = self._pg.rows("SELECT coalesce(max(id), 0) AS id FROM jobs")
+        for start in range(0, last["id"] + 1, _RAISED_AT_ONCE):
+            values = {"by": by, "start": start, "end": start + _RAISED_AT_ONCE}
+            with self._pg.writing() as db:
+                db.execute("UPDATE jobs SET claim_seq = claim_seq + :by WHERE id >= :start AND id < :end", values)
+                for table in ("attempts", "events", "intents"):
+                    which = "job >= :start AND job < :end"
+                    db.execute(f"UPDATE {table} SET claim_seq = claim_seq + :by WHERE {which}", values)
         return len(rows)
 
 

@@ -70,7 +70,7 @@ def commit(store: PgStore, job: Job, result: Result, first: int | None, last: in
     """
     faults.point("committing.before")
     (row,) = store.call(
-        f"SELECT commit_job(:id, :claim_seq, :now, :steady, :first, :last, :intent, {_RESULT}) AS done",
+        f"SELECT commit_job(:id, :claim_seq, :worker, :now, :steady, :first, :last, :intent, {_RESULT}) AS done",
         _owner(store, job)
         | _values_of(result)
         | {"first": first, "last": last, "intent": reports.packed(json.dumps(dataclasses.asdict(result)))},
@@ -84,7 +84,7 @@ def finish(store: PgStore, job: Job, result: Result | None, reason: str, *, keep
     """Note that the output stands under its name. Raises ClaimLost, QueueAway `in_doubt`."""
     faults.point("done.before")
     rows = store.call(
-        f"SELECT {claims.COLUMNS} FROM finish_job(:id, :claim_seq, :now, :reason, :keep, {_RESULT}) AS jobs",
+        f"SELECT {claims.COLUMNS} FROM finish_job(:id, :claim_seq, :worker, :now, :reason, :keep, {_RESULT}) AS jobs",
         _owner(store, job) | _values_of(result) | {"reason": reason, "keep": keep_report},
     )
     if not rows:
@@ -106,7 +106,7 @@ def _whose(store: PgStore) -> dict[str, Any]:
 
 
 def _owner(store: PgStore, job: Job) -> dict[str, Any]:
-    return claims.clock_values(store) | {"id": job.id, "claim_seq": job.claim_seq}  # type: ignore[arg-type]
+    return claims.clock_values(store) | {"id": job.id, "claim_seq": job.claim_seq, "worker": job.worker}  # type: ignore[arg-type]
 
 
 def _values_of(result: Result | None) -> dict[str, Any]:

@@ -8,8 +8,9 @@
 
 They say what `queue/sqlite/claims.py` says in several statements, and the same tests hold for both. That they may run
 beside each other rests on this: a claim's number is given while the job's row is locked; every later write names that
-number and the states it may come from, in the statement that locks the row; the row of the worker is locked against
-its end while it claims. All of them share the lock that wide changes take alone (store.py).
+number, the worker and the states it may come from, in the statement that locks the row; the row of the worker is locked
+against its end while it claims. (The worker, since a database that comes back from a backup gives numbers again.) All
+of them share the lock that wide changes take alone (store.py).
 
 Rows are locked in one order, so that none waits for another in a circle: the worker's, the job's, the attempt's.
 """
@@ -140,8 +141,8 @@ BEGIN
 END $$;
 
 CREATE FUNCTION commit_job(
-    the_job BIGINT, the_claim BIGINT, now_at FLOAT8, steady FLOAT8, first_window BIGINT, last_window BIGINT,
-    the_intent BYTEA, {_RESULT}
+    the_job BIGINT, the_claim BIGINT, the_worker TEXT, now_at FLOAT8, steady FLOAT8, first_window BIGINT,
+    last_window BIGINT, the_intent BYTEA, {_RESULT}
 ) RETURNS BOOLEAN LANGUAGE plpgsql AS $$
 DECLARE
     had RECORD;
@@ -160,7 +161,7 @@ BEGIN
         windows_done = least(greatest(windows_done, coalesce(last_window, 0)),
             coalesce(the_windows_total, windows_total, 9223372036854775807)),
         wall_s = greatest(0, wall_s + spent_s)
-    WHERE id = the_job AND claim_seq = the_claim AND state = 'running';
+    WHERE id = the_job AND claim_seq = the_claim AND worker = the_worker AND state = 'running';
     IF NOT FOUND THEN
         RETURN false;
     END IF;
@@ -175,7 +176,8 @@ BEGIN
 END $$;
 
 CREATE FUNCTION finish_job(
-    the_job BIGINT, the_claim BIGINT, now_at FLOAT8, the_reason TEXT, keep_report BOOLEAN, {_RESULT}
+    the_job BIGINT, the_claim BIGINT, the_worker TEXT, now_at FLOAT8, the_reason TEXT, keep_report BOOLEAN,
+    {_RESULT}
 ) RETURNS SETOF jobs LANGUAGE plpgsql AS $$
 DECLARE
     done jobs%ROWTYPE;
@@ -184,7 +186,7 @@ BEGIN
     UPDATE jobs SET state = 'done', worker = NULL, finished_at = now_at, changed_at = now_at, reason = the_reason,
         failures = 0, crashes = 0, outages = 0, last_try = 0, error_code = NULL, error = NULL, {_KNOWN},
         wall_s = coalesce(the_wall_s, wall_s), windows_done = coalesce(windows_total, windows_done)
-    WHERE id = the_job AND claim_seq = the_claim AND state = 'committing' RETURNING * INTO done;
+    WHERE id = the_job AND claim_seq = the_claim AND worker = the_worker AND state = 'committing' RETURNING * INTO done;
     IF NOT FOUND THEN
         RETURN;
     END IF;
@@ -201,8 +203,8 @@ BEGIN
 END $$;
 
 CREATE FUNCTION note_windows(
-    now_at FLOAT8, steady FLOAT8, of_jobs BIGINT[], of_claims BIGINT[], firsts BIGINT[], dones BIGINT[],
-    totals BIGINT[]
+    the_worker TEXT, now_at FLOAT8, steady FLOAT8, of_jobs BIGINT[], of_claims BIGINT[], firsts BIGINT[],
+    dones BIGINT[], totals BIGINT[]
 ) RETURNS SETOF BIGINT LANGUAGE plpgsql AS $$
 DECLARE
     one RECORD;
@@ -221,7 +223,7 @@ BEGIN
             outages = CASE WHEN one.done > windows_done THEN 0 ELSE outages END,
             last_try = CASE WHEN one.done > windows_done THEN 0 ELSE last_try END,
             failures = CASE WHEN one.done > windows_done THEN 0 ELSE failures END
-        WHERE id = one.job AND claim_seq = one.claim_seq AND state = 'running';
+        WHERE id = one.job AND claim_seq = one.claim_seq AND worker = the_worker AND state = 'running';
         CONTINUE WHEN NOT FOUND;
         UPDATE attempts SET wall_s = wall_s + spent_s, seen_at = now_at, seen_steady = steady,
             windows_start = coalesce(windows_start, one.first_window), windows_done = one.done

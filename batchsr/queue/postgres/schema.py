@@ -198,6 +198,7 @@ def migrate(store: PgStore) -> tuple[int, int]:
         before = int(next(db.query("SELECT version FROM meta"))["version"])
         _refuse_newer(store, before)
         if before < VERSION:
+            db.execute("SET LOCAL statement_timeout = 0")  # an index of a million rows takes its time
             db.run(_all_from(before))
             db.execute("UPDATE meta SET version = ?", (VERSION,))
     return before, VERSION

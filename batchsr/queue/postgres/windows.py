@@ -65,10 +65,10 @@ class Windows:
         with self._lock:
             fresh = [claim for claim, told in self._told.items() if told.fresh and told.worker == worker]
         if fresh:
-            self.write(store, fresh)
+            self.write(store, worker, fresh)
 
-    def write(self, store: PgStore, which: Sequence[Claim]) -> set[Claim]:
-        """Write what was told of these, and forget those that are in other hands. Returns those."""
+    def write(self, store: PgStore, worker: str, which: Sequence[Claim]) -> set[Claim]:
+        """Write what a worker told of these, and forget those that are in other hands. Returns those."""
         with self._lock:
             told = {claim: self._told[claim] for claim in which if claim in self._told}
             rows = [(*claim, one.first, one.done, one.total) for claim, one in told.items()]
@@ -79,8 +79,8 @@ class Windows:
         names = ("jobs", "claims", "firsts", "dones", "totals")
         values = {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
         written = store.call(
-            "SELECT note_windows(:now, :steady, :jobs, :claims, :firsts, :dones, :totals) AS id",
-            values | claims.clock_values(store),  # type: ignore[arg-type]
+            "SELECT note_windows(:worker, :now, :steady, :jobs, :claims, :firsts, :dones, :totals) AS id",
+            values | claims.clock_values(store) | {"worker": worker},  # type: ignore[arg-type]
         )
         gone = told.keys() - {claim for claim in told if claim[0] in {row["id"] for row in written}}
         with self._lock:

@@ -35,8 +35,8 @@ ROWS: Final = (
 )
 """How many rows of windows the model is given for a job, as `Settings.rows_of` says: their canonical JSON says what is
 not at its default."""
-FENCE: Final = "id = :id AND claim_seq = :claim_seq"
-"""Who may write; every statement of an owner says it."""
+FENCE: Final = "id = :id AND claim_seq = :claim_seq AND worker = :worker"
+"""Who may write; every statement of an owner says it. A claim's number alone would do, were no backup ever restored."""
 
 DUE: Final = """
     state = 'waiting' AND CASE WHEN run_boot = :boot THEN run_at_steady <= :steady
@@ -349,7 +349,7 @@ def release_in(store: Store, db: Database, job: Job, outcome: str, reason: str) 
 
 
 def _owner(store: Store, job: Job) -> dict[str, Any]:
-    return clock_values(store) | {"id": job.id, "claim_seq": job.claim_seq}
+    return clock_values(store) | {"id": job.id, "claim_seq": job.claim_seq, "worker": job.worker}
 
 
 def _update(db: Database, job: Job, sets: str, states: Sequence[str], values: dict[str, Any]) -> Job:
@@ -376,7 +376,7 @@ def _count_time(db: Database, values: dict[str, Any], told_s: float | None = Non
 
     Where the worker has several jobs in flight they share the time evenly, so that their times add up to the worker's.
     """
-    names = {name: values[name] for name in ("id", "claim_seq", "now", "steady")}
+    names = {name: values[name] for name in ("id", "claim_seq", "worker", "now", "steady")}
     rows = list(
         db.query(
             """SELECT jobs.wall_s, max(0, :steady - seen_steady) / (
@@ -398,7 +398,7 @@ def _count_time(db: Database, values: dict[str, Any], told_s: float | None = Non
     )
     db.execute(
         f"UPDATE jobs SET wall_s = max(0, wall_s + :spent_s) WHERE {FENCE}",
-        {name: names[name] for name in ("id", "claim_seq", "spent_s")},
+        {name: names[name] for name in ("id", "claim_seq", "worker", "spent_s")},
     )
 
 
