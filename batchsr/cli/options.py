@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
+from batchsr.display import shown
+from batchsr.errors import UsageError
 from batchsr.settings.profile import COPIES, FORMATS, RATES_HZ, RECOGNISERS, STEM_NETWORKS, SUBTYPES, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -71,10 +73,20 @@ _WORDS = (
 
 
 def recogniser_named(value: str | None) -> str | None:
-    """Return the recogniser that is meant; the option alone comes as "" (`LazyGroup.parse_args`)."""
+    """Return the recogniser that is meant; the option alone comes as "" (`LazyGroup.parse_args`).
+
+    Raises UsageError for a word that is neither a name nor a folder here; a path may be one of the workers' alone.
+    """
     if value is None or value in ("off", *RECOGNISERS):
         return value
-    return os.path.abspath(value) if value else RECOGNISERS[0]
+    if not value:
+        return RECOGNISERS[0]
+    if os.path.basename(value) == value and not os.path.isdir(value):
+        raise UsageError(
+            f"there is no recogniser {shown(value)}, and no such folder",
+            remedy=f"name one of {', '.join(RECOGNISERS)}, or a folder in the form of CTranslate2",
+        )
+    return os.path.abspath(value)
 
 
 def restoration_options(function: F) -> F:
