@@ -355,8 +355,7 @@ class SqliteQueue(OneHost):
         return queries.totals_of_run(self._store)
 
     def status(self) -> dict[str, Any]:
-        """Return the queue at a glance, JSON-able.
-
+        """Return the queue at a glance, JSON-able:
         `jobs` and `audio_s` by state, `workers` (a line for each job in a worker's hands, one for a worker without;
         `idle_s` since the worker's last window and `hung`), `held` (queued jobs that wait for a place in trouble) and
         `places` (`path`, `needed_for`, `code`, `reason`, `remedy`, `since`, `jobs`), `log` (None, or of one that is
