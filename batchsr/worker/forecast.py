@@ -15,6 +15,7 @@ import numpy as np
 from batchsr import storage
 from batchsr.audio.windows import SAMPLE_RATE_HZ
 from batchsr.queue import NewJob, Speed
+from batchsr.remote.address import is_url
 from batchsr.restoration.batcher import WindowModel
 from batchsr.settings.profile import Settings
 from batchsr.worker.in_flight import MOST_FILES
@@ -66,7 +67,7 @@ class Forecast:
             return
         settings = Settings.from_json(job.settings)
         need = need_of_recording(job.frames, job.sample_rate, job.channels, settings)
-        folder = str(Path(output).parent)
+        folder = str(self._scratch_folder if is_url(output) else Path(output).parent)
         self._outputs[folder] = self._outputs.get(folder, 0) + need.output_bytes
         self.channel_s += settings.rows_of(job.channels) * job.audio_s
         heapq.heappush(self._largest, need.scratch_bytes)

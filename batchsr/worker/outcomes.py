@@ -19,14 +19,24 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from pathlib import Path
 
-from batchsr.errors import BatchShrunk, ClaimLost, InputError, OutputError, QueueBusy, ResourceError, StageUnavailable
+from batchsr.errors import (
+    BatchShrunk,
+    ClaimLost,
+    ExtraMissing,
+    InputError,
+    OutputError,
+    QueueBusy,
+    ResourceError,
+    StageUnavailable,
+    StoreAway,
+    StoreDenied,
+)
 from batchsr.queue import Job, State, Trouble, WorkQueue
+from batchsr.remote.address import is_url, path_of
 from batchsr.restoration.batcher import Batcher
-from batchsr.restoration.restore import discard_scratch
 from batchsr.signals import Stop
-from batchsr.worker import diagnosis
+from batchsr.worker import diagnosis, far_places
 from batchsr.worker.attempt import Attempt, Interrupted, RestoreFn, described, failure_of
 from batchsr.worker.in_flight import InFlightFile
 from batchsr.worker.listener import Account
@@ -73,7 +83,7 @@ class Outcomes:
             self._account.done(done)
             self._places.worked(done)
             with contextlib.suppress(ResourceError):  # what stays is for `gc`
-                discard_scratch(attempt.task.scratch)
+                attempt.discard()
         finally:
             if attempt.progressed:
                 self._account.troubles = 0
@@ -98,7 +108,7 @@ class Outcomes:
             self._places.failed(trouble)
             self._account.released(self._queue.hold(job, trouble))
         elif failure == "resource" and not isinstance(error, StageUnavailable):
-            probes = [Path(job.output).parent, self._queue.scratch_folder, self._queue.probe_folder]
+            probes = [path_of(job.output).parent, self._queue.scratch_folder, self._queue.probe_folder]
             self._paused(self._queue.give_back(job, message, "resource", [str(probe) for probe in probes]))
         else:
             backoff_s = self._next_try_s if isinstance(error, StageUnavailable) else self.backoff_s
@@ -109,12 +119,14 @@ class Outcomes:
                 self._account.failed(failed)
                 if isinstance(error, InputError):
                     with contextlib.suppress(ResourceError):
-                        discard_scratch(attempt.task.scratch)
+                        attempt.discard()
             else:
                 self._account.listener.retrying(failed, (failed.run_at or 0.0) - failed.changed_at)
 
     def _diagnosed(self, job: Job, error: Exception) -> tuple[Trouble | None, str]:
         """Return the place that is in trouble, if it is one, and the failure class."""
+        if isinstance(error, StoreAway | ExtraMissing) and (is_url(job.source) or is_url(job.output)):
+            return far_places.trouble_of(job, error), "input" if isinstance(error, StoreDenied) else failure_of(error)
         if isinstance(error, StageUnavailable):  # by an errno of its own: the file's places have no part in it
             return None, failure_of(error)
         if diagnosis.is_source_error(job, error):

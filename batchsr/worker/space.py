@@ -17,6 +17,7 @@ from batchsr.audio import formats
 from batchsr.audio.windows import SAMPLE_RATE_HZ, Plan
 from batchsr.errors import ConfigError
 from batchsr.queue import Job, Side, State
+from batchsr.remote.address import is_url, path_of
 from batchsr.restoration.scratch import HEADER, stems_bytes
 from batchsr.restoration.spool import spool_bytes
 from batchsr.settings.profile import Settings
@@ -52,7 +53,12 @@ class Need:
 
 
 def need_of(job: Job, frame_samples: int = FRAME_SAMPLES) -> Need:
-    """Estimate from what the queue knows; nothing for a job whose header or settings cannot be read: it fails."""
+    """Estimate from what the queue knows; nothing for a job whose header or settings cannot be read: it fails.
+
+    Of an object in a store only its size is known before it is fetched: that much goes for its copy.
+    """
+    if is_url(job.source) and job.state is not State.COMMITTING:
+        return Need(scratch_bytes=job.size_bytes or 0)
     if job.frames is None or job.sample_rate is None or job.channels is None or job.state is State.COMMITTING:
         return Need()
     try:
@@ -125,7 +131,7 @@ def _by_file_system(jobs: Iterable[Job], scratch_folder: Path, frame_samples: in
     for job in jobs:
         need = need_of(job, frame_samples)
         places: Sequence[tuple[Path, Side, int]] = (
-            (Path(job.output).parent, "output", need.output_bytes),
+            (scratch_folder if is_url(job.output) else path_of(job.output).parent, "output", need.output_bytes),
             (scratch_folder, "scratch", need.scratch_bytes),
         )
         for folder, side, wanted in places:
