@@ -12,6 +12,7 @@
     │   └── ModelMemory          the device has too little memory for a pass
     │       └── BatchShrunk      so the passes became smaller, and the files in flight begin anew
     ├── StageFailed              a stage before the model gave nothing, or nothing that can be used
+    │   └── StageUnavailable     what it computes with cannot be had, or used, on this machine just now
     ├── InputError               this source can never be restored as it is
     │   ├── InputMissing         it is not there (any more)
     │   ├── InputNotRegular      a folder, FIFO, socket or device
@@ -32,6 +33,9 @@
     │   └── PackageError         a batch cannot be packed as it is
     ├── ResourceError            the machine cannot go on: disk full, read-only, I/O error
     ├── TransientError           may well work the next time
+    │   ├── StoreAway            an object store, or a web server, cannot be reached or is overloaded
+    │   │   └── StoreDenied      it refuses these credentials, or there are none
+    │   └── StoreDamaged         what came from it is not what it says it holds
     └── QueueError               the database
         ├── QueueVersion         made by a newer program
         ├── QueueDamaged         it cannot be read, or only in part
@@ -42,8 +46,8 @@
 
 `code` is stable: it is kept in the queue, and scripts may match on it. `failure` decides what the
 worker does with the job (batchsr.worker.worker): `input` fails at once, `transient` waits and tries again,
-`resource` pauses the queue and gives the attempt back. `exit_code` is what the process ends with when
-the error reaches the command line.
+`resource` pauses the queue and gives the attempt back; of StageUnavailable the job alone waits. `exit_code` is what
+the process ends with when the error reaches the command line.
 
 Longer than other modules: one tree is read in one place.
 """
@@ -108,6 +112,13 @@ class StageFailed(BatchsrError):
 
     code = "stage.failed"
     failure: ClassVar[Failure] = "input"
+
+
+class StageUnavailable(StageFailed):
+    """What a stage computes with cannot be had or used just now: the machine's trouble, so no job fails of it."""
+
+    code = "stage.unavailable"
+    failure: ClassVar[Failure] = "resource"
 
 
 class ModelError(BatchsrError):
@@ -277,6 +288,26 @@ class TransientError(BatchsrError):
     """It may well work the next time."""
 
     code = "transient"
+
+
+class StoreAway(TransientError):
+    """An object store, or a web server, cannot be reached, is overloaded, or has no such bucket."""
+
+    code = "store.away"
+    writes: bool = False
+    """Whether something was to be written to it."""
+
+
+class StoreDenied(StoreAway):
+    """A store refuses these credentials, or none were found."""
+
+    code = "store.denied"
+
+
+class StoreDamaged(TransientError):
+    """What came from a store is not what it says it holds: another length, another checksum."""
+
+    code = "store.damaged"
 
 
 class QueueError(BatchsrError):

@@ -4,6 +4,7 @@
     scripts/evaluate.py CLIPS                                  # the baselines and tiny
     scripts/evaluate.py CLIPS --variant tiny --variant int4 --rate 8000 --json results.json
     scripts/evaluate.py CLIPS --spectrograms PICTURES          # before, after, original; needs matplotlib
+    scripts/evaluate.py CLIPS --visqol                         # with ViSQOL's opinion; needs batchsr[visqol]
 
 CLIPS holds WAV or FLAC files at 48 kHz; a name begins with its group (music_..., speech_...). Their channels are mixed.
 """
@@ -11,7 +12,6 @@ CLIPS holds WAV or FLAC files at 48 kHz; a name begins with its group (music_...
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from batchsr.quality import evaluate, measure
+from batchsr.quality import evaluate, measure, visqol
 
 
 def restorer(variant: str) -> evaluate.Restorer:
@@ -60,6 +60,7 @@ def main() -> int:
     parser.add_argument("--variant", action="append", help="a variant or a bundle's folder; may be given again")
     parser.add_argument("--rate", type=int, action="append", help="Hz; may be given again (8000, 16000, 24000)")
     parser.add_argument("--seconds", type=float, help="only so much of each clip, out of its middle")
+    parser.add_argument("--visqol", action="store_true", help="ViSQOL's opinion as well")
     parser.add_argument("--json", type=Path, help="write every single result there")
     parser.add_argument("--spectrograms", type=Path, help="folder for pictures")
     options = parser.parse_args()
@@ -68,13 +69,14 @@ def main() -> int:
     names = {Path(variant).name: variant for variant in options.variant or ["tiny"]}
     for name, variant in names.items():
         methods |= evaluate.both_ways(name, restorer(variant))
+    opinion = visqol.mos if options.visqol else None
     results = []
     lines: dict[tuple[str, int], list[tuple[float, float]]] = {}
     for path in evaluate.find_clips(options.clips):
         original = measure.middle(measure.read_clip(path), options.seconds)
         for rate_hz in options.rate or evaluate.RATES_HZ:
             outputs: dict[str, NDArray[np.float32]] = {}
-            for result, restored in evaluate.compare(path, methods, rate_hz, options.seconds):
+            for result, restored in evaluate.compare(path, methods, rate_hz, options.seconds, opinion):
                 results.append(result)
                 outputs[result.method] = restored
                 print(f"{result.clip} {rate_hz} {result.method}: {result.score.lsd:.2f}", file=sys.stderr)
@@ -87,13 +89,14 @@ def main() -> int:
                 made = [(name, y) for name, y in outputs.items() if name in names]
                 pictures = [(f"given: {rate_hz / 1000:g} kHz", outputs["sinc"]), *made, ("original", original)]
                 draw(options.spectrograms / f"{path.stem}_{rate_hz}.png", pictures)
-    print(evaluate.tabulate(results))
+    print(evaluate.tabulate(results, visqol=options.visqol))
     print("\nStretches with lines at equal distances above the cutoff, harmonics or a buzz; those of the originals:")
     for (name, rate_hz), shares in lines.items():
         made, given = np.mean(shares, axis=0)
         print(f"{name} {rate_hz}: {made:.0%}, {given:.0%}")
     if options.json:
-        options.json.write_text(json.dumps([dataclasses.asdict(result) for result in results], indent=1) + "\n")
+        rows = [result.to_dict(visqol=options.visqol) for result in results]
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
     return 0
 
 

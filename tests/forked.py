@@ -6,7 +6,8 @@ fork of the source that takes the command's words, folder, environment and strea
 main module: a child of the tests' process, with signals, threads, an end and an exit code of its own.
 
 A program that starts workers as processes (`--procs`, `--work`) forks a source of its own before its first line, so
-that its workers are forks as well, and its children.
+that its workers are forks as well, and its children. `python -c TEXT` may be a fork, too: what reads the environment as
+it is loaded (ANEW) is then loaded once more.
 
 What is settled before a program's first line (Python's own variables, the libraries', a fault that is asked for) must
 be as it was for the source. Where it is not, with options of Popen that need a real start, on other systems than Linux,
@@ -20,6 +21,7 @@ import atexit
 import contextlib
 import ctypes
 import dataclasses
+import faulthandler
 import fcntl
 import gc
 import importlib
@@ -43,6 +45,8 @@ AT_START = ("PYTHON", "LC_", "LANG", "LD_", "OPENBLAS_", "OMP_", "MKL_", "NUMBA_
 """What the names of variables begin with that Python and the libraries read once."""
 WHEN_LOADED = ("BATCHSR_FAULT", "BATCHSR_BLUR")
 """Variables that batchsr, or a test's model, reads as it is loaded."""
+ANEW = ("batchsr", "huggingface_hub", "mlx")
+"""Packages that a text loads as if nobody had: their state, or whether they are loaded at all, is what it asks for."""
 FAST_MODEL = str(Path(__file__).parent / "fast_model")
 """The folder in PYTHONPATH with which a program knows `--variant fast`: such have a source of their own."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -85,7 +89,7 @@ class First:
 
 
 class Forked(subprocess.Popen[Any]):
-    """Popen for `python -m batchsr WORDS`; the process is a fork of a source where that makes no difference."""
+    """Popen for `python -m batchsr WORDS` and `python -c TEXT WORDS`: a fork of a source if that is the same."""
 
     def _execute_child(  # type: ignore[override]
         self, args: Any, executable: Any, preexec_fn: Any, close_fds: Any, pass_fds: Any, cwd: Any, env: Any,
@@ -100,11 +104,14 @@ class Forked(subprocess.Popen[Any]):
         streams = [number if given == -1 else given for number, given in enumerate((p2cread, c2pwrite, errwrite))]
         source = None
         told = os.environ if env is None else env
-        if usual and list(args[:3]) == [sys.executable, "-m", "batchsr"] and all(map(_is_open, streams)):
+        begin, text, words = list(args[:2]), *([*args[2:3]] or [""]), args[3:]
+        known = begin == [sys.executable, "-c"] or [*begin, text] == [sys.executable, "-m", "batchsr"]
+        if usual and known and all(map(_is_open, streams)):
             source = _source_for(told)
         if source is not None:
             first = dataclasses.replace(first, session=session or first.session)
-            pid = source.fork(args[3:], cwd or os.getcwd(), told, streams, first, leads=group == 0)
+            text = text if begin[1] == "-c" else ""
+            pid = source.fork(text, words, cwd or os.getcwd(), told, streams, first, leads=group == 0)
         else:
             pid = 0
         if not pid:
@@ -113,6 +120,40 @@ class Forked(subprocess.Popen[Any]):
             super()._execute_child(args, *start, *pipes, *rest)  # type: ignore[misc]
             return
         self.pid = pid
+        self._child_created = True
+        self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
+
+
+class Copied(subprocess.Popen[Any]):
+    """Popen for `python -c TEXT WORDS`: a fork of this very process runs the text, with all that is loaded here."""
+
+    def _execute_child(  # type: ignore[override]
+        self, args: Any, executable: Any, preexec_fn: Any, close_fds: Any, pass_fds: Any, cwd: Any, env: Any,
+        startupinfo: Any, creationflags: Any, shell: Any, p2cread: int, p2cwrite: int, c2pread: int, c2pwrite: int,
+        errread: int, errwrite: int, *rest: Any,
+    ) -> None:  # fmt: skip
+        import rig
+
+        assert list(args[:2]) == [sys.executable, "-c"]
+        assert (preexec_fn, pass_fds, cwd, shell) == (None, (), None, False)
+
+        def child() -> Any:
+            faulthandler.disable()
+            if rest[-1] == 0:
+                os.setpgid(0, 0)
+            for number, given in enumerate((p2cread, c2pwrite, errwrite)):
+                if given != -1:
+                    os.dup2(given, number)
+            if env is not None:
+                os.environ.clear()
+                os.environ.update(env)
+            sys.argv = ["-c", *args[3:]]
+            try:
+                exec(args[2], {"__name__": "__main__"})
+            except SystemExit as e:
+                return e.code
+
+        self.pid = rig.fork(child)
         self._child_created = True
         self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
 
@@ -160,6 +201,7 @@ class _Source:
 
     def fork(
         self,
+        text: str,
         words: Sequence[Any],
         folder: Any,
         environment: Mapping[str, str],
@@ -168,10 +210,14 @@ class _Source:
         *,
         leads: bool = False,
     ) -> int:
-        """Return the number of a new process, a child of this one, that runs the program; 0 if none could be made."""
+        """Return the number of a new process, a child of this one, that runs the program, or the text if there is one.
+
+        Returns 0 if none could be made.
+        """
         os.umask(umask := os.umask(0))
         wish = {
             "parent": os.getpid(),
+            "text": text,
             "words": [os.fsdecode(word) for word in words],
             "folder": os.fsdecode(folder),
             "environment": dict(environment),
@@ -266,8 +312,8 @@ def _load() -> None:
     inspect.stack()  # remembers the file of each module: coverage asks for them wherever it starts
 
 
-def _serve(asked: socket.socket) -> list[str]:
-    """Fork whenever it is asked for; returns in each fork, with the program's words. Ends with the tests' process."""
+def _serve(asked: socket.socket) -> dict[str, Any]:
+    """Fork whenever it is asked for; returns in each fork, with what is wished. Ends with its owner's process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     asked.sendall(b".")
     while True:
@@ -313,7 +359,7 @@ def _serve(asked: socket.socket) -> list[str]:
         _become(wish)
         os.write(write, b".")
         os.close(write)
-        return list(wish["words"])
+        return dict(wish)
 
 
 def _nest(environment: dict[str, str]) -> socket.socket | None:
@@ -394,8 +440,14 @@ if __name__ == "__main__":
     _load()
     gc.collect()
     gc.freeze()
-    sys.argv = ["batchsr", *_serve(socket.socket(fileno=int(sys.argv[1])))]
+    wish = _serve(socket.socket(fileno=int(sys.argv[1])))
+    sys.argv = ["-c" if wish["text"] else "batchsr", *wish["words"]]
     try:
+        if wish["text"]:
+            for name in [name for name in sys.modules if name.partition(".")[0] in ANEW]:
+                del sys.modules[name]
+            exec(wish["text"], {"__name__": "__main__"})
+            _end(0)
         runpy.run_module("batchsr", run_name="__main__", alter_sys=True)
     except SystemExit as e:
         if isinstance(e.code, int):

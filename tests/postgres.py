@@ -11,6 +11,7 @@ import itertools
 import os
 import shutil
 import tempfile
+import urllib.parse
 import warnings
 from pathlib import Path
 
@@ -51,8 +52,36 @@ def place(folder: Path, schema: str | None = None) -> FleetPlace:
     return FleetPlace(server_url(), folder, schema or f"test_{os.getpid()}_{next(_numbers)}")
 
 
+def database() -> str:
+    """The URL of a database of its own, nothing made yet: for programs, which know no schema but the usual one."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(server_url(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    parts = urllib.parse.urlsplit(server_url())
+    return parts._replace(path=f"/{name}").geturl()
+
+
 def made(folder: Path, lease_s: float = 300.0) -> FleetPlace:
     """A place with the tables of a fleet."""
     found = place(folder)
     api.initialise(found, lease_s)
     return found
+
+
+class Backup:
+    """The database as of a moment, to be put back: what a dump does, and a standby that missed the last commits."""
+
+    TABLES = ("workers", "jobs", "events", "attempts", "reports", "intents", "control")
+
+    def __init__(self, queue: api.PostgresQueue) -> None:
+        self.queue = queue
+        with queue._pg.writing() as db:
+            for table in self.TABLES:
+                db.execute(f"CREATE TABLE kept_{table} AS TABLE {table}")
+
+    def restore(self) -> None:
+        with self.queue._pg.writing() as db:
+            db.execute("SET LOCAL session_replication_role = replica")
+            for table in self.TABLES:
+                db.execute(f"DELETE FROM {table}")
+                db.execute(f"INSERT INTO {table} SELECT * FROM kept_{table}")

@@ -8,6 +8,7 @@ import functools
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -250,6 +251,8 @@ def fork(child: Callable[[], Any], *, fault: str | None = None, stderr: Path | N
     if pid:
         return pid
     code = 99
+    for module in (sys, threading):
+        module.settrace(None)  # coverage would trace for nothing: a process that ends by os._exit keeps no data
     try:
         if stderr is not None:
             os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)

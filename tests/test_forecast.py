@@ -10,6 +10,7 @@ import rig
 from person import Person
 
 from batchsr.queue.opening import open_queue
+from batchsr.settings.profile import Settings
 from batchsr.worker import forecast
 
 
@@ -37,9 +38,13 @@ def test_hours_come_from_the_last_runs_and_say_so(person: Person) -> None:
     assert "the last file here, with fast on cpu" in told["basis"]
 
 
-def test_work_at_the_same_time_counts_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "settings", [Settings(), Settings(stems="mix"), Settings(channels="mono", stems="files")], ids=str
+)
+def test_work_at_the_same_time_counts_once_and_stems_as_the_rows_they_are(tmp_path: Path, settings: Settings) -> None:
     clock = rig.HandClock()
-    jobs = [rig.new_job(name, channels=2, frames=16_000, sample_rate=8000) for name in ("a", "b")]
+    sound = {"channels": 2, "frames": 16_000, "sample_rate": 8000, "settings": settings.to_json()}
+    jobs = [rig.new_job(name, **sound) for name in ("a", "b")]
     with open_queue(tmp_path / "q.db", clock=clock) as queue, queue.join() as worker:
         list(queue.enqueue(jobs))
         hands = [queue.claim(worker, rig.BACKEND) for _ in jobs]
@@ -54,7 +59,11 @@ def test_work_at_the_same_time_counts_once(tmp_path: Path) -> None:
         speed = queue.recent_speed()
     assert speed is not None
     assert speed.busy_s == 10
-    assert speed.channel_s == 4, "half of two seconds of two channels, twice"
+    assert speed.channel_s == 2 * settings.rows_of(2), "half of two seconds, twice"
+    needs = forecast.Forecast(tmp_path)
+    for job in jobs:
+        needs.add(job, job.output)
+    assert needs.channel_s == 2 * speed.channel_s, "the same work, whole"
 
 
 def test_calibration_measures_passes_after_one_that_warms_up() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from batchsr.audio.denoising import FADE_SAMPLES, Denoising, Spans
 from batchsr.errors import InputChanged
+from batchsr.restoration import slots
 from batchsr.restoration import spool as spools
 from batchsr.restoration.pipeline import GateClosed
 from batchsr.restoration.spool import Spool
@@ -126,32 +128,95 @@ class Killed(Exception):
     pass
 
 
-def killed_after(pages: int) -> Any:
-    left = [pages]
-
-    def alive() -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise Killed
-
-    return alive
+def stopped_behind(x: Samples, pages: int) -> Iterator[Samples]:
+    """Give a recording, and stop as a signal does once so many pages of it were read."""
+    yield from blocks(x[: pages * PAGE])
+    raise Killed
 
 
 @pytest.mark.parametrize(
     "spans", [None, ((0, 100), (SLOT + 900, 2 * SLOT + 50)), ((2 * SLOT + 1_000, 2 * SLOT + 2_000),)]
 )
-def test_killed_at_any_page_it_ends_with_the_same_bytes_and_loses_at_most_a_slot(
-    tmp_path: Path, spans: Spans | None
+@pytest.mark.parametrize("lanes", [2, 4])
+def test_stopped_at_any_page_it_ends_with_the_same_bytes_and_loses_at_most_the_slots_in_hand(
+    tmp_path: Path, spans: Spans | None, lanes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(spools, "side_by_side", lambda: lanes)
     x = noise(3 * SLOT + 77, 2)
     whole = filled(tmp_path / "whole", x, memory=0.9, spans=spans)
-    for pages in range(0, 3 * SLOT_PAGES + 1, 3):
+    for pages in range(0, 3 * SLOT_PAGES + 1, 4):
         path = tmp_path / f"{pages}"
-        with pytest.raises(Killed), spool_of(path, x, memory=0.9, spans=spans, alive=killed_after(pages)) as spool:
-            list(spool.fill(blocks(x)))
+        with pytest.raises(Killed), spool_of(path, x, memory=0.9, spans=spans) as spool:
+            list(spool.fill(stopped_behind(x, pages)))
         with spool_of(path, x, memory=0.9, spans=spans) as spool:
             assert np.array_equal(np.concatenate(list(spool.fill(blocks(x)))), whole)
-            assert spool.resumed >= pages // SLOT_PAGES - 1
+            assert spool.resumed >= pages // SLOT_PAGES - lanes
+
+
+def test_who_waits_for_a_slot_can_be_stopped_and_no_thread_stays(tmp_path: Path) -> None:
+    x, threads = noise(3 * SLOT), threading.active_count()
+    silent = threading.Event()
+
+    def slow() -> Iterator[Samples]:
+        yield x[:SLOT]
+        silent.wait(60)
+
+    def alive() -> None:
+        silent.set()
+        raise Killed
+
+    with pytest.raises(Killed), spool_of(tmp_path / "a", x, alive=alive) as spool:
+        list(spool.fill(slow()))
+    assert threading.active_count() == threads
+
+
+class Meeting(Late):
+    """Goes on once as many streams as wanted are at it at the same time."""
+
+    barrier: threading.Barrier
+
+    def process(self, x: Samples) -> Samples:
+        if not self.held[DELAY:].size and not getattr(self, "met", False):
+            self.met = True
+            Meeting.barrier.wait(60)
+        return super().process(x)
+
+
+def test_slots_of_one_file_are_computed_side_by_side_and_the_bytes_are_those_of_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = noise(3 * SLOT)
+    one_by_one = filled(tmp_path / "a", x)
+    Meeting.barrier = threading.Barrier(3)
+    monkeypatch.setattr(spools, "side_by_side", lambda: 3)
+    assert np.array_equal(filled(tmp_path / "b", x, make=Meeting), one_by_one)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("room", [0, 5 * PAGE * 4])
+def test_pages_that_wait_are_bounded_and_all_are_given_back(
+    tmp_path: Path, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, most = noise(4 * SLOT), [0]
+
+    class Watched(slots.Ahead):
+        def take(self, size: int, *, forced: bool) -> bool:
+            taken = super().take(size, forced=forced)
+            most[0] = max(most[0], room - self._left)
+            return taken
+
+    ahead = Watched(room)
+    monkeypatch.setattr(spools, "AHEAD", ahead)
+    monkeypatch.setattr(spools, "side_by_side", lambda: 4)
+    assert np.allclose(filled(tmp_path / "a", x), 0.5 * x, atol=1e-6)
+    assert most[0] <= room + PAGE * 4
+    with pytest.raises(Killed):
+        filled(tmp_path / "b", x, make=failing)
+    assert ahead._left == room
+
+
+def failing(limit_db: float) -> Late:
+    raise Killed
 
 
 def test_what_is_there_is_not_computed_again(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from test_restore import FakeModel, Stop, run, sound, task_for, voice_like
 
 from batchsr import storage
 from batchsr.cli import cli
-from batchsr.errors import ConfigError, ExtraMissing, OutputExists, StageFailed
+from batchsr.errors import ConfigError, ExtraMissing, OutputExists, OutputTooLarge, StageFailed
 from batchsr.models import separator
 from batchsr.models import stem_networks as places
 from batchsr.queue import State
@@ -249,4 +249,39 @@ def test_off_it_changes_no_digest_and_room_is_reserved_for_four_times_the_rows()
     plain, files = (space.need_of_recording(480_000, 48_000, 2, Settings(stems=s)) for s in ("off", "files"))
     assert files.rows == 4 * plain.rows
     assert files.output_bytes == 5 * plain.output_bytes
+    also = space.need_of_recording(480_000, 48_000, 2, Settings(also="opus"))
+    assert also.output_bytes > plain.output_bytes
     assert files.scratch_bytes - stems_bytes(480_000, 2) > 3.9 * plain.scratch_bytes
+
+
+def test_what_stems_take_is_counted_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, model = stem_networks.write(tmp_path / "fake.onnx"), FakeModel()
+    source = sound(tmp_path / "a.wav")
+    counted = space.need_of_recording(
+        *(soundfile.info(source).frames, soundfile.info(source).samplerate, 1),
+        settings(network, "files"),
+        frame_samples=model.frame_samples,
+    )
+    needed = counted.scratch_bytes + counted.output_bytes
+    task = task_for(source, tmp_path / "b.wav", settings=settings(network, "files"))
+    monkeypatch.setattr(storage, "total_bytes", lambda folder: needed - 1)
+    with pytest.raises(OutputTooLarge, match="whole disk"):
+        run(task, model)
+    monkeypatch.setattr(storage, "total_bytes", lambda folder: needed)
+    run(task, model)
+
+
+def test_chunks_that_one_file_may_not_hold_are_refused_before_one_is_separated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, refuse = stem_networks.write(tmp_path / "fake.onnx"), storage.refuse_too_large
+    monkeypatch.setattr(separator.Separator, "_asked", lambda self, pair: pytest.fail("separated"))
+
+    def of_chunks(fd: int, path: Path, size_bytes: int) -> None:
+        refuse(fd, path, 2**64 if path.suffix == ".stems" else size_bytes)
+
+    monkeypatch.setattr(storage, "refuse_too_large", of_chunks)
+    with pytest.raises(OutputTooLarge):
+        run(task_for(sound(tmp_path / "a.wav"), tmp_path / "b.wav", settings=settings(network)), FakeModel())

@@ -16,6 +16,7 @@ from batchsr.archive import checksums
 from batchsr.display import counted, shown
 from batchsr.errors import PackageError, SidecarForeign
 from batchsr.queue import Job, Queue, State
+from batchsr.remote.address import is_url, path_of
 from batchsr.restoration import sidecar_reading, sidecar_versions
 from batchsr.restoration.sidecar import sidecar_path
 from batchsr.settings.profile import Settings
@@ -77,6 +78,9 @@ def works_of(
     hold, naming them.
     """
     jobs = list(queue.jobs(states=[State.DONE], batch=batch))
+    if far := [job for job in jobs if is_url(job.output)]:
+        told = f"{counted(len(far), 'output is', 'outputs are')} in a store, like {shown(far[0].output)}"
+        raise PackageError(told, remedy="a package is made of files: copy them to a folder, and import their sidecars")
     own = package / content if content else package
     inside = _Inside(own)
     base = base_of(jobs, own, before)
@@ -86,7 +90,7 @@ def works_of(
     for job in jobs:
         try:
             path = inside.path_of(job.output)
-            output = Path(job.output) if path is None else own / path
+            output = path_of(job.output) if path is None else own / path
             work = _work(queue, job, output, os.path.relpath(job.output, base) if path is None else path)
         except PackageError as e:
             trouble.append(e.message)

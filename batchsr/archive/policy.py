@@ -30,6 +30,7 @@ from batchsr.audio import files, formats
 from batchsr.display import printable, shown
 from batchsr.errors import ConfigError, InputError, SidecarForeign
 from batchsr.queue import Job, Queue, State
+from batchsr.remote.address import path_of
 from batchsr.restoration import sidecar_reading, sidecar_versions
 from batchsr.restoration.sidecar import sidecar_path
 from batchsr.settings import tomlfile
@@ -79,7 +80,7 @@ def read(path: Path) -> Check:
         )
     if not path.is_file():
         raise ConfigError(f"{shown(path)} cannot be read: there is no such file", remedy="check the name")
-    return lambda job, report: _conch(program, path, Path(job.output))
+    return lambda job, report: _conch(program, path, path_of(job.output))
 
 
 def judged(queue: Queue, rows: Iterable[dict[str, Any]], check: Check) -> Iterator[dict[str, Any]]:
@@ -122,7 +123,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _broken(policy: Policy, job: Job, report: Mapping[str, Any] | None) -> list[str]:
-    output = Path(job.output)
+    output = path_of(job.output)
     try:
         info = files.probe(output)
     except InputError as e:
@@ -153,7 +154,7 @@ def _record(job: Job, report: Mapping[str, Any] | None) -> tuple[Mapping[str, An
     if report is not None:
         return sidecar_versions.newest(report), ""
     try:
-        record = sidecar_reading.read(sidecar_path(Path(job.output)))
+        record = sidecar_reading.read(sidecar_path(path_of(job.output)))
     except SidecarForeign as e:
         return {}, printable(e.message)
     if record is None:

@@ -13,6 +13,7 @@ import click
 from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import restoration_options
+from batchsr.cli.paths import UserPath
 from batchsr.cli.variant import KINDS, VariantType
 from batchsr.intake import manifest
 from batchsr.settings import profile
@@ -42,7 +43,7 @@ def list_command(app: App) -> None:
     metavar="NAME",
     help="A profile's name, or the path of one.",
 )
-@click.option("--job", type=click.Path(path_type=Path), help="A manifest; what it sets counts as well.")
+@click.option("--job", type=UserPath(path_type=Path), help="A manifest; what it sets counts as well.")
 @click.option("--variant", type=VariantType(), help=f"{KINDS}.")
 @restoration_options
 @json_option

@@ -9,6 +9,7 @@ import click
 
 from batchsr import storage
 from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.paths import UserPath
 from batchsr.display import counted
 from batchsr.errors import EXIT_IO, QueueError
 from batchsr.queue import LIVE
@@ -48,7 +49,7 @@ def check_command(app: App) -> None:
 
 
 @db_command.command("backup")
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("target", type=UserPath(path_type=Path))
 @json_option
 @pass_app
 def backup_command(app: App, target: Path) -> None:
@@ -59,7 +60,7 @@ def backup_command(app: App, target: Path) -> None:
 
 
 @db_command.command("restore")
-@click.argument("backup", type=click.Path(path_type=Path))
+@click.argument("backup", type=UserPath(path_type=Path))
 @json_option
 @pass_app
 def restore_command(app: App, backup: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchsr import __version__
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.options import compute_options
 from batchsr.cli.variant import model_option
 from batchsr.errors import EXIT_NO_MODEL, EXIT_OK, UsageError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--share", is_flag=True, help="Print one block, without names of yours, to paste into a report.")
 @model_option
 @compute_options
+@fleet_options
 @json_option
 @pass_app
 def doctor_command(app: App, share: bool, model: str | None, dtype: str | None, device: str | None) -> None:

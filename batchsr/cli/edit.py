@@ -15,11 +15,13 @@ from batchsr.cli.selection import Selection, ask, selection_options, tell_ids, y
 from batchsr.cli.variant import KINDS, VariantType, chosen_variant, model_option, variant_name
 from batchsr.display import counted
 from batchsr.errors import UsageError
-from batchsr.intake import manifest
+from batchsr.intake import buckets, manifest
 from batchsr.intake.gather import Request
 from batchsr.intake.instructions import common_root, instructions_for
 from batchsr.queue import Answer, Changed, Job, Queue, State
+from batchsr.remote.address import is_url
 from batchsr.settings import profile as profiles
+from batchsr.settings.profile import Settings
 
 _HIGHEST = 2**63 - 1
 _LEFT = {
@@ -45,8 +47,10 @@ _LEFT = {
 @click.option("--profile", shell_complete=completing.profiles, help="Restore them like this: a profile's name or file.")
 @click.option("--variant", type=VariantType(), help=f"{KINDS}.  [default: the profile's, else left open]")
 @model_option
-@click.option("--out", type=UserPath(), help="Mirror the tree of their sources below this folder.")
-@click.option("--root", type=UserPath(), help="Where the mirrored tree begins.  [default: their common folder]")
+@click.option("--out", type=UserPath(takes_urls=True), help="Mirror the tree of their sources below this folder.")
+@click.option(
+    "--root", type=UserPath(takes_urls=True), help="Where the mirrored tree begins.  [default: their common folder]"
+)
 @yes_option
 @fleet_options
 @json_option
@@ -80,6 +84,7 @@ def edit_command(
     if root is not None and out is None:
         raise UsageError("--root says where the tree below --out begins", remedy="add --out, or leave it out")
     check_folder("--out", out)
+    buckets.check_out(out, Settings())
     with app.queue() as queue:
         selection.check_any(queue)
         jobs = list(selection.jobs(queue))
@@ -113,14 +118,18 @@ def _instruct(
             effective.settings, variant=variant or effective.variant, provenance=manifest.provenance(effective)
         )
     free = [job for job in jobs if job.state in (State.QUEUED, State.WAITING, State.FAILED, State.QUARANTINED)]
-    below = os.path.abspath(out) if out is not None else None
-    begins = os.path.abspath(root) if root is not None else common_root(free) if free else None
+    below = _whole(out)
+    begins = _whole(root) if root is not None else common_root(free) if free else None
     wanted = list(
         instructions_for(jobs, request, out=below, root=begins if below is not None else None, variant=variant)
     )
     changed = list(queue.instruct(wanted))
     _tell(app, changed)
     return {one.job_id for one in changed if one.answer is Answer.CHANGED}
+
+
+def _whole(folder: str | None) -> str | None:
+    return folder if folder is None or is_url(folder) else os.path.abspath(folder)
 
 
 def _tell(app: App, changed: Iterable[Changed]) -> None:

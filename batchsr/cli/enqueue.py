@@ -16,16 +16,17 @@ import click
 
 from batchsr.audio import files
 from batchsr.cli import completing, enqueue_messages, forecast
-from batchsr.cli.app import App, fleet_options, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, no_database, pass_app
 from batchsr.cli.options import restoration_options
 from batchsr.cli.paths import UserFile, UserPath
 from batchsr.cli.preview import Preview, preview_options, some_of
 from batchsr.cli.variant import KINDS, VariantType, chosen_variant, model_option, variant_name
 from batchsr.display import clock, counted, listed, shown
 from batchsr.errors import EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, UsageError
-from batchsr.intake import again, gather, manifest, walk
+from batchsr.intake import again, buckets, gather, manifest, walk
 from batchsr.queue import Outcome, Queue
 from batchsr.queue.opening import preview_of
+from batchsr.remote.address import is_url
 from batchsr.settings import extras, textfile
 from batchsr.settings import profile as profiles
 from batchsr.settings.profile import DEFAULT_VARIANT
@@ -36,7 +37,7 @@ _Work = tuple[Iterable[gather.Found | walk.Refused], gather.Request]
 
 
 @click.command("enqueue")
-@click.argument("paths", nargs=-1, type=click.Path(readable=False))
+@click.argument("paths", nargs=-1, type=click.Path(readable=False), callback=no_database)
 @click.option("-r", "--recursive", is_flag=True, help="Take the audio below folders.")
 @click.option("--from-file", type=UserFile("rb"), help="Read paths from a file, one a line ('-': stdin).")
 @click.option("-0", "--null", is_flag=True, help="Paths in --from-file end with NUL, not with a newline.")
@@ -45,8 +46,10 @@ _Work = tuple[Iterable[gather.Found | walk.Refused], gather.Request]
 @click.option(
     "--profile", shell_complete=completing.profiles, help="How to restore: default, speech, music, archive, or a file."
 )
-@click.option("--out", type=UserPath(), help="Mirror the tree below this folder.")
-@click.option("--root", type=UserPath(), help="Where the mirrored tree begins.  [default: the common folder]")
+@click.option("--out", type=UserPath(takes_urls=True), help="Mirror the tree below this folder.")
+@click.option(
+    "--root", type=UserPath(takes_urls=True), help="Where the mirrored tree begins.  [default: the common folder]"
+)
 @click.option("--variant", type=VariantType(), help=f"{KINDS}; left open, the worker's own is taken.")
 @model_option
 @click.option("--batch", shell_complete=completing.batches, default="", help="Name of the batch, to filter by later.")
@@ -82,7 +85,7 @@ def enqueue_command(
     preview: Preview | None,
     given: dict[str, Any],
 ) -> None:
-    """Put files into the queue: PATHs are files, folders (with -r) and globs.
+    """Put files into the queue: PATHs are files, folders (with -r), globs and URLs (s3, gs, az, https).
 
     Safe to repeat: what is queued or done already is left alone. A job whose output is gone is done again. A file that
     is known with other settings is said to be, and takes the new ones with --update.
@@ -113,7 +116,7 @@ def enqueue_command(
             overwrite=overwrite,
             provenance=manifest.provenance(effective),
         )
-        below = root and os.path.abspath(root)
+        below = root if is_url(root or "") else root and os.path.abspath(root)
         work.append((gather.gather(arguments, recursive=recursive, root=below, left=tally.left), request))
     _check(request for _, request in work)
     if preview is not None:
@@ -153,6 +156,7 @@ def _check(requests: Iterable[gather.Request]) -> None:
     for request in requests:
         files.check_format(request.settings.format, request.settings.subtype, 1)
         extras.check(request.settings)
+        buckets.check_out(request.out, request.settings)
 
 
 def _opened(app: App, *, dry_run: bool) -> Queue:
@@ -196,7 +200,9 @@ class _Tally:
         """By its name, its path below the root, or its whole path."""
         names = [os.path.basename(one.path), one.path]
         if isinstance(one, gather.Found):
-            names.append(os.path.relpath(one.path, one.root))
+            names.append(
+                one.path[len(one.root) :].lstrip("/") if is_url(one.path) else os.path.relpath(one.path, one.root)
+            )
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.exclude for name in names)
 
     def refuse(self, one: walk.Refused) -> None:

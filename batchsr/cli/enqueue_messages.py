@@ -7,6 +7,7 @@ import os
 from batchsr.cli.app import App
 from batchsr.intake import again, walk
 from batchsr.queue import OWNED, Answer, Outcome
+from batchsr.remote.address import is_url
 
 TO_DO = (Outcome.QUEUED, Outcome.SUPERSEDING, Outcome.UPDATED, Outcome.DONE_AGAIN)
 _REFUSED = {
@@ -22,7 +23,7 @@ _REFUSED = {
 def _note(settled: again.SettledIntake) -> str:
     """Return what a person should know of one path that the queue knows already."""
     answer = settled.intake.enqueued
-    if answer.outcome is Outcome.ALREADY_DONE and not os.path.lexists(answer.output):
+    if answer.outcome is Outcome.ALREADY_DONE and not is_url(answer.output) and not os.path.lexists(answer.output):
         return f"its output is gone, with its folder: `batchsr retry --redo {answer.job_id}` makes it again"
     if answer.outcome is Outcome.DONE_AGAIN:
         return "its output is gone"

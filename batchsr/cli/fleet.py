@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 from batchsr.cli.app import App, fleet_options, json_option, pass_app
+from batchsr.cli.paths import UserPath
 from batchsr.display import counted, shown
 from batchsr.errors import EXIT_IO, UsageError
 from batchsr.queue import roots
@@ -59,7 +60,7 @@ def migrate_command(app: App, url: str | None) -> None:
 
 @fleet_command.command("check")
 @click.argument("url", required=False)
-@click.option("--folder", multiple=True, type=click.Path(path_type=Path), help="A folder that outputs go to.")
+@click.option("--folder", multiple=True, type=UserPath(path_type=Path), help="A folder that outputs go to.")
 @click.option("--restored", is_flag=True, help="The database was restored from a backup: let no earlier claim count.")
 @fleet_options
 @json_option

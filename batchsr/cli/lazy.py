@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+_ALONE = ("--check-words",)
+
 
 class LazyGroup(click.Group):
     """`sections`: heading -> commands; batchsr.cli.<command> defines each as `<command>_command`, with _ for -."""
@@ -17,6 +19,13 @@ class LazyGroup(click.Group):
         super().__init__(*args, **kwargs)
         self._sections = sections
         self._names = [name for names in sections.values() for name in names]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As in every group; an option whose value may be left out takes one behind `=` alone, never the next word."""
+        end = args.index("--") if "--" in args else len(args)
+        return super().parse_args(
+            ctx, [f"{word}=" if word in _ALONE and at < end else word for at, word in enumerate(args)]
+        )
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return self._names

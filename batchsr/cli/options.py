@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 
 import click
 
-from batchsr.settings.profile import COPIES, FORMATS, RATES_HZ, STEM_NETWORKS, SUBTYPES, Settings
+from batchsr.display import shown
+from batchsr.errors import UsageError
+from batchsr.settings.profile import COPIES, FORMATS, RATES_HZ, RECOGNISERS, STEM_NETWORKS, SUBTYPES, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -58,6 +60,34 @@ _STEMS = (
     ),
 )
 
+_WORDS = (
+    click.option(
+        "--check-words",
+        metavar="[=MODEL]",
+        callback=lambda _, __, value: recogniser_named(value),
+        help="Put on record which words a recogniser no longer hears: "
+        f"{', '.join(RECOGNISERS)}, or a folder; {RECOGNISERS[0]} where none is named.  [default: off]",
+    ),
+    click.option("--keep-text/--no-keep-text", default=None, help="Put those words on record, beside their times."),
+)
+
+
+def recogniser_named(value: str | None) -> str | None:
+    """Return the recogniser that is meant; the option alone comes as "" (`LazyGroup.parse_args`).
+
+    Raises UsageError for a word that is neither a name nor a folder here; a path may be one of the workers' alone.
+    """
+    if value is None or value in ("off", *RECOGNISERS):
+        return value
+    if not value:
+        return RECOGNISERS[0]
+    if os.path.basename(value) == value and not os.path.isdir(value):
+        raise UsageError(
+            f"there is no recogniser {shown(value)}, and no such folder",
+            remedy=f"name one of {', '.join(RECOGNISERS)}, or a folder in the form of CTranslate2",
+        )
+    return os.path.abspath(value)
+
 
 def restoration_options(function: F) -> F:
     """Add the options of a restoration, the same words everywhere; the command gets those that are given as `given`."""
@@ -82,6 +112,7 @@ def restoration_options(function: F) -> F:
             type=WordsOrNumber("X", "an opinion from 1 to 5", ("off",)),
             help="Mark outputs of which the opinion is lower; asks for --quality.",
         ),
+        *_WORDS,
         click.option(
             "--declick",
             type=WordsOrNumber("K", "a number from 4 to 10", ("off",)),

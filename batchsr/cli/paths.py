@@ -10,25 +10,44 @@ import click
 
 from batchsr.display import shown
 from batchsr.errors import UsageError
+from batchsr.remote.address import is_url
 from batchsr.settings import textfile
 
 
 class UserPath(click.Path):
-    """A path, `~` expanded. Whether it can be read is for whoever reads it to say, beside the rest."""
+    """A path, `~` expanded. Whether it can be read is for whoever reads it to say, beside the rest.
 
-    def __init__(self, **options: Any) -> None:
+    A URL is no path, and refused, but where `takes_urls`: there it stays as it is.
+    """
+
+    def __init__(self, *, takes_urls: bool = False, **options: Any) -> None:
         super().__init__(**({"readable": False} | options))
+        self._takes_urls = takes_urls
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, str | Path):
             if not str(value):  # as "$FOLDER" is where nobody has set it
                 self.fail("the path is empty: name one, or leave the option out", param, ctx)
+            if is_url(str(value)):
+                if self._takes_urls:
+                    return value
+                self.fail(
+                    f"{str(value).partition('://')[0]}://... is a URL, and a path on this machine is wanted here",
+                    param,
+                    ctx,
+                )
             value = textfile.expanded(str(value))
         return super().convert(value, param, ctx)
 
 
+def _no_path(url: str) -> str:
+    return f"{url.partition('://')[0]}://... is a URL, and a path on this machine is wanted here"
+
+
 def check_folder(option: str, folder: str | None) -> None:
     """Raise UsageError for a folder that can never be made, since a file stands in its way. One may be away for now."""
+    if is_url(folder or ""):
+        return
     path = os.path.abspath(folder or os.sep)
     while not os.path.exists(path):
         path = os.path.dirname(path)
@@ -51,4 +70,6 @@ class UserFile(click.File):
     """A file that is opened, `~` expanded; "-" is standard input."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and is_url(value):
+            self.fail(_no_path(value), param, ctx)
         return super().convert(textfile.expanded(value) if isinstance(value, str) else value, param, ctx)

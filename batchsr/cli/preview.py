@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from batchsr.cli.app import App
-from batchsr.cli.paths import check_page
+from batchsr.cli.paths import UserPath, check_page
 from batchsr.display import counted, shown
 from batchsr.errors import BatchsrError, UsageError
 from batchsr.settings.profile import Settings
@@ -41,7 +41,7 @@ def preview_options(function: F) -> F:
             metavar="WHAT",
             help="Of a preview: keep-band, lowpass or a variant; more than once.  [default: both]",
         ),
-        click.option("--page", type=click.Path(path_type=Path), help="The preview's page."),
+        click.option("--page", type=UserPath(path_type=Path), help="The preview's page."),
     ]
 
     @functools.wraps(function)

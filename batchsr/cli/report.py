@@ -18,6 +18,7 @@ from batchsr.cli.selection import check_batch
 from batchsr.display import clock, counted, printable, shown
 from batchsr.errors import BatchsrError, UsageError
 from batchsr.queue import Queue, State
+from batchsr.remote.address import path_of
 from batchsr.report import batch as batch_report
 from batchsr.report import columns
 from batchsr.report.progress import wrapped
@@ -30,7 +31,7 @@ _LONG_ROWS = 1000
 @click.command("report")
 @click.option("--batch", shell_complete=completing.batches, help="Only this batch.")
 @click.option("--as", "form", type=click.Choice(["table", "json", "csv", "html"]), help="[default: table]")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file instead of stdout.")
+@click.option("-o", "--output", type=UserPath(path_type=Path), help="Write to this file instead of stdout.")
 @click.option("--review", type=click.IntRange(0, 100), default=6, show_default=True, help="Of a page: files to hear.")
 @click.option("--policy", "policy_at", metavar="FILE", type=UserPath(path_type=Path), help="With a policy's verdict.")
 @fleet_options
@@ -116,12 +117,14 @@ def write_page(
     notes: list[str] = []
     done = queue.rows(("id", "clipped_samples"), states=[State.DONE], batch=batch)
     for choice in choosing.choose(
-        done, review, lambda ids: queue.jobs(ids=ids), lambda job: heard.report_of(Path(job.output), job)
+        done, review, lambda ids: queue.jobs(ids=ids), lambda job: heard.report_of(path_of(job.output), job)
     ):
         job = choice.job
         try:
-            report = heard.report_of(Path(job.output), job)
-            one = heard.heard(job.source, Path(job.source), Path(job.output), report, why=choice.why, number=job.id)
+            report = heard.report_of(path_of(job.output), job)
+            one = heard.heard(
+                job.source, path_of(job.source), path_of(job.output), report, why=choice.why, number=job.id
+            )
         except BatchsrError as e:
             notes.append(f"#{job.id} cannot be heard: {e}")
         else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,6 +14,7 @@ from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.selection import job_ids
 from batchsr.errors import UsageError
 from batchsr.queue import Job, State
+from batchsr.remote.address import path_of
 
 
 @click.command("show")
@@ -38,5 +38,5 @@ def _told(document: Mapping[str, Any], job: Job) -> Iterator[str]:
     from batchsr.report.about import about
     from batchsr.report.record import report_of
 
-    report = report_of(Path(job.output), job) if job.state is State.DONE else {}
+    report = report_of(path_of(job.output), job) if job.state is State.DONE else {}
     yield from about(document, report, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)

@@ -17,6 +17,7 @@ import click
 from batchsr.cli import completing
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import compute_options, restoration_options
+from batchsr.cli.paths import UserPath
 from batchsr.cli.preview import Preview, preview_options
 from batchsr.cli.signing import signing_options
 from batchsr.cli.variant import KINDS, VariantType, chosen_variant, model_option
@@ -38,11 +39,11 @@ FINISHING: Final = "finishing the windows in hand, then stopping (once more: at 
 
 
 @click.command("upsample")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=UserPath(path_type=Path))
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=UserPath(path_type=Path),
     help="Its extension chooses the format; - is standard output.  [default: SOURCE's stem + _upsampled.wav]",
 )
 @click.option("--variant", type=VariantType(), help=f"{KINDS}.  [default: the profile's, else int4]")

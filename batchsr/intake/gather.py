@@ -19,9 +19,12 @@ from typing import Final, Self
 
 from batchsr.audio import files, formats
 from batchsr.display import shown
-from batchsr.errors import InputError
+from batchsr.errors import InputError, UsageError
+from batchsr.intake import buckets
 from batchsr.intake.walk import LeftOut, Refused, below, matches
 from batchsr.queue import Enqueued, Job, NewJob, Queue
+from batchsr.remote.address import is_url
+from batchsr.remote.objects import Facts
 from batchsr.settings import textfile
 from batchsr.settings.profile import OUTPUT_SUFFIX, Settings
 from batchsr.storage import NAME_BYTES, fitted_name, kept_ns
@@ -35,10 +38,12 @@ why such a file was not restored."""
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Found:
-    """A path to enqueue, absolute, and the folder that an output tree mirrors from."""
+    """A path to enqueue, absolute, or a URL, and the folder that an output tree mirrors from."""
 
     path: str
     root: str
+    facts: Facts | None = None
+    """What a store says of an object."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,7 +61,8 @@ class Request:
     settings: Settings
     variant: str | None = None
     out: str | None = None
-    """Folder that mirrors the tree below the common root; None puts outputs beside their sources."""
+    """Folder, or prefix of a store, that mirrors the tree below the common root; None puts outputs beside their
+    sources."""
     batch: str = ""
     priority: int = 0
     overwrite: bool = False
@@ -81,22 +87,26 @@ class Request:
 def gather(
     arguments: Iterable[str], *, recursive: bool, root: str | None = None, left: LeftOut | None = None
 ) -> Iterator[Found | Refused]:
-    """Expand files, folders and globs, in order, each path once.
+    """Expand files, folders, globs and URLs, in order, each path once.
 
-    `root` defaults to the folder common to all arguments. A folder needs `recursive`; what it holds is taken
-    by extension, or by its first bytes where the name says nothing. Never opens anything but regular files. What cannot
-    be reached is told and the rest is taken; what is passed by is counted in `left`.
+    `root` defaults to the folder common to all arguments, of URLs to that of one bucket. A folder needs `recursive`;
+    what it holds is taken by extension, or by its first bytes where the name says nothing. Never opens anything but
+    regular files. What cannot be reached is told and the rest is taken; what is passed by is counted in `left`. Raises
+    ExtraMissing for a URL.
     """
     left = left if left is not None else LeftOut()
     expanded = list(_expand(arguments, left))
-    if root is None:
-        paths = [one for one in expanded if isinstance(one, str)]
+    far = buckets.Named([one for one in expanded if isinstance(one, str) and is_url(one)], root, recursive, left)
+    if root is None or is_url(root):
+        paths = [one for one in expanded if isinstance(one, str) and not is_url(one)]
         folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in paths]
         root = os.path.commonpath(folders) if folders else os.getcwd()
     seen: set[str] = set()
     for one in expanded:
         if isinstance(one, Refused):
             yield one
+        elif is_url(one):
+            yield from (other if isinstance(other, Refused) else Found(*other) for other in far.found(one))
         elif not os.path.isdir(one):
             if one not in seen:
                 seen.add(one)
@@ -113,7 +123,13 @@ def gather(
 
 
 def output_names(path: str, root: str, request: Request) -> tuple[str, str]:
-    """Return the wanted output path, and the one that keeps the extension in case another job has the first."""
+    """Return the wanted output path, and the one that keeps the extension in case another job has the first.
+
+    Raises UsageError for a URL that cannot be written to.
+    """
+    if is_url(path) or is_url(request.out or ""):
+        ending = f"{request.suffix}.{request.settings.format}"
+        return buckets.output_names(path, root, request.out, ending, _OUTPUT_NAME_BYTES)
     folder, name = os.path.split(path)
     if request.out is not None:
         folder = os.path.normpath(os.path.join(os.path.abspath(request.out), os.path.relpath(folder, root)))
@@ -128,9 +144,11 @@ def output_names(path: str, root: str, request: Request) -> tuple[str, str]:
 def to_job(found: Found, request: Request) -> NewJob:
     """Probe one path and describe the job. Never raises on a bad file: its `note` says what the probe saw.
 
-    Raises OSError where not even the name can be looked at (any more).
+    Raises OSError where not even the name can be looked at (any more), UsageError where its output can have no name.
     """
     output, alternative = output_names(found.path, found.root, request)
+    if found.facts is not None:
+        return _of_object(found.path, found.facts, output, alternative, request)
     info, note = None, ""
     try:
         info = files.probe(Path(found.path), accept_truncated=request.settings.accept_truncated)
@@ -164,6 +182,24 @@ def to_job(found: Found, request: Request) -> NewJob:
     )
 
 
+def _of_object(url: str, facts: Facts, output: str, alternative: str, request: Request) -> NewJob:
+    """Describe the job of an object: nothing of it is read before a worker fetches it."""
+    return NewJob(
+        source=url,
+        output=output,
+        alt_output=alternative,
+        identity=facts.identity(url),
+        settings=request.settings.to_json(),
+        variant=request.variant,
+        batch=request.batch,
+        priority=request.priority,
+        overwrite=request.overwrite,
+        size_bytes=facts.size_bytes,
+        mtime_ns=kept_ns(facts.modified_ns),
+        provenance=request.provenance,
+    )
+
+
 def enqueue(
     queue: Queue,
     found: Iterable[Found],
@@ -188,6 +224,9 @@ def enqueue(
             except OSError as e:
                 lost(_gone(one.path, e))
                 continue
+            except UsageError as e:
+                lost(Refused(one.path, e.code, str(e), is_named=False))
+                continue
             if check_outputs and (why := closed(os.path.dirname(job.output))):
                 lost(Refused(one.path, "output.closed", f"{shown(one.path)}: its output's {why}", is_named=False))
                 continue
@@ -200,8 +239,11 @@ def enqueue(
 
 
 def _expand(arguments: Iterable[str], left: LeftOut) -> Iterator[str | Refused]:
-    """Absolute paths of what is there; a glob only where no file has that very name."""
+    """Absolute paths of what is there, a glob only where no file has that very name; URLs as they are."""
     for argument in arguments:
+        if is_url(argument):
+            yield argument
+            continue
         path = os.path.abspath(textfile.expanded(argument))
         try:
             os.lstat(path)
@@ -216,6 +258,8 @@ def _expand(arguments: Iterable[str], left: LeftOut) -> Iterator[str | Refused]:
 def _closed_folder(folder: str) -> str:
     """Return why nothing can be written there now, or in the nearest folder above that exists, in words; "" if
     it can."""
+    if is_url(folder):
+        return ""  # a worker tries it
     while not os.path.isdir(folder) and (above := os.path.dirname(folder)) != folder:
         if os.path.lexists(folder):
             return f"folder {shown(folder)} is none but a file or a broken link: choose another one with --out"

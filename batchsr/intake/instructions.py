@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from batchsr.intake.gather import Request, output_names
 from batchsr.queue import Instructions, Job, NewJob
+from batchsr.remote.address import common_folder, folder_of, is_url
 from batchsr.settings.profile import OUTPUT_SUFFIX
 
 
@@ -52,8 +53,11 @@ def instructions_for(
         )
 
 
-def common_root(jobs: Sequence[Job]) -> str:
-    """Return the folder that all sources are below."""
+def common_root(jobs: Sequence[Job]) -> str | None:
+    """Return the folder that all sources are below; None where they are of several stores, or of one and of disks."""
+    places = {"/".join(job.source.split("/")[:3]) if is_url(job.source) else "" for job in jobs}
+    if places != {""}:
+        return common_folder([folder_of(job.source) for job in jobs]) if len(places) == 1 else None
     return os.path.commonpath([os.path.dirname(job.source) for job in jobs])
 
 

@@ -40,6 +40,7 @@ from batchsr.display import shown
 from batchsr.errors import ConfigError
 from batchsr.intake.gather import Found, Request, gather
 from batchsr.intake.walk import LeftOut, Refused
+from batchsr.remote.address import is_url
 from batchsr.settings import profile as profiles
 from batchsr.settings import textfile, tomlfile
 from batchsr.settings.profile import OUTPUT_SUFFIX, Effective, Layer, layer
@@ -174,6 +175,8 @@ def provenance(effective: Effective, manifest: Manifest | None = None) -> str:
 
 
 def _absolute(manifest: Path, path: str, *, pattern: bool = False) -> str:
+    if is_url(path):
+        return path
     folder = os.path.abspath(manifest.parent)
     return os.path.normpath(os.path.join(glob.escape(folder) if pattern else folder, textfile.expanded(path)))
 
@@ -186,4 +189,4 @@ def _listed(path: str) -> Iterator[str]:
         message = f"{shown(path)} cannot be read: {e.strerror}"
         raise ConfigError(message, remedy="sources.lists takes text files") from e
     for line in textfile.paths(data, path, notes=True):
-        yield os.path.join(os.path.dirname(path), textfile.expanded(line))
+        yield line if is_url(line) else os.path.join(os.path.dirname(path), textfile.expanded(line))

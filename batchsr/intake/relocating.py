@@ -14,6 +14,7 @@ from batchsr.errors import InputError
 from batchsr.intake.instructions import identity_of, suffix_of
 from batchsr.queue import OWNED, Job, Move, State
 from batchsr.queue.job import dedupe_key_of
+from batchsr.remote.address import is_url
 from batchsr.settings.profile import Settings
 
 
@@ -51,6 +52,8 @@ def moved(path: str, old: str, new: str) -> str | None:
 
 
 def _move(job: Job, source: str, output: str | None, old: str, new: str) -> Move | Stays:
+    if is_url(source):
+        return Stays(job, "its source is in a store, and only what stands on disks is moved")
     try:
         status = os.stat(source)
         own = os.lstat(source)

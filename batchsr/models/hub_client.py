@@ -30,7 +30,7 @@ from typing import Any, Final, TypeVar
 from batchsr import storage
 from batchsr.errors import ResourceError
 from batchsr.models import checksums
-from batchsr.models.hub_trouble import HubError, errors, host, of_status, token, told
+from batchsr.models.hub_trouble import HubError, WrongBytes, errors, host, of_status, token, told
 
 OTHER_S: Final = 60.0
 """How long another process that fetches the same may bring nothing."""
@@ -123,7 +123,7 @@ def download(file: Published, blob: Path, *, progress: bool = False) -> None:
             storage.fsync(fd)
             if not _is_whole(file, fd, part):
                 part.unlink()
-                raise HubError(
+                raise WrongBytes(
                     f"{host(file.url)} sent another {file.name} than the hub promised: its checksum is wrong",
                     "try again; if it stays so, a proxy or a mirror (HF_ENDPOINT) changes what passes through it",
                 )

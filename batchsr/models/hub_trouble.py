@@ -26,6 +26,10 @@ class HubError(Exception):
         self.remedy = remedy
 
 
+class WrongBytes(HubError):
+    """What was sent, or kept, is not what the hub promised: its checksum says so."""
+
+
 @contextlib.contextmanager
 def errors(url: str) -> Iterator[None]:
     """Turn what the library, and the HTTP library below it, raise into a HubError."""

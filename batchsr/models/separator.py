@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from batchsr.audio.resample import convert_blocks, reblock
 from batchsr.audio.windows import SAMPLE_RATE_HZ, Block
 from batchsr.errors import StageFailed
+from batchsr.settings import extras
+from batchsr.settings.profile import STEMS as STEMS
 
 RATE_HZ: Final = 44_100
-STEMS: Final = ("drums", "bass", "other", "vocals")
-"""In the order of the network's output. Behind the separation a stem's channels stand side by side, in this order."""
 VERSION: Final = 1
 _SHARED: Final = 0.25
 """Share of a chunk that it has in common with the next."""
@@ -41,7 +41,10 @@ class Store(Protocol):
 
 
 class Separator:
-    """One network, loaded. Its chunks are `chunk_samples` long at 44.1 kHz."""
+    """One network, loaded: its chunks are `chunk_samples` long at 44.1 kHz.
+
+    Behind the separation a stem's channels stand side by side, in the order of STEMS.
+    """
 
     def __init__(self, path: Path) -> None:
         """Raises StageFailed for what is no such network."""
@@ -175,11 +178,12 @@ def _fits(taken: list[Any], given: list[Any]) -> bool:
 
 @functools.lru_cache(maxsize=1)
 def _session(path: Path) -> Any:
-    import onnxruntime
+    with extras.in_use("onnxruntime"):
+        import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # more would round in another order
-    options.log_severity_level = 3
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # more would round in another order
+        options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as e:  # the library has its own kinds, without a common one

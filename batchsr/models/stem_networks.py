@@ -7,6 +7,7 @@ batch does not change networks in between. Source: demucs_onnx/_hub.py 0.3.4 (MO
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -17,9 +18,9 @@ from types import MappingProxyType
 from typing import Final
 
 from batchsr import storage
-from batchsr.errors import StageFailed
+from batchsr.errors import ResourceError, StageFailed, StageUnavailable
 from batchsr.models import checksums, hub_client
-from batchsr.models.hub_trouble import HubError
+from batchsr.models.hub_trouble import HubError, WrongBytes
 from batchsr.temporary import write_atomic
 
 NAMES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
@@ -46,26 +47,41 @@ class Network:
 def find(wanted: str) -> Network:
     """Return the network of a name, fetched if the cache does not have it, or of a file's path.
 
-    Raises StageFailed when it is not to be had or not what the hub published, ResourceError when the disk cannot
-    take it.
+    Raises StageFailed for a file that is not there, or not what the hub published; StageUnavailable for what may come:
+    the hub is away or refuses, the cache's disk is full, the file's share is gone.
     """
     if wanted in NAMES:
         return _cached(wanted) or _fetched(wanted)
     path = Path(wanted)
+    if _is_no_name(path):
+        raise StageFailed(
+            f"there is no network {storage.printable(wanted)} for --stems",
+            remedy=f"give the path of an ONNX file, or one of {', '.join(NAMES)}",
+        )
+    return Network(path, path.name, _checksum(path))
+
+
+def _is_no_name(path: Path) -> bool:
+    """Return whether no such file is where others are; an empty folder is what a share leaves that is away."""
+    with contextlib.suppress(OSError):
+        return not path.exists() and bool(os.listdir(path.parent))
+    return False
+
+
+def _checksum(path: Path) -> str:
     try:
         state = path.stat()
+        return _sha256(path, state.st_mtime_ns, state.st_size)
     except OSError as e:
-        raise StageFailed(
-            f"there is no network {storage.printable(wanted)} for --stems: {e.strerror}",
-            remedy=f"give the path of an ONNX file, or one of {', '.join(NAMES)}",
+        raise StageUnavailable(
+            f"the network {storage.printable(path)} for --stems cannot be read: {e.strerror}",
+            remedy="mount its disk or share, or give permission there",
         ) from e
-    return Network(path, path.name, _sha256(path, state.st_mtime_ns, state.st_size))
 
 
 @functools.lru_cache(maxsize=8)  # a batch has one, and many recordings
 def _sha256(path: Path, mtime_ns: int, size_bytes: int) -> str:
-    with storage.resource_errors(path, "read"):
-        return storage.sha256(path)
+    return storage.sha256(path)
 
 
 def _kept(name: str) -> Path:
@@ -83,8 +99,7 @@ def _cached(name: str) -> Network | None:
     path = hub_client.cache_folder(repository) / "blobs" / sha256
     if not _SHA256.fullmatch(sha256) or not path.is_file():
         return None
-    state = path.stat()
-    if _sha256(path, state.st_mtime_ns, state.st_size) != sha256:
+    if _checksum(path) != sha256:
         raise StageFailed(
             f"{path} is not the {file} that {repository} published at revision {commit}: its checksum is wrong",
             remedy=f"remove {path}, and it is fetched again",
@@ -103,16 +118,18 @@ def _fetched(name: str) -> Network:
         blob = hub_client.cache_folder(repository) / "blobs" / found.etag
         if not blob.is_file():
             hub_client.download(found, blob)
-    except HubError as e:
-        raise StageFailed(
-            f"the network {name} of {repository} for --stems is not here and cannot be fetched: {e.why}",
+        kept = _kept(name)
+        with storage.resource_errors(kept, "write"):
+            os.makedirs(kept.parent, exist_ok=True)
+            write_atomic(kept, f'{{"commit": "{found.commit}", "sha256": "{found.etag}"}}\n'.encode())
+        network = _cached(name)
+        if network is None:
+            raise HubError(f"{blob} went away while it was fetched", "let nothing remove what is in the cache")
+        return network
+    except (HubError, ResourceError) as e:
+        why = e.why if isinstance(e, HubError) else e.message
+        kind = StageFailed if isinstance(e, WrongBytes) else StageUnavailable
+        raise kind(
+            f"the network {name} of {repository} for --stems is not here and cannot be fetched: {why}",
             remedy=f"{e.remedy}; or fetch {file} elsewhere and name it with --stems-network",
         ) from e
-    kept = _kept(name)
-    with storage.resource_errors(kept, "write"):
-        os.makedirs(kept.parent, exist_ok=True)
-        write_atomic(kept, f'{{"commit": "{found.commit}", "sha256": "{found.etag}"}}\n'.encode())
-    network = _cached(name)
-    if network is None:
-        raise StageFailed(f"{blob} went away while it was fetched", remedy="try again")
-    return network

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,8 @@ class Score:
     """Scale-invariant signal-to-distortion ratio of the kept band."""
     loudness_lu: float
     """Loudness of the restoration less that of the original."""
+    visqol: float | None = None
+    """ViSQOL's opinion, 1 to 5; None where it was not asked for, or there is too little sound to have one of."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,6 +60,13 @@ class Result:
     rate_hz: int
     method: str
     score: Score
+
+    def to_dict(self, *, visqol: bool) -> dict[str, Any]:
+        """Return it as JSON types; ViSQOL's opinion only where that was asked for."""
+        found = dataclasses.asdict(self)
+        if not visqol:
+            del found["score"]["visqol"]
+        return found
 
 
 def spectrogram(x: Signal) -> NDArray[np.float64]:
@@ -84,7 +93,11 @@ def si_sdr_db(reference: Signal, restored: Signal) -> float:
         return float(10 * np.log10(np.float64(target @ target) / np.float64(noise @ noise)))
 
 
-def score(reference: Signal, restored: Signal, cutoff_hz: float) -> Score:
+Opinion = Callable[[Signal, Signal], float | None]
+"""(original (n,), restored (n,)), both at 48 kHz -> 1 to 5; as `batchsr.quality.visqol.mos`."""
+
+
+def score(reference: Signal, restored: Signal, cutoff_hz: float, opinion: Opinion | None = None) -> Score:
     """Compare a restoration with its 48 kHz original, both (n,); the cutoff splits the band into below and above."""
     restored = measure.fit(restored, len(reference))
     a, b = spectrogram(reference), spectrogram(restored)
@@ -93,7 +106,8 @@ def score(reference: Signal, restored: Signal, cutoff_hz: float) -> Score:
     d = [lsd(a[:, part], b[:, part], floor) for floor in FLOORS for part in parts]
     sdr = si_sdr_db(measure.kept(reference, cutoff_hz), measure.kept(restored, cutoff_hz))
     loudness = measure.loudness_lufs(restored) - measure.loudness_lufs(reference)
-    return Score(d[0], d[1], d[2], d[3], d[4], d[5], sdr, loudness)
+    heard = None if opinion is None else opinion(reference, restored)
+    return Score(d[0], d[1], d[2], d[3], d[4], d[5], sdr, loudness, heard)
 
 
 def replicate(x: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
@@ -156,14 +170,18 @@ def find_clips(folder: Path) -> list[Path]:
 
 
 def compare(
-    path: Path, methods: Mapping[str, Restorer], rate_hz: int, seconds: float | None = None
+    path: Path,
+    methods: Mapping[str, Restorer],
+    rate_hz: int,
+    seconds: float | None = None,
+    opinion: Opinion | None = None,
 ) -> Iterator[tuple[Result, NDArray[np.float32]]]:
     """One clip at one rate by every method, with what each made of it; `seconds` of its middle, or all of it."""
     reference = measure.middle(measure.read_clip(path), seconds)
     x = measure.degrade(reference, rate_hz)
     for name, restore in methods.items():
         restored = restore(x, rate_hz)
-        yield Result(path.stem, rate_hz, name, score(reference, restored, EDGE * rate_hz / 2)), restored
+        yield Result(path.stem, rate_hz, name, score(reference, restored, EDGE * rate_hz / 2, opinion)), restored
 
 
 def evaluate(
@@ -185,20 +203,32 @@ def group_of(clip: str) -> str:
 
 
 def mean(results: Iterable[Result]) -> Score:
-    """Return the mean of every figure. Infinite signal-to-distortion ratios (an untouched band) count as 100 dB."""
-    rows = [dataclasses.astuple(result.score) for result in results]
+    """Return the mean of every figure. Infinite signal-to-distortion ratios (an untouched band) count as 100 dB.
+
+    Of ViSQOL's opinions it is the mean of those that there are.
+    """
+    scores = [result.score for result in results]
+    rows = [dataclasses.astuple(dataclasses.replace(one, visqol=0.0)) for one in scores]
     v = np.nan_to_num(np.array(rows), posinf=100.0, neginf=-100.0).mean(axis=0).tolist()
-    return Score(v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7])
+    heard = [one.visqol for one in scores if one.visqol is not None]
+    return Score(v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], sum(heard) / len(heard) if heard else None)
 
 
 HEAD: Final = ("method", "rate", "clips", "LSD", "below", "above", "1e-5: LSD", "below", "above", "SI-SDR dB", "LU")
+VISQOL: Final = "ViSQOL"
+"""Head of the column behind them, where it was asked for."""
 NOTE: Final = (
     "LSD with e = 1e-8, then with e = 1e-5; `below` and `above` the cutoff, 0.9 of the rate's Nyquist frequency."
 )
 
 
-def rows(results: Sequence[Result]) -> list[list[str]]:
-    """Return the results as rows of texts under `HEAD`: one for each method, rate and group of clips, `all` first."""
+def head(*, visqol: bool) -> tuple[str, ...]:
+    """Return the heads of the columns of `rows`."""
+    return (*HEAD, VISQOL) if visqol else HEAD
+
+
+def rows(results: Sequence[Result], *, visqol: bool = False) -> list[list[str]]:
+    """Return the results as rows of texts under `head`: one for each method, rate and group of clips, `all` first."""
     groups = sorted({group_of(result.clip) for result in results})
     found = []
     for method in dict.fromkeys(result.method for result in results):
@@ -213,12 +243,14 @@ def rows(results: Sequence[Result]) -> list[list[str]]:
                     s = mean(chosen)
                     figures = [f"{v:.2f}" for v in dataclasses.astuple(s)[:6]]
                     figures += [f"{s.si_sdr_db:.1f}", f"{s.loudness_lu:+.2f}"]
+                    figures += ["-" if s.visqol is None else f"{s.visqol:.2f}"] * visqol
                     found.append([method, f"{rate_hz}", f"{group} ({len(chosen)})", *figures])
     return found
 
 
-def tabulate(results: Sequence[Result]) -> str:
+def tabulate(results: Sequence[Result], *, visqol: bool = False) -> str:
     """Return `rows` as a Markdown table."""
-    lines = ["| " + " | ".join(HEAD) + " |", "|" + " --- |" * len(HEAD)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows(results)]
+    heads = head(visqol=visqol)
+    lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows(results, visqol=visqol)]
     return "\n".join([*lines, "", NOTE])

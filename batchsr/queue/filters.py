@@ -72,4 +72,4 @@ class Browser(Protocol):
         """Return for each batch ("" for none) and each state in it `jobs`, `audio_s` and `wall_s`."""
 
     def left_channel_s(self) -> float:
-        """Return the seconds of audio still to be restored, counted once for each channel."""
+        """Return the seconds of audio still to be restored, counted once for each channel, or stem of one."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from batchsr import storage
 from batchsr.queue.job import Job
+from batchsr.remote.address import is_url, path_of
 
 
 def is_published(job: Job) -> bool:
     """Return whether the file under the output's name is the one that the row speaks of; if so it is made durable.
 
-    Raises ResourceError if the file system cannot promise that.
+    Of an output in a store it is False: whoever claims the job asks there. Raises ResourceError if the file system
+    cannot promise that.
     """
-    output = Path(job.output)
+    if is_url(job.output):
+        return False
+    output = path_of(job.output)
     try:
         if job.output_sha256 is None or output.stat().st_size != job.output_bytes:
             return False

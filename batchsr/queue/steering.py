@@ -70,7 +70,7 @@ class Speed:
 
     files: int
     channel_s: float
-    """Seconds of audio, counted once for each channel that was restored."""
+    """Seconds of audio, counted once for each channel that was restored, or stem of one."""
     busy_s: float
     """Seconds in which at least one worker was at it."""
     variant: str

@@ -58,6 +58,7 @@ def facts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         mark = ": listen to it" if added >= RUMBLE_MARK_DB and low >= RUMBLE_MARK_DBFS else ""
         yield "Below 50 Hz", f"{low:.1f} dBFS, {added:+.1f} dB against the recording{mark}"
     yield from _opinions(report)
+    yield from _words(report)
     if output.get("peak_dbfs") is not None:
         clipped = output.get("clipped_samples") or 0
         clipping = f"{clipped:,} samples clipped" if clipped else "no clipping"
@@ -90,6 +91,35 @@ def _stages(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         from batchsr.restoration.stages import registry
 
         yield from filter(None, map(registry.fact, entries))
+
+
+def words_to_review(report: Mapping[str, Any]) -> float | None:
+    """Return how many words went beyond the recogniser's own unrest, where that is to be looked at; None where not."""
+    words = part(part(report, "checks"), "words")
+    gone, unrest = number(words, "gone"), number(words, "own_unrest")
+    return gone - unrest if words.get("review") is True and gone is not None and unrest is not None else None
+
+
+_NOT_COUNTED = {
+    "little_speech": "not counted: little is spoken",
+    "no_words": "not counted: the recogniser heard none",
+    "unsure": "not counted: the recogniser was unsure of the recording",
+    "recogniser_failed": "not counted: the recogniser failed",
+}
+
+
+def _words(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    words = part(part(report, "checks"), "words")
+    sure, gone, unrest = (number(words, key) for key in ("sure", "gone", "own_unrest"))
+    if sure is not None and gone is not None and unrest is not None:
+        mark = ": review it" if words.get("review") is True else ""
+        yield (
+            "Words",
+            f"of {sure:.0f} the recogniser was sure of, {gone:.0f} not heard after (own unrest {unrest:.0f}){mark}",
+        )
+    elif (why := words.get("not_counted_because")) is not None:
+        trouble = words.get("trouble")
+        yield "Words", _NOT_COUNTED.get(str(why), f"not counted: {why}") + (f" ({trouble})" if trouble else "")
 
 
 def _opinions(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

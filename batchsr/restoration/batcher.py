@@ -6,9 +6,10 @@
     the model's one thread                 '-- pass of up to `batch_windows` rows
 
 The model never waits while there is a window, and never for one: what came while a pass was computed makes up the
-next. Who shares a pass is chance, and may be, because a row's result does not depend on its company (FlashSR fills
-every pass up to the same shape). What a pass made is kept, by a few threads at once, before the next one begins, so
-that a process that is killed has lost one pass at most.
+next. The first pass alone waits a moment for company, since a window would take it as long as all. Who shares a pass is
+chance, and may be, because a row's result does not depend on its company (FlashSR fills every pass up to the same
+shape). What a pass made is kept, by a few threads at once, before the next one begins, so that a process that is killed
+has lost one pass at most.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import dataclasses
 import functools
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, Final, TypeVar
@@ -38,6 +40,9 @@ NoteFn = Callable[[], None]
 _KEEPERS: Final = 4
 """A GPU waits while windows are kept. One by one, 16 took 28 ms beside busy files; by four threads at once, told to
 their files when all are kept, 16 ms (two cores)."""
+_QUIET_S: Final = 0.03
+_COMPANY_S: Final = 0.3
+"""The first pass begins when it is full, or no window came for so long, or after the latter at most."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,6 +78,8 @@ class Batcher:
         self._keepers = ThreadPoolExecutor(_KEEPERS, thread_name_prefix="keep")
         self._waiting: list[_Offer] = []
         self._lock = threading.Lock()
+        self._came = threading.Condition(self._lock)
+        self._is_first = True
         self._refusal: BaseException | None = None
 
     def offer(
@@ -87,6 +94,7 @@ class Batcher:
         with self._lock:
             if self._refusal is None:
                 self._waiting.append(offer)
+                self._came.notify_all()
                 self._thread.submit(self._pass).add_done_callback(self._passed)
             else:
                 offer.future.set_exception(self._refusal)
@@ -111,6 +119,9 @@ class Batcher:
         return Batcher(self._model, self._thread)
 
     def _pass(self) -> None:
+        if self._is_first:
+            self._is_first = False
+            self._wait_for_company()
         offers = self._next()
         try:
             if offers:
@@ -126,6 +137,14 @@ class Batcher:
         """After each pass: if the model's thread comes to its end, so do the files."""
         if (error := done.exception()) is not None:
             self.refuse(error)
+
+    def _wait_for_company(self) -> None:
+        """Wait until a pass is full, or as long as _QUIET_S and _COMPANY_S say."""
+        latest_s = time.monotonic() + _COMPANY_S
+        with self._came:
+            while self._waiting and sum(len(offer.rows) for offer in self._waiting) < self.batch_windows:
+                if not self._came.wait(min(_QUIET_S, latest_s - time.monotonic())) or time.monotonic() >= latest_s:
+                    break
 
     def _next(self) -> list[_Offer]:
         """Return the windows of the next pass, the oldest and those that go with it; none if an earlier pass took them

@@ -17,9 +17,11 @@ from batchsr.audio.meters.seams import SeamMeter
 from batchsr.audio.meters.true_peak import TruePeakMeter
 from batchsr.audio.remarks import Remark
 from batchsr.audio.windows import Block, Plan
+from batchsr.models import recognisers
 from batchsr.settings.profile import Settings
-from batchsr.speech import opinion
+from batchsr.speech import opinion, recogniser
 from batchsr.speech.opinion import Opinion
+from batchsr.speech.words import WordCheck
 
 
 class Measurements:
@@ -40,6 +42,11 @@ class Measurements:
         self._opinions: tuple[Opinion, Opinion] | None = None
         if settings.asks_opinions:
             self._opinions = Opinion(speech=True), Opinion(speech=False)
+        self._words: WordCheck | None = None
+        if settings.check_words != "off":
+            self._words = WordCheck(
+                lambda: recogniser.load(recognisers.find(settings.check_words)), keep_text=settings.keep_text
+            )
 
     def remarks(self) -> tuple[Remark, ...]:
         """Return what was measured of the source and a person should know."""
@@ -59,6 +66,8 @@ class Measurements:
         self._low_before.add(block)
         if self._opinions is not None:
             self._opinions[0].add(block)
+        if self._words is not None:
+            self._words.add_before(block)
 
     def output_passing(self, blocks: Iterable[Block]) -> Iterator[Block]:
         """Measure the output (n, channels) at 48 kHz while it passes by to be written."""
@@ -68,6 +77,8 @@ class Measurements:
             self._low_after.add(block)
             if self._opinions is not None:
                 self._opinions[1].add(block)
+            if self._words is not None:
+                self._words.add_after(block)
             self._seams.add(block)
             yield block
 
@@ -75,11 +86,13 @@ class Measurements:
         """Keep the largest absolute sample of the output at its own rate; full scale is 1."""
         self._written_peak = peak
 
-    def checks(self) -> dict[str, Any] | None:
-        """Return what opinions there are of the speech, JSON-able; None where they were not asked for."""
-        if self._opinions is None:
-            return None
-        (before, share), (after, _) = (one.finish() for one in self._opinions)
+    def checks(self) -> dict[str, Any]:
+        """Return what was heard of the speech, JSON-able: opinions, words; those that were asked for."""
+        found = {} if self._opinions is None else {"quality": self._quality(*self._opinions)}
+        return found if self._words is None else {**found, "words": self._words.finish()}
+
+    def _quality(self, before_listens: Opinion, after_listens: Opinion) -> dict[str, Any]:
+        (before, share), (after, _) = before_listens.finish(), after_listens.finish()
         said: dict[str, Any] = {**opinion.identity(), "speech_share": round(share, 4), "before": None, "after": None}
         if share < opinion.FEWEST_SPEECH or before is None or after is None:
             return {**said, "review": None}

@@ -40,11 +40,16 @@ def check_names(output: Path, *, overwrite: bool, sidecar: bool) -> None:
             _want_place(sidecar_path(output))
 
 
+def record_bytes(document: Mapping[str, Any]) -> bytes:
+    """Return a sidecar as it is written."""
+    return (json.dumps(document, indent=2, ensure_ascii=True) + "\n").encode("ascii")
+
+
 def record_beside(output: Path, document: Mapping[str, Any]) -> Temporary:
     """Write and sync the sidecar of an output, but not yet under its name. Raises ResourceError."""
     record = Temporary.beside(sidecar_path(output))
     try:
-        record.write((json.dumps(document, indent=2, ensure_ascii=True) + "\n").encode("ascii"))
+        record.write(record_bytes(document))
         record.sync()
     except BaseException:
         record.discard()

@@ -18,7 +18,6 @@ from batchsr.audio.resample import resample_blocks
 from batchsr.audio.treatment import Treatment, decide
 from batchsr.audio.windows import Block
 from batchsr.errors import InputChanged
-from batchsr.models.separator import STEMS
 from batchsr.restoration.measurements import Measurements
 from batchsr.restoration.source_identity import SourceHash
 from batchsr.restoration.spool import Spool
@@ -43,7 +42,7 @@ class Recording:
         self._alive = alive
         for stage in stages.chain(settings, Treatment(), info.sample_rate):
             self.channels = stage.channels(self.channels)
-        self.rows = self.channels * (1 if settings.stems == "off" else len(STEMS))
+        self.rows = settings.rows_of(info.channels)
         """How many channels the model is given."""
         self.separate: Callable[[Iterator[Block]], Iterator[Block]] | None = None
         """What separates the recording into stems for the model, where that is asked for."""

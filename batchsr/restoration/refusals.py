@@ -12,6 +12,7 @@ from batchsr.restoration.recording import Recording
 from batchsr.restoration.scratch import HEADER, Scratch, stems_bytes
 from batchsr.restoration.spool import spool_bytes
 from batchsr.restoration.task import Task
+from batchsr.settings.profile import STEMS
 from batchsr.temporary import Temporary
 
 
@@ -37,7 +38,14 @@ def check_size(task: Task, recording: Recording, plan: windows.Plan) -> None:
         scratch_bytes += stems_bytes(plan.total_samples, recording.channels)
     if task.settings.denoise != "off":
         scratch_bytes += spool_bytes(plan.total_samples, recording.channels)
-    for folder, needed in ((task.scratch.parent, scratch_bytes), (task.output.parent, _output_bytes(task, recording))):
+    of_stems = len(STEMS) if task.settings.stems == "files" else 0
+    output_bytes = (1 + of_stems) * _output_bytes(task, recording)
+    needs: dict[int, tuple[Path, int]] = {}
+    for folder, wanted in ((task.scratch.parent, scratch_bytes), (task.output.parent, output_bytes)):
+        with storage.output_errors(folder, "look at"):
+            system = storage.nearest_existing(folder).stat().st_dev
+        needs[system] = folder, wanted + needs.get(system, (folder, 0))[1]
+    for folder, needed in needs.values():
         with storage.output_errors(folder, "look at"):
             most = storage.total_bytes(folder)
         if needed > most:
@@ -49,7 +57,11 @@ def check_size(task: Task, recording: Recording, plan: windows.Plan) -> None:
 
 
 def check_limits(task: Task, recording: Recording, scratch: Scratch | None, output: Temporary) -> None:
-    """Refuse what is larger than one file may be, by `ulimit -f` or its file system. Raises OutputTooLarge."""
+    """Refuse what is larger than one file may be, by `ulimit -f` or its file system. Raises OutputTooLarge.
+
+    A stem's file is as large as the output's; the files of chunks and of slots beside the scratch are looked at where
+    they are opened.
+    """
     if scratch is not None:
         scratch.refuse_too_large()
     storage.refuse_too_large(output.fd, task.output, _output_bytes(task, recording))

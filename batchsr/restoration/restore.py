@@ -388,7 +388,7 @@ def _wait(joining: Future[files.Writer], alive: Callable[[], None]) -> files.Wri
 def _sign(case: _Case, signing: Signing, output: Temporary, more: Copies) -> None:
     """Put content credentials into the finished files, still without their names."""
     sha256 = case.recording.source_hash.sha256(lambda: _compare(case), tick=lambda: None)
-    source = {"name": case.task.source.name, "sha256": sha256}
+    source = {"name": case.task.title, "sha256": sha256}
     for form, file in ((case.task.settings.format, output), *more.files()):
         signing.sign(file.fd, file.final, form, source, case.synthetic)
 
@@ -431,8 +431,8 @@ def _on_record(
         stages.done(through),
     )
     document["metadata"] = case.metadata()
-    if (checks := made.measurements.checks()) is not None:
-        document["checks"] = {"quality": checks}
+    if checks := made.measurements.checks():
+        document["checks"] = checks
     if case.task.settings.files_beside:
         document["copies"] = more.on_record(alive)
     return dataclasses.replace(restored, report=document)

@@ -70,9 +70,9 @@ class Scratch:
     ) -> None:
         self.close()
 
-    def refuse_too_large(self) -> None:
-        """Raise OutputTooLarge if the file may never hold all windows."""
-        storage.refuse_too_large(self._fd, self.path, self.count * self.slot_bytes)
+    def refuse_too_large(self, slots: int | None = None) -> None:
+        """Raise OutputTooLarge if the file may never hold all windows, or the first `slots` where no more are used."""
+        storage.refuse_too_large(self._fd, self.path, (self.count if slots is None else slots) * self.slot_bytes)
 
     def finished(self) -> set[int]:
         """Indices of the slots that prove themselves now. Reads the whole file once."""

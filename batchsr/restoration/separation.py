@@ -26,7 +26,7 @@ def opened(
 ) -> Iterator[Callable[[Iterator[Block]], Iterator[Block]]]:
     """Give what separates the recording at 48 kHz, with the file of finished chunks open.
 
-    Raises StageFailed for what is no network, ResourceError.
+    Raises StageFailed for what is no network, OutputTooLarge where the file may never hold all chunks, ResourceError.
     """
     found = network(treatment)
     if found is None:
@@ -40,6 +40,7 @@ def opened(
         frame_samples=loaded.chunk_samples,
         count=loaded.chunks(total),
     ) as store:
+        store.refuse_too_large()
         yield lambda blocks: loaded.run(blocks, total, store, fingerprint, alive)
 
 

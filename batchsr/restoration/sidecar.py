@@ -55,7 +55,8 @@ def sidecar(
         "note": _note(made_up, done),
         "synthetic": _synthetic(made_up),
         "source": {
-            "path": os.path.abspath(task.source),
+            "path": task.source_name or os.path.abspath(task.source),
+            **({"e_tag": task.e_tag} if task.e_tag else {}),
             "sha256": restored.source_sha256,
             "size_bytes": info.size_bytes,
             "modified": modified(info.mtime_ns),
@@ -70,7 +71,7 @@ def sidecar(
             "remarks": [remark.to_dict() for remark in remarks],
         },
         "output": {
-            "path": os.path.abspath(task.output),
+            "path": task.output_name or os.path.abspath(task.output),
             "sha256": restored.output_sha256,
             "size_bytes": restored.output_bytes,
             "format": task.settings.format,

@@ -93,9 +93,17 @@ class Record(msgspec.Struct):
 def is_ours(path: Path) -> bool:
     """Return whether a sidecar of ours, sound or not, stands under this name: a new one may replace it."""
     try:
-        document = _decoded(storage.read_small(path, MOST_BYTES))
+        return is_of_ours(storage.read_small(path, MOST_BYTES))
+    except OSError:
+        return False
+
+
+def is_of_ours(data: bytes) -> bool:
+    """Return whether these are the bytes of a sidecar of ours, sound or not."""
+    try:
+        document = _decoded(data)
         return msgspec.convert(document, _Head).schema.startswith(PREFIX)
-    except (OSError, msgspec.MsgspecError, RecursionError, UnicodeError):
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
         return False
 
 

@@ -27,6 +27,7 @@ from batchsr.restoration.batcher import Batcher, run_beside_main
 from batchsr.restoration.refusals import check_output
 from batchsr.restoration.restore import discard_scratch, restore
 from batchsr.restoration.task import Restored, Task
+from batchsr.restoration.warm_up import warm_up
 from batchsr.settings import extras
 from batchsr.settings import profile as profiles
 from batchsr.settings.outputs import with_format_of
@@ -112,7 +113,9 @@ def restore_one(
 
     def work(main_thread: Executor) -> Restored:
         with _checkpoints(source, output, on_notice) as scratch:
-            loaded = main_thread.submit(load).result()
+            loading = main_thread.submit(load)
+            warm_up()
+            loaded = loading.result()
             model = Batcher(loaded, main_thread)
             task = Task(
                 source=source,

@@ -23,8 +23,19 @@ class Task:
     mtime_ns: int | None = None
     tag: str = "0-0"
     """"<job>-<claim>", which makes the temporary's name unique."""
+    source_name: str = ""
+    """What the source is called on record, where the file is the copy of an object."""
+    output_name: str = ""
+    """The same of the output, where it is sent to a store when it is finished."""
+    e_tag: str = ""
+    """The store's mark of that very object."""
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Copied into the sidecar: variant, revision, job, attempts and the like."""
+
+    @property
+    def title(self) -> str:
+        """The source's name, without its folders."""
+        return (self.source_name or self.source.name).rpartition("/")[2]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

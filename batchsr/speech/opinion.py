@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from batchsr.audio.resample import Downsampler
 from batchsr.audio.windows import Block
-from batchsr.errors import StageFailed
+from batchsr.settings import extras
 from batchsr.speech import voice
 
 WINDOW_SAMPLES: Final = 144_160
@@ -35,7 +35,9 @@ _OVRL: Final = (-0.06766283, 1.11546468, 0.04602535)
 @functools.cache
 def identity() -> dict[str, str]:
     """Return the network's name and the SHA-256 of its file."""
-    return {"network": "DNSMOS P.835 (sig_bak_ovr)", "network_sha256": hashlib.sha256(_path().read_bytes()).hexdigest()}
+    with extras.in_use("speechmos"):
+        sha256 = hashlib.sha256(_path().read_bytes()).hexdigest()
+    return {"network": "DNSMOS P.835 (sig_bak_ovr)", "network_sha256": sha256}
 
 
 class Opinion:
@@ -84,16 +86,15 @@ class Opinion:
 
 def _path() -> Path:
     found = importlib.util.find_spec("speechmos")  # whose code needs librosa and pandas, so it is not imported
-    path = Path(str(found and found.origin)).parent / "dnsmos_models" / "sig_bak_ovr.onnx"
-    if not path.is_file():
-        raise StageFailed(f"{path} is not there", remedy="install it anew: pip install --force-reinstall speechmos")
-    return path
+    return Path(str(found and found.origin)).parent / "dnsmos_models" / "sig_bak_ovr.onnx"
 
 
 @functools.cache
 def _network() -> Any:
-    import onnxruntime
+    with extras.in_use("onnxruntime"):
+        import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # beside the model; more would also round in another order
-    return onnxruntime.InferenceSession(str(_path()), options, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # beside the model; more would also round in another order
+    with extras.in_use("speechmos"):
+        return onnxruntime.InferenceSession(_path().read_bytes(), options, providers=["CPUExecutionProvider"])

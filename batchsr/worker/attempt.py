@@ -14,6 +14,7 @@ from typing import Any, Final
 from batchsr import storage
 from batchsr.errors import BatchsrError, ResourceError
 from batchsr.queue import Backend, Job, Result, WorkQueue, is_published
+from batchsr.remote.address import path_of
 from batchsr.restoration import publishing
 from batchsr.restoration.batcher import Batcher
 from batchsr.restoration.sidecar import sidecar_path
@@ -22,6 +23,7 @@ from batchsr.settings.profile import Settings
 from batchsr.signals import Stop
 from batchsr.worker import pauses, recovery
 from batchsr.worker.in_flight import InFlightFile
+from batchsr.worker.remote_files import RemoteFiles, RemoteOutput
 
 _SIGN_OF_LIFE_S: Final = 5.0  # the same number of windows is written to the queue no more often than this
 RestoreFn = Callable[..., Restored]
@@ -38,10 +40,11 @@ class Attempt:
         self, queue: WorkQueue, file: InFlightFile, stop: Stop, tell_windows: Callable[[Job, int, int], None]
     ) -> None:
         job = file.job
+        self._files = RemoteFiles(job, queue.scratch_folder)
         self.task = Task(
-            source=Path(job.source),
-            output=Path(job.output),
-            scratch=queue.scratch_folder / job.scratch_name,
+            source=self._files.source,
+            output=self._files.output,
+            scratch=self._files.scratch,
             settings=Settings(),
             overwrite=job.overwrite,
             size_bytes=job.size_bytes,
@@ -50,9 +53,10 @@ class Attempt:
         )
         self.progressed = False
         """Whether it made windows."""
-        self._channels = 1
+        self._rows = 1
+        """Of each window."""
         self._stands_still = False
-        """It is denoised just now: it has no rows ready for the model, however many are left."""
+        """It waits to be denoised: it has no rows ready for the model, however many are left."""
         self._queue = queue
         self._file = file
         self._job = job
@@ -64,26 +68,65 @@ class Attempt:
 
     def restore(self, model: Batcher, restore: RestoreFn, variant: str) -> Job:
         """Restore the file, or adopt what an earlier attempt published. Returns the job, done."""
+        try:
+            return self._restore(model, restore, variant)
+        except BatchsrError as e:
+            self._files.named(e)
+            raise
+
+    def discard(self) -> None:
+        """Remove what is no longer needed when the job is over. Raises ResourceError."""
+        self._files.discard()
+
+    def _restore(self, model: Batcher, restore: RestoreFn, variant: str) -> Job:
         job = self._job
         backend = backend_of(variant, model)
         settings = Settings.from_json(job.settings)
-        self._channels = 1 if settings.channels == "mono" else job.channels or 1
+        self._rows = settings.rows_of(job.channels or 1)
         self.task = dataclasses.replace(self.task, settings=settings, provenance=_provenance(job, backend, model))
+        self.task = self._files.on_record(self.task)
+        if self._files.target is not None:
+            return self._into_store(RemoteOutput(self._files, self._queue, job, settings), model, restore, backend)
         if self._queue.shared and not job.overwrite:
             publishing.want_links(self.task.output.parent)
         result = recovery.finished_before(job, settings, backend) or self._standing()
         if result is not None:
             self._queue.committing(job, result)
         else:
+            self._make(model, restore, self._before_publish)
+        return self._queue.finish(job, keep_report=not self._has_sidecar())
+
+    def _make(self, model: Batcher, restore: RestoreFn, before_publish: Callable[[Restored], None]) -> None:
+        """Restore the file, fetched before where it is in a store."""
+        with self._files.fetched(self._bringing):
             restore(
                 self.task,
                 model,
                 on_windows=self._on_windows,
-                before_publish=self._before_publish,
-                alive=self._stop_if_asked if settings.denoise == "off" else self._denoising,
-                spent_s=lambda: job.wall_s + self._file.spent_s(),  # over all attempts
+                before_publish=before_publish,
+                alive=self._stop_if_asked if self.task.settings.denoise == "off" else self._denoising,
+                spent_s=lambda: self._job.wall_s + self._file.spent_s(),  # over all attempts
             )
-        return self._queue.finish(job, keep_report=not self._has_sidecar())
+
+    def _into_store(self, output: RemoteOutput, model: Batcher, restore: RestoreFn, backend: Backend) -> Job:
+        """Restore the file and send it, or adopt what stands there, or send what an earlier attempt has finished."""
+        job, settings = self._job, self.task.settings
+        found = output.standing(
+            lambda record, sha256, size: recovery.from_record(job, settings, backend, record, sha256, size)
+        )
+        if found is not None:
+            self._queue.committing(job, found)
+            return self._queue.finish(job, found)
+        here = dataclasses.replace(job, output=str(self._files.output), overwrite=False)
+        result = recovery.from_sidecar(here, settings, backend)
+        if result is None:
+            made: list[Result] = []
+            self._make(model, restore, lambda restored: made.append(_result(restored)))
+            (result,) = made
+        upload = output.send(self._bringing)
+        self._files.check_unchanged()
+        self._queue.committing(job, result)
+        return self._queue.finish(job, output.take_names(upload, result))
 
     def finish_if_published(self) -> Job | None:
         """After an error: the job, done, if the output had got its name all the same."""
@@ -111,7 +154,7 @@ class Attempt:
 
         A worker may lose its claim in the very moment in which it publishes. Its sidecar is beside it then.
         """
-        output = Path(self._job.output)
+        output = path_of(self._job.output)
         if self._job.overwrite or not os.path.isfile(
             output
         ):  # Path's own raises where it cannot look: not ours to tell
@@ -128,7 +171,7 @@ class Attempt:
 
     def _has_sidecar(self) -> bool:
         """Return whether the report stands beside the output, so that the queue need not keep it."""
-        return os.path.isfile(sidecar_path(Path(self._job.output)))
+        return os.path.isfile(sidecar_path(path_of(self._job.output)))
 
     def _on_windows(self, done: int, total: int) -> None:
         now_s = self._queue.clock.steady()
@@ -136,16 +179,25 @@ class Attempt:
             self._queue.progress(self._job, done, total)
             self._tell_windows(self._job, done, total)
             self.progressed = self.progressed or 0 <= self._windows_done < done
-            self._file.progress((total - done) * self._channels, progressed=self.progressed)
+            self._file.progress((total - done) * self._rows, progressed=self.progressed)
             self._windows_done, self._told_at_s = done, now_s
             self._stands_still = False
         self._stop_if_asked()
 
     def _denoising(self) -> None:
-        """Let another file be claimed while this one is denoised: with a fast device the model would wait for it."""
+        """Let another file be claimed while this one waits to be denoised: a fast device would wait with it."""
         if not self._stands_still:
             self._stands_still = True
             self._file.progress(0, progressed=self.progressed)
+        self._stop_if_asked()
+
+    def _bringing(self) -> None:
+        """Show that we live while a source is fetched or an output is sent, and stop if asked to."""
+        now_s = self._queue.clock.steady()
+        if now_s - self._told_at_s >= _SIGN_OF_LIFE_S:
+            done = max(self._windows_done, self._job.windows_done)
+            self._queue.progress(self._job, done, max(done, self._job.windows_total or 0))
+            self._told_at_s = now_s
         self._stop_if_asked()
 
     def _stop_if_asked(self) -> None:
@@ -153,6 +205,7 @@ class Attempt:
             raise Interrupted
 
     def _before_publish(self, restored: Restored) -> None:
+        self._files.check_unchanged()
         result = _result(restored)
         self._queue.committing(self._job, result)
         self._prepared = result

@@ -7,6 +7,7 @@ about all of a folder. What is one file's own is no place's trouble: None.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 import stat
@@ -16,7 +17,9 @@ from typing import Final, Literal
 
 from batchsr.errors import InputError, OutputError, ResourceError
 from batchsr.queue import Job, PlaceCode, Side, Trouble
+from batchsr.remote.address import is_url
 from batchsr.temporary import Temporary
+from batchsr.worker import far_places
 
 _PROBE_BYTES: Final = 1 << 20  # about a window of one channel
 _FEWEST_SIBLINGS: Final = 2  # files that must be refused as well, before a folder is blamed for one
@@ -55,6 +58,8 @@ def write_trouble(
     if code is None:
         return None
     side: Side = "scratch" if _is_below(name, str(scratch_folder)) else "output"
+    if is_url(job.output):
+        side = "scratch"  # where it is made
     folder = str(scratch_folder) if side == "scratch" else os.path.dirname(job.output)
     if code in ("denied", "gone") and can_write(Path(folder)):
         return _OWN if code == "denied" else None
@@ -92,6 +97,8 @@ def trouble_at(folder: str, side: Side, code: PlaceCode, words: str = "") -> Tro
 def source_trouble(job: Job) -> Trouble | None:
     """Return what keeps this source, and others with it, from being read now; None if nothing, or if it is its own
     trouble."""
+    if is_url(job.source):
+        return far_places.trouble_of(job)
     folder = os.path.dirname(job.source)
     try:
         there = os.stat(folder)
@@ -141,6 +148,13 @@ def lies_on(trouble: Trouble, job: Job) -> bool:
         return True
     folder = os.path.dirname(job.source if trouble.side == "source" else job.output)
     return _same_system(folder, trouble.path) if trouble.whole_system else _is_below(folder, trouble.path)
+
+
+def can_write_to(job: Job) -> bool:
+    """Return whether the place of a job's output takes files now."""
+    if is_url(job.output):
+        return far_places.trouble_of(dataclasses.replace(job, source="")) is None
+    return can_write(Path(os.path.dirname(job.output)))
 
 
 def can_write(folder: Path) -> bool:

@@ -13,9 +13,9 @@ from typing import Final
 import numpy as np
 
 from batchsr import storage
-from batchsr.audio.formats import WRITTEN
 from batchsr.audio.windows import SAMPLE_RATE_HZ
 from batchsr.queue import NewJob, Speed
+from batchsr.remote.address import is_url
 from batchsr.restoration.batcher import WindowModel
 from batchsr.settings.profile import Settings
 from batchsr.worker.in_flight import MOST_FILES
@@ -45,7 +45,7 @@ class Room:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds of work for a second of one channel, and where that is known from."""
+    """Seconds of work for a second of one channel, or stem of one, and where that is known from."""
 
     work_s: float
     basis: str
@@ -59,20 +59,17 @@ class Forecast:
         self._outputs: dict[str, int] = {}
         self._largest: list[int] = []
         self.channel_s = 0.0
-        """Seconds of audio, counted once for each channel that is restored."""
+        """Seconds of audio, counted once for each channel that is restored, or stem of one."""
 
     def add(self, job: NewJob, output: str) -> None:
         """Count one more; nothing for one whose header could not be read, since it will fail at once."""
         if job.frames is None or job.sample_rate is None or job.channels is None or job.audio_s is None:
             return
         settings = Settings.from_json(job.settings)
-        channels = 1 if settings.channels == "mono" else job.channels
         need = need_of_recording(job.frames, job.sample_rate, job.channels, settings)
-        copies = sum(WRITTEN[form].copy_bytes_a_second for form in settings.also.split(",") if form)
-        wanted = need.output_bytes + round(copies * channels * job.audio_s)
-        folder = str(Path(output).parent)
-        self._outputs[folder] = self._outputs.get(folder, 0) + wanted
-        self.channel_s += channels * job.audio_s
+        folder = str(self._scratch_folder if is_url(output) else Path(output).parent)
+        self._outputs[folder] = self._outputs.get(folder, 0) + need.output_bytes
+        self.channel_s += settings.rows_of(job.channels) * job.audio_s
         heapq.heappush(self._largest, need.scratch_bytes)
         if len(self._largest) > MOST_FILES:
             heapq.heappop(self._largest)

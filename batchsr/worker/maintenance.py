@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Final, Literal
 
 from batchsr import storage
-from batchsr.errors import SidecarForeign
-from batchsr.queue import Job, Queue, State
+from batchsr.errors import ExtraMissing, SidecarForeign, StoreAway
+from batchsr.queue import OWNED, Job, Queue, State
+from batchsr.remote import publish
+from batchsr.remote.address import Address, is_url, path_of
 from batchsr.restoration import credentials, publishing, sidecar_reading
 from batchsr.restoration.sidecar import sidecar_path
 from batchsr.settings.profile import Settings
@@ -20,7 +22,7 @@ from batchsr.temporary import dead_in
 
 KEEP_EVENTS_S: Final = 90 * 86400.0
 _OVER: Final = (State.DONE, State.CANCELLED, State.SUPERSEDED)
-_SCRATCH: Final = re.compile(r"(\d+)-[0-9a-f]{16}\.slots(\.spool|\.stems)?")
+_SCRATCH: Final = re.compile(r"(\d+)-[0-9a-f]{16}\.slots(\.spool|\.stems|\.(source|output)(\.\w+)*)?")
 _AT_ONCE: Final = 100  # files removed while the queue is held still
 
 
@@ -37,20 +39,24 @@ class Verdict:
 class Garbage:
     """What was, or with `dry_run` would be, removed."""
 
-    files: list[Path]
+    files: list[Path | str]
+    """Paths, and URLs of what was left in stores."""
     bytes: int
     events: int
 
 
 def verify(queue: Queue, ids: Iterable[int] | None = None) -> Iterator[Verdict]:
-    """Hash the outputs of jobs that are done, all or those named, and compare with the queue."""
+    """Hash the outputs of jobs that are done, all or those named, and compare with the queue.
+
+    An output in a store is read there; raises StoreAway, StoreDenied, ExtraMissing where that cannot be.
+    """
     for job in queue.jobs(states=[State.DONE], ids=ids):
-        verdict = _verdict(job)
+        verdict = _verdict_on_object(job) if is_url(job.output) else _verdict(job)
         yield _verdict_on_copies(queue, job) if verdict.verdict == "ok" else verdict
 
 
 def _verdict(job: Job) -> Verdict:
-    output = Path(job.output)
+    output = path_of(job.output)
     try:
         size_bytes = output.stat().st_size
         if job.output_bytes is not None and size_bytes < job.output_bytes:
@@ -65,6 +71,19 @@ def _verdict(job: Job) -> Verdict:
     return Verdict(job, "ok")
 
 
+def _verdict_on_object(job: Job) -> Verdict:
+    """Return the same of an output in a store, which is read to its end."""
+    try:
+        found, size_bytes = publish.sha256(Address.parse(job.output))
+    except FileNotFoundError:
+        return Verdict(job, "missing", "no such object")
+    if found == job.output_sha256:
+        return Verdict(job, "ok")
+    if job.output_bytes is not None and size_bytes < job.output_bytes:
+        return Verdict(job, "truncated", f"{size_bytes} of {job.output_bytes} bytes are left")
+    return Verdict(job, "changed", f"SHA-256 is {found}, not {job.output_sha256}")
+
+
 def _verdict_on_copies(queue: Queue, job: Job) -> Verdict:
     """Return the same for the copies for access that the report or the sidecar names."""
     if not Settings.from_json(job.settings).files_beside:
@@ -72,12 +91,12 @@ def _verdict_on_copies(queue: Queue, job: Job) -> Verdict:
     document = queue.report_of(job.id)
     if document is None:
         with contextlib.suppress(SidecarForeign, OSError):
-            record = sidecar_reading.read(sidecar_path(Path(job.output)))
+            record = sidecar_reading.read(sidecar_path(path_of(job.output)))
             document = None if record is None else record.document
     if document is None:
         return Verdict(job, "missing", "its sidecar, which names its copies, is not there")
     try:
-        copies = sidecar_reading.copies_of(document, Path(job.output), Settings.from_json(job.settings).also)
+        copies = sidecar_reading.copies_of(document, path_of(job.output), Settings.from_json(job.settings).also)
     except SidecarForeign as e:
         return Verdict(job, "missing", e.message)
     for copy in copies:
@@ -103,11 +122,13 @@ def credentials_of(queue: Queue, job: Job) -> str | None:
     document = queue.report_of(job.id)
     if document is None:
         with contextlib.suppress(SidecarForeign, OSError):
-            record = sidecar_reading.read(sidecar_path(Path(job.output)))
+            record = sidecar_reading.read(sidecar_path(path_of(job.output)))
             document = None if record is None else record.document
     if document is None or not document.get("credentials"):
         return None
-    output = Path(job.output)
+    if is_url(job.output):
+        return "unchecked"
+    output = path_of(job.output)
     files = [(output, Settings.from_json(job.settings).format)]
     with contextlib.suppress(SidecarForeign):  # which `verify` tells
         files += [(copy.beside, copy.format) for copy in sidecar_reading.copies_of(document, output, "")]
@@ -120,9 +141,13 @@ def collect_garbage(queue: Queue, *, dry_run: bool = False, events_older_s: floa
     outputs, locks of dead workers, and old events. Never anything else: names that are not ours are left alone, and so
     is whatever an unfinished or failed job may go on from, or a living process holds.
     """
-    removed = dict(_collect_scratch(queue, dry_run=dry_run))
+    removed: dict[Path | str, int] = dict(_collect_scratch(queue, dry_run=dry_run))
+    removed.update(_collect_temporaries(queue.scratch_folder, dry_run=dry_run))
     for folder in sorted(queue.output_folders()):
-        removed.update(_collect_temporaries(Path(folder), dry_run=dry_run))
+        if is_url(folder):
+            removed.update(_collect_objects(queue, folder, dry_run=dry_run))
+        else:
+            removed.update(_collect_temporaries(Path(folder), dry_run=dry_run))
     freed_bytes = sum(removed.values())
     if dry_run:
         return Garbage(list(removed), freed_bytes, 0)
@@ -156,8 +181,27 @@ def _collect_temporaries(folder: Path, *, dry_run: bool) -> Iterator[tuple[Path,
             yield temporary.path, size_bytes
 
 
+def _collect_objects(queue: Queue, folder: str, *, dry_run: bool) -> Iterator[tuple[str, int]]:
+    """Delete what crashes left below a prefix of a store: temporaries of claims that are over, of this queue's jobs."""
+    try:
+        left = list(publish.temporaries(Address.parse(folder + "/")))
+        for address, key, job_id, claim in left:
+            job = queue.get(job_id)
+            if key and (job is None or job.output != address.at(key).url or _is_at_it(job, claim)):
+                continue  # of another queue, or in the making
+            if not dry_run:
+                publish.delete(address)
+            yield address.url, 0
+    except (StoreAway, ExtraMissing):
+        return  # the next time; what is left there harms nothing
+
+
+def _is_at_it(job: Job, claim: int) -> bool:
+    return job.state in OWNED and claim == job.claim_seq
+
+
 def _is_garbage(scratch: Path, job: Job | None) -> bool:
-    own = scratch.name.removesuffix(".spool").removesuffix(".stems")
+    own = scratch.name.partition(".slots")[0] + ".slots"
     return job is None or job.state in _OVER or own != job.scratch_name  # of an older queue under our name
 
 

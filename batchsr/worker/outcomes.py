@@ -5,6 +5,7 @@ What an attempt ends with decides what becomes of the job:
     input       fails at once: it can never work (an output that cannot be written as asked counts as one)
     transient   waits (exponential backoff with jitter) and is tried again; fails after `max_attempts` in a row
                 without a window of progress. An error nobody foresaw is one of these.
+    a stage     waits likewise, and for ever, while what it computes with cannot be had (StageUnavailable); others go on
     a place     goes back, the attempt given back, held for the disk, share or folder that is in trouble, until that
                 works again (batchsr.worker.places); jobs elsewhere go on
     resource    the machine as a whole, or the disk that the queue is on: goes back, the attempt given back, and the
@@ -18,14 +19,24 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from pathlib import Path
 
-from batchsr.errors import BatchShrunk, ClaimLost, InputError, OutputError, QueueBusy, ResourceError
+from batchsr.errors import (
+    BatchShrunk,
+    ClaimLost,
+    ExtraMissing,
+    InputError,
+    OutputError,
+    QueueBusy,
+    ResourceError,
+    StageUnavailable,
+    StoreAway,
+    StoreDenied,
+)
 from batchsr.queue import Job, State, Trouble, WorkQueue
+from batchsr.remote.address import is_url, path_of
 from batchsr.restoration.batcher import Batcher
-from batchsr.restoration.restore import discard_scratch
 from batchsr.signals import Stop
-from batchsr.worker import diagnosis
+from batchsr.worker import diagnosis, far_places
 from batchsr.worker.attempt import Attempt, Interrupted, RestoreFn, described, failure_of
 from batchsr.worker.in_flight import InFlightFile
 from batchsr.worker.listener import Account
@@ -72,7 +83,7 @@ class Outcomes:
             self._account.done(done)
             self._places.worked(done)
             with contextlib.suppress(ResourceError):  # what stays is for `gc`
-                discard_scratch(attempt.task.scratch)
+                attempt.discard()
         finally:
             if attempt.progressed:
                 self._account.troubles = 0
@@ -96,24 +107,28 @@ class Outcomes:
         if trouble is not None:
             self._places.failed(trouble)
             self._account.released(self._queue.hold(job, trouble))
-        elif failure == "resource":
-            probes = [Path(job.output).parent, self._queue.scratch_folder, self._queue.probe_folder]
+        elif failure == "resource" and not isinstance(error, StageUnavailable):
+            probes = [path_of(job.output).parent, self._queue.scratch_folder, self._queue.probe_folder]
             self._paused(self._queue.give_back(job, message, "resource", [str(probe) for probe in probes]))
         else:
-            transient = failure == "transient"
+            backoff_s = self._next_try_s if isinstance(error, StageUnavailable) else self.backoff_s
             if failure == "input" and code == ResourceError.code:  # of this one file's path
                 code = OutputError.code
-            failed = self._queue.fail(job, code, message, self.backoff_s if transient else lambda failures: None)
+            failed = self._queue.fail(job, code, message, backoff_s if failure != "input" else lambda failures: None)
             if failed.state is State.FAILED:
                 self._account.failed(failed)
                 if isinstance(error, InputError):
                     with contextlib.suppress(ResourceError):
-                        discard_scratch(attempt.task.scratch)
+                        attempt.discard()
             else:
                 self._account.listener.retrying(failed, (failed.run_at or 0.0) - failed.changed_at)
 
     def _diagnosed(self, job: Job, error: Exception) -> tuple[Trouble | None, str]:
         """Return the place that is in trouble, if it is one, and the failure class."""
+        if isinstance(error, StoreAway | ExtraMissing) and (is_url(job.source) or is_url(job.output)):
+            return far_places.trouble_of(job, error), "input" if isinstance(error, StoreDenied) else failure_of(error)
+        if isinstance(error, StageUnavailable):  # by an errno of its own: the file's places have no part in it
+            return None, failure_of(error)
         if diagnosis.is_source_error(job, error):
             return diagnosis.source_trouble(job), failure_of(error)
         if failure_of(error) == "resource" or diagnosis.is_write_error(job, error, self._queue.scratch_folder):
@@ -125,7 +140,10 @@ class Outcomes:
         """Seconds until the next try: doubled each time, and between half and all of it, so that jobs part ways."""
         if failures >= self._options.max_attempts:
             return None
-        longest_s = min(self._options.backoff_max_s, self._options.backoff_s * 2.0 ** (failures - 1))
+        return self._next_try_s(failures)
+
+    def _next_try_s(self, failures: int) -> float:
+        longest_s = min(self._options.backoff_max_s, self._options.backoff_s * 2.0 ** min(failures - 1, 60))
         return longest_s * (0.5 + 0.5 * self._rng())
 
     def _insist(self, job: Job, action: Callable[[], None]) -> None:

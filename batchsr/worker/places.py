@@ -6,10 +6,8 @@ Which jobs a place holds is in the queue, for all workers; how long to wait unti
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from batchsr.queue import Job, Place, Trouble, WorkQueue
@@ -93,8 +91,9 @@ class Places:
             return True
         if trouble.code == "short":
             return False
-        folder = self._queue.scratch_folder if trouble.side == "scratch" else Path(os.path.dirname(job.output))
-        return not diagnosis.can_write(folder)
+        if trouble.side == "output":
+            return not diagnosis.can_write_to(job)
+        return not diagnosis.can_write(self._queue.scratch_folder)
 
     def _wait_longer(self, trouble: Trouble) -> None:
         key = _key(trouble)

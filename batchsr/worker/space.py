@@ -16,8 +16,8 @@ from batchsr import storage
 from batchsr.audio import formats
 from batchsr.audio.windows import SAMPLE_RATE_HZ, Plan
 from batchsr.errors import ConfigError
-from batchsr.models.separator import STEMS
 from batchsr.queue import Job, Side, State
+from batchsr.remote.address import is_url, path_of
 from batchsr.restoration.scratch import HEADER, stems_bytes
 from batchsr.restoration.spool import spool_bytes
 from batchsr.settings.profile import Settings
@@ -53,7 +53,12 @@ class Need:
 
 
 def need_of(job: Job, frame_samples: int = FRAME_SAMPLES) -> Need:
-    """Estimate from what the queue knows; nothing for a job whose header or settings cannot be read: it fails."""
+    """Estimate from what the queue knows; nothing for a job whose header or settings cannot be read: it fails.
+
+    Of an object in a store only its size is known before it is fetched: that much goes for its copy.
+    """
+    if is_url(job.source) and job.state is not State.COMMITTING:
+        return Need(scratch_bytes=job.size_bytes or 0)
     if job.frames is None or job.sample_rate is None or job.channels is None or job.state is State.COMMITTING:
         return Need()
     try:
@@ -75,9 +80,9 @@ def need_of_recording(
     windows_done: int = 0,
 ) -> Need:
     """Return the same from what a header says: samples of one channel, their rate, the number of channels."""
-    channels = 1 if settings.channels == "mono" else channels
-    rows = channels if settings.stems == "off" else len(STEMS) * channels
+    rows, channels = settings.rows_of(channels), settings.channels_of(channels)
     samples = -(-frames * SAMPLE_RATE_HZ // rate_hz)
+    copies = sum(formats.WRITTEN[form].copy_bytes_a_second for form in settings.also.split(",") if form)
     slots = max(0, Plan.of(samples, frame_samples, settings.overlap).count - windows_done)
     return Need(
         rows=slots * rows,
@@ -86,7 +91,8 @@ def need_of_recording(
         + (stems_bytes(samples, channels) if settings.stems != "off" else 0),
         output_bytes=-(-frames * settings.rate // rate_hz)
         * (channels + rows if settings.stems == "files" else channels)
-        * formats.SAMPLE_BYTES.get(settings.subtype, _PACKED_SAMPLE_BYTES),
+        * formats.SAMPLE_BYTES.get(settings.subtype, _PACKED_SAMPLE_BYTES)
+        + copies * channels * -(-frames // rate_hz),
     )
 
 
@@ -125,7 +131,7 @@ def _by_file_system(jobs: Iterable[Job], scratch_folder: Path, frame_samples: in
     for job in jobs:
         need = need_of(job, frame_samples)
         places: Sequence[tuple[Path, Side, int]] = (
-            (Path(job.output).parent, "output", need.output_bytes),
+            (scratch_folder if is_url(job.output) else path_of(job.output).parent, "output", need.output_bytes),
             (scratch_folder, "scratch", need.scratch_bytes),
         )
         for folder, side, wanted in places:

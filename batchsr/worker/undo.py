@@ -24,6 +24,7 @@ from batchsr.copying import copy_whole
 from batchsr.display import shown
 from batchsr.errors import BatchsrError, OutputExists, SidecarForeign
 from batchsr.queue import Job, Queue, State
+from batchsr.remote.address import is_url, path_of
 from batchsr.restoration import publishing, sidecar_reading
 from batchsr.restoration.sidecar import sidecar_path
 from batchsr.settings.profile import Settings
@@ -63,9 +64,12 @@ def undo(queue: Queue, jobs: Iterable[Job], into: Path | None = None, *, dry_run
         if job.state is not State.DONE:
             yield Undone(job, "busy", f"it is {job.state}")
             continue
-        target = into if into is not None else Path(job.output).parent / FOLDER
+        if is_url(job.output):
+            yield Undone(job, "busy", "its output is in a store, where nothing is moved or deleted: do that there")
+            continue
+        target = into if into is not None else path_of(job.output).parent / FOLDER
         if not dry_run:
-            publishing.mend(Path(job.output))
+            publishing.mend(path_of(job.output))
         files, wrong = _checked(queue, job, target)
         if wrong is not None:
             yield wrong
@@ -77,7 +81,7 @@ def undo(queue: Queue, jobs: Iterable[Job], into: Path | None = None, *, dry_run
 
 def _checked(queue: Queue, job: Job, target: Path) -> tuple[list[_File], Undone | None]:
     """Return a job's files in the order in which they are moved, the output last; or what is wrong with them."""
-    output, record_path = Path(job.output), sidecar_path(Path(job.output))
+    output, record_path = path_of(job.output), sidecar_path(path_of(job.output))
     made = _File(output, job.output_sha256)
     wrong = _wrong(job, made, target)
     if wrong is not None:
@@ -131,7 +135,7 @@ def _take_back(queue: Queue, job: Job, files: list[_File], target: Path) -> Undo
     if os.path.islink(target):
         raise OutputExists(f"{target} is a link, and nothing is moved through it", remedy="name a folder: --into")
     storage.make_folder(target)
-    if os.path.samefile(target, Path(job.output).parent):
+    if os.path.samefile(target, path_of(job.output).parent):
         raise OutputExists(f"{target} is where the outputs are", remedy="name another folder: --into")
     now: list[str] = []
     for file in files:
@@ -142,7 +146,7 @@ def _take_back(queue: Queue, job: Job, files: list[_File], target: Path) -> Undo
         now.append(str(moved))
     with storage.resource_errors(target, "sync"):
         storage.fsync_path(target)
-        storage.fsync_path(Path(job.output).parent)
+        storage.fsync_path(path_of(job.output).parent)
     faults.point("undo.before_row")
     if not queue.undone(job, f"undone: its output was moved to {now[-1]}"):
         why = f"its files were moved to {shown(target)}, but it was queued again meanwhile"

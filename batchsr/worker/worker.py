@@ -206,8 +206,9 @@ class _Run:
         """Return the model, loaded at the first call, with the passes that it can make now."""
         if self._model is None:
             began_s = self._queue.clock.steady()
-            self._model = Batcher(main_thread.submit(self._load_model).result(), main_thread)
-            warm_up()
+            loading = main_thread.submit(self._load_model)
+            warm_up()  # meanwhile: on a GPU the model needs little of this processor
+            self._model = Batcher(loading.result(), main_thread)
             took_s = self._queue.clock.steady() - began_s
             if took_s >= _LONG_START_S:
                 self._listener.message(f"loaded and compiled in {took_s:.1f} s, which count for no file")
@@ -246,7 +247,7 @@ class _Run:
     def _shortage(self, job_ahead: Job) -> space.Shortage | None:
         """Say why the disks have no room for one more job; one claimed in the same moment is for ENOSPC to find."""
         frame_samples = self._model.frame_samples if self._model is not None else space.FRAME_SAMPLES
-        in_flight, folder = self._queue.in_flight(), self._queue.scratch_folder
+        in_flight, folder = self._queue.in_hand(), self._queue.scratch_folder
         return space.shortage(job_ahead, in_flight, folder, self._options.min_free_bytes, frame_samples=frame_samples)
 
     def _reap(self) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.signal
 
+from batchsr.audio.meters import rumble, true_peak
 from batchsr.audio.meters.rumble import RumbleMeter
+from batchsr.audio.windows import SAMPLE_RATE_HZ
 
 
 def measured(x: np.ndarray, size: int = 10_000) -> float | None:
@@ -37,3 +40,11 @@ def test_it_is_the_mean_of_the_channels_in_any_blocks() -> None:
 def test_silence_and_nothing_have_no_level() -> None:
     assert measured(np.zeros((48_000, 2), np.float32)) is None
     assert RumbleMeter(1).dbfs is None
+
+
+def test_the_filters_of_the_meters_are_those_that_scipy_designs() -> None:
+    """They are written down, or made by numpy, because loading scipy.signal would take a second of every start."""
+    wanted = scipy.signal.butter(4, rumble.EDGE_HZ, fs=SAMPLE_RATE_HZ, output="sos")
+    assert np.allclose(rumble._SECTIONS, wanted, rtol=1e-12, atol=0)
+    taps = 4 * scipy.signal.firwin(64, 1 / 4, window=("kaiser", 5.0), scale=True)
+    assert np.allclose(true_peak.interpolator(), taps, rtol=0, atol=1e-15)

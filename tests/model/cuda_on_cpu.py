@@ -19,7 +19,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from batchsr.models.compute import cuda_kernels
+from batchsr.models.compute.cuda_products import PRODUCT
 
 COMPILER = shutil.which("c++") or shutil.which("g++")
 NAMES = {mx.float32: "float", mx.float16: "__half", mx.int32: "int"}
@@ -163,7 +163,7 @@ def compiled(arguments: tuple[tuple[str, str], ...], count: int, constants: str,
     declared += "".join(f"static const int *{name}_shape;\n" for name, _ in inputs)
     names = [name for name, _ in arguments] + [f"{name}_shape" for name, _ in inputs]
     assigned = "".join(f"{name} = (decltype({name}))p_{name};\n" for name in names)
-    source = MACHINE + header.removesuffix(cuda_kernels.PRODUCT) + constants + declared
+    source = MACHINE + header.removesuffix(PRODUCT) + constants + declared
     source += "static void body() {\n" + body + "\n}\n"
     source += f'extern "C" void run({", ".join(f"void *p_{name}" for name in names)}, int gx, int gy, int threads)\n'
     source += "{\n" + assigned + "run_all(gx, gy, threads);\n}\n"

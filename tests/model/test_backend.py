@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from batchsr.audio import blas
 from batchsr.errors import ModelUnavailable
 from batchsr.models.compute import backend
 
@@ -106,10 +107,10 @@ def test_openblas_is_asked_not_to_underrate_amd(monkeypatch: pytest.MonkeyPatch)
     ):
         text = f"processor : 0\nvendor_id : {vendor}\nflags : fpu {flags}\n\nprocessor : 1\nvendor_id : other\n"
         monkeypatch.setattr(Path, "read_text", lambda self, text=text: text)
-        assert backend._openblas_core() == expected
+        assert blas.core() == expected
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     monkeypatch.setattr(Path, "read_text", lambda self: f"vendor_id : AuthenticAMD\nflags : {wide}\n")
-    assert backend._openblas_core() is None
+    assert blas.core() is None
 
 
 def test_the_doctor_measures_a_product() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -19,7 +20,7 @@ from batchsr.models.flashsr.vocoder import AmpBlock
 
 from . import cuda_on_cpu
 
-OURS = cuda.Kernels(cuda.add, cuda.geglu, cuda.group_norm, cuda.conv1d)
+OURS = cuda.Kernels(cuda.add, cuda.geglu, cuda.group_norm, cuda.conv1d, cuda.attention)
 
 
 @pytest.fixture
@@ -47,14 +48,57 @@ def test_the_kernels_pass_their_own_test(dtype: mx.Dtype) -> None:
 
 
 @pytest.mark.usefixtures("emulated")
-@pytest.mark.parametrize(("rows", "mean"), [(1, 0), (31, 1000), (300, 1000)])
-def test_the_norm_keeps_its_digits_beside_a_large_mean_and_at_any_length(rows: int, mean: int) -> None:
-    x, weight, bias = normal(2, rows, 64) + mean, normal(64, seed=1), normal(64, seed=2)
-    wide = np.array(x).astype(np.float64).reshape(2, rows, 32, 2)
+@pytest.mark.parametrize("kernels", ["one", "two"])
+@pytest.mark.parametrize(("rows", "mean", "channels"), [(1, 0, 64), (31, 1000, 32), (300, 1000, 128)])
+def test_the_norm_keeps_its_digits_beside_a_large_mean_and_at_any_length(
+    rows: int, mean: int, channels: int, kernels: str
+) -> None:
+    """Groups of one, two and four channels; rows that are a plane, as in the networks."""
+    x, weight, bias = normal(2, rows, 1, channels) + mean, normal(channels, seed=1), normal(channels, seed=2)
+    wide = np.array(x).astype(np.float64).reshape(2, rows, 32, channels // 32)
     wide = (wide - wide.mean(axis=(1, 3), keepdims=True)) / np.sqrt(wide.var(axis=(1, 3), keepdims=True) + 1e-6)
-    expected = wide.reshape(2, rows, 64) * np.array(weight) + np.array(bias)
-    out = np.array(cuda.group_norm(x, None, weight, bias, 1e-6, False))
+    expected = wide.reshape(x.shape) * np.array(weight) + np.array(bias)
+    most_small = 0 if kernels == "two" else cuda.MAX_SMALL
+    out = np.array(cuda.group_norm(x, None, weight, bias, 1e-6, False, most_small))
     assert np.linalg.norm(out - expected) <= 1e-4 * np.linalg.norm(expected)
+
+
+@pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize(
+    ("rows", "length", "heads", "loud"), [(1, 3, 1, 1), (2, 64, 2, 1), (3, 33, 1, 30), (1, 130, 2, 9)]
+)
+def test_the_attention_is_exact_at_any_length_and_loudness(rows: int, length: int, heads: int, loud: int) -> None:
+    """Also where the largest product comes last, and where a softmax is all but one key's."""
+    C = 32 * heads
+    qkv = normal(rows * length, 3 * C)
+    qkv[:, : 2 * C] *= mx.linspace(0.1, loud, rows * length)[:, None]
+    half = qkv.astype(mx.float16)
+    q, k, v = np.array(half.astype(mx.float32), np.float64).reshape(rows, length, 3, heads, 32).transpose(2, 0, 3, 1, 4)
+    scores = q @ k.swapaxes(-1, -2) / np.sqrt(32)
+    scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    expected = (scores / scores.sum(axis=-1, keepdims=True) @ v).transpose(0, 2, 1, 3).reshape(rows * length, C)
+    out = np.array(cuda.attention(half, heads, rows).astype(mx.float32))
+    assert np.linalg.norm(out - expected) <= 1e-3 * np.linalg.norm(expected)
+
+
+@pytest.mark.usefixtures("emulated")
+def test_the_unet_s_attention_in_half_precision_is_the_kernel_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[mx.array] = []
+
+    def counted(*given: Any) -> mx.array:
+        used.append(cuda.attention(*given))
+        return used[-1]
+
+    monkeypatch.setattr(cuda, "kernels", lambda dtype: OURS._replace(attention=counted))
+    block = unet.SelfAttention(64, 32)
+    x = normal(2 * 40, 64)
+    expected = block(x, 2)  # in training, by plain operations
+    block.set_dtype(mx.float16)
+    block.eval()
+    block.prepack()
+    out = block(x.astype(mx.float16), 2)
+    assert len(used) == 1
+    assert mx.linalg.norm(out - expected).item() <= 3e-3 * mx.linalg.norm(expected).item()
 
 
 BLOCKS: dict[str, tuple[Callable[[], nn.Module], tuple[mx.array, ...]]] = {

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 
 from batchsr.errors import EXIT_NO_MODEL, ModelUnavailable, ResourceError
@@ -58,16 +59,15 @@ except BatchsrError as e:
 
 
 def ask(question: str, home: Path, endpoint: str = NOWHERE, **variables: str) -> dict[str, Any]:
-    """What `question`, an expression with `hub`, evaluates to in a fresh process with that cache and endpoint."""
+    """What `question`, an expression with `hub`, evaluates to in a process of its own with that cache and endpoint."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and not k.lower().endswith("_proxy")}
-    done = subprocess.run(
+    done = forked.run(
         [sys.executable, "-c", ASK, question],
         env={**clean, "HF_HOME": str(home), "XDG_CACHE_HOME": str(home), "HF_ENDPOINT": endpoint, **variables},
-        capture_output=True,
         text=True,
         timeout=60,
-        check=True,
     )
+    assert done.returncode == 0, done.stderr
     return {**json.loads(done.stdout), "stderr": done.stderr}
 
 

@@ -32,8 +32,14 @@ def programs(kind: str) -> dict[str, str]:
     for name, (inputs, output, header, body) in cuda_kernels.SOURCES.items():
         names = (*inputs, output)
         half = "__half" if kind == "float" else kind
+        if name == "attention" and kind == "float":
+            continue
         constants: list[tuple[str, int | str]] = [("T", kind)]
-        types = ["float" if n in ("options", "partial") else kind for n in names]
+        types = ["float" if n in ("options", "partial") else "int" if n == "sizes" else kind for n in names]
+        if name == "small_norm":
+            constants += [("V", 4)]
+        if name == "attention":
+            constants += [("D", cuda.ATTENTION_CHANNELS)]
         if name == "conv":
             channels, size = 48, 4 if kind == "float" else 2
             constants += [("H", half), ("C", channels), ("MT", cuda.CONV_PRODUCTS[channels, size])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -44,18 +45,21 @@ def test_sidecar_and_report_agree_also_with_several_files_in_flight(
 def test_loading_and_compiling_are_charged_to_the_start_and_shown_there(
     db: Path, out: Path, sources: list[Path], told: rig.Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model that takes a second to load, and compiles in the first second of its life."""
+    """The loops are compiled while the model is loaded: this one is not ready before they are."""
     rig.enqueue(db, sources, out)
     monkeypatch.setattr("batchsr.worker.worker._LONG_START_S", 0.5)
     warmed: list[float] = []
+    compiled = threading.Event()
 
     def warm_up() -> None:
         time.sleep(0.3)
         warmed.append(time.monotonic())
+        compiled.set()
 
     monkeypatch.setattr("batchsr.worker.worker.warm_up", warm_up)
 
     def load() -> rig.FastModel:
+        assert compiled.wait(60)
         time.sleep(0.3)
         return rig.FastModel()
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import rig
 from rig import Told, job_of
@@ -154,6 +156,13 @@ def test_twenty_random_kills_end_in_the_bytes_of_an_uninterrupted_run(
 
 
 # Supervisors
+
+
+@pytest.fixture(autouse=True)
+def forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker of these supervisors is a fork of the supervisor's process, not a start of Python."""
+    monkeypatch.setattr(subprocess, "Popen", forked.Copied)
+
 
 PROGRAM = """
 import dataclasses, os, signal, sys, time

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import scipy  # its parts load when they are first used: scipy.signal takes a second
 
 from batchsr.audio.windows import Block
 
@@ -18,11 +17,19 @@ _SAMPLES: Final = 16
 """How many samples a value between two is made from."""
 
 
+def interpolator() -> np.ndarray:
+    """Return the windowed sinc's taps, float64; each of its phases sums to about one."""
+    taps = _TIMES * _SAMPLES
+    at = np.arange(taps) - (taps - 1) / 2
+    values = np.sinc(at / _TIMES) * np.kaiser(taps, 5.0)
+    return np.asarray(values * (_TIMES / values.sum()))
+
+
 class TruePeakMeter:
     """The true peak of a stream, all channels together. Its memory is bounded."""
 
     def __init__(self, channels: int) -> None:
-        taps = scipy.signal.firwin(_TIMES * _SAMPLES, 1 / _TIMES, window=("kaiser", 5.0), scale=True) * _TIMES
+        taps = interpolator()
         self._phases = [np.ascontiguousarray(taps[phase::_TIMES], np.float32) for phase in range(_TIMES)]
         self._held: Block = np.zeros((_SAMPLES - 1, channels), np.float32)
         self._peak = 0.0

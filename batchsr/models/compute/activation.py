@@ -146,7 +146,9 @@ def verdict(dtype: mx.Dtype, gradients: bool) -> kernel_test.Verdict[Path]:
         kind, make, header, thread = "cuda", nvrtc.cuda_kernel, kernels.CUDA_HEADER, kernels.CUDA_THREAD
     else:
         return kernel_test.Verdict(None, "no GPU")
-    return judged(lambda: _fused(make, header, thread), dtype, gradients, proven.circumstances(kind, str(dtype)))
+    return judged(
+        lambda: _fused(make, header, thread, gradients), dtype, gradients, proven.circumstances(kind, str(dtype))
+    )
 
 
 def judged(
@@ -187,8 +189,10 @@ def largest_distance(path: Path, dtype: mx.Dtype = mx.float32, gradients: bool =
     return float(np.max(distances))  # NaN stays NaN
 
 
-def _fused(make: Callable[..., Callable[..., list[mx.array]]], header: str, thread: str) -> Path:
-    """Return the two kernels as one differentiable function."""
+def _fused(
+    make: Callable[..., Callable[..., list[mx.array]]], header: str, thread: str, gradients: bool = True
+) -> Path:
+    """Return the two kernels as one differentiable function; without `gradients` the first as it is, at less cost."""
     names = ["up", "down", "frequency", "gain", "bias"]
     forward = make(
         name="batchsr_activation",
@@ -220,11 +224,14 @@ def _fused(make: Callable[..., Callable[..., list[mx.array]]], header: str, thre
             output_dtypes=[inputs[0].dtype, *[mx.float32] * partials],
         )
 
-    @mx.custom_function
-    def path(
+    def plain(
         x: mx.array, up: mx.array, down: mx.array, frequency: mx.array, gain: mx.array, bias: mx.array
     ) -> mx.array:
         return run(forward, [x, up, down, frequency, gain, bias], kernels.OUTPUTS, 0)[0]
+
+    if not gradients:
+        return plain
+    path = mx.custom_function(plain)
 
     @path.vjp
     def gradient(primals: tuple[mx.array, ...], dy: mx.array, _: mx.array) -> tuple[mx.array, ...]:

@@ -16,12 +16,12 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
 from batchsr import memory
+from batchsr.audio import blas
 from batchsr.errors import ConfigError, ModelUnavailable
 from batchsr.models.compute import device as devices
 
@@ -34,7 +34,6 @@ DEVICES = ("cpu", "gpu")
 CPU_BATCH = 1
 """A second row would take as long as the first."""
 CPU_ENGINE = "numba"
-_OPENBLAS_CORE = "OPENBLAS_CORETYPE"
 GPU_BATCH = {"metal": 1, "cuda": 16}
 GPU_DTYPES = {"metal": "float16", "cuda": "float16"}
 """What half precision costs is measured in tests/model/test_half.py. On Metal it is the difference between running and
@@ -199,33 +198,13 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 @functools.cache
 def _import_cpu() -> None:
-    """Load what computes on the CPU. OpenBLAS looks at the processor, and at its variables, as it is loaded."""
-    core = _openblas_core()
-    if core:
-        os.environ[_OPENBLAS_CORE] = core
+    """Load what computes on the CPU."""
     try:
+        blas.load()
         import batchsr.models.compute.cpu  # noqa: F401
     except ImportError as e:
         remedy = "install it: pip install numba scipy threadpoolctl"
         raise ModelUnavailable(f"what computes on the CPU cannot be loaded: {e}", remedy=remedy) from e
-    finally:
-        if core:
-            del os.environ[_OPENBLAS_CORE]
-
-
-def _openblas_core() -> str | None:
-    """Return what OpenBLAS should take this processor for; None to leave it alone.
-
-    It takes AMD's processors with AVX-512 for ones without, at a third of their speed.
-    """
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        return None
-    first = {key.strip(): value for key, _, value in (line.partition(":") for line in reversed(lines))}
-    if os.environ.get(_OPENBLAS_CORE) or first.get("vendor_id", "").strip() != "AuthenticAMD":
-        return None
-    return "SkylakeX" if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= set(first["flags"].split()) else None
 
 
 def _blas() -> str:

@@ -1,15 +1,19 @@
 """Kernels for NVIDIA GPUs beside the activation's, for inference: what MLX spends there on anything but arithmetic.
 
-    group_norm   the norm of x + bias, then SiLU: two kernels that read x twice and write it once, where plain
-                 operations take seven passes and as many launches
+    group_norm   the norm of x + bias, then SiLU: two kernels, one where there are few positions, that read x twice and
+                 write it once, where plain operations take seven passes and as many launches
     add          x + (h + bias), the end of a residual block, in one pass
     geglu        the first half of the channels times the GELU of the second: one launch instead of seven
+    attention    self-attention in half precision, heads of 32 channels, read from where one product has left queries,
+                 keys and values: one launch instead of a dozen operations
     conv1d       a convolution of 48 channels on the tensor cores, bias and residual added before it is written;
                  cuDNN is two to three times as slow at that, and faster from 96 on. In float32 too, without TF32
 
 All compute in float32 and round once. `kernels(dtype)` compares them with plain operations before anybody uses them.
 What cuDNN is not trusted with, convolutions in float32, are matrix products (`products`); what it is slow at, dilated
 ones, are given to it as others (`dilated`).
+
+Longer than other modules: each kernel's call stands beside the test that all of them have to pass.
 """
 
 from __future__ import annotations
@@ -34,6 +38,11 @@ MAX_CHANNELS = THREADS * VECTOR
 """Most channels of the group norm, whose blocks hold a whole position."""
 SLAB_ELEMENTS, MAX_SLABS = 1 << 15, 128
 """Elements of a row that a block of the norm sums up, and the most blocks a row."""
+MAX_SMALL = 24_576
+"""Most elements of a group and row whose norm is one kernel: all of the UNet's at the published size, which costs the
+host more to prepare than the GPU to compute."""
+ATTENTION_CHANNELS, ATTENTION_QUERIES = 32, 64
+"""Channels of a head that the attention is made for, and queries of a block of 128 threads."""
 CONV_THREADS = 128
 CONV_PRODUCTS = {(48, 2): 4, (48, 4): 2}
 """Channels of a convolution and bytes of a value -> 16-row products a warp; the tile must fit 48 KiB."""
@@ -50,6 +59,7 @@ class Kernels(NamedTuple):
     geglu: Callable[..., mx.array]
     group_norm: Callable[..., mx.array]
     conv1d: Callable[..., mx.array]
+    attention: Callable[..., mx.array]
 
 
 def kernels(dtype: mx.Dtype) -> Kernels | None:
@@ -63,7 +73,7 @@ def verdict(dtype: mx.Dtype) -> kernel_test.Verdict[Kernels]:
     """Return the same, with the reason where there are none."""
     if not mx.cuda.is_available() or dtype not in TOLERANCES:
         return kernel_test.Verdict(None, "no CUDA")
-    return judged(Kernels(add, geglu, group_norm, conv1d), dtype, proven.circumstances("cuda", str(dtype)))
+    return judged(Kernels(add, geglu, group_norm, conv1d, attention), dtype, proven.circumstances("cuda", str(dtype)))
 
 
 def judged(candidates: Kernels, dtype: mx.Dtype, circumstances: str | None = None) -> kernel_test.Verdict[Kernels]:
@@ -98,8 +108,14 @@ def largest_distance(candidates: Kernels, dtype: mx.Dtype) -> float:
     mean = grouped.mean(axis=(1, 3), keepdims=True)
     normal = (grouped - mean) * mx.rsqrt(mx.square(grouped - mean).mean(axis=(1, 3), keepdims=True) + 1e-5)
     normal = normal.reshape(x.shape) * wide[3] + wide[4]
-    compare(candidates.group_norm(x, bias, weight, beta, 1e-5, False), normal)
-    compare(candidates.group_norm(x, bias, weight, beta, 1e-5, True), normal * mx.sigmoid(normal))
+    for most_small in (0, MAX_SMALL):
+        compare(candidates.group_norm(x, bias, weight, beta, 1e-5, False, most_small), normal)
+        compare(candidates.group_norm(x, bias, weight, beta, 1e-5, True, most_small), normal * mx.sigmoid(normal))
+    if attends(ATTENTION_CHANNELS, dtype):
+        qkv = random(2 * 70, 3 * 2 * ATTENTION_CHANNELS)
+        q, k, v = qkv.astype(mx.float32).reshape(2, 70, 3, 2, -1).transpose(2, 0, 3, 1, 4)
+        scores = mx.softmax(q @ k.swapaxes(-1, -2) * ATTENTION_CHANNELS**-0.5, axis=-1)
+        compare(candidates.attention(qkv, 2, 2), (scores @ v).transpose(0, 2, 1, 3).reshape(2 * 70, -1))
     for channels in (channels for channels, size in CONV_PRODUCTS if size == dtype.size):
         x, w, bias = random(2, 150, channels), random(channels, 5, channels), random(channels)
         wide = [np.array(a.astype(mx.float32), np.float64) for a in (x, w, bias)]
@@ -128,16 +144,16 @@ def _options(*values: float) -> mx.array:
 
 def add(x: mx.array, h: mx.array, bias: mx.array) -> mx.array:
     """x + (h + bias): x, h (B, ..., C), bias (C,)."""
-    C = x.shape[-1]
+    vectors = x.size // VECTOR
     (y,) = _kernel("add")(
-        inputs=[x.reshape(-1, C), h.reshape(-1, C), bias],
+        inputs=[x, h, bias, _options(vectors, x.shape[-1] // VECTOR)],
         template=[("T", x.dtype)],
-        grid=(_whole(x.size // VECTOR, THREADS), 1, 1),
+        grid=(_whole(vectors, THREADS), 1, 1),
         threadgroup=(THREADS, 1, 1),
-        output_shapes=[(x.size // C, C)],
+        output_shapes=[x.shape],
         output_dtypes=[x.dtype],
     )
-    return y.reshape(x.shape)
+    return y
 
 
 def geglu(x: mx.array) -> mx.array:
@@ -156,39 +172,81 @@ def geglu(x: mx.array) -> mx.array:
 
 
 def group_norm(
-    x: mx.array, bias: mx.array | None, weight: mx.array, beta: mx.array, eps: float, activate: bool
+    x: mx.array,
+    bias: mx.array | None,
+    weight: mx.array,
+    beta: mx.array,
+    eps: float,
+    activate: bool,
+    most_small: int = MAX_SMALL,
 ) -> mx.array:
     """Return the norm of x + bias, scaled by `weight` and shifted by `beta`, then SiLU if `activate`.
 
-    x (B, ..., C), bias (C,) or (B, C), weight and beta (C,).
+    x (B, ..., C), bias (C,) or (B, C), weight and beta (C,). With up to `most_small` elements of a group and row it is
+    one kernel, else two.
     """
     B, C = x.shape[0], x.shape[-1]
-    rows = x.reshape(B, -1, C)
-    P = rows.shape[1]
+    P = x.size // (B * C)
+    bias = _zeros(C, x.dtype) if bias is None else bias
     slabs = min(max(P * C // SLAB_ELEMENTS, 1), MAX_SLABS)
-    bias = _zeros(C, x.dtype) if bias is None else bias.reshape(-1, C)
+    options, sizes = _options(float(eps), float(activate)), _options(slabs, P, C, bias.size // C)
+    elements = P * C // GROUPS
+    if elements <= most_small:
+        together = next(n for n in (4, 2, 1) if C // GROUPS % n == 0)
+        (y,) = _kernel("small_norm")(
+            inputs=[x, bias, weight, beta, options, sizes],
+            template=[("T", x.dtype), ("V", together)],
+            grid=(B * GROUPS * THREADS, 1, 1),
+            output_shapes=[x.shape],
+            output_dtypes=[x.dtype],
+            threadgroup=(THREADS, 1, 1),
+        )
+        return y
     (partial,) = _kernel("statistics")(
-        inputs=[rows, bias],
+        inputs=[x, bias, sizes],
         template=[("T", x.dtype)],
         grid=(B * slabs * THREADS, 1, 1),
-        threadgroup=(THREADS, 1, 1),
         output_shapes=[(B, slabs, GROUPS, 2)],
         output_dtypes=[mx.float32],
+        threadgroup=(THREADS, 1, 1),
     )
     (y,) = _kernel("normalise")(
-        inputs=[rows, partial, bias, weight, beta, _options(float(eps), float(activate))],
+        inputs=[x, partial, bias, weight, beta, options, sizes],
         template=[("T", x.dtype)],
         grid=(B * 2 * slabs * THREADS, 1, 1),
-        threadgroup=(THREADS, 1, 1),
-        output_shapes=[rows.shape],
+        output_shapes=[x.shape],
         output_dtypes=[x.dtype],
+        threadgroup=(THREADS, 1, 1),
     )
-    return y.reshape(x.shape)
+    return y
 
 
 @functools.cache
 def _zeros(channels: int, dtype: mx.Dtype) -> mx.array:
-    return mx.zeros((1, channels), dtype)
+    return mx.zeros((channels,), dtype)
+
+
+def attends(head_channels: int, dtype: mx.Dtype) -> bool:
+    """Return whether `attention` is made for heads of so many channels, of this type."""
+    return head_channels == ATTENTION_CHANNELS and dtype.size == 2
+
+
+def attention(qkv: mx.array, heads: int, rows: int) -> mx.array:
+    """Return softmax(q k^T / sqrt(C / heads)) v for each head and row: qkv (rows * L, 3 C), q, k, v side by side.
+
+    The result is (rows * L, C).
+    """
+    C = qkv.shape[-1] // 3
+    length = qkv.shape[0] // rows
+    (y,) = _kernel("attention")(
+        inputs=[qkv, _options((C / heads) ** -0.5), _options(length, C)],
+        template=[("T", qkv.dtype), ("D", C // heads)],
+        grid=(_whole(length, ATTENTION_QUERIES) // ATTENTION_QUERIES * CONV_THREADS, rows * heads, 1),
+        threadgroup=(CONV_THREADS, 1, 1),
+        output_shapes=[(rows * length, C)],
+        output_dtypes=[qkv.dtype],
+    )
+    return y
 
 
 def packed(weight: mx.array) -> mx.array:

@@ -6,8 +6,11 @@ Each body is compiled for this processor too, to be tested (tests/model/cuda_on_
 
 from __future__ import annotations
 
+from batchsr.models.compute.cuda_products import ATTENTION, CONV, PRODUCT
+
 VECTORS = """
 template <typename T> struct __align__(2 * sizeof(T)) Two { T v[2]; };
+template <typename T, int N> struct __align__(N * sizeof(T)) Some { T v[N]; };
 template <typename T> struct __align__(16) Eight { T v[8]; };
 
 template <typename T> __device__ __forceinline__ void load8(const T* p, float (&out)[8]) {
@@ -23,6 +26,11 @@ template <typename T> __device__ __forceinline__ void store8(T* p, const float (
   *reinterpret_cast<Eight<T>*>(p) = eight;
 }
 
+// Two neighbouring values of half precision as one word.
+template <typename T> __device__ __forceinline__ unsigned word(const T* p) {
+  return *reinterpret_cast<const unsigned*>(p);
+}
+
 // The sum of a value over eight neighbouring threads, the same in all of them.
 __device__ __forceinline__ float sum8(float value) {
 #pragma unroll
@@ -31,13 +39,14 @@ __device__ __forceinline__ float sum8(float value) {
 }
 """
 
+# `sizes`: vectors of eight in all, and in a position.
 ADD = """
-  const int channels = x_shape[1], at = int(blockIdx.x * blockDim.x + threadIdx.x);
-  if (at >= x_shape[0] * (channels / 8)) return;
+  const int at = int(blockIdx.x * blockDim.x + threadIdx.x);
+  if (at >= sizes[0]) return;
   float a[8], b[8], c[8];
   load8(x + size_t(at) * 8, a);
   load8(h + size_t(at) * 8, b);
-  load8(bias + at % (channels / 8) * 8, c);
+  load8(bias + at % sizes[1] * 8, c);
 #pragma unroll
   for (int e = 0; e < 8; ++e) a[e] += b[e] + c[e];
   store8(y + size_t(at) * 8, a);
@@ -57,16 +66,17 @@ GEGLU = """
 """
 
 # Sums over a slab of positions, and sums of squares, about the group's first value: a large mean then costs no digits.
-# A thread takes eight neighbouring channels of every LANES-th position.
+# A thread takes eight neighbouring channels of every LANES-th position. `sizes` of all three kernels: slabs of a row,
+# positions, channels, rows of the bias.
 STATISTICS = """
   __shared__ float sums[8 * 256], squares[8 * 256];
-  const int P = x_shape[1], C = x_shape[2], size = C / 32, vectors = C / 8, lanes = 256 / vectors;
-  const int slabs = gridDim.x / x_shape[0], row = blockIdx.x / slabs, slab = blockIdx.x % slabs;
+  const int P = sizes[1], C = sizes[2], size = C / 32, vectors = C / 8, lanes = 256 / vectors;
+  const int slabs = sizes[0], row = blockIdx.x / slabs, slab = blockIdx.x % slabs;
   const int v = threadIdx.x % vectors, lane = threadIdx.x / vectors;
   const size_t origin = size_t(row) * P * C;
   const int begin = int((long long)(P) * slab / slabs), end = int((long long)(P) * (slab + 1) / slabs);
   float s[8], q[8], offset[8];
-  load8(bias + (bias_shape[0] > 1 ? row * C : 0) + v * 8, offset);
+  load8(bias + (sizes[3] > 1 ? row * C : 0) + v * 8, offset);
 #pragma unroll
   for (int e = 0; e < 8; ++e) {
     s[e] = q[e] = 0.0f;
@@ -104,8 +114,8 @@ STATISTICS = """
 # `options`: the norm's epsilon; whether SiLU follows.
 NORMALISE = """
   __shared__ float means[32], scales[32];
-  const int P = x_shape[1], C = x_shape[2], size = C / 32, vectors = C / 8, lanes = 256 / vectors;
-  const int slabs = partial_shape[1], parts = gridDim.x / x_shape[0];
+  const int P = sizes[1], C = sizes[2], size = C / 32, vectors = C / 8, lanes = 256 / vectors;
+  const int slabs = sizes[0], parts = 2 * slabs;
   const int row = blockIdx.x / parts, part = blockIdx.x % parts;
   const size_t origin = size_t(row) * P * C;
   const int g = threadIdx.x / 8;
@@ -125,7 +135,7 @@ NORMALISE = """
   const int v = threadIdx.x % vectors, lane = threadIdx.x / vectors;
   if (lane >= lanes) return;
   float scale[8], shift[8];
-  load8(bias + (bias_shape[0] > 1 ? row * C : 0) + v * 8, shift);
+  load8(bias + (sizes[3] > 1 ? row * C : 0) + v * 8, shift);
 #pragma unroll
   for (int e = 0; e < 8; ++e) {
     const int c = v * 8 + e;
@@ -146,110 +156,60 @@ NORMALISE = """
   }
 """
 
-PRODUCT = """
-// c (16 x 8) += a (16 x 16) b (16 x 8), spread over a warp as PTX's mma.m16n8k16 has it.
-template <typename T>
-__device__ __forceinline__ void product(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1);
-#define PRODUCT(T, NAME)                                                                                           \\
-  template <>                                                                                                      \\
-  __device__ __forceinline__ void product<T>(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {    \\
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." NAME "." NAME ".f32 "                                    \\
-                 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"                                           \\
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                                  \\
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));                                  \\
-  }
-PRODUCT(__half, "f16")
-PRODUCT(__nv_bfloat16, "bf16")
-
-__device__ __forceinline__ unsigned shared_address(const void* p) { return unsigned(__cvta_generic_to_shared(p)); }
-
-// Four 8 x 8 matrices, the addresses of whose rows are those of a quarter warp each, spread as `product` wants its a.
-__device__ __forceinline__ void load_matrices(unsigned (&a)[4], unsigned address) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-    : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3]) : "r"(address));
-}
-"""
-
-# A block: 64 * MT samples of time, all C channels; a warp: 16 * MT samples. The tile of x, with what the taps reach
-# beyond it, lies in shared memory in rows of C + 8 values, so that eight rows fall on different banks; a tap is then
-# the same tile read some rows further down. Where PARTS is 2, x and w are float32 as sums of two half-precision
-# numbers, of whose four products the smallest is left out. `options`: dilation; whether there is a residual.
-CONV = """
-  constexpr int TILE = 64 * MT, PITCH = C + 8, STEPS = C / 16, PAIRS = C / 16, SIZE = (TILE + REACH) * PITCH;
-  __shared__ __align__(16) H tile[PARTS * SIZE];
-  const int length = x_shape[1], taps = w_shape[1], dilation = options[0];
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int start = blockIdx.x * TILE, first = start - dilation * (taps - 1) / 2, rows = TILE + dilation * (taps - 1);
-  const size_t origin = size_t(blockIdx.y) * length * C;
-  for (int v = threadIdx.x; v < rows * (C / 8); v += 128) {
-    const int r = v / (C / 8), c = v % (C / 8) * 8, at = first + r;
-    float value[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-    if (at >= 0 && at < length) load8(x + origin + size_t(at) * C + c, value);
+# The two in one, for few positions: a block has a group of a row. A thread takes V neighbouring channels at a time.
+SMALL_NORM = """
+  __shared__ float sums[8], squares[8];
+  const int P = sizes[1], C = sizes[2], size = C / 32, pieces = size / V;
+  const int row = blockIdx.x / 32, channel = blockIdx.x % 32 * size;
+  const size_t origin = size_t(row) * P * C + channel;
+  const T* shifts = bias + (sizes[3] > 1 ? row * C : 0) + channel;
+  const float about = float(x[origin]);
+  float total = 0.0f, power = 0.0f;
+  for (int i = threadIdx.x; i < P * pieces; i += 256) {
+    const int c = i % pieces * V;
+    const Some<T, V> a = *reinterpret_cast<const Some<T, V>*>(x + origin + size_t(i / pieces) * C + c);
 #pragma unroll
-    for (int part = 0; part < PARTS; ++part) {
-      store8(tile + part * SIZE + r * PITCH + c, value);
-#pragma unroll
-      for (int e = 0; e < 8; ++e) value[e] -= float(H(value[e]));
+    for (int e = 0; e < V; ++e) {
+      const float d = float(a.v[e]) + (float(shifts[c + e]) - about);
+      total += d;
+      power = fmaf(d, d, power);
     }
   }
+#pragma unroll
+  for (int k = 1; k < 32; k *= 2) {
+    total += __shfl_xor_sync(0xffffffffu, total, k);
+    power += __shfl_xor_sync(0xffffffffu, power, k);
+  }
+  if (threadIdx.x % 32 == 0) { sums[threadIdx.x / 32] = total; squares[threadIdx.x / 32] = power; }
   __syncthreads();
-  const unsigned row0 = shared_address(tile) + ((warp * 16 * MT + lane % 16) * PITCH + lane / 16 * 8) * 2;
-  float acc[MT][2 * PAIRS][4];
+  total = power = 0.0f;
+  for (int w = 0; w < 8; ++w) { total += sums[w]; power += squares[w]; }
+  const float n = float(P) * size, mean = total / n;
+  const float spread = rsqrtf(fmaxf(power / n - mean * mean, 0.0f) + options[0]);
+  const bool activate = options[1] != 0.0f;
+  for (int i = threadIdx.x; i < P * pieces; i += 256) {
+    const int c = i % pieces * V;
+    const size_t at = origin + size_t(i / pieces) * C + c;
+    Some<T, V> a = *reinterpret_cast<const Some<T, V>*>(x + at);
 #pragma unroll
-  for (int m = 0; m < MT; ++m)
-#pragma unroll
-    for (int n = 0; n < 2 * PAIRS; ++n)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) acc[m][n][e] = 0.0f;
-  for (int tap = 0; tap < taps; ++tap) {
-#pragma unroll
-    for (int k = 0; k < STEPS; ++k) {
-      uint4 b[PARTS][PAIRS];
-#pragma unroll
-      for (int part = 0; part < PARTS; ++part)
-#pragma unroll
-        for (int n = 0; n < PAIRS; ++n)
-          b[part][n] = reinterpret_cast<const uint4*>(w)[(((part * taps + tap) * STEPS + k) * PAIRS + n) * 32 + lane];
-#pragma unroll
-      for (int m = 0; m < MT; ++m)
-#pragma unroll
-        for (int part = 0; part < PARTS; ++part) {
-          unsigned a[4];
-          load_matrices(a, row0 + (part * SIZE + tap * dilation * PITCH + m * 16 * PITCH + k * 16) * 2);
-#pragma unroll
-          for (int other = 0; other < PARTS - part; ++other)
-#pragma unroll
-            for (int n = 0; n < PAIRS; ++n) {
-              product<H>(acc[m][2 * n], a, b[other][n].x, b[other][n].y);
-              product<H>(acc[m][2 * n + 1], a, b[other][n].z, b[other][n].w);
-            }
-        }
+    for (int e = 0; e < V; ++e) {
+      const float scale = spread * float(weight[channel + c + e]);
+      const float shift = fmaf(float(shifts[c + e]) - (mean + about), scale, float(beta[channel + c + e]));
+      float value = fmaf(float(a.v[e]), scale, shift);
+      if (activate) value = __fdividef(value, 1.0f + __expf(-value));
+      a.v[e] = T(value);
     }
+    *reinterpret_cast<Some<T, V>*>(y + at) = a;
   }
-#pragma unroll
-  for (int m = 0; m < MT; ++m)
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int at = start + warp * 16 * MT + m * 16 + half * 8 + lane / 4;
-      if (at >= length) continue;
-#pragma unroll
-      for (int n = 0; n < 2 * PAIRS; ++n) {
-        const int c = n * 8 + lane % 4 * 2;
-        const size_t to = origin + size_t(at) * C + c;
-        Two<T> pair = *reinterpret_cast<const Two<T>*>(bias + c), more = {T(0.0f), T(0.0f)};
-        if (options[1]) more = *reinterpret_cast<const Two<T>*>(residual + to);
-#pragma unroll
-        for (int e = 0; e < 2; ++e) pair.v[e] = T(acc[m][n][2 * half + e] + float(pair.v[e]) + float(more.v[e]));
-        *reinterpret_cast<Two<T>*>(y + to) = pair;
-      }
-    }
 """
 
 SOURCES = {
-    "add": (["x", "h", "bias"], "y", VECTORS, ADD),
+    "add": (["x", "h", "bias", "sizes"], "y", VECTORS, ADD),
     "geglu": (["x"], "y", VECTORS, GEGLU),
-    "statistics": (["x", "bias"], "partial", VECTORS, STATISTICS),
-    "normalise": (["x", "partial", "bias", "weight", "beta", "options"], "y", VECTORS, NORMALISE),
+    "statistics": (["x", "bias", "sizes"], "partial", VECTORS, STATISTICS),
+    "normalise": (["x", "partial", "bias", "weight", "beta", "options", "sizes"], "y", VECTORS, NORMALISE),
+    "small_norm": (["x", "bias", "weight", "beta", "options", "sizes"], "y", VECTORS, SMALL_NORM),
+    "attention": (["qkv", "options", "sizes"], "y", VECTORS + PRODUCT, ATTENTION),
     "conv": (["x", "w", "bias", "residual", "options"], "y", VECTORS + PRODUCT, CONV),
 }
 """Inputs, output, header, body."""

@@ -77,6 +77,15 @@ def cuda_kernel(
         )
     )
     asking = [f"{n}_shape" in source for n in input_names]
+    asks = any(asking)
+    names = (*input_names, *output_names)
+
+    @functools.cache
+    def made(
+        dtypes: tuple[mx.Dtype, ...], shaped: tuple[int, ...], template: tuple[tuple[str, Any], ...]
+    ) -> tuple[str, bytes]:
+        constants = tuple((key, value if isinstance(value, int) else _TYPES[value]) for key, value in template)
+        return _compiled(name, names, tuple(_TYPES[dtype] for dtype in dtypes), shaped, constants, header, source)
 
     def run(
         inputs: list[mx.array],
@@ -86,11 +95,9 @@ def cuda_kernel(
         output_shapes: list[tuple[int, ...]],
         output_dtypes: list[mx.Dtype],
     ) -> list[mx.array]:
-        shaped = tuple(a.ndim if asks else 0 for asks, a in zip(asking, inputs, strict=True))
-        types = tuple(_TYPES[dtype] for dtype in (*(a.dtype for a in inputs), *output_dtypes))
-        constants = tuple((key, value if isinstance(value, int) else _TYPES[value]) for key, value in template)
+        shaped = tuple([a.ndim if wanted else 0 for wanted, a in zip(asking, inputs, strict=True)])
         try:
-            symbol, code = _compiled(name, (*input_names, *output_names), types, shaped, constants, header, source)
+            symbol, code = made((*[a.dtype for a in inputs], *output_dtypes), shaped, tuple(template))
         except (OSError, RuntimeError, AttributeError) as e:
             log.debug("%s is compiled by MLX, in each process anew: %s", name, e)
             chosen: list[mx.array] = slow()(
@@ -108,7 +115,7 @@ def cuda_kernel(
             inputs=inputs,
             output_shapes=output_shapes,
             output_dtypes=output_dtypes,
-            scalars=[size for a, ndim in zip(inputs, shaped, strict=True) for size in a.shape[:ndim]],
+            scalars=[size for a, ndim in zip(inputs, shaped, strict=True) for size in a.shape[:ndim]] if asks else [],
             grid=grid,
             threadgroup=threadgroup,
             ensure_row_contiguous=True,

@@ -11,7 +11,7 @@ import math
 import mlx.core as mx
 from mlx import nn
 
-from batchsr.models.compute.cuda import VECTOR
+from batchsr.models.compute.cuda import VECTOR, attends
 from batchsr.models.compute.layers import (
     Attention,
     Conv2d,
@@ -87,9 +87,13 @@ class SelfAttention(nn.Module):
 
     def __call__(self, x: mx.array, rows: int) -> mx.array:
         if self._together is None or self.training:
-            q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
-        else:
-            q, k, v = mx.split(x @ self._together, 3, axis=-1)
+            return self.to_out[0](self.attend(self.to_q(x), self.to_k(x), self.to_v(x), rows))
+        together = x @ self._together
+        heads = self.attend.heads
+        kernels = by_cuda(self, together)
+        if kernels and attends(x.shape[-1] // heads, x.dtype):
+            return self.to_out[0](kernels.attention(together, heads, rows))
+        q, k, v = mx.split(together, 3, axis=-1)
         return self.to_out[0](self.attend(q, k, v, rows))
 
 

@@ -35,6 +35,9 @@ _PART_VALUES = 1 << 19
 """Values of a tensor that a thread does at a time."""
 _AHEAD = 3
 """Tensors that are read and allocated before they are unpacked, beside one for each core."""
+_BEGUN_BYTES = 64 << 20
+"""What a GPU is given to unpack before the oldest of it is waited for: a wait for each of 1,900 tensors costs more than
+unpacking it."""
 
 
 def fill(
@@ -98,6 +101,8 @@ def _filled_by_gpu(
     """Return the tensors, unpacked by the GPU: what crosses to it is what the file holds, and no loop needs to be
     loaded."""
     filled, finite = [], []
+    begun: collections.deque[mx.array] = collections.deque()
+    begun_bytes = 0
     with json_files.regular(path) as file, concurrent.futures.ThreadPoolExecutor(1, "batchsr-load") as reading:
         reader = _Reader(path, file.fileno(), config, header)
         coming: collections.deque[concurrent.futures.Future[tuple[np.ndarray, ...]]] = collections.deque()
@@ -113,9 +118,15 @@ def _filled_by_gpu(
                 value = parts[0].view(mx.bfloat16) if header[name].dtype == "BF16" else parts[0]
             finite.append(mx.all(mx.isfinite(value)))
             value = value.reshape(shapes[name]).astype(dtype)
-            mx.eval(value, finite[-1])
+            mx.async_eval(value, finite[-1])
             filled.append((name, value))
-    if (wrong := [name for name, good in zip(wanted, finite, strict=True) if not good.item()]) != []:
+            begun.append(value)
+            begun_bytes += value.nbytes
+            while begun_bytes > _BEGUN_BYTES:
+                mx.eval(begun[0])
+                begun_bytes -= begun.popleft().nbytes
+    good = mx.stack(finite).tolist() if finite else []
+    if (wrong := [name for name, is_good in zip(wanted, good, strict=True) if not is_good]) != []:
         raise BundleError(f"{path}: tensor {wrong[0]!r} holds NaN or infinity", remedy="fetch or copy it again")
     return filled
 

@@ -6,8 +6,11 @@ database.py  what is done in a transaction, and how values are kept
 trouble.py   errors in our words
 place.py     which database: its URL, told without a password
 schema.py    tables, triggers, versions
+functions.py what a worker asks for every file, as functions of the database
+calls.py     those functions, called
+windows.py   how far the files in a host's hands are
 alive.py     a worker's signs of life, and whose have stopped
 api.py       `PostgresQueue`, all of it together
 
-Both queues run the same statements, so that one set of rules, one fence and one set of tests hold for both.
+Both queues run the same statements, but for what a worker asks for every file; one set of tests holds for both.
 """

@@ -1,9 +1,9 @@
 """Who of a fleet is alive: on its own host a lock tells at once, between hosts a lease on the server's clock.
 
-A worker's thread (`Heart`) writes a sign of life ten times in a lease, without the fleet's lock, and sees at the same
-time which of its claims it has lost. Nobody takes from a host that is silent until he himself has been heard for a
-whole lease, and the server has been up for one: after an outage of the database all have been silent. Where more than
-half of the hosts look dead, a second lease must pass.
+A worker's thread (`Heart`) writes a sign of life ten times in a lease, without the fleet's lock, and sees in the same
+message which of its claims it has lost; a second one says how far all its files are. Nobody takes from a host that is
+silent until he himself has been heard for a whole lease, and the server has been up for one: after an outage of the
+database all have been silent. Where more than half of the hosts look dead, a second lease must pass.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import random
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -48,8 +49,11 @@ def home_of(folder: Path) -> str:
 class Heart:
     """The signs of life of one worker, in a thread of its own with a connection of its own."""
 
-    def __init__(self, worker: str, store: PgStore, others: PgStore, beat_s: float) -> None:
+    def __init__(
+        self, worker: str, store: PgStore, others: PgStore, beat_s: float, write_windows: Callable[[], None]
+    ) -> None:
         self._worker = worker
+        self._write_windows = write_windows
         self._store = store
         self._others = others
         self._beat_s = beat_s
@@ -81,15 +85,16 @@ class Heart:
     def beat(self) -> None:
         """Give one sign of life, and look what this worker still owns."""
         asked_s = time.monotonic()
-        living = self._store.rows(
-            "UPDATE workers SET seen_at = extract(epoch FROM clock_timestamp()) WHERE id = ? AND ended_at IS NULL "
-            "RETURNING id",
+        owned = self._store.rows(
+            "WITH living AS (UPDATE workers SET seen_at = extract(epoch FROM clock_timestamp()) "
+            "WHERE id = ? AND ended_at IS NULL RETURNING id) "
+            "SELECT jobs.id, jobs.claim_seq FROM living JOIN jobs ON jobs.worker = living.id",
             (self._worker,),
         )
-        owned = self._store.rows("SELECT id, claim_seq FROM jobs WHERE worker = ?", (self._worker,)) if living else []
         self._owned, self._asked_s = {row["id"]: row["claim_seq"] for row in owned}, asked_s
         if self._healthy_since_s is None:
             self._healthy_since_s = asked_s
+        self._write_windows()
 
     def _run(self) -> None:
         due_s = time.monotonic() + self._beat_s
@@ -98,6 +103,8 @@ class Heart:
                 try:
                     self.beat()
                     due_s = time.monotonic() + self._beat_s * random.uniform(0.8, 1.0)
+                    if self._beat_s > _IDLE_S:
+                        self._store.close()  # so that a host has one connection nearly always, not two
                 except BatchsrError:
                     self._healthy_since_s = None
                     due_s = time.monotonic() + min(5.0, self._beat_s)
@@ -110,13 +117,14 @@ def silent(store: PgStore, home: str, lease_s: float, healthy_s: float) -> list[
     if healthy_s < lease_s:
         return []
     rows = store.rows(
-        "SELECT id, home, extract(epoch FROM clock_timestamp())::float8 - seen_at AS silent_s, "
+        "SELECT id, home, ended_at, extract(epoch FROM clock_timestamp())::float8 - seen_at AS silent_s, "
         "extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8 AS up_s "
-        "FROM workers WHERE ended_at IS NULL ORDER BY seen_at"
+        "FROM workers WHERE ended_at IS NULL OR id IN (SELECT worker FROM jobs WHERE worker IS NOT NULL) "
+        "ORDER BY seen_at"
     )
     if not rows or rows[0]["up_s"] < lease_s:
         return []
-    homes = {row["home"] for row in rows}
-    speaking = {row["home"] for row in rows if row["silent_s"] <= lease_s}
+    homes = {row["home"] for row in rows if row["ended_at"] is None}
+    speaking = {row["home"] for row in rows if row["ended_at"] is None and row["silent_s"] <= lease_s}
     patience_s = lease_s if 2 * len(homes - speaking) <= len(homes) else 2 * lease_s
     return [row["id"] for row in rows if row["home"] != home and row["silent_s"] > patience_s]

@@ -10,25 +10,25 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import random
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
-from batchsr.errors import ClaimLost, QueueAway, QueueBusy, QueueError, UsageError
+from batchsr.errors import ClaimLost, QueueAway, QueueError, UsageError
 from batchsr.queue.clock import Clock
 from batchsr.queue.finished import Finished
 from batchsr.queue.interface import Worker
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State, stored_text
-from batchsr.queue.postgres import alive, schema
+from batchsr.queue.postgres import alive, calls, hosts, schema
 from batchsr.queue.postgres.place import FleetPlace
 from batchsr.queue.postgres.store import PgStore, ServerClock
+from batchsr.queue.postgres.windows import Windows
 from batchsr.queue.sqlite import checking, claims, importing, owners, reaper, reports
-from batchsr.queue.sqlite.api import SqliteQueue
 from batchsr.queue.sqlite.enqueue import CHUNK, Intake
 from batchsr.queue.sqlite.worker import SqliteWorker
 from batchsr.queue.trouble import Trouble
@@ -36,9 +36,10 @@ from batchsr.queue.trouble import Trouble
 T = TypeVar("T")
 _LONGEST_WAIT_S: Final = 30.0
 _SWEEPS_IN_A_LEASE: Final = 4
+_RAISED_AT_ONCE: Final = 20_000
 
 
-class PostgresQueue(SqliteQueue):
+class PostgresQueue(hosts.QueueOfHosts):
     """A queue of jobs in a PostgreSQL database, shared by the workers of many hosts.
 
     On each host stand lock files and scratch, in `place.folder`. Every method may raise QueueError, QueueAway,
@@ -46,17 +47,15 @@ class PostgresQueue(SqliteQueue):
     """
 
     def __init__(self, store: PgStore, meta: dict[str, Any], beat_s: float) -> None:
-        super().__init__(store)  # type: ignore[arg-type]  # PgStore has all that the statements ask of a Store
-        self._pg = store
+        super().__init__(store)
         self._meta = meta
-        self._beat_s = beat_s
+        self.windows = Windows(beat_s)
+        """How far the files in this host's hands are."""
         self._lease_s = float(meta["lease_s"])
         self._workers: dict[str, PostgresWorker] = {}
-        self._told: dict[tuple[int, int], _Told] = {}
         self._swept_s = time.monotonic()
         self._doubtful_claim = False
         self._claimed: dict[tuple[int, int], float] = {}
-        self._lock = threading.Lock()
 
     @classmethod
     def connect(cls, place: FleetPlace, *, clock: Clock | None = None, beat_s: float | None = None) -> Self:
@@ -79,7 +78,7 @@ class PostgresQueue(SqliteQueue):
         store = PgStore(self._pg.place, self._pg.path, self._pg.clock)
         store.batch = self._pg.batch
         store.without = self._pg.without
-        return PostgresQueue(store, self._meta, self._beat_s)
+        return PostgresQueue(store, self._meta, self.windows.beat_s)
 
     def of_batch(self, batch: str) -> PostgresQueue:
         """Return the same queue through another connection, which claims jobs of this batch alone; close it."""
@@ -133,18 +132,18 @@ class PostgresQueue(SqliteQueue):
         folder = self.workers_folder
         home = alive.home_of(folder)
         taken: list[Job] = []
-        here = self._store.rows(
-            "SELECT id FROM workers WHERE home = ? AND (ended_at IS NULL OR id IN (SELECT worker FROM jobs "
-            "WHERE worker IS NOT NULL)) ORDER BY id",
-            (home,),
-        )
+        now_s = time.monotonic()
+        sweep = now_s - self._swept_s >= self._lease_s / _SWEEPS_IN_A_LEASE * random.uniform(0.5, 1.0)
+        which = "ended_at IS NULL"
+        if sweep or self.windows.beat_s == 0:
+            which = "(ended_at IS NULL OR id IN (SELECT worker FROM jobs WHERE worker IS NOT NULL))"
+        here = self._store.rows(f"SELECT id FROM workers WHERE home = ? AND {which} ORDER BY id", (home,))
         with contextlib.ExitStack() as locks:
             dead = [one["id"] for one in here if locks.enter_context(owners.lock_of_dead(folder, one["id"]))]
             taken += self._take_from(dead, complete)
             for worker in dead:
                 owners.lock_path(folder, worker).unlink(missing_ok=True)
-        now_s = time.monotonic()
-        if now_s - self._swept_s >= self._lease_s / _SWEEPS_IN_A_LEASE * random.uniform(0.5, 1.0):
+        if sweep:
             self._swept_s = now_s
             healthy_s = max((worker.heart.healthy_s for worker in self._workers.values()), default=0.0)
             taken += self._take_from(alive.silent(self._pg, home, self._lease_s, healthy_s), complete)
@@ -163,9 +162,11 @@ class PostgresQueue(SqliteQueue):
     def claim(self, worker: Worker, backend: Backend) -> Job | None:
         """See WorkQueue.claim. A claim whose answer was lost is found again by the next call."""
         job = self._claim_in_doubt(worker) if self._doubtful_claim else None
+        if job is None and self.is_taken_out():
+            return None
         if job is None:
             try:
-                job = super().claim(worker, backend)
+                job = calls.claim(self._pg, worker.name, backend)
             except QueueAway as e:
                 self._doubtful_claim = self._doubtful_claim or e.in_doubt
                 raise
@@ -173,38 +174,41 @@ class PostgresQueue(SqliteQueue):
             self._claimed[job.id, job.claim_seq] = time.monotonic()
         return job
 
+    def peek(self, variant: str) -> Job | None:
+        """See WorkQueue.peek."""
+        return calls.peek(self._pg, variant)
+
+    def in_hand(self) -> list[Job]:
+        """Return the jobs that workers of this host own now."""
+        return calls.in_hand(self._pg, alive.home_of(self.workers_folder))
+
     def _claim_in_doubt(self, worker: Worker) -> Job | None:
         rows = self._store.rows(f"SELECT {claims.COLUMNS} FROM jobs WHERE worker = ?", (worker.name,))
         self._doubtful_claim = False
         return next((job for job in map(claims.to_job, rows) if (job.id, job.claim_seq) not in self._claimed), None)
 
     def progress(self, job: Job, windows_done: int, windows_total: int) -> None:
-        """Note that so many windows are safe in the scratch: at once the first ones, then once a beat.
+        """Note that so many windows are safe in the scratch.
 
-        Raises ClaimLost as soon as a beat has found the claim gone.
+        They are written with the signs of life, those of all files in one message; the first ones of a file a little
+        earlier, since a death after them blames it less. Raises ClaimLost as soon as the claim is known to be gone.
         """
         key = (job.id, job.claim_seq)
         worker = self._workers.get(job.worker or "")
         if worker is not None and worker.heart.has_lost(*key, self._claimed.get(key, 0.0)):
             raise ClaimLost(f"job {job.id} is in other hands; this worker had claim {job.claim_seq}")
-        told = self._told.setdefault(key, _Told())
-        now_s = time.monotonic()
-        if told.calls >= 2 and now_s - told.at_s < self._beat_s and windows_done < windows_total:
+        if not self.windows.tell(job, windows_done, windows_total):
             return
         try:
-            super().progress(job, windows_done, windows_total)
+            gone = self.windows.write(self._pg, job.worker or "", [key])
         except QueueAway:
-            told.at_s = now_s  # computing goes on
-            return
-        told.calls, told.at_s = told.calls + 1, now_s
+            return  # computing goes on
+        if gone:
+            raise calls.lost(self._pg, job)
 
     def committing(self, job: Job, result: Result) -> None:
         """See WorkQueue.committing. What this claim is about to publish is kept, whatever becomes of the claim."""
-
-        def commit() -> None:
-            claims.committing(self._store, job, result, also=lambda db: _note_intent(db, job, result))
-
-        self._insist(job, commit, (State.COMMITTING,))
+        self._insist(job, lambda: calls.commit(self._pg, job, result, *self.windows.of(job)), (State.COMMITTING,))
 
     def standing(self, job: Job, sha256: Callable[[], str]) -> Result | None:
         """See WorkQueue.standing."""
@@ -216,12 +220,8 @@ class PostgresQueue(SqliteQueue):
 
     def finish(self, job: Job, result: Result | None = None, reason: str = "", *, keep_report: bool = True) -> Job:
         """See WorkQueue.finish. Whose the output is need not be known any longer: its name is taken."""
-        again = super().finish
-        done = self._ended(job, lambda: again(job, result, reason, keep_report=keep_report), (State.DONE,))
-        if not job.overwrite:
-            with contextlib.suppress(QueueBusy):  # else `prune_events` does it
-                self._pg.rows("DELETE FROM intents WHERE job = ?", (job.id,))
-        return done
+        act = functools.partial(calls.finish, self._pg, job, result, reason, keep_report=keep_report)
+        return self._ended(job, act, (State.DONE,))
 
     def fail(
         self, job: Job, code: str, message: str, wait_s: Callable[[int], float | None] = lambda failures: None
@@ -235,6 +235,10 @@ class PostgresQueue(SqliteQueue):
         again = super().release
         return self._ended(job, lambda: again(job, reason), (State.QUEUED,))
 
+    def release_as(self, job: Job, outcome: str, reason: str) -> Job:
+        """See QueueOfHosts.release_as."""
+        return self._ended(job, lambda: claims.release(self._store, job, outcome, reason), (State.QUEUED,))
+
     def hold(self, job: Job, trouble: Trouble) -> Job:
         """See WorkQueue.hold."""
         again = super().hold
@@ -242,7 +246,8 @@ class PostgresQueue(SqliteQueue):
 
     def _ended(self, job: Job, act: Callable[[], Job], reached: Sequence[State]) -> Job:
         ended = self._insist(job, act, reached) or self.get(job.id) or job
-        self._told.pop((job.id, job.claim_seq), None)
+        self.windows.forget(job)
+        self._claimed.pop((job.id, job.claim_seq), None)
         return ended
 
     def _insist(self, job: Job, act: Callable[[], T], reached: Sequence[State]) -> T | None:
@@ -282,7 +287,12 @@ class PostgresQueue(SqliteQueue):
         }
         for one in found["workers"]:
             one["silent_s"] = heard.get(one["id"])
-        return found | {"database": self.shown, "fleet": self.own_id, "lease_s": self._lease_s}
+        return found | {
+            "database": self.shown,
+            "fleet": self.own_id,
+            "lease_s": self._lease_s,
+            "hosts": hosts.listed(self._pg),
+        }
 
     @property
     def shown(self) -> str:
@@ -323,7 +333,9 @@ class PostgresQueue(SqliteQueue):
     def raise_claims(self, by: int = 1_000_000) -> int:
         """After the database was restored from a backup: no claim of before shall pass for one of after.
 
-        Workers that are still at work join anew. Returns how many jobs that were in hand are queued again.
+        Workers that are still at work join anew; a write of theirs with a claim of before has no effect, whether its
+        number was raised already or not, since a claim is also its worker's. Returns how many jobs that were in hand
+        are queued again.
         """
         with self._pg.writing() as db:
             db.execute(
@@ -341,10 +353,14 @@ class PostgresQueue(SqliteQueue):
                 "UPDATE workers SET ended_at = :now, ending = 'a backup was restored' WHERE ended_at IS NULL",
                 {"now": self.clock.wall()},
             )
-            db.execute("UPDATE jobs SET claim_seq = claim_seq + :by", {"by": by})
-            db.execute("UPDATE attempts SET claim_seq = claim_seq + :by", {"by": by})
-            db.execute("UPDATE events SET claim_seq = claim_seq + :by", {"by": by})
-            db.execute("UPDATE intents SET claim_seq = claim_seq + :by", {"by": by})
+        (last,) = self._pg.rows("SELECT coalesce(max(id), 0) AS id FROM jobs")
+        for start in range(0, last["id"] + 1, _RAISED_AT_ONCE):
+            values = {"by": by, "start": start, "end": start + _RAISED_AT_ONCE}
+            with self._pg.writing() as db:
+                db.execute("UPDATE jobs SET claim_seq = claim_seq + :by WHERE id >= :start AND id < :end", values)
+                for table in ("attempts", "events", "intents"):
+                    which = "job >= :start AND job < :end"
+                    db.execute(f"UPDATE {table} SET claim_seq = claim_seq + :by WHERE {which}", values)
         return len(rows)
 
 
@@ -356,7 +372,8 @@ class PostgresWorker(SqliteWorker):
         self._fleet = queue
         self.home = home
         own = PgStore(queue._pg.place, queue._pg.path, queue.clock)
-        self.heart = alive.Heart(self.name, own, queue._pg, max(0.05, queue._lease_s / alive.BEATS_IN_A_LEASE))
+        beat_s = max(0.05, queue._lease_s / alive.BEATS_IN_A_LEASE)
+        self.heart = alive.Heart(self.name, own, queue._pg, beat_s, lambda: queue.windows.write_all(own, self.name))
 
     def leave(self, ending: str = "left") -> None:
         """Sign off; what it still owns is taken by the next reaper of this host."""
@@ -365,31 +382,8 @@ class PostgresWorker(SqliteWorker):
         super().leave(ending)
 
 
-@dataclasses.dataclass(slots=True)
-class _Told:
-    """What of a job's progress stands in its row."""
-
-    calls: int = 0
-    at_s: float = 0.0
-
-
 def _of_any_host(jobs: Iterable[NewJob]) -> Iterator[NewJob]:
     return (dataclasses.replace(job, device=None) for job in jobs)
-
-
-def _note_intent(db: Any, job: Job, result: Result) -> None:
-    db.execute(
-        "INSERT INTO intents (job, claim_seq, sha256, bytes, data) VALUES (?, ?, ?, ?, ?) "
-        "ON CONFLICT (job, claim_seq) DO UPDATE SET sha256 = EXCLUDED.sha256, bytes = EXCLUDED.bytes, "
-        "data = EXCLUDED.data",
-        (
-            job.id,
-            job.claim_seq,
-            result.output_sha256,
-            result.output_bytes,
-            reports.packed(json.dumps(dataclasses.asdict(result))),
-        ),
-    )
 
 
 def initialise(place: FleetPlace, lease_s: float = schema.LEASE_S) -> bool:
@@ -404,29 +398,3 @@ def migrate(place: FleetPlace) -> tuple[int, int]:
         if schema.version_of(store) is None:
             raise QueueError(f"{place.shown} holds no queue yet", remedy="`batchsr fleet init` makes it, once")
         return schema.migrate(store)
-
-
-def looked_over(place: FleetPlace, *, restored: bool = False) -> dict[str, Any]:
-    """Return what there is to tell of a fleet's database, JSON-able; with `restored` every claim is raised first.
-
-    `round_trip_s` and `clock_s` are as seen from this host: how long a look takes, and how far its clock is ahead.
-    """
-    with PostgresQueue.connect(place) as queue:
-        taken_back = queue.raise_claims() if restored else None
-        began_s = time.monotonic()
-        (row,) = queue._pg.rows("SELECT extract(epoch FROM clock_timestamp())::float8 AS now, version() AS server")
-        took_s = time.monotonic() - began_s
-        (size,) = queue._pg.rows("SELECT pg_database_size(current_database()) AS bytes")
-        return {
-            "fleet": queue.own_id,
-            "database": queue.shown,
-            "server": " ".join(str(row["server"]).split()[:2]),
-            "tables": schema.VERSION,
-            "lease_s": queue._lease_s,
-            "bytes": size["bytes"],
-            "round_trip_s": round(took_s, 4),
-            "clock_s": round(time.time() - took_s / 2 - row["now"], 3),
-            "jobs": sum(queue.counts().values()),
-            "problems": queue.check(),
-            "taken_back": taken_back,
-        }

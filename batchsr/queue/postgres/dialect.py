@@ -2,7 +2,8 @@
 
 They are nearly the same language. What differs is listed here, and nothing else is done: how parameters are written,
 comparing with NULL, lists as JSON, SQLite's two-armed `iif`, its `max` and `min` of two values (which are NULL when one
-of them is), `instr`, paths as bytes, and hints for its planner.
+of them is), `instr`, paths as bytes, hints for its planner, and row locks: those stand in the statements as comments
+(`/* pg: FOR UPDATE */`), since SQLite has one lock for all.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ _LITERAL: Final = re.compile(r"'(?:[^']|'')*'")
 _KEPT: Final = re.compile("\ue000(\\d+)\ue001")
 _TEXT_COLUMNS: Final = frozenset(("state", "dedupe_key", "output_key", "source_key"))
 _RULES: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]] = (
+    (re.compile(r"/\* pg: ([A-Z ]+) \*/"), r"\1"),
     (re.compile(r"\bINDEXED BY \w+|\bNOT INDEXED\b"), ""),
     (re.compile(r"\bIS NOT (?=[:?])"), "IS DISTINCT FROM "),
     (re.compile(r"\bIS (?=[:?])"), "IS NOT DISTINCT FROM "),

@@ -1,8 +1,13 @@
 """One connection to the fleet's database, with the methods of `queue.sqlite.store.Store`.
 
-Every write happens in `writing()`: a transaction that first takes the one lock of the fleet, so that writers follow
-each other as they do with SQLite, and the same statements are right for the same reasons. A write takes a millisecond
-or two; signs of life (alive.py) do without the lock.
+Three kinds of write transactions share one lock of the fleet:
+
+    writing()      alone: wide changes (retry, cancel, edit, forget, pause, migrate ...), as right here as with SQLite
+    writing_one()  beside each other: changes of one job or one worker, whose statements name the claim's number
+    taking_in()    beside those, but one after the other: only they give numbers and names to jobs
+
+What a worker asks for every file is one message each (functions.py), also beside each other. Signs of life (alive.py)
+take no lock at all.
 
 The connection is opened when it is needed and may be closed when it was idle. Behind a pooler in transaction mode it
 works as well: nothing is prepared, nothing belongs to a session.
@@ -13,6 +18,7 @@ from __future__ import annotations
 import array
 import contextlib
 import os
+import select
 import threading
 import time
 from collections.abc import Iterator
@@ -28,6 +34,7 @@ from batchsr.errors import QueueAway
 from batchsr.queue.clock import Clock
 from batchsr.queue.postgres.database import Parameters, PgDatabase, bound, loaded
 from batchsr.queue.postgres.dialect import translated
+from batchsr.queue.postgres.functions import BESIDE_OTHERS
 from batchsr.queue.postgres.place import FleetPlace
 from batchsr.queue.postgres.trouble import errors_of, is_away
 
@@ -36,6 +43,10 @@ _SETTINGS: Final = {
     "idle_in_transaction_session_timeout": 5_000,  # who stops in the middle holds the lock for so long
     "lock_timeout": 60_000,
 }
+_LOCK: Final = "hashtextextended(current_schema(), 20)"
+_ALONE: Final = f"SELECT pg_advisory_xact_lock({_LOCK})"
+_BESIDE: Final = f"SELECT {BESIDE_OTHERS}"
+_INTAKE: Final = f"{_BESIDE}; SELECT pg_advisory_xact_lock(hashtextextended(current_schema(), 21))"
 _IDLE: Final = pq.TransactionStatus.IDLE
 
 
@@ -81,11 +92,23 @@ class PgStore:
             finally:
                 self._lock.release()
 
+    def writing(self) -> contextlib.AbstractContextManager[PgDatabase]:
+        """Open a write transaction: all of the block or nothing, nobody else writes. Raises QueueAway, QueueBusy."""
+        return self._writing(_ALONE)
+
+    def writing_one(self) -> contextlib.AbstractContextManager[PgDatabase]:
+        """Open a write transaction beside those of others, for one job or worker: each statement says by itself what
+        must still be true."""
+        return self._writing(_BESIDE)
+
+    def taking_in(self) -> contextlib.AbstractContextManager[PgDatabase]:
+        """Open a write transaction for new jobs: beside workers, one after the other."""
+        return self._writing(_INTAKE)
+
     @contextlib.contextmanager
-    def writing(self) -> Iterator[PgDatabase]:
-        """Open a write transaction: all of the block or nothing. Raises QueueAway, QueueBusy."""
+    def _writing(self, lock: str) -> Iterator[PgDatabase]:
         with self._lock, errors_of(self.place):
-            connection = self._begin("BEGIN", "SELECT pg_advisory_xact_lock(hashtextextended(current_schema(), 20))")
+            connection = self._begin("BEGIN", lock)
             try:
                 yield PgDatabase(connection)
             except BaseException:
@@ -138,6 +161,26 @@ class PgStore:
         with self._lock, errors_of(self.place):
             cursor = self._execute(translated(sql), parameters)
             return [loaded(row) for row in cursor.fetchall()] if cursor.description else []
+
+    def call(self, sql: str, parameters: Parameters) -> list[dict[str, Any]]:
+        """Return every row of one statement that writes and is a transaction by itself: never asked twice.
+
+        Raises QueueAway, `in_doubt` where it may have been done.
+        """
+        with self._lock, errors_of(self.place):
+            if self._connection is not None and _has_hung_up(self._connection):
+                self.close()
+            connection = self._connected()
+            try:
+                cursor = connection.execute(cast(Any, translated(sql)), bound(parameters))
+            except psycopg.Error as e:
+                if is_away(e):
+                    self.close()
+                    raise QueueAway(
+                        f"{self.place.shown} went away during a write", remedy="it is asked again", in_doubt=True
+                    ) from e
+                raise
+            return [loaded(row) for row in cursor.fetchall()]
 
     def column(self, sql: str, parameters: Parameters = ()) -> array.array[int]:
         """Return the one whole number that each row of a SELECT has, eight bytes each."""
@@ -211,3 +254,13 @@ class PgStore:
             (row,) = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8 AS now").fetchall()
             self.clock.offset_s = row["now"] - (began_s + time.time()) / 2
         return connection
+
+
+def _has_hung_up(connection: psycopg.Connection[Any]) -> bool:
+    """Return whether an idle connection has something to read: the server's farewell, as it asked for nothing."""
+    if connection.closed:
+        return True
+    try:
+        return bool(select.select([connection.fileno()], [], [], 0.0)[0])
+    except (OSError, ValueError, psycopg.Error):
+        return True

@@ -8,7 +8,8 @@ from typing import Final
 
 import psycopg
 
-from batchsr.errors import BatchsrError, QueueAway, QueueBusy, QueueError, ResourceError
+from batchsr.errors import BatchsrError, ClaimLost, QueueAway, QueueBusy, QueueError, ResourceError
+from batchsr.queue.postgres.functions import LOST_WORKER
 from batchsr.queue.postgres.place import FleetPlace
 
 _NOT_INITIALISED: Final = ("42P01", "3F000", "42883")
@@ -37,6 +38,8 @@ def converted(error: psycopg.Error, place: FleetPlace) -> BatchsrError:
     """Our error for one of psycopg's."""
     state = error.sqlstate or ""
     said = place.cleaned(" ".join(str(error).split())) or type(error).__name__
+    if state == LOST_WORKER:
+        return ClaimLost(error.diag.message_primary or said)
     if "authentication failed" in said or "no password supplied" in said or state in ("28P01", "28000"):
         return QueueError(f"{place.shown} lets nobody in: {said}", remedy="give the password in a PGPASSFILE")
     if state == "3D000" or ("database" in said and "does not exist" in said):

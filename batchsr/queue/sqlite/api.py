@@ -35,17 +35,18 @@ from batchsr.queue.sqlite import (
     steering,
     versions,
 )
+from batchsr.queue.sqlite.one_host import OneHost
 from batchsr.queue.sqlite.store import Store
 from batchsr.queue.sqlite.worker import SqliteWorker
 from batchsr.queue.steering import Changed, Instructions, Move, Speed
 from batchsr.queue.trouble import Pause, PauseKind, Place, Trouble
 
 
-class SqliteQueue:
+class SqliteQueue(OneHost):
     """A queue of jobs in one SQLite file on a local disk, shared by any number of processes.
 
-    Beside `queue.db` stand `queue.db.workers/` (a lock file for each living worker) and `queue.db.scratch/`
-    (finished windows of unfinished files). Every method may raise QueueError, QueueBusy or ResourceError.
+    Beside it stand `queue.db.workers/` (locks of living workers) and `queue.db.scratch/` (windows of unfinished
+    files). Every method may raise QueueError, QueueBusy or ResourceError.
     """
 
     def __init__(self, store: Store) -> None:
@@ -233,8 +234,7 @@ class SqliteQueue:
     def fail(
         self, job: Job, code: str, message: str, wait_s: Callable[[int], float | None] = lambda failures: None
     ) -> Job:
-        """Note that the attempt failed; `wait_s(failures in a row)` is the backoff, None gives the job up. Raises
-        ClaimLost."""
+        """Note that it failed; `wait_s(failures in a row)` is the backoff, None gives it up. Raises ClaimLost."""
         return claims.fail(self._store, job, code, message, wait_s)
 
     def release(self, job: Job, reason: str = "interrupted") -> Job:
@@ -330,6 +330,10 @@ class SqliteQueue:
         chosen = functools.partial(queries.jobs, self._store, states=states, batch=batch, ids=ids, source=source)
         return chosen(newest_first=newest_first, limit=limit, sort=sort, failures_first=failures_first)
 
+    def in_hand(self) -> list[Job]:
+        """Return the jobs that workers of this machine own now: all that are in flight."""
+        return self.in_flight()
+
     def in_flight(self) -> list[Job]:
         """Return the jobs that workers own now."""
         return queries.in_flight(self._store)
@@ -351,8 +355,7 @@ class SqliteQueue:
         return queries.totals_of_run(self._store)
 
     def status(self) -> dict[str, Any]:
-        """Return the queue at a glance, JSON-able.
-
+        """Return the queue at a glance, JSON-able:
         `jobs` and `audio_s` by state, `workers` (a line for each job in a worker's hands, one for a worker without;
         `idle_s` since the worker's last window and `hung`), `held` (queued jobs that wait for a place in trouble) and
         `places` (`path`, `needed_for`, `code`, `reason`, `remedy`, `since`, `jobs`), `log` (None, or of one that is
@@ -402,8 +405,7 @@ class SqliteQueue:
         return queries.asking_for(self._store, settings)
 
     def queued_for(self) -> dict[str, int]:
-        """Return how many jobs are queued or waiting for each variant that they name; "" are those that any worker
-        takes."""
+        """Return how many jobs are queued or waiting for each variant that they name; "" is any worker's."""
         return queries.queued_for(self._store)
 
     def events(self, job_id: int) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from batchsr.errors import ConfigError
 from batchsr.queue.filters import FailureKind, JobFilter, Page, Sort
 from batchsr.queue.job import LIVE, Job, State, stored_text
-from batchsr.queue.sqlite.claims import COLUMNS, to_job
+from batchsr.queue.sqlite.claims import COLUMNS, ROWS, to_job
 from batchsr.queue.sqlite.store import Store
 
 _KEYS: Final[Mapping[Sort, str]] = {
@@ -94,12 +94,11 @@ class Browser:
         return found
 
     def left_channel_s(self) -> float:
-        """Return the seconds of audio still to be restored, counted once for each channel."""
+        """Return the seconds of audio still to be restored, counted once for each channel, or stem of one."""
         live = ", ".join(f"'{state}'" for state in LIVE)
         (row,) = self._store.rows(
-            # Settings are canonical JSON, so that their text says it.
-            'SELECT coalesce(sum(audio_s * iif(instr(settings, \'"channels":"mono"\'), 1, coalesce(channels, 1)) '
-            f"* (1.0 - coalesce(min(1.0, 1.0 * windows_done / windows_total), 0.0))), 0.0) AS s "
+            f"SELECT coalesce(sum(audio_s * {ROWS} "
+            "* (1.0 - coalesce(min(1.0, 1.0 * windows_done / windows_total), 0.0))), 0.0) AS s "
             f"FROM jobs WHERE state IN ({live})"
         )
         return float(row["s"])

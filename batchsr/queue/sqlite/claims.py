@@ -30,8 +30,13 @@ _ELSEWHERE: Final = {
     "report": "CASE WHEN state <> 'done' THEN (SELECT data FROM reports WHERE job = jobs.id) END AS report",
 }
 COLUMNS: Final = ", ".join(_ELSEWHERE.get(field.name, field.name) for field in dataclasses.fields(Job))
-FENCE: Final = "id = :id AND claim_seq = :claim_seq"
-"""Who may write; every statement of an owner says it."""
+ROWS: Final = (
+    'iif(instr(settings, \'"channels":"mono"\'), 1, coalesce(channels, 1)) * iif(instr(settings, \'"stems":"\'), 4, 1)'
+)
+"""How many rows of windows the model is given for a job, as `Settings.rows_of` says: their canonical JSON says what is
+not at its default."""
+FENCE: Final = "id = :id AND claim_seq = :claim_seq AND worker = :worker"
+"""Who may write; every statement of an owner says it. A claim's number alone would do, were no backup ever restored."""
 
 DUE: Final = """
     state = 'waiting' AND CASE WHEN run_boot = :boot THEN run_at_steady <= :steady
@@ -65,7 +70,7 @@ def clock_values(store: Store) -> dict[str, Any]:
 def register(store: Store, worker: str) -> None:
     """Write the row of a worker that holds its lock already."""
     values = clock_values(store)
-    with store.writing() as db:
+    with store.writing_one() as db:
         db.table("workers").insert(
             {
                 "id": worker,
@@ -80,13 +85,13 @@ def register(store: Store, worker: str) -> None:
 
 def note_hung(store: Store, worker: str) -> None:
     """See Queue.note_hung."""
-    with store.writing() as db:
+    with store.writing_one() as db:
         db.execute("UPDATE workers SET ending = 'hung' WHERE id = ? AND ended_at IS NULL", (worker,))
 
 
 def sign_off(store: Store, worker: str, ending: str) -> None:
     """Close the row of a worker that owns nothing any more."""
-    with store.writing() as db:
+    with store.writing_one() as db:
         db.execute(
             "UPDATE workers SET ended_at = ?, ending = ? "
             "WHERE id = ? AND NOT EXISTS (SELECT 1 FROM jobs WHERE worker = ?)",
@@ -101,7 +106,7 @@ def claim(store: Store, worker: str, backend: Backend) -> Job | None:
     ClaimLost if the worker itself was taken for dead, as when somebody removed its lock file: it must join anew.
     """
     values = clock_values(store) | dataclasses.asdict(backend) | {"worker": worker, "batch": store.batch}
-    with store.writing() as db:
+    with store.writing_one() as db:
         if next(db.query("SELECT paused FROM control"))["paused"]:
             return None
         if db.table("workers").count_where("id = :worker AND ended_at IS NOT NULL", {"worker": worker}):
@@ -220,7 +225,7 @@ def bound_variants(store: Store) -> list[str]:
 
 def progress(store: Store, job: Job, windows_done: int, windows_total: int) -> None:
     """Give a sign of life: so many windows are safe in the scratch. Raises ClaimLost."""
-    with store.writing() as db:
+    with store.writing_one() as db:
         values = _owner(store, job) | {"done": windows_done, "total": windows_total}
         _update(
             db,
@@ -251,7 +256,7 @@ def committing(store: Store, job: Job, result: Result, also: Callable[[Database]
     values = _owner(store, job) | {name: getattr(result, name) for name in _RESULT}
     known = [name for name, value in values.items() if name in _RESULT and name != "wall_s" and value is not None]
     faults.point("committing.before")
-    with store.writing() as db:
+    with store.writing_one() as db:
         sets = ", ".join(f"{name} = :{name}" for name in known)
         _update(db, job, f"state = 'committing', changed_at = :now, reason = '', {sets}", ("running",), values)
         _count_time(db, values, told_s=result.wall_s)
@@ -271,7 +276,7 @@ def finish(store: Store, job: Job, result: Result | None, reason: str = "", *, k
         values |= {name: getattr(result, name) for name in _RESULT}
         sets = "".join(f", {name} = coalesce(:{name}, {name})" for name in sorted(_RESULT))
     faults.point("done.before")
-    with store.writing() as db:  # no time is counted: what the sidecar says was told when the output was whole
+    with store.writing_one() as db:  # no time is counted: what the sidecar says was told when the output was whole
         done = _update(
             db,
             job,
@@ -297,10 +302,10 @@ def fail(
 
     Returns the job, which is then waiting or failed. Raises ClaimLost.
     """
-    with store.writing() as db:
+    with store.writing_one() as db:
         values = _owner(store, job) | {"code": code, "message": stored_text(message)}
-        _count_time(db, values)
         failures = 1 + _current(db, job)["failures"]
+        _count_time(db, values)
         pause_s = wait_s(failures)
         sets = "worker = NULL, failures = :failures, error_code = :code, error = :message"
         sets += ", changed_at = :now, reason = :code"
@@ -316,7 +321,7 @@ def fail(
 
 def release(store: Store, job: Job, outcome: str, reason: str) -> Job:
     """Back to queued at once, the attempt given back: the file was not at fault. Raises ClaimLost."""
-    with store.writing() as db:
+    with store.writing_one() as db:
         return release_in(store, db, job, outcome, reason)
 
 
@@ -330,6 +335,7 @@ def give_back(store: Store, job: Job, reason: str, kind: str, probes: Sequence[s
 
 def release_in(store: Store, db: Database, job: Job, outcome: str, reason: str) -> Job:
     values = _owner(store, job) | {"reason": stored_text(reason)}
+    _current(db, job)
     _count_time(db, values)
     released = _update(
         db,
@@ -343,7 +349,7 @@ def release_in(store: Store, db: Database, job: Job, outcome: str, reason: str) 
 
 
 def _owner(store: Store, job: Job) -> dict[str, Any]:
-    return clock_values(store) | {"id": job.id, "claim_seq": job.claim_seq}
+    return clock_values(store) | {"id": job.id, "claim_seq": job.claim_seq, "worker": job.worker}
 
 
 def _update(db: Database, job: Job, sets: str, states: Sequence[str], values: dict[str, Any]) -> Job:
@@ -359,7 +365,8 @@ def _update(db: Database, job: Job, sets: str, states: Sequence[str], values: di
 
 
 def _current(db: Database, job: Job) -> dict[str, Any]:
-    for row in db.query("SELECT * FROM jobs WHERE id = ?", (job.id,)):
+    """Return the row as it is now, and let it be so until the transaction ends; the attempt's is locked after it."""
+    for row in db.query("SELECT * FROM jobs WHERE id = ? /* pg: FOR UPDATE */", (job.id,)):
         return row
     raise ClaimLost(f"job {job.id} was forgotten; this worker had claim {job.claim_seq}")
 
@@ -369,7 +376,7 @@ def _count_time(db: Database, values: dict[str, Any], told_s: float | None = Non
 
     Where the worker has several jobs in flight they share the time evenly, so that their times add up to the worker's.
     """
-    names = {name: values[name] for name in ("id", "claim_seq", "now", "steady")}
+    names = {name: values[name] for name in ("id", "claim_seq", "worker", "now", "steady")}
     rows = list(
         db.query(
             """SELECT jobs.wall_s, max(0, :steady - seen_steady) / (
@@ -391,7 +398,7 @@ def _count_time(db: Database, values: dict[str, Any], told_s: float | None = Non
     )
     db.execute(
         f"UPDATE jobs SET wall_s = max(0, wall_s + :spent_s) WHERE {FENCE}",
-        {name: names[name] for name in ("id", "claim_seq", "spent_s")},
+        {name: names[name] for name in ("id", "claim_seq", "worker", "spent_s")},
     )
 
 

@@ -45,7 +45,7 @@ def enqueue(store: Store, jobs: Iterable[NewJob]) -> Iterator[Enqueued]:
     """Take in jobs and say for each, in order, what happened. Nothing is locked while `jobs` makes the next one."""
     source = iter(jobs)
     while chunk := list(itertools.islice(source, CHUNK)):
-        with store.writing() as db:
+        with store.taking_in() as db:
             answers = Intake(store, db, chunk).run()
             faults.point("enqueue.during")
         yield from answers
@@ -169,6 +169,11 @@ class Intake:
             if known.state not in _UNFINISHED and not (known.state is State.DONE and job.overwrite):
                 continue
             self._flush()  # it may be of this very chunk
+            sql = "SELECT state FROM jobs WHERE id = ? /* pg: FOR UPDATE */"
+            (row,) = self._db.query(sql, (known.id,))  # a worker may have got on with it since it was read
+            known.state = State(row["state"])
+            if known.state not in _UNFINISHED and not (known.state is State.DONE and job.overwrite):
+                continue
             self._db.execute(
                 "UPDATE attempts SET ended_at = ?, outcome = 'superseded' WHERE ended_at IS NULL AND job = ?",
                 (self._now, known.id),

@@ -23,7 +23,7 @@ def import_done(store: Store, finished: Iterable[Finished]) -> Iterator[Enqueued
     """Take in jobs that are done already and say for each, in order, what happened."""
     source = iter(finished)
     while chunk := list(itertools.islice(source, CHUNK)):
-        with store.writing() as db:
+        with store.taking_in() as db:
             answers = History(store, db, [one.job for one in chunk]).record(chunk)
             faults.point("enqueue.during")
         yield from answers

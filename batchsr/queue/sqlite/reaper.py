@@ -27,6 +27,8 @@ OUTAGES_TO_QUARANTINE: Final = 10
 _ONE_MOMENT_S: Final = 60.0
 """Between the last signs of life of workers that died together; a window may take half a minute."""
 _MANY: Final = 3
+_ROUNDS: Final = 5
+"""Looks at one worker for what it claimed since the last; the next reaper takes what is left."""
 
 
 def reap(store: Store, folder: Path, complete: Callable[[Job], None] = lambda job: None) -> list[Job]:
@@ -69,21 +71,30 @@ def died_of_something_else(store: Store, dead: Sequence[str]) -> set[str]:
 
 
 def take_from(store: Store, worker: str, complete: Callable[[Job], None], *, outage: bool) -> list[Job]:
+    """Take every job of a worker that is dead, or silent for too long, and end it once it owns none.
+
+    One that was only silent may claim until its row is locked here: then there is one more job to take.
+    """
     taken: list[Job] = []
-    for row in store.rows(f"SELECT {COLUMNS} FROM jobs WHERE worker = ?", (worker,)):
-        job = to_job(row)
-        try:
-            if job.state is State.COMMITTING and _is_whole(job, complete):
-                taken.append(finish(store, job, None, f"published by worker {worker} before it died"))
-            else:
-                taken += _requeue(store, job, outage=outage)
-        except ClaimLost:
-            continue  # cancelled or superseded meanwhile
-    with store.writing() as db:
-        db.execute(
-            "UPDATE workers SET ended_at = ?, ending = coalesce(ending, 'died') WHERE id = ? AND ended_at IS NULL",
-            (store.clock.wall(), worker),
-        )
+    for _ in range(_ROUNDS):
+        for row in store.rows(f"SELECT {COLUMNS} FROM jobs WHERE worker = ?", (worker,)):
+            job = to_job(row)
+            try:
+                if job.state is State.COMMITTING and _is_whole(job, complete):
+                    taken.append(finish(store, job, None, f"published by worker {worker} before it died"))
+                else:
+                    taken += _requeue(store, job, outage=outage)
+            except ClaimLost:
+                continue  # cancelled or superseded meanwhile
+        with store.writing_one() as db:
+            list(db.query("SELECT id FROM workers WHERE id = ? /* pg: FOR UPDATE */", (worker,)))
+            db.execute(
+                "UPDATE workers SET ended_at = ?, ending = coalesce(ending, 'died') WHERE id = ? AND ended_at IS NULL "
+                "AND NOT EXISTS (SELECT 1 FROM jobs WHERE worker = ?)",
+                (store.clock.wall(), worker, worker),
+            )
+            if not list(db.query("SELECT 1 FROM jobs WHERE worker = ?", (worker,))):
+                break
     return taken
 
 
@@ -100,7 +111,7 @@ def _is_whole(job: Job, complete: Callable[[Job], None]) -> bool:
 
 def _requeue(store: Store, job: Job, *, outage: bool) -> list[Job]:
     values = clock_values(store) | {"id": job.id, "claim_seq": job.claim_seq, "worker": job.worker}
-    with store.writing() as db:
+    with store.writing_one() as db:
         progressed = db.table("attempts").count_where(
             "job = :id AND claim_seq = :claim_seq AND windows_done > windows_start", values
         )

@@ -23,6 +23,7 @@ from batchsr.queue.job import (
     stored_path,
     stored_text,
 )
+from batchsr.queue.sqlite.claims import ROWS
 from batchsr.queue.sqlite.enqueue import numbered
 from batchsr.queue.sqlite.folders import folder_id
 from batchsr.queue.sqlite.store import Store
@@ -186,7 +187,7 @@ def recent_speed(store: Store, variant: str | None) -> Speed | None:
     counts once."""
     rows = store.rows(
         "SELECT a.job, a.started_at, a.ended_at, a.variant, j.device, "
-        "iif(json_extract(j.settings, '$.channels') = 'mono', 1, coalesce(j.channels, 1)) * j.audio_s * "
+        f"{ROWS} * j.audio_s * "
         "(a.windows_done - coalesce(a.windows_start, 0)) / j.windows_total AS channel_s "
         "FROM attempts a JOIN jobs j ON j.id = a.job WHERE a.ended_at > a.started_at AND j.windows_total > 0 "
         "AND a.windows_done > coalesce(a.windows_start, 0) AND a.variant = coalesce(?, a.variant) "

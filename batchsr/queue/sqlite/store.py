@@ -216,6 +216,14 @@ class Store:
                 self._connection.rollback()
                 raise
 
+    def writing_one(self) -> contextlib.AbstractContextManager[Database]:
+        """`writing`, for one job or worker: here nobody else writes meanwhile all the same."""
+        return self.writing()
+
+    def taking_in(self) -> contextlib.AbstractContextManager[Database]:
+        """`writing`, for new jobs: here nobody else writes meanwhile all the same."""
+        return self.writing()
+
     def _commit(self) -> None:
         self._connection.execute("COMMIT")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from batchsr.queue import Job
-from batchsr.report.facts import RUMBLE_MARK_DBFS, opinion_to_review, rumble_added_db
+from batchsr.report.facts import RUMBLE_MARK_DBFS, opinion_to_review, rumble_added_db, words_to_review
 
 _SEED: Final = 0  # the same queue gives the same sample
 
@@ -63,10 +63,15 @@ def _opinion(report: Mapping[str, Any]) -> float:
     return 0.0 if after is None else 5.0 - after
 
 
+def _words(report: Mapping[str, Any]) -> float:
+    return words_to_review(report) or 0.0
+
+
 _REASONS: Final[tuple[tuple[str, Callable[[Mapping[str, Any]], float]], ...]] = (
     ("the most clipping", _clipping),
     ("the largest change of level", _level_change),
     ("the lowest opinion of the speech", _opinion),
+    ("the most words no longer heard", _words),
     ("the most added below 50 Hz", _rumble),
     ("the most noticeable joints", _seam),
     ("no cutoff was found", _doubt),
