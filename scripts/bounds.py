@@ -93,7 +93,7 @@ def rungs(found: list[Mapping[str, Levels]], edge: int) -> dict[str, list[float]
         return float(np.sqrt((error[:, edge:] ** 2).sum(axis=1) / error.shape[1]).mean())
 
     def others(index: int) -> Levels:
-        return np.mean([e.mean(axis=0) for i, e in enumerate(errors) if i != index] or [0.0], axis=0)
+        return np.asarray(np.mean([e.mean(axis=0) for i, e in enumerate(errors) if i != index] or [0.0], axis=0))
 
     top = np.arange(errors[0].shape[1]) >= round(16_000 * evaluate.N_FFT / measure.SAMPLE_RATE_HZ)
     right: dict[str, Callable[[int, Mapping[str, Levels], Levels], Levels]] = {

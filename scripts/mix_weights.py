@@ -53,9 +53,9 @@ def main(argv: list[str] | None = None) -> int:
     def mixed(name: str, _: tuple[int, ...]) -> np.ndarray:
         arrays = [np.array(weights[name].astype(mx.float32)) for weights in trainings]
         if len(arrays) > 2:
-            return np.mean(arrays, axis=0)
+            return np.asarray(np.mean(arrays, axis=0))
         share = getattr(options, name.partition(".")[0])
-        return arrays[0] + np.float32(share) * (arrays[-1] - arrays[0])
+        return np.asarray(arrays[0] + np.float32(share) * (arrays[-1] - arrays[0]))
 
     bundle.write(options.bundle, config, mixed)
     print(f"{options.bundle}: {(options.bundle / 'model.safetensors').stat().st_size / 1e6:.2f} MB, {config.format}")
