@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 import rig
 from person import Said, called
 
-from batchsr.cli import cli
+from batchsr.cli import cli, doctor
 from batchsr.cli.app import App
 from batchsr.cli.watch_worker import worker_command
 from batchsr.queue import roots
@@ -247,3 +248,24 @@ def test_the_worker_of_watch_gets_the_fleet_through_its_environment() -> None:
     assert QueueAddress.of("", app.address.environment()) == app.address
     assert roots.places() == {"archive": "/mnt/a"}
     roots.use({})
+
+
+def test_doctor_says_of_a_fleet_why_this_host_cannot_take_part(
+    worlds: tuple[World, World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = App(fleet=worlds[1].variables["BATCHSR_FLEET"])
+    monkeypatch.setenv("BATCHSR_FLEET_FOLDER", str(worlds[1].folder.parent / "host"))
+    folder = worlds[1].folder
+    assert doctor._troubles_of_fleet(app, str(app.fleet), [folder]) == []
+    assert "no folder" in doctor._troubles_of_fleet(app, str(app.fleet), [folder / "none"])[0]
+    before = sorted(folder.iterdir())
+    said = doctor._troubles_of_fleet(app, "postgresql://me:s3cret@127.0.0.1:1/x", [folder])
+    assert "cannot be reached" in said[0]
+    assert "s3cret" not in said[0]
+
+    def link(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", link)
+    assert "no hard links" in doctor._troubles_of_fleet(app, str(app.fleet), [folder])[0]
+    assert sorted(folder.iterdir()) == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -13,6 +14,8 @@ import click
 from batchsr.display import shown
 from batchsr.errors import UsageError
 from batchsr.settings.profile import COPIES, FORMATS, RATES_HZ, RECOGNISERS, STEM_NETWORKS, SUBTYPES, Settings
+
+_RECOGNISER = f"name one of {', '.join(RECOGNISERS)}, or a folder in the form of CTranslate2"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -75,18 +78,27 @@ _WORDS = (
 def recogniser_named(value: str | None) -> str | None:
     """Return the recogniser that is meant; the option alone comes as "" (`LazyGroup.parse_args`).
 
-    Raises UsageError for a word that is neither a name nor a folder here; a path may be one of the workers' alone.
+    Raises UsageError for what is neither a name nor such a folder. A path of which there is nothing here, not even a
+    filled folder around it, may be one that workers have.
     """
     if value is None or value in ("off", *RECOGNISERS):
         return value
     if not value:
         return RECOGNISERS[0]
-    if os.path.basename(value) == value and not os.path.isdir(value):
-        raise UsageError(
-            f"there is no recogniser {shown(value)}, and no such folder",
-            remedy=f"name one of {', '.join(RECOGNISERS)}, or a folder in the form of CTranslate2",
-        )
-    return os.path.abspath(value)
+    folder = os.path.abspath(os.path.expanduser(value))  # behind `=` a shell leaves ~ as it is
+    if os.path.basename(value) == value or _is_filled(os.path.dirname(folder)):
+        if not os.path.isdir(folder):
+            raise UsageError(f"there is no recogniser {shown(value)}, and no such folder", remedy=_RECOGNISER)
+        if not os.path.isfile(os.path.join(folder, "model.bin")):
+            raise UsageError(f"{shown(value)} is no recogniser's folder: model.bin is not there", remedy=_RECOGNISER)
+    return folder
+
+
+def _is_filled(folder: str) -> bool:
+    """Return whether a folder is there with something in it; an empty one is what a share leaves that is away."""
+    with contextlib.suppress(OSError):
+        return bool(os.listdir(folder))
+    return False
 
 
 def restoration_options(function: F) -> F:

@@ -31,6 +31,29 @@ def looked_over(place: FleetPlace, *, restored: bool = False) -> dict[str, Any]:
             "round_trip_s": round(took_s, 4),
             "clock_s": round(time.time() - took_s / 2 - row["now"], 3),
             "jobs": sum(queue.counts().values()),
-            "problems": queue.check(),
+            "problems": [*_troubles_of(queue), *queue.check()],
             "taken_back": taken_back,
         }
+
+
+def _troubles_of(queue: PostgresQueue) -> list[str]:
+    """Say what of the server keeps a fleet from working, and what to do."""
+    (row,) = queue._pg.rows(
+        "SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS copy, "
+        "current_setting('transaction_read_only') AS read_only, current_setting('server_encoding') AS encoding, "
+        "current_setting('max_connections')::int AS most, (SELECT count(*) FROM pg_stat_activity) AS used, "
+        "has_table_privilege('jobs', 'SELECT') AND has_table_privilege('jobs', 'INSERT') "
+        "AND has_table_privilege('jobs', 'UPDATE') AND has_table_privilege('jobs', 'DELETE') AS may_write"
+    )
+    found = []
+    if row["version"] < 140_000:
+        found.append(f"the server is of version {row['version'] // 10_000}: it must be 14 or newer")
+    if row["copy"] or row["read_only"] == "on":
+        found.append("the server takes no writes, as a copy of another one does: name the first one")
+    if row["encoding"] != "UTF8":
+        found.append(f"the database is kept in {row['encoding']}: have it made with `createdb -E UTF8 -T template0`")
+    if row["used"] + 4 >= row["most"]:
+        found.append(f"{row['used']} of the server's {row['most']} connections are in use: raise max_connections")
+    if not row["may_write"]:
+        found.append("this user may not write into the fleet's tables: let their owner grant it")
+    return found
