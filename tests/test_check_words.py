@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+import rig
 import soundfile
 from click.testing import CliRunner
 from huggingface_hub import constants
@@ -638,3 +639,22 @@ def test_what_is_no_recogniser_is_refused_before_anything_is_enqueued(
     assert typed in told.err
     assert "tiny.en" in told.err
     assert not Path("q.db").exists()
+
+
+def test_a_worker_without_the_extra_leaves_such_jobs_to_one_that_has_it(
+    by_tone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = tmp_path / "queue.db"
+    for name, asks in (("a", {"check_words": str(by_tone)}), ("b", {})):
+        soundfile.write(tmp_path / f"{name}.wav", spoken("ab", 8_000), 8_000)
+        rig.enqueue(db, [tmp_path / f"{name}.wav"], tmp_path / "out", settings={"overlap": 0.02, **asks})
+    with monkeypatch.context() as without:
+        without.setattr(extras, "_WORDS", ("no_such_module_at_all",))
+        done = rig.work(db, rig.FastModel(frame_samples=24_000))
+        assert (done.done, done.failed) == (1, 0)
+        told = CliRunner().invoke(cli, ["--db", str(db), "status"]).output
+        assert "1 queued with check_words" in told
+        assert "pip install 'batchsr[words]'" in told
+    assert rig.work(db, rig.FastModel(frame_samples=24_000)).done == 1
+    (sidecar,) = (tmp_path / "out").glob("a*.wav.json")
+    assert json.loads(sidecar.read_text())["checks"]["words"]["sure"] == 2

@@ -20,7 +20,7 @@ from batchsr.display import printable
 from batchsr.errors import BatchsrError, ResourceError, UsageError
 from batchsr.queue import Job, State
 from batchsr.queue.opening import QueueAddress
-from batchsr.remote.address import path_of
+from batchsr.remote.address import is_url, path_of
 from batchsr.serve import files
 
 WORDS: Final = ("source", "restored", "difference")
@@ -93,6 +93,8 @@ def main(database: str, number: str) -> int:
             job = queue.get(int(number))
         if job is None:
             raise UsageError(f"there is no job {number}")
+        if is_url(job.source) or is_url(job.output):
+            raise UsageError(f"#{number} cannot be heard here: it is in a store")
         report = heard.report_of(path_of(job.output), job)
         made = heard.heard(path_of(job.source).name, path_of(job.source), path_of(job.output), report, number=job.id)
     except BatchsrError as e:
