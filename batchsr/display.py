@@ -24,6 +24,15 @@ _ACTS: Final = re.compile(
 )
 
 
+_PASSWORD: Final = re.compile(r"(\b[a-z][a-z0-9+.-]*:/{1,2}[^\s/:@]*:)[^\s]*@", re.IGNORECASE)
+_PASSWORD_ASKED: Final = re.compile(r"(\b(?:ssl)?password\s*=\s*)(?:'[^']*'|[^\s&'\"]+)", re.IGNORECASE)
+
+
+def without_passwords(text: str) -> str:
+    """Return a message without the passwords of URLs and connection strings that it quotes, whatever they are of."""
+    return _PASSWORD_ASKED.sub(r"\1***", _PASSWORD.sub(r"\1***@", text))
+
+
 def printable(text: object) -> str:
     """Return text on one line of valid Unicode in which nothing acts on a terminal, a table or a page."""
     return _ACTS.sub(_escaped, str(text))

@@ -100,7 +100,7 @@ def versions(path: Path, wide: Path | None, folder: Path, snrs: list[float], see
         yield "16 kHz take", wide_sound(wide)
     for snr_db in [float("inf"), *snrs]:
         kind = "8 kHz" if snr_db == float("inf") else f"8 kHz, noise {snr_db:.0f} dB"
-        source = folder / f"{kind.replace(' ', '_').replace(',', '')}" / path.name
+        source = folder / f"{kind.replace(' ', '_').replace(',', '')}" / f"{path.parent.name}_{path.name}"
         source.parent.mkdir(parents=True, exist_ok=True)
         if not source.exists():
             soundfile.write(source, sound if snr_db == float("inf") else noisy(sound, snr_db, seed), rate_hz)

@@ -32,6 +32,8 @@ class Store:
         self.faults: list[Fault] = []
         self.conditional = conditional
         """Whether it obeys If-None-Match and If-Match of writes."""
+        self.ranges = True
+        """Whether it gives parts of objects."""
         self.page = 1000
         self.uploads: dict[str, dict[int, bytes]] = {}
         self.lock = threading.Lock()
@@ -119,7 +121,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         data, headers = whole, {"ETag": f'"{tag}"', "Last-Modified": "Sat, 01 Mar 2025 10:00:00 GMT"}
         status = 200
-        if match := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")):
+        asked = self.headers.get("Range", "") if self.store.ranges else ""
+        if match := re.fullmatch(r"bytes=(\d+)-(\d+)", asked):
             start, end = int(match[1]), min(int(match[2]) + 1, len(whole))
             data, status = whole[start:end], 206
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(whole)}"

@@ -31,7 +31,7 @@ class Said:
 
 
 def called(*words: object, code: int | None = 0, environment: Mapping[str, str | None] | None = None) -> Said:
-    """Run a command in this process, to its end; off a terminal. `code` is the exit code to insist on."""
+    """Run a command in this process, to its end; off a terminal. `code` is the exit code to insist on, None for any."""
     result = CliRunner().invoke(cli, list(map(str, words)), obj=App(), env=environment)
     error, status = "", result.exit_code
     if isinstance(result.exception, BatchsrError):

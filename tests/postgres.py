@@ -11,6 +11,7 @@ import itertools
 import os
 import shutil
 import tempfile
+import urllib.parse
 import warnings
 from pathlib import Path
 
@@ -49,6 +50,15 @@ def server_url() -> str:
 def place(folder: Path, schema: str | None = None) -> FleetPlace:
     """A place of its own for a test, nothing made yet."""
     return FleetPlace(server_url(), folder, schema or f"test_{os.getpid()}_{next(_numbers)}")
+
+
+def database() -> str:
+    """The URL of a database of its own, nothing made yet: for programs, which know no schema but the usual one."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(server_url(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    parts = urllib.parse.urlsplit(server_url())
+    return parts._replace(path=f"/{name}").geturl()
 
 
 def made(folder: Path, lease_s: float = 300.0) -> FleetPlace:

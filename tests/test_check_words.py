@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import threading
+import types
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import numpy as np
 import pytest
+import rig
 import soundfile
 from click.testing import CliRunner
+from huggingface_hub import constants
+from model.hub_server import COMMIT, hub
 from numpy.typing import NDArray
 from person import called
 from test_restore import Echo, run, task_for
@@ -22,6 +28,7 @@ from batchsr.models import recognisers
 from batchsr.report.facts import facts
 from batchsr.report.page import choosing
 from batchsr.restoration import sidecar as sidecars
+from batchsr.restoration import words_again
 from batchsr.settings import extras
 from batchsr.settings.profile import Settings
 from batchsr.speech import recogniser, voice, words
@@ -116,10 +123,10 @@ def test_a_word_that_is_heard_no_longer_is_counted_and_its_time_is_on_record() -
 
 
 def test_the_same_sound_has_lost_nothing_in_any_blocks_and_either_order() -> None:
-    sound = spoken("abc def" * 20)
+    sound = spoken("abc def" * 8)
     whole = checked(sound, sound)
     assert (whole["gone"], whole["review"]) == (0, False)
-    assert whole["sure"] == 120
+    assert whole["sure"] == 48
     one = WordCheck(ByTone)
     for at in range(0, len(sound), 50_000):
         one.add_after(sound[at : at + 50_000])
@@ -187,7 +194,7 @@ def test_what_goes_for_nothing_stands_beside_and_is_taken_off_before_anyone_is_t
 
 def test_an_hour_is_heard_in_clips_that_no_word_is_cut_by_and_held_no_longer() -> None:
     hears = ByTone()
-    text = "abcdefgh" * 15 + " " + "ponmlkji" * 15
+    text = "abcdefgh" * 8 + " " + "ponmlkji" * 8
     sound = spoken(text)
     one = WordCheck(lambda: hears)
     most = 0
@@ -310,12 +317,14 @@ def test_without_the_extra_it_is_refused_with_the_line_that_installs_it(monkeypa
         (["--check-words=small.en"], "small.en"),
         (["--check-words=off"], "off"),
         (["--check-words=here/model"], "{cwd}/here/model"),
+        (["--check-words=~/here/model"], "{cwd}/here/model"),
     ],
 )
 def test_the_option_alone_takes_no_file_for_its_model(
     typed: list[str], meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(extras, "_WORDS", ("numpy",))
     soundfile.write(tmp_path / "a.wav", spoken("ab", 8_000), 8_000)
     words = ["--db", str(tmp_path / "q.db"), "--json", "enqueue", *typed, "a.wav"]
@@ -405,7 +414,13 @@ def test_an_output_that_cannot_be_heard_is_named_and_the_others_are_heard(by_ton
         (["a.wav", "b.wav", "--source", "a.wav"], 2, "--source is of a single output"),
         ([".", "--source", "a.wav"], 2, "--source is of a single output"),
         (["a.wav"], 3, "no sidecar"),
-        (["a.wav", "--model", "huge"], None, "is no recogniser's folder"),
+        (["a.wav", "--model", "huge"], 2, "there is no recogniser huge"),
+        (["a.wav", "--model", "./huge"], 2, "there is no recogniser ./huge"),
+        (["a.wav", "--model", "away/huge"], None, "is no recogniser's folder"),
+        (["a.wav", "gone.wav"], 2, "gone.wav is not there"),
+        (["a.wav", "--recorded", "--keep-text"], 2, "--recorded hears nothing"),
+        (["a.wav", "--recorded", "--source", "b.wav"], 2, "--recorded hears nothing"),
+        (["a.wav", "--recorded"], 3, "has no words on record"),
     ],
 )
 def test_what_cannot_be_heard_is_said_in_a_sentence(
@@ -414,7 +429,7 @@ def test_what_cannot_be_heard_is_said_in_a_sentence(
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
         soundfile.write(f"{name}.wav", spoken("ab", 8_000), 8_000)
-    model = [] if "--model" in words else ["--model", str(by_tone)]
+    model = [] if {"--model", "--recorded"} & set(words) else ["--model", str(by_tone)]
     told = called("words", *words, *model, code=StageFailed.exit_code if code is None else code)
     assert said in told.err
 
@@ -424,3 +439,222 @@ def test_an_output_without_a_sidecar_is_heard_beside_a_named_source(by_tone: Pat
     soundfile.write(tmp_path / "b.wav", spoken("abn"), RATE_48K)
     words = ["--json", "words", str(tmp_path / "b.wav"), "--source", str(tmp_path / "a.wav"), "--model", str(by_tone)]
     assert json.loads(CliRunner().invoke(cli, words).stdout)["gone"] == 1
+
+
+def test_a_source_that_is_another_by_now_is_not_heard_unless_it_is_named(by_tone: Path, tmp_path: Path) -> None:
+    output = earlier(tmp_path, "a", "abc", "abn")
+    soundfile.write(tmp_path / "a.wav", spoken("abn", 8_000), 8_000)
+    words = ["--json", "words", str(output), "--model", str(by_tone)]
+    told = CliRunner().invoke(cli, words)
+    assert json.loads(told.stdout)["error_code"] == "input.changed"
+    assert told.exit_code == 3
+    assert json.loads(CliRunner().invoke(cli, [*words, "--source", str(tmp_path / "a.wav")]).stdout)["gone"] == 0
+
+
+def test_what_is_on_record_is_listed_worst_first_without_a_recogniser(
+    by_tone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    for name, gone_, unrest in (("good", 0, 1), ("worst", 9, 2), ("bad", 4, 0)):
+        restored(tmp_path, spoken("abcdef", 8_000), f"out/{name}.wav", check_words=str(by_tone))
+        sidecar = tmp_path / "out" / f"{name}.wav.json"
+        document = json.loads(sidecar.read_text())
+        document["checks"]["words"] |= {"sure": 90, "gone": gone_, "own_unrest": unrest, "review": gone_ > 2}
+        sidecar.write_text(json.dumps(document))
+    restored(tmp_path, spoken("abc", 8_000), "out/unasked.wav")
+    monkeypatch.setattr(extras, "_WORDS", ("no_such_module",))
+    told = CliRunner().invoke(cli, ["words", "--recorded", str(tmp_path / "out")])
+    assert told.exit_code == 3, told.output
+    assert [Path(line.split()[1]).stem for line in told.stdout.splitlines()] == ["worst", "bad", "good"]
+    assert "unasked" not in told.output
+    alone = CliRunner().invoke(cli, ["--json", "words", "--recorded", f"{tmp_path}/out/bad.wav"])
+    told_by = json.loads(alone.stdout)
+    assert (told_by["gone"], told_by["own_unrest"]) == (4, 0)
+    jsonschema.Draft202012Validator(json.loads((ROOT / "docs/schema/words.schema.json").read_text())).validate(told_by)
+    document["checks"]["words"].pop("places")
+    sidecar.write_text(json.dumps(document))
+    odd = CliRunner().invoke(cli, ["--json", "words", "--recorded", str(sidecar.with_suffix(""))])
+    assert json.loads(odd.stdout)["error_code"] == "output.sidecar"
+
+
+def test_a_folder_that_cannot_be_listed_is_named_and_those_beside_it_are_heard(
+    by_tone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier(tmp_path, "good", "abc", "abc")
+    (tmp_path / "out" / "closed").mkdir()
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    told = CliRunner().invoke(cli, ["words", str(tmp_path / "out"), "--model", str(by_tone)])
+    assert told.exit_code == 3
+    assert "closed cannot be listed" in told.stderr
+    assert "0 of 3 gone" in told.stdout
+
+
+def test_what_was_heard_is_said_to_who_stops_it(by_tone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier(tmp_path, "a", "abc", "abc")
+    earlier(tmp_path, "b", "abc", "abc")
+    real = words_again.check
+
+    def check(output: Path, *rest: Any, **how: Any) -> dict[str, Any]:
+        if output.stem == "b":
+            raise KeyboardInterrupt
+        return real(output, *rest, **how)
+
+    monkeypatch.setattr(words_again, "check", check)
+    told = CliRunner().invoke(cli, ["words", str(tmp_path / "out"), "--model", str(by_tone)])
+    assert "0 of 3 gone" in told.stdout
+    assert told.exit_code not in (0, 3)
+
+
+def test_a_recogniser_that_fails_ends_the_command_with_a_number_that_says_so(
+    by_tone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Path) -> Any:
+        raise RuntimeError("unsupported model binary version")
+
+    output = earlier(tmp_path, "a", "abc", "abc")
+    monkeypatch.setattr(recogniser, "load", broken)
+    told = CliRunner().invoke(cli, ["words", str(output), "--model", str(by_tone)])
+    assert told.exit_code == 3
+    assert "unsupported model binary" in told.stdout
+
+
+def test_of_an_output_far_longer_than_its_source_no_more_is_held(
+    by_tone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(words_again, "_LONGER", RATE_48K)
+    soundfile.write(tmp_path / "a.wav", spoken("abc", 8_000), 8_000)
+    soundfile.write(tmp_path / "b.wav", spoken("abc" + " " * 60 + "a"), RATE_48K)
+    taken = 0
+    real = WordCheck.add_after
+
+    def add_after(self: WordCheck, block: Any) -> None:
+        nonlocal taken
+        taken += len(block)
+        real(self, block)
+
+    monkeypatch.setattr(WordCheck, "add_after", add_after)
+    said = words_again.check(tmp_path / "b.wav", tmp_path / "a.wav", lambda: ByTone(), keep_text=False)
+    assert (said["sure"], said["gone"]) == (3, 0)
+    assert taken < 20 * RATE_48K
+
+
+def test_music_is_not_given_to_a_recogniser_and_does_not_tell_the_language(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Low:
+        """For which tones of a high pitch are music: what crosses zero often."""
+
+        def process_samples(self, samples: list[float]) -> float:
+            crossings = np.count_nonzero(np.diff(np.signbit(samples)))
+            return float(max(map(abs, samples)) > 0.02 and 5 < crossings < 50)
+
+    monkeypatch.setattr(voice, "_silero", Low)
+    told: list[Samples] = []
+
+    class Listens(ByTone):
+        def language_of(self, sound: Samples) -> str:
+            told.append(sound)
+            return super().language_of(sound)
+
+    hears = Listens()
+    sound = spoken("p" * 50 + "a" * 28)  # music in all of the first clip and most of the second
+    said = checked(sound, sound, hears)
+    assert len(told) == 1
+    spectrum = np.abs(np.fft.rfft(told[0]))
+    assert np.argmax(spectrum) * RATE_HZ / len(told[0]) == pytest.approx(300, abs=10), "speech alone tells it"
+    assert 28 <= said["sure"] < 60, "of the music at most what shares a clip with speech"
+
+
+def test_channels_are_heard_as_their_mean() -> None:
+    one, other = spoken("abc   "), spoken("   def")
+    n = min(len(one), len(other))
+    said = checked(np.hstack([one[:n], other[-n:]]), np.hstack([one[:n], np.zeros((n, 1), np.float32)]))
+    assert said["sure"] == 6
+    assert said["gone"] >= 3
+
+
+def test_segments_that_are_none_or_repeat_themselves_are_left_out(tmp_path: Path) -> None:
+    heard = types.SimpleNamespace(start=0.0, end=1.0, word=" yes", probability=0.9)
+
+    def segment(no_speech: float, repeats: float) -> Any:
+        return types.SimpleNamespace(no_speech_prob=no_speech, compression_ratio=repeats, words=[heard])
+
+    class Network:
+        asked: dict[str, Any]
+
+        def transcribe(self, sound: Samples, **how: Any) -> Any:
+            self.asked = how
+            return iter([segment(0.61, 1), segment(0.1, 2.41), segment(0.6, 2.4), segment(0.0, 1)]), None
+
+    one = recogniser.Whisper.__new__(recogniser.Whisper)
+    network = Network()
+    one._network, one._lock = network, threading.Lock()
+    assert one.words(np.zeros(16_000, np.float32), "de") == [Word(0.0, 1.0, "yes", 0.9)] * 2
+    assert (network.asked["beam_size"], network.asked["temperature"], network.asked["language"]) == (1, 0.0, "de")
+    assert network.asked["condition_on_previous_text"] is False
+
+
+def test_a_recogniser_is_fetched_once_at_one_revision_and_fetched_again_where_it_was_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(recognisers, "_failed", {})
+    served = {f"Systran/faster-whisper-tiny/{name}": name.encode() * 50 for name in recognisers.FILES}
+    with hub(served) as (endpoint, requests):
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        folder = recognisers.find("tiny")
+        assert folder.name == COMMIT
+        assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name in recognisers.FILES} == {
+            name: name.encode() * 50 for name in recognisers.FILES
+        }
+        asked = len(requests)
+        assert recognisers.find("tiny") == folder
+        assert len(requests) == asked, "the hub is not asked again"
+        (folder / "model.bin").write_bytes(b"other")
+        assert recognisers.find("tiny") == folder
+        assert (folder / "model.bin").read_bytes() == b"model.bin" * 50
+        assert any(COMMIT in path for _, path in requests[asked:])
+        assert not any("/main/" in path for _, path in requests[asked:]), "the revision stays"
+
+
+@pytest.mark.parametrize("typed", ["tinny", "./tinny", "large-v9", ".", "a.wav"])
+def test_what_is_no_recogniser_is_refused_before_anything_is_enqueued(
+    typed: str, by_tone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("a.wav", spoken("ab", 8_000), 8_000)
+    told = called("--db", "q.db", "enqueue", f"--check-words={typed}", "a.wav", code=2)
+    assert typed in told.err
+    assert "tiny.en" in told.err
+    assert not Path("q.db").exists()
+
+
+def test_a_worker_without_the_extra_leaves_such_jobs_to_one_that_has_it(
+    by_tone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = tmp_path / "queue.db"
+    for name, asks in (("a", {"check_words": str(by_tone)}), ("b", {})):
+        soundfile.write(tmp_path / f"{name}.wav", spoken("ab", 8_000), 8_000)
+        rig.enqueue(db, [tmp_path / f"{name}.wav"], tmp_path / "out", settings={"overlap": 0.02, **asks})
+    with monkeypatch.context() as without:
+        without.setattr(extras, "_WORDS", ("no_such_module_at_all",))
+        done = rig.work(db, rig.FastModel(frame_samples=24_000))
+        assert (done.done, done.failed) == (1, 0)
+        told = CliRunner().invoke(cli, ["--db", str(db), "status"]).output
+        assert "1 queued with check_words" in told
+        assert "pip install 'batchsr[words]'" in told
+    assert rig.work(db, rig.FastModel(frame_samples=24_000)).done == 1
+    (sidecar,) = (tmp_path / "out").glob("a*.wav.json")
+    assert json.loads(sidecar.read_text())["checks"]["words"]["sure"] == 2

@@ -18,8 +18,11 @@ import pytest
 import rig
 from person import Said, called
 
+from batchsr.cli import _run
+from batchsr.cli.app import App
 from batchsr.errors import ClaimLost
 from batchsr.queue import State, roots
+from batchsr.queue.opening import QueueAddress
 from batchsr.queue.postgres.api import PostgresQueue
 from batchsr.queue.postgres.place import FleetPlace
 from batchsr.restoration import publishing
@@ -49,7 +52,7 @@ class Host:
         schema = f"options=-csearch_path%3D{place.schema}"
         self.url = place.url + ("&" if "?" in place.url else "?") + schema
 
-    def run(self, *words: object, code: int = 0, environment: dict[str, str] | None = None) -> Said:
+    def run(self, *words: object, code: int | None = 0, environment: dict[str, str] | None = None) -> Said:
         variables = {
             "BATCHSR_FLEET": self.url,
             "BATCHSR_FLEET_FOLDER": str(self.place.folder),
@@ -109,19 +112,70 @@ def test_shares_that_are_mounted_elsewhere_are_the_same_files(host: Host, tmp_pa
     assert "BATCHSR_ROOTS=archive=FOLDER" in said
 
 
+HOSTILE_URLS = [
+    ("postgresql://me:s3cret@[::1/x", 2),
+    ("me:s3cret@127.0.0.1/x", 2),
+    ("host=127.0.0.1 port=1 user=me password=s3cret", 2),
+    ("postgresql://me:s3cret@127.0.0.1:1/x?unknown=1", 74),
+    ("postgresql://me:s3%zzcret@127.0.0.1:1/x", 2),
+    ("postgresql://me:s3%00cret@127.0.0.1:1/x", 2),
+    ("postgresql://me:s3c@ret@127.0.0.1:1/x", 2),
+    ("postgresql://me:s3c/ret@127.0.0.1:1/x", 2),
+    ("postgresql://me:s3c?ret@127.0.0.1:1/x", 75),
+    ("postgresql://me:s3c#ret@127.0.0.1:1/x", 2),
+    ("postgresql://me:s3 cret@127.0.0.1:1/x", 2),
+    ("postgresql://me:s3\udcffcret@127.0.0.1:1/x", 2),
+    ("postgresql://me:s3cret@127.0.0.1:port/x", 2),
+    ("postgresql://me:s3cret@127.0.0.1:1/x?s3cret", 2),
+    ("postgresql://me:s3c%40ret@127.0.0.1:1/x", 75),
+    ("postgresql://me:s3gr%C3%BC%C3%9Fe@127.0.0.1:1/x", 75),
+    ("postgresql://me:s3grüße@127.0.0.1:1/x", 75),
+    ("postgresql://me:s3cret@[::1]:1,127.0.0.1:1/x?target_session_attrs=read-write", 75),
+    ("postgresql://me@127.0.0.1:1/x?password=s3cret", 75),
+    ("postgresql://me@127.0.0.1:1/x?password=s3cr+et&password=s3t", 75),
+    ("postgresql://me@127.0.0.1:1/x?p%61ssword=s3cret", 75),
+    ("postgresql://me@127.0.0.1:1/x?sslpassword=s3cret&sslmode=require", 75),
+    ("postgresql://me:s3cret@127.0.0.1:1/x?sslmode=wrong", 75),
+    ("postgresql://me:s3cret@127.0.0.1:1/x?options=-cwork_mem%3D1MB", 75),
+    ("postgresql://me:s3cret@127.0.0.1:1/x?service=nowhere", 75),
+]
+
+
+@pytest.mark.parametrize(("url", "code"), HOSTILE_URLS)
+def test_no_message_about_a_url_holds_its_password(place: FleetPlace, url: str, code: int) -> None:
+    called_by = Host(place)
+    # What the system's library says of it differs between its versions.
+    said = called_by.run("status", environment={"BATCHSR_FLEET": url}, code=None if code > 2 else code)
+    assert said.code in ((74, 75) if code > 2 else (code,))
+    assert "s3" not in said.err + said.out
+    assert "s3" not in repr(FleetPlace(url, place.folder)) + repr(App(fleet=url))
+    assert "s3" not in repr(QueueAddress(fleet=url)) + " ".join(QueueAddress(fleet=url).words())
+    if code > 2:
+        assert "s3" not in QueueAddress(fleet=url).shown
+
+
 @pytest.mark.parametrize(
-    ("url", "code"),
+    "words",
     [
-        ("postgresql://me:s3cret@[::1/x", 2),
-        ("me:s3cret@127.0.0.1/x", 2),
-        ("postgresql://me:s3cret@127.0.0.1:1/x?unknown=1", 74),
-        ("postgresql://me:s3%zzcret@127.0.0.1:1/x", 74),
-        ("postgresql://me@127.0.0.1:1/x?password=s3cret", 75),
+        ("status", "postgresql://me:s3cret@db/x"),
+        ("enqueue", "postgresql://me:s3cret@db/x"),
+        ("--db", "postgresql://me:s3cret@db/x", "status"),
+        ("--db", "postgresql:///x?password=s3cret", "list"),
+        ("status", "--fleet", "host=db password='s3 cret' user=me"),
+        ("show", "postgresql://me:s3/c@ret@db/x"),
+        ("work", "--procs", "postgresql://me:s3cret@db/x"),
     ],
 )
-def test_no_message_about_a_url_holds_its_password(place: FleetPlace, url: str, code: int) -> None:
-    said = Host(place).run("status", environment={"BATCHSR_FLEET": url}, code=code)
+def test_a_url_in_a_wrong_place_is_refused_without_its_password(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BATCHSR_DB", str(tmp_path / "queue.db"))
+    monkeypatch.delenv("BATCHSR_FLEET", raising=False)
+    monkeypatch.setattr("sys.argv", ["batchsr", *words])
+    assert _run(App()) in (2, 3, 65, 66, 74)
+    said = capsys.readouterr()
     assert "s3" not in said.err + said.out
+    assert said.err
 
 
 @pytest.mark.parametrize("word", ["archive", "=/a", "archive=a", "1=/a"])

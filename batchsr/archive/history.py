@@ -19,8 +19,9 @@ from typing import Any, Final
 from batchsr import storage
 from batchsr.archive import exchange
 from batchsr.display import shown
-from batchsr.errors import ConfigError, SidecarForeign
+from batchsr.errors import ConfigError, SidecarForeign, UsageError
 from batchsr.queue import Backend, Finished, NewJob
+from batchsr.remote.address import Address, is_url
 from batchsr.restoration import sidecar_reading
 from batchsr.restoration.sidecar import sidecar_path
 from batchsr.settings.profile import Settings
@@ -117,11 +118,11 @@ def _finished(path: Path, batch: str | None) -> Finished:
     if settings.digest() != said.settings_sha256:
         raise _Doubt("its settings do not have the hash that it names for them")
     source = document["source"].get("path")
-    if not isinstance(source, str) or not os.path.isabs(source) or not storage.is_path(source) or len(source) > 4_096:
+    if not isinstance(source, str) or not _is_whole_name(source) or not storage.is_path(source) or len(source) > 4_096:
         raise _Doubt("it does not say where the recording was")
     own = _table(document, "job")
     made_by = _table(document, "model")
-    found = _of_the_source(source, said.source.size_bytes)
+    found = None if is_url(source) else _of_the_source(source, said.source.size_bytes)
     job = NewJob(
         source=source,
         output=str(output),
@@ -153,6 +154,17 @@ def _finished(path: Path, batch: str | None) -> Finished:
     return Finished(job, backend, result, _when(document.get("finished")))
 
 
+def _is_whole_name(source: str) -> bool:
+    """Return whether this says where a recording was: an absolute path, or a URL that can be taken."""
+    if not is_url(source):
+        return os.path.isabs(source)
+    try:
+        Address.parse(source)
+    except UsageError:
+        return False
+    return True
+
+
 def _proved_output(path: Path, document: Mapping[str, Any], sha256: str, size_bytes: int) -> Path:
     """Return the output beside a sidecar, which is the one it speaks of. It may have been moved with its sidecar."""
     name = os.path.basename(str(document["output"].get("path", "")))
@@ -178,6 +190,9 @@ def _proved_output(path: Path, document: Mapping[str, Any], sha256: str, size_by
 def _identity(source: str, status: os.stat_result | None, size_bytes: int, document: Mapping[str, Any]) -> str:
     """As `enqueue` makes it, so that it knows the recording again; for one that is gone or changed, like no other."""
     modified = document["source"].get("modified")
+    e_tag = document["source"].get("e_tag")
+    if is_url(source) and isinstance(e_tag, str):
+        return f'{source}\0{size_bytes}\0"{e_tag}"'[:8_192]
     if status is not None and _iso(status.st_mtime_ns) == modified:
         return f"{os.path.realpath(source)}\0{status.st_size}\0{status.st_mtime_ns}"
     return f"{source}\0{size_bytes}\0{modified if isinstance(modified, str) else ''}"[:8_192]

@@ -30,7 +30,7 @@ from batchsr.audio import files, formats
 from batchsr.display import printable, shown
 from batchsr.errors import ConfigError, InputError, SidecarForeign
 from batchsr.queue import Job, Queue, State
-from batchsr.remote.address import path_of
+from batchsr.remote.address import is_url, path_of
 from batchsr.restoration import sidecar_reading, sidecar_versions
 from batchsr.restoration.sidecar import sidecar_path
 from batchsr.settings import tomlfile
@@ -39,6 +39,7 @@ Check = Callable[[Job, Mapping[str, Any] | None], list[str]]
 """A job and the report that the queue keeps of it (None: its sidecar has it) -> what its output breaks, in words."""
 _BITS: Final = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 32}
 _CONTAINERS: Final = {"WAVEX": "wav", "RF64": "wav"}
+_FAR: Final = "it is in a store, where its form is not looked at: copy it to this machine"
 _MOST_LEVEL: Final = 1_000.0
 _MOST_S: Final = 600.0
 _SPACE: Final = "{https://mediaarea.net/mediaconch}"
@@ -80,7 +81,7 @@ def read(path: Path) -> Check:
         )
     if not path.is_file():
         raise ConfigError(f"{shown(path)} cannot be read: there is no such file", remedy="check the name")
-    return lambda job, report: _conch(program, path, path_of(job.output))
+    return lambda job, report: [_FAR] if is_url(job.output) else _conch(program, path, path_of(job.output))
 
 
 def judged(queue: Queue, rows: Iterable[dict[str, Any]], check: Check) -> Iterator[dict[str, Any]]:
@@ -124,6 +125,8 @@ def _listed(value: Any) -> list[Any]:
 
 def _broken(policy: Policy, job: Job, report: Mapping[str, Any] | None) -> list[str]:
     output = path_of(job.output)
+    if is_url(job.output):
+        return [_FAR]
     try:
         info = files.probe(output)
     except InputError as e:

@@ -1,7 +1,7 @@
-"""SciPy's BLAS, which every part of SciPy loads that is more than a transform, and which must know the processor.
+"""SciPy's BLAS, which nearly every part of SciPy loads, and which must know the processor.
 
 OpenBLAS looks at the processor, and at its variables, as it is loaded. So whoever may be the first in a process to
-load such a part (`scipy.linalg`, `scipy.signal`) calls `load` before.
+load such a part (`scipy.linalg`, `scipy.fft`, `scipy.signal`) calls `load` before.
 """
 
 from __future__ import annotations

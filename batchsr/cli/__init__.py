@@ -20,7 +20,7 @@ from batchsr.cli.app import App, LogHandler, json_option, tell
 from batchsr.cli.lazy import LazyGroup
 from batchsr.cli.paths import UserPath
 from batchsr.cli.streams import ReaderLeft, Streams
-from batchsr.display import printable
+from batchsr.display import printable, without_passwords
 from batchsr.errors import EXIT_SIGINT, BatchsrError
 from batchsr.queue import roots
 from batchsr.settings import textfile
@@ -92,7 +92,8 @@ def _run(app: App) -> int:
     except click.ClickException as e:
         told = io.StringIO()
         e.show(told)
-        click.echo("\n".join(map(printable, told.getvalue().rstrip("\n").split("\n"))), err=True)
+        lines = without_passwords(told.getvalue()).rstrip("\n").split("\n")  # a URL that was typed in a wrong place
+        click.echo("\n".join(map(printable, lines)), err=True)
         return e.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("batchsr: interrupted", err=True)

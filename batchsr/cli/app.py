@@ -14,10 +14,10 @@ import click
 
 from batchsr import storage
 from batchsr.cli.streams import Streams
-from batchsr.display import printable, shown
+from batchsr.display import printable, shown, without_passwords
 from batchsr.errors import UsageError
 from batchsr.queue import Queue, roots
-from batchsr.queue.opening import checked_fleet, open_fleet, open_queue, without_password
+from batchsr.queue.opening import QueueAddress, checked_fleet, open_fleet, open_queue, without_password
 from batchsr.report.answers import SCHEMA as SCHEMA
 from batchsr.report.answers import as_line
 from batchsr.report.progress import wrapped
@@ -33,7 +33,7 @@ class App:
     db_path: Path | None = None
     db_is_typed: bool = False
     """Whether --db was typed, which may be misspelled, and not set once for all in BATCHSR_DB."""
-    fleet: str | None = None
+    fleet: str | None = dataclasses.field(default=None, repr=False)
     """The URL of a fleet's database, which may hold a password; None for a queue in a file."""
     json: bool = False
     verbosity: int = 0
@@ -55,6 +55,8 @@ class App:
                 remedy="leave --fleet and BATCHSR_FLEET away, or name the file with --db",
             )
         if self.db_path is not None:
+            if {"postgresql:", "postgres:"} & set(self.db_path.parts):
+                raise UsageError("--db and BATCHSR_DB name a file, not a URL", remedy="a fleet is named by --fleet")
             if kind := storage.no_file(self.db_path):
                 raise UsageError(f"{shown(self.db_path)} is {kind}, no database", remedy="name a file with --db")
             return self.db_path
@@ -64,6 +66,13 @@ class App:
     def database(self) -> str:
         """Names the queue to people and in answers: the database's path, or a fleet's URL without its password."""
         return without_password(self.fleet) if self.fleet is not None else str(self.db)
+
+    @property
+    def address(self) -> QueueAddress:
+        """Where the queue is kept, for another process or another part of this one."""
+        if self.fleet is not None:
+            return QueueAddress(fleet=self.fleet, host_folder=self.host_folder)
+        return QueueAddress(self.db)
 
     @property
     def host_folder(self) -> Path:
@@ -150,6 +159,7 @@ def screen_width(stream: TextIO | None) -> int | None:
 def tell(text: str) -> None:
     """Print for the person, on stderr: one line, on a terminal as many as it takes, broken between words."""
     width = screen_width(sys.stderr)
+    text = without_passwords(text)
     for part in wrapped(text, width) if width else (text,):
         click.echo(part, err=True)
 
@@ -192,6 +202,13 @@ def fleet_options(function: F) -> F:
         help="Where a share of the fleet is on this host.",
     )
     return add_fleet(add_root(function))
+
+
+def no_database(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the paths of an argument. Raises UsageError for a database's URL among them, which may hold a password."""
+    if any(path.startswith(("postgresql://", "postgres://")) for path in value):
+        raise UsageError("a database's URL is no recording", remedy="a fleet is named by --fleet, or BATCHSR_FLEET")
+    return value
 
 
 def _is_typed(context: click.Context, parameter: click.Parameter) -> bool:

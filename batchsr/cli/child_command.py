@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Final, NamedTuple
+
+from batchsr.queue.opening import QueueAddress
 
 PROGRAM: Final = (sys.executable, "-m", "batchsr")
 
@@ -20,9 +20,9 @@ class Given(NamedTuple):
     words: tuple[str, ...]
 
 
-def program(database: Path) -> list[str]:
-    """Return the words that start this program with this database, by absolute paths."""
-    return [*PROGRAM, "--db", os.path.abspath(database)]
+def program(queue: QueueAddress) -> list[str]:
+    """Return the words that start this program with this queue; a fleet's also needs `queue.environment()`."""
+    return [*PROGRAM, *queue.words()]
 
 
 def parsed(words: Iterable[str], takes_value: Collection[str]) -> Iterator[Given]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Final
 
@@ -11,6 +12,7 @@ from click.shell_completion import CompletionItem
 
 from batchsr.cli.app import App
 from batchsr.errors import BatchsrError
+from batchsr.queue import roots
 
 _NUMBERS: Final = 200
 
@@ -69,4 +71,11 @@ def _below(error: type[BatchsrError]) -> Iterator[type[BatchsrError]]:
 def _app(context: click.Context) -> App:
     """Return the queue that the command line names so far: the shell completes without running the group's own
     function."""
-    return App(db_path=context.find_root().params.get("db"))
+    app = context.find_object(App) or App()
+    given = context.find_root().params
+    app.db_path = app.db_path or given.get("db")
+    if app.fleet is None and (url := given.get("fleet")) is not None:
+        app.fleet = url
+    if named := os.environ.get("BATCHSR_ROOTS"):
+        roots.use(roots.parsed(named.split(os.pathsep)))
+    return app

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchsr import __version__
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, pass_app
+from batchsr.cli.fleet import looked_over
 from batchsr.cli.options import compute_options
+from batchsr.cli.paths import UserPath
+from batchsr.cli.share_checks import troubles_of
 from batchsr.cli.variant import model_option
-from batchsr.errors import EXIT_NO_MODEL, EXIT_OK, UsageError
+from batchsr.errors import EXIT_IO, EXIT_NO_MODEL, EXIT_OK, QueueBusy, QueueError, ResourceError, UsageError
 from batchsr.storage import printable
 
 if TYPE_CHECKING:
@@ -23,12 +26,16 @@ if TYPE_CHECKING:
 
 
 @click.command("doctor")
+@click.option("--out", multiple=True, type=UserPath(path_type=Path), help="Of a fleet: a folder that outputs go to.")
 @click.option("--share", is_flag=True, help="Print one block, without names of yours, to paste into a report.")
 @model_option
 @compute_options
+@fleet_options
 @json_option
 @pass_app
-def doctor_command(app: App, share: bool, model: str | None, dtype: str | None, device: str | None) -> None:
+def doctor_command(
+    app: App, out: tuple[Path, ...], share: bool, model: str | None, dtype: str | None, device: str | None
+) -> None:
     """What this machine gives us: versions, device, self-test, BLAS, database, models.
 
     Exit 69 if nothing can be restored here: MLX does not work, or computes a known window wrongly.
@@ -61,8 +68,20 @@ def doctor_command(app: App, share: bool, model: str | None, dtype: str | None, 
         "models": {row["variant"]: bool(row["cached"]) for _, row in rows},
         "bundle_warnings": {} if failed and "mlx" not in computes else _warnings(rows),
     }
+    if app.fleet is not None:
+        document["fleet_problems"] = _troubles_of_fleet(app, app.fleet, out)
     app.answer(document, (printable(line) for line in _lines(document)))
+    if not failed and document.get("fleet_problems"):
+        sys.exit(EXIT_IO)
     sys.exit(EXIT_NO_MODEL if failed else EXIT_OK)
+
+
+def _troubles_of_fleet(app: App, url: str, folders: Iterable[Path]) -> list[str]:
+    """Return why this host cannot take part in the fleet, one sentence each; none if it can."""
+    try:
+        return list(looked_over(app, url, folders)["problems"])
+    except (QueueError, QueueBusy, ResourceError) as e:
+        return [str(e), *(said for folder in folders for said in troubles_of(folder))]
 
 
 def _warnings(rows: Iterable[tuple[Family, dict[str, Any]]]) -> dict[str, Any]:

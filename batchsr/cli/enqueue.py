@@ -16,7 +16,7 @@ import click
 
 from batchsr.audio import files
 from batchsr.cli import completing, enqueue_messages, forecast
-from batchsr.cli.app import App, fleet_options, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, no_database, pass_app
 from batchsr.cli.options import restoration_options
 from batchsr.cli.paths import UserFile, UserPath
 from batchsr.cli.preview import Preview, preview_options, some_of
@@ -37,7 +37,7 @@ _Work = tuple[Iterable[gather.Found | walk.Refused], gather.Request]
 
 
 @click.command("enqueue")
-@click.argument("paths", nargs=-1, type=click.Path(readable=False))
+@click.argument("paths", nargs=-1, type=click.Path(readable=False), callback=no_database)
 @click.option("-r", "--recursive", is_flag=True, help="Take the audio below folders.")
 @click.option("--from-file", type=UserFile("rb"), help="Read paths from a file, one a line ('-': stdin).")
 @click.option("-0", "--null", is_flag=True, help="Paths in --from-file end with NUL, not with a newline.")

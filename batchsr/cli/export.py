@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from batchsr.cli import completing
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.paths import UserPath
 from batchsr.cli.selection import check_batch
 from batchsr.display import counted, shown
@@ -26,6 +26,7 @@ from batchsr.queue import State
 @click.option("--copy", "way", flag_value="copy", default=True, help="Copy the files.  [default]")
 @click.option("--link", "way", flag_value="link", help="Give them a second name (hard links); one file system.")
 @click.option("--move", "way", flag_value="move", help="Move them there; the queue then knows where they are.")
+@fleet_options
 @json_option
 @pass_app
 def export_command(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,11 +12,11 @@ import click
 
 from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.paths import UserPath
-from batchsr.display import counted, shown
+from batchsr.cli.share_checks import troubles_of
+from batchsr.display import counted
 from batchsr.errors import EXIT_IO, UsageError
 from batchsr.queue import roots
 from batchsr.queue.opening import checked_fleet, init_fleet, look_over_fleet, migrate_fleet
-from batchsr.temporary import WITHOUT_LINKS, Temporary
 
 _CLOCKS_APART_S: Final = 5.0
 
@@ -67,7 +67,15 @@ def migrate_command(app: App, url: str | None) -> None:
 @pass_app
 def check_command(app: App, url: str | None, folder: tuple[Path, ...], restored: bool) -> None:
     """Say whether the queue is sound and this host can take part: clock, named roots, links where outputs go."""
-    found = look_over_fleet(_url(app, url), app.host_folder, restored=restored)
+    document = looked_over(app, _url(app, url), folder, restored=restored)
+    app.answer(document, _lines(document))
+    if document["problems"]:
+        sys.exit(EXIT_IO)
+
+
+def looked_over(app: App, url: str, folders: Iterable[Path], *, restored: bool = False) -> dict[str, Any]:
+    """Return what `fleet check` answers: the database, the named roots and the folders, as this host has them."""
+    found = look_over_fleet(url, app.host_folder, restored=restored)
     problems = list(found["problems"])
     if abs(found["clock_s"]) > _CLOCKS_APART_S:
         problems.append(f"this host's clock is {found['clock_s']:+.1f} s from the server's: have it set (NTP)")
@@ -75,11 +83,8 @@ def check_command(app: App, url: str | None, folder: tuple[Path, ...], restored:
     for name, place in places.items():
         if not os.access(place, os.R_OK | os.X_OK):
             problems.append(f"the named root {name} cannot be read at {place}")
-    problems += [said for place in folder if (said := _no_links(place))]
-    document = found | {"roots": places, "problems": problems, "sound": not problems}
-    app.answer(document, _lines(document))
-    if problems:
-        sys.exit(EXIT_IO)
+    problems += [said for place in folders for said in troubles_of(place)]
+    return found | {"roots": places, "problems": problems, "sound": not problems}
 
 
 def _url(app: App, given: str | None) -> str:
@@ -89,22 +94,6 @@ def _url(app: App, given: str | None) -> str:
     if app.fleet is None:
         raise UsageError("no fleet is named", remedy="give its URL, or set BATCHSR_FLEET")
     return app.fleet
-
-
-def _no_links(folder: Path) -> str:
-    """Say why outputs of a fleet cannot go to a folder, tried with a file of our own; "" if they can."""
-    if not folder.is_dir():
-        return f"{shown(folder)} is no folder on this host"
-    with Temporary.beside(folder / "check") as one:
-        other = one.path.with_name(one.path.name + ".link")
-        try:
-            os.link(one.path, other)
-        except OSError as e:
-            if e.errno in WITHOUT_LINKS:
-                return f"{shown(folder)} has no hard links, without which hosts cannot tell who was first"
-            return f"no link can be made in {shown(folder)}: {os.strerror(e.errno or errno.EIO)}"
-        other.unlink()
-    return ""
 
 
 def _lines(document: dict[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.selection import Selection, ask, selection_options, tell_ids, yes_option
 from batchsr.display import counted
 from batchsr.errors import EXIT_SOME_FAILED, UsageError
@@ -16,6 +16,7 @@ from batchsr.queue import OWNED
 @click.command("forget")
 @selection_options
 @yes_option
+@fleet_options
 @json_option
 @pass_app
 def forget_command(app: App, selection: Selection, yes: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.errors import UsageError
 from batchsr.settings import schedule
 from batchsr.storage import printable
@@ -21,6 +21,7 @@ from batchsr.worker import maintenance
     help="Forget the history (not the result) of files that have been over for so long.",
 )
 @click.option("--vacuum", is_flag=True, help="Give the room in the database that this freed back to the disk.")
+@fleet_options
 @json_option
 @pass_app
 def gc_command(app: App, dry_run: bool, older_than: str, vacuum: bool) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from batchsr.cli import completing
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.paths import UserPath
 from batchsr.display import counted, printable, shown
 from batchsr.errors import EXIT_SOME_FAILED, UsageError
@@ -25,6 +25,7 @@ from batchsr.queue.opening import open_queue
 @click.argument("folders", nargs=-1, required=True, metavar="DIR...", type=UserPath(path_type=Path))
 @click.option("--batch", shell_complete=completing.batches, help="Of this batch.  [default: what each sidecar says]")
 @click.option("--dry-run", is_flag=True, help="Check all, and say what would be taken; write nothing.")
+@fleet_options
 @json_option
 @pass_app
 def import_sidecars_command(app: App, folders: tuple[Path, ...], batch: str | None, dry_run: bool) -> None:
@@ -59,7 +60,7 @@ def import_sidecars_command(app: App, folders: tuple[Path, ...], batch: str | No
                     yield one
 
     with contextlib.ExitStack() as held:
-        if dry_run and not app.db.exists():  # a look makes no database where there is none
+        if dry_run and not app.has_queue():  # a look makes no database where there is none
             queue = open_queue(Path(held.enter_context(tempfile.TemporaryDirectory())) / "queue.db")
         else:
             queue = app.queue(make=True)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from batchsr.cli import completing
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.paths import UserPath, check_page
 from batchsr.cli.selection import job_ids
 from batchsr.display import shown
@@ -25,6 +25,7 @@ from batchsr.settings.schedule import position_s
 @click.option("--at", "start", metavar="TIME", help="Where it begins, like 90 or 1:30.  [default: where it is loud]")
 @click.option("--seconds", type=click.FloatRange(1, 60), default=10.0, show_default=True, help="Its length.")
 @click.option("--open", "open_", is_flag=True, help="Open it in the browser.")
+@fleet_options
 @json_option
 @pass_app
 def listen_command(app: App, what: str, output: Path | None, start: str | None, seconds: float, open_: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -10,7 +11,11 @@ from typing import Any, TypeVar
 
 import click
 
+from batchsr.display import shown
+from batchsr.errors import UsageError
 from batchsr.settings.profile import COPIES, FORMATS, RATES_HZ, RECOGNISERS, STEM_NETWORKS, SUBTYPES, Settings
+
+_RECOGNISER = f"name one of {', '.join(RECOGNISERS)}, or a folder in the form of CTranslate2"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,10 +76,29 @@ _WORDS = (
 
 
 def recogniser_named(value: str | None) -> str | None:
-    """Return the recogniser that is meant; the option alone comes as "" (`LazyGroup.parse_args`)."""
+    """Return the recogniser that is meant; the option alone comes as "" (`LazyGroup.parse_args`).
+
+    Raises UsageError for what is neither a name nor such a folder. A path of which there is nothing here, not even a
+    filled folder around it, may be one that workers have.
+    """
     if value is None or value in ("off", *RECOGNISERS):
         return value
-    return os.path.abspath(value) if value else RECOGNISERS[0]
+    if not value:
+        return RECOGNISERS[0]
+    folder = os.path.abspath(os.path.expanduser(value))  # behind `=` a shell leaves ~ as it is
+    if os.path.basename(value) == value or _is_filled(os.path.dirname(folder)):
+        if not os.path.isdir(folder):
+            raise UsageError(f"there is no recogniser {shown(value)}, and no such folder", remedy=_RECOGNISER)
+        if not os.path.isfile(os.path.join(folder, "model.bin")):
+            raise UsageError(f"{shown(value)} is no recogniser's folder: model.bin is not there", remedy=_RECOGNISER)
+    return folder
+
+
+def _is_filled(folder: str) -> bool:
+    """Return whether a folder is there with something in it; an empty one is what a share leaves that is away."""
+    with contextlib.suppress(OSError):
+        return bool(os.listdir(folder))
+    return False
 
 
 def restoration_options(function: F) -> F:

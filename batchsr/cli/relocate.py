@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.paths import UserPath
 from batchsr.cli.selection import ask, yes_option
 from batchsr.display import counted, printable, shown
@@ -24,6 +24,7 @@ from batchsr.queue import Answer, Job, Move, Queue, State
 @click.option("--outputs", is_flag=True, help="Outputs below OLD are below NEW as well.")
 @click.option("--dry-run", is_flag=True, help="Check all, and say what would be changed; change nothing.")
 @yes_option
+@fleet_options
 @json_option
 @pass_app
 def relocate_command(app: App, old: str, new: str, outputs: bool, dry_run: bool, yes: bool) -> None:

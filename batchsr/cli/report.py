@@ -18,7 +18,7 @@ from batchsr.cli.selection import check_batch
 from batchsr.display import clock, counted, printable, shown
 from batchsr.errors import BatchsrError, UsageError
 from batchsr.queue import Queue, State
-from batchsr.remote.address import path_of
+from batchsr.remote.address import is_url, path_of
 from batchsr.report import batch as batch_report
 from batchsr.report import columns
 from batchsr.report.progress import wrapped
@@ -120,6 +120,9 @@ def write_page(
         done, review, lambda ids: queue.jobs(ids=ids), lambda job: heard.report_of(path_of(job.output), job)
     ):
         job = choice.job
+        if is_url(job.source) or is_url(job.output):
+            notes.append(f"#{job.id} cannot be heard here: it is in a store")
+            continue
         try:
             report = heard.report_of(path_of(job.output), job)
             one = heard.heard(

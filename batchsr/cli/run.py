@@ -15,7 +15,7 @@ import click
 
 from batchsr.audio import files
 from batchsr.cli import completing
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, no_database, pass_app
 from batchsr.cli.keep_awake import staying_awake
 from batchsr.cli.options import compute_options, restoration_options
 from batchsr.cli.paths import UserPath, check_page
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @click.command("run")
-@click.argument("paths", nargs=-1, required=True, type=UserPath())
+@click.argument("paths", nargs=-1, required=True, type=UserPath(), callback=no_database)
 @click.option("-r", "--recursive", is_flag=True, help="Take the audio below folders.")
 @click.option("--out", type=UserPath(), help="Mirror the tree below this folder.  [default: beside each file]")
 @click.option("--batch", shell_complete=completing.batches, help="Name of the batch.  [default: made of the paths]")
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 @compute_options
 @click.option("--overwrite", is_flag=True, help="Let outputs replace existing files.")
 @restoration_options
+@fleet_options
 @json_option
 @pass_app
 def run_command(

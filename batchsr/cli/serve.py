@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from batchsr.cli.app import App, pass_app
+from batchsr.cli.app import App, fleet_options, pass_app
 from batchsr.cli.paths import UserPath
 from batchsr.errors import ConfigError, ExtraMissing
 
@@ -26,6 +26,7 @@ BIND = "127.0.0.1:8484"
     type=UserPath(path_type=Path, exists=True, file_okay=False),
     help="Let files below this folder be taken in; repeatable.",
 )
+@fleet_options
 @pass_app
 def serve_command(
     app: App,
@@ -56,20 +57,21 @@ def serve_command(
     is_loopback = server.is_loopback(host)
     if prefix and (not prefix.startswith("/") or prefix.endswith("/") or not prefix.isprintable() or '"' in prefix):
         raise ConfigError(f"--prefix {prefix!r}: not a path", remedy="write it like /batchsr")
-    app.queue().close()
+    with app.queue() as queue:
+        token_path = token.path_of(queue.path)
     socket = server.listening(host, port)
     port = socket.getsockname()[1]
     app.stays(stamped=False)
-    secret, is_new = token.take(token.path_of(app.db)) if wants_token or not is_loopback else (None, False)
+    secret, is_new = token.take(token_path) if wants_token or not is_loopback else (None, False)
     rules = AccessRules(is_loopback, tuple(name.lower() for name in (host, *names)), prefix, secret)
-    made = application.make(Source(app.db), rules, read_only=read_only, roots=roots)
+    made = application.make(Source(app.address), rules, read_only=read_only, roots=roots)
     address = f"http://{server.reached_at(host)}:{port}{prefix}"
 
     def ready() -> None:
-        app.note(f"{address}/ shows {app.db}; Ctrl-C ends it")
+        app.note(f"{address}/ shows {app.database}; Ctrl-C ends it")
         if is_new:
             app.note(f"open this link once in each browser; it is not shown again: {address}/login?token={secret}")
         elif secret is not None:
-            app.note(f"browsers need the link of the first start; a new one after `rm {token.path_of(app.db)}`")
+            app.note(f"browsers need the link of the first start; a new one after `rm {token_path}`")
 
     server.Server(made, ready).run(sockets=[socket])

@@ -16,6 +16,7 @@ from batchsr.cli.serve import serve_command
 from batchsr.cli.watch import watch_command
 from batchsr.errors import UsageError
 from batchsr.intake import services
+from batchsr.queue.opening import QueueAddress
 from batchsr.settings import textfile
 
 
@@ -46,6 +47,11 @@ def print_command(
     log: Path | None,
 ) -> None:
     """Print a unit that runs `watch --work` with these folders and options; the comments in it say where to put it."""
+    if app.fleet is not None:
+        raise UsageError(
+            "these units are for a queue in a file, and a fleet is named",
+            remedy="copy configs/fleet/batchsr-fleet.service (docs/fleet.md), or leave --fleet and BATCHSR_FLEET away",
+        )
     if serve:
         _print_server(app, system, arguments, user if machine else None)
         return
@@ -55,7 +61,7 @@ def print_command(
     with watch_command.make_context("batchsr watch", [*absolute]) as context:
         given = context.params  # a wrong option is told now, not by a service that does not start
     database = services.STATE_FOLDER / "queue.db" if machine and app.db_path is None else app.db.absolute()
-    command = [*program(database), "watch", "--work", *(word for word in absolute if word != "--work")]
+    command = [*program(QueueAddress(database)), "watch", "--work", *(word for word in absolute if word != "--work")]
     if system == "systemd":
         click.echo(
             services.systemd(command, user=user if machine else None, writable=_written(given, database)), nl=False
@@ -75,7 +81,10 @@ def _print_server(app: App, system: str, arguments: tuple[str, ...], user: str |
         pass  # a wrong option is told now
     database = services.STATE_FOLDER / "queue.db" if user is not None and app.db_path is None else app.db.absolute()
     own = [] if database.parent == services.STATE_FOLDER else [str(database.parent)]
-    click.echo(services.systemd_of_server([*program(database), "serve", *absolute], user=user, writable=own), nl=False)
+    click.echo(
+        services.systemd_of_server([*program(QueueAddress(database)), "serve", *absolute], user=user, writable=own),
+        nl=False,
+    )
 
 
 def _written(given: Mapping[str, Any], database: Path) -> list[str]:

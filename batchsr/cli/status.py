@@ -12,7 +12,7 @@ import click
 from batchsr.cli import completing
 from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.selection import check_batch
-from batchsr.display import clock
+from batchsr.display import clock, counted
 from batchsr.queue import State
 from batchsr.report import answers
 from batchsr.storage import printable
@@ -47,6 +47,15 @@ def _tell(app: App, batch: str | None, *, anew: bool = False) -> None:
     app.answer(status, _lines(status))
 
 
+def _host(host: Mapping[str, Any]) -> str:
+    heard = f"heard {clock(host['heard_s'])} ago" if host["heard_s"] is not None else "not at work"
+    speed = f", {host['speed']:.1f} s of audio a second" if host["speed"] is not None else ""
+    reason = f": {host['paused_reason']}" if host["paused_reason"] else ""
+    paused = f", paused{reason} (`batchsr resume --host {host['name']}`)" if host["paused"] else ""
+    files = f"{counted(host['workers'], 'worker')}, {counted(host['jobs'], 'file')} in hand"
+    return f"host {host['name']}: {files}, {heard}{speed}{paused}"
+
+
 def _lines(status: Mapping[str, Any]) -> Iterator[str]:
     for state, count in status["jobs"].items():
         if count or state in (State.QUEUED, State.RUNNING, State.DONE, State.FAILED):
@@ -64,6 +73,8 @@ def _lines(status: Mapping[str, Any]) -> Iterator[str]:
         yield printable(f"{status['log']['reason']}; {status['log']['remedy']}")
     if status["paused"]:
         yield f"paused: {status['paused_reason'] or 'by request'}  (`batchsr resume` goes on)"
+    for host in status.get("hosts", ()):
+        yield printable(_host(host))
     for worker in status["workers"]:
         doing = (
             f"#{worker['job']} {worker['source']}  {worker['windows_done']} of {worker['windows_total']} windows"

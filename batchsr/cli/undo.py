@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.paths import UserPath
 from batchsr.cli.selection import Selection, ask, selection_options, yes_option
 from batchsr.display import counted, printable
@@ -22,6 +22,7 @@ from batchsr.queue import State
 @click.option("--into", type=UserPath(), help="Move them here.  [default: batchsr-undone, beside each output]")
 @click.option("--dry-run", is_flag=True, help="Say what would be moved; move nothing.")
 @yes_option
+@fleet_options
 @json_option
 @pass_app
 def undo_command(app: App, selection: Selection, into: str | None, dry_run: bool, yes: bool) -> None:

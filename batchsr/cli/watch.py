@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from batchsr.cli import completing
-from batchsr.cli.app import App, json_option, pass_app
+from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.notifications import notification_options
 from batchsr.cli.options import WorkersType, compute_options, restoration_options
 from batchsr.cli.paths import UserPath, check_folder
@@ -102,6 +102,7 @@ from batchsr.storage import printable
     "--keep-awake", metavar="COMMAND", help="With --work: held while a file is restored, like 'caffeinate -i'."
 )
 @restoration_options
+@fleet_options
 @json_option
 @pass_app
 @notification_options
@@ -153,7 +154,11 @@ def watch_command(app: App, /, folders: tuple[str, ...], given: dict[str, Any], 
         left = Allowance(options, queue)
         worker = None
         if options["work"]:
-            worker = WorkerProcess(lambda: worker_command(app, left.now(), request.variant), app.note)
+            worker = WorkerProcess(
+                lambda: worker_command(app, left.now(), request.variant),
+                app.note,
+                environment=app.address.environment(),
+            )
         code = watch.once(hot_folder, worker) if options["once"] else watch.run(hot_folder, worker, awake, queue)
     sys.exit(code)
 

@@ -109,4 +109,4 @@ class WatchLoop:
 
 
 def _is_working(queue: Queue) -> bool:
-    return bool(queue.in_flight())
+    return bool(queue.in_hand())

@@ -41,4 +41,4 @@ def worker_command(app: App, options: dict[str, Any], variant: str | None) -> li
     ]
     names = ("procs", "dtype", "device", "min_free", "only_between", "stop_after", "for_")
     asked = {name: options[name] for name in names}
-    return [*program(app.db), "--no-color", "work", *stay, *flags, *as_words({"variant": variant, **asked})]
+    return [*program(app.address), "--no-color", "work", *stay, *flags, *as_words({"variant": variant, **asked})]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import recogniser_named
 from batchsr.cli.paths import UserPath
 from batchsr.display import counted, printable, shown
-from batchsr.errors import EXIT_SOME_FAILED, BatchsrError, UsageError
+from batchsr.errors import EXIT_SOME_FAILED, BatchsrError, InputMissing, UsageError
 from batchsr.settings import extras
 from batchsr.settings.profile import RECOGNISERS, Settings
 
@@ -29,45 +30,61 @@ from batchsr.settings.profile import RECOGNISERS, Settings
     help=f"{', '.join(RECOGNISERS)}, or a folder.  [default: {RECOGNISERS[0]}]",
 )
 @click.option("--keep-text", is_flag=True, help="Show the words, not their times alone.")
+@click.option("--recorded", is_flag=True, help="Hear nothing: what --check-words put on record.")
 @json_option
 @pass_app
-def words_command(app: App, paths: tuple[Path, ...], source: Path | None, model: str, keep_text: bool) -> None:
+def words_command(
+    app: App, paths: tuple[Path, ...], source: Path | None, model: str, keep_text: bool, recorded: bool
+) -> None:
     """Hear outputs beside their sources, and say which words went.
 
     PATH is an output or a folder of them; each one's sidecar names its source. What the recogniser was sure of in the
     source and does not hear in the output is counted, beside what went for nothing (its own unrest). Nothing is
     written. Without --json the worst come first, when all are heard. Ends with 3 if one is to be reviewed, or could not
     be heard.
+
+    With --recorded a batch made with --check-words is listed, the worst first, from its sidecars alone.
     """
     if source is not None and (len(paths) > 1 or paths[0].is_dir()):
         raise UsageError("--source is of a single output", remedy="name one output")
-    extras.check(Settings(check_words=model))
-    from batchsr.models import recognisers
-    from batchsr.restoration import words_again
-    from batchsr.speech import recogniser
-
+    if recorded and (source is not None or keep_text):
+        raise UsageError("--recorded hears nothing", remedy="leave out --source and --keep-text")
+    for path in paths:
+        if not os.path.lexists(path):
+            raise UsageError(f"{shown(path)} is not there", remedy="name an output, or a folder of them")
     app.acts()
-    folder = recognisers.find(model)
+    from batchsr.restoration import words_again
+
+    hears = words_again.recorded if recorded else _hearing(source, model, keep_text)
     found: list[dict[str, Any]] = []
     failed = 0
-    for output in _outputs(paths, words_again.outputs_below):
-        try:
-            said = words_again.check(output, source, lambda: recogniser.load(folder), keep_text=keep_text)
-        except BatchsrError as e:
-            failed += 1
-            app.answer({"output": str(output), "error": str(e), "error_code": e.code}, ())
-            app.note(f"{shown(output)}: {e}")
-            continue
-        document = {"output": str(output), **said}
-        found.append(document)
-        app.answer(document, ())
-        app.note(f"heard {len(found):,}: {shown(output)}", level=1)
-    found.sort(key=_excess, reverse=True)
-    if not app.json:
-        for document in found:
-            app.say(_line(document))
+    try:
+        for output, unlisted in itertools.chain.from_iterable(map(words_again.outputs_below, paths)):
+            try:
+                if unlisted is not None:
+                    raise unlisted
+                document = {"output": str(output), **hears(output)}
+            except BatchsrError as e:
+                if recorded and isinstance(e, InputMissing) and output not in paths:
+                    continue  # most folders hold outputs that nobody asked words of
+                failed += 1
+                app.answer({"output": str(output), "error": str(e), "error_code": e.code}, ())
+                app.note(f"{shown(output)}: {e}")
+                continue
+            failed += document["not_counted_because"] == "recogniser_failed"
+            found.append(document)
+            app.answer(document, ())
+            app.note(f"heard {len(found):,}: {shown(output)}", level=1)
+    finally:  # what was heard is said, also to who stops it
+        if not app.json:
+            for document in sorted(found, key=_excess, reverse=True):
+                app.say(_line(document))
     if not found and not failed:
-        app.note("nothing was heard: there is no output with a sidecar here")
+        app.note(
+            "there is no output with words on record here"
+            if recorded
+            else "nothing was heard: there is no output with a sidecar here"
+        )
     to_review = sum(document["review"] is True for document in found)
     if to_review:
         app.note(f"{counted(to_review, 'output')} to be reviewed: listen at the times named")
@@ -75,14 +92,15 @@ def words_command(app: App, paths: tuple[Path, ...], source: Path | None, model:
         sys.exit(EXIT_SOME_FAILED)
 
 
-def _outputs(paths: tuple[Path, ...], below: Callable[[Path], Iterator[Path]]) -> Iterator[Path]:
-    for path in paths:
-        if not os.path.lexists(path):
-            raise UsageError(f"{shown(path)} is not there", remedy="name an output, or a folder of them")
-        try:
-            yield from below(path)
-        except OSError as e:
-            raise UsageError(f"{shown(e.filename)} cannot be listed: {e.strerror}", remedy="allow it") from e
+def _hearing(source: Path | None, model: str, keep_text: bool) -> Callable[[Path], dict[str, Any]]:
+    """Return what hears an output beside its source. Raises ExtraMissing, StageFailed."""
+    extras.check(Settings(check_words=model))
+    from batchsr.models import recognisers
+    from batchsr.restoration import words_again
+    from batchsr.speech import recogniser
+
+    folder = recognisers.find(model)
+    return lambda output: words_again.check(output, source, lambda: recogniser.load(folder), keep_text=keep_text)
 
 
 def _excess(document: dict[str, Any]) -> float:

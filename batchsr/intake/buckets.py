@@ -105,7 +105,8 @@ def output_names(path: str, root: str, out: str | None, ending: str, most_bytes:
             raise UsageError(f"{shown(path)}: an output cannot be written beside it", remedy=remedy)
     elif urls.is_url(path):
         base = root if urls.is_below(folder, root) else folder
-        parts, below = folder[len(base) :].split("/"), out
+        parts, below = Address.parse(folder + "/x").at(folder[len(base) :]).asked.split("/"), out
+        name = Address.parse(path).name
     else:
         parts, below = os.path.relpath(folder, root).split(os.sep), out
         parts = [] if parts == ["."] else parts

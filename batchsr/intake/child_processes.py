@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from batchsr.errors import EXIT_NO_MODEL, EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE
@@ -35,9 +35,11 @@ class WorkerProcess:
         command: Callable[[], Sequence[str]],
         say: Callable[[str], None],
         *,
+        environment: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._command = command
+        self._environment = environment or {}
         self._say = say
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
@@ -88,7 +90,7 @@ class WorkerProcess:
         # A process group of its own, so that Ctrl-C reaches it once, through us.
         self._process = subprocess.Popen(
             self._command(),
-            env=os.environ | {SUPERVISOR_VARIABLE: str(os.getpid())},
+            env=os.environ | self._environment | {SUPERVISOR_VARIABLE: str(os.getpid())},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             process_group=0,

@@ -209,6 +209,15 @@ class IntakeQueue(Protocol):
     def is_output(self, path: str) -> bool:
         """Return whether a job writes, or wrote, this very file."""
 
+    def pause_host(self, name: str, reason: str = "") -> str:
+        """Let one host of a fleet claim nothing more; what it has in hand is finished. Returns its whole name.
+
+        Raises UsageError for a host that never worked here, and where there are no hosts.
+        """
+
+    def resume_host(self, name: str) -> tuple[str, bool]:
+        """End the pause of one host. Returns its whole name and whether it was paused. Raises as `pause_host`."""
+
     def retry(self, ids: Iterable[int] | None = None, *, redo: bool = False) -> list[int]:
         """Queue failed and quarantined jobs again, or those named: then also cancelled and, to redo, done ones."""
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from batchsr.errors import UsageError
+from batchsr.queue import roots
 from batchsr.queue.clock import Clock
 from batchsr.queue.interface import Queue
-from batchsr.queue.postgres.place import FleetPlace, checked, password_of, without_password
+from batchsr.queue.postgres.place import FleetPlace, checked, secrets_of, without_password
 from batchsr.queue.sqlite import restoring
 from batchsr.queue.sqlite.api import SqliteQueue
 from batchsr.queue.sqlite.restoring import Restored
 from batchsr.queue.sqlite.store import describe
 
 __all__ = [
+    "QueueAddress",
     "Restored",
     "checked_fleet",
     "describe",
@@ -27,6 +32,53 @@ __all__ = [
     "restore_backup",
     "without_password",
 ]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class QueueAddress:
+    """Where a queue is kept, as one process tells another: a password goes through the environment alone."""
+
+    file: Path | None = None
+    """The database of a queue of one machine."""
+    fleet: str | None = dataclasses.field(default=None, repr=False)
+    """The URL of a fleet's database, which may hold a password."""
+    host_folder: Path | None = None
+    """Where this host of a fleet keeps what is its own."""
+
+    def open(self) -> Queue:
+        """Open it. Raises the QueueError family."""
+        if self.file is not None:
+            return open_queue(self.file)
+        return open_fleet(str(self.fleet), Path(str(self.host_folder)))
+
+    @property
+    def shown(self) -> str:
+        """Names the queue to people: the database's path, or a fleet's URL without its password."""
+        return str(self.file) if self.file is not None else without_password(str(self.fleet))
+
+    def words(self) -> list[str]:
+        """Return the words of a command line that name this queue; none for a fleet, see `environment`."""
+        return ["--db", os.path.abspath(self.file)] if self.file is not None else []
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that name this queue; none for a file, see `words`."""
+        if self.file is not None:
+            return {}
+        named = os.pathsep.join(f"{name}={folder}" for name, folder in roots.places().items())
+        return {
+            "BATCHSR_FLEET": str(self.fleet),
+            "BATCHSR_FLEET_FOLDER": str(self.host_folder),
+            **({"BATCHSR_ROOTS": named} if named else {}),
+        }
+
+    @classmethod
+    def of(cls, file: str, environment: Mapping[str, str]) -> Self:
+        """Return the address that another process gave: the file, or "" and `environment`. Sets the named roots."""
+        if file:
+            return cls(Path(file))
+        if named := environment.get("BATCHSR_ROOTS"):
+            roots.use(roots.parsed(named.split(os.pathsep)))
+        return cls(None, environment["BATCHSR_FLEET"], Path(environment["BATCHSR_FLEET_FOLDER"]))
 
 
 def open_queue(path: str | Path, *, clock: Clock | None = None) -> Queue:
@@ -59,13 +111,16 @@ def migrate_fleet(url: str, folder: Path) -> tuple[int, int]:
 
 def look_over_fleet(url: str, folder: Path, *, restored: bool) -> dict[str, Any]:
     """Return what `batchsr fleet check` tells of the database, JSON-able; with `restored` raise every claim first."""
-    return dict(_postgres().looked_over(FleetPlace(url, folder), restored=restored))
+    _postgres()  # the extra is missed in our words
+    from batchsr.queue.postgres import server
+
+    return server.looked_over(FleetPlace(url, folder), restored=restored)
 
 
 def checked_fleet(url: str, *, typed: bool) -> str:
     """Return the URL of a fleet. Raises UsageError for what is none, and for a password that was typed."""
     url = checked(url)
-    if typed and password_of(url):
+    if typed and secrets_of(url):
         raise UsageError(
             "a password in a command line can be read by everybody on this machine",
             remedy="put it into a PGPASSFILE (~/.pgpass), or give the URL in BATCHSR_FLEET",

@@ -83,9 +83,9 @@ def listed(address: Address, prefix: str, *, flat: bool = False) -> Iterator[dic
 
     `flat` leaves out what is behind a further slash. Raises StoreAway, StoreDenied.
     """
-    pages = _client().get_paginator("list_objects_v2")
     wanted = {"Bucket": address.bucket, "Prefix": prefix} | ({"Delimiter": "/"} if flat else {})
-    with _asking(address):
+    with asking(address):
+        pages = _client().get_paginator("list_objects_v2")
         for page in pages.paginate(**wanted):
             yield from page.get("Contents", ())
 
@@ -97,7 +97,7 @@ def checked(address: Address) -> Callable[[Any], tuple[str, str]] | None:
     that is kept encrypted with a key of its own.
     """
     try:
-        with _asking(address):
+        with asking(address):
             said = _client().head_object(Bucket=address.bucket, Key=address.key, ChecksumMode="ENABLED")
     except (StoreAway, FileNotFoundError):
         return None
@@ -152,7 +152,7 @@ def _client() -> Any:
     )
 
 
-class _asking:  # noqa: N801 - used as a function, like answers.asking
+class asking:  # noqa: N801 - used as a function, like answers.asking
     """Turns this library's errors into ours."""
 
     def __init__(self, address: Address) -> None:
@@ -181,7 +181,10 @@ class _asking:  # noqa: N801 - used as a function, like answers.asking
             raise answers.away(where, answers.said(error)) from error
         if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
             raise answers.denied(where, "no credentials were found") from error
-        if isinstance(error, exceptions.ProfileNotFound | exceptions.CredentialRetrievalError):
+        settings = (exceptions.ProfileNotFound, exceptions.ConfigParseError, exceptions.InvalidRegionError)
+        if isinstance(error, (*settings, exceptions.CredentialRetrievalError)):
             raise answers.denied(where, answers.said(error)) from error
+        if isinstance(error, ValueError):  # an endpoint that is no URL
+            raise answers.denied(where, answers.said(error), remedy="set AWS_ENDPOINT_URL to a URL") from error
         if isinstance(error, exceptions.BotoCoreError):
             raise answers.away(where, answers.said(error)) from error

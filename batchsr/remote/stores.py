@@ -55,14 +55,15 @@ def _opened(scheme: str, bucket: str, timeout_s: float) -> ObjectStore:
     backoff: Any = {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5)}
     retry: Any = {"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_RETRY_S), "backoff": backoff}
     if scheme == "s3":
-        found = amazon.configuration()
+        with amazon.asking(Address(scheme, bucket, "")):
+            found, provider = amazon.configuration(), amazon.provider()
         endpoint = found.get("endpoint", "")
         options |= {"allow_http": True} if endpoint.startswith("http://") else {}
         return store.S3Store(
             bucket,
             client_options=options,
             retry_config=retry,
-            credential_provider=amazon.provider(),
+            credential_provider=provider,
             copy_if_not_exists="multipart",
             **found,  # type: ignore[arg-type]
         )

@@ -20,7 +20,7 @@ def warm_up() -> None:
     On a machine's first run that takes seconds, later a second, which may pass beside the loading of a model: it may
     be called from any thread. What a process has done is not done again.
     """
-    blas.load()  # before scipy.signal does, on a CPU that is yet to choose how it computes
+    blas.load()  # before scipy.fft does, which would not tell it the processor
     silence = np.zeros((48_000, 1), np.float32)
     LoudnessMeter(1).add(silence)
     TruePeakMeter(1).add(silence)

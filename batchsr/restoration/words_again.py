@@ -6,57 +6,89 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
+from batchsr import storage
 from batchsr.audio import files, reader
-from batchsr.audio.windows import Block
-from batchsr.errors import InputMissing, SidecarForeign
+from batchsr.audio.windows import SAMPLE_RATE_HZ, Block
+from batchsr.errors import BatchsrError, InputChanged, InputMissing, InputUnreadable, SidecarForeign
 from batchsr.restoration import sidecar_reading
 from batchsr.restoration.sidecar_reading import Record
 from batchsr.speech.recogniser import Recogniser
 from batchsr.speech.words import WordCheck
 
+_SAID: Final = {"not_counted_because", "sure", "gone", "own_unrest", "places", "review"}
+_LONGER: Final = 60 * SAMPLE_RATE_HZ
+"""So much of an output is taken in behind the end of its recording; of more there is nothing to compare with."""
 
-def outputs_below(place: Path) -> Iterator[Path]:
+
+def outputs_below(place: Path) -> Iterator[tuple[Path, BatchsrError | None]]:
     """Yield the outputs with a sidecar below a folder, in a fixed order; a file alone, whether it has one or not.
 
-    Raises OSError where a folder cannot be listed.
+    A folder that cannot be listed comes with the error, and what stands beside it follows.
     """
     if not place.is_dir():
-        yield place
+        yield place, None
         return
-    with os.scandir(place) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
+    try:
+        with os.scandir(place) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except OSError as e:
+        yield place, InputUnreadable(f"{place} cannot be listed: {e.strerror}", remedy="give permission to list it")
+        return
     for entry in found:
         path = Path(entry.path)
         if entry.is_dir(follow_symlinks=False):
             yield from outputs_below(path)
         elif entry.name.endswith(".json") and path.with_suffix("").is_file() and sidecar_reading.is_ours(path):
-            yield path.with_suffix("")
+            yield path.with_suffix(""), None
 
 
 def check(output: Path, source: Path | None, load: Callable[[], Recogniser], *, keep_text: bool) -> dict[str, Any]:
     """Hear a recording and its output, and return what `WordCheck.finish` says, JSON-able.
 
     The source is the one that the sidecar names, where no other is given. Raises InputMissing without one,
-    SidecarForeign for a sidecar that is none of ours, and what reading raises.
+    InputChanged for one that is another file by now, SidecarForeign for a sidecar that is none of ours, and what
+    reading raises.
     """
     named = source or source_of(output)
     heard = WordCheck(load, keep_text=keep_text)
+    ahead = 0
     with files.Source.open(named, accept_truncated=True) as before, files.Source.open(output) as after:
         pairs = itertools.zip_longest(reader.resampled(before), reader.resampled(after))
         for one, other in pairs:
             if one is not None:
                 heard.add_before(_bounded(one))
-            if other is not None:
+                ahead -= len(one)
+            if other is not None and ahead < _LONGER:
                 heard.add_after(_bounded(other))
+                ahead += len(other)
+            if one is None and ahead >= _LONGER:
+                break
     return heard.finish()
 
 
+def recorded(output: Path) -> dict[str, Any]:
+    """Return what stands on record of an output's words, JSON-able, as `WordCheck.finish` said it.
+
+    Raises InputMissing where nothing does, SidecarForeign.
+    """
+    record = sidecar_reading.read(Path(f"{output}.json"))
+    words = (record.document.get("checks") or {}).get("words") if record is not None else None
+    if not isinstance(words, dict):
+        raise InputMissing(f"{output} has no words on record", remedy="hear it: leave out --recorded")
+    if not _SAID.issubset(words):
+        raise SidecarForeign(f"{output}.json was changed: of its words something is missing", remedy="hear it anew")
+    return words
+
+
 def source_of(output: Path) -> Path:
-    """Return the source that an output's sidecar names, which is there. Raises InputMissing, SidecarForeign."""
+    """Return the source that an output's sidecar names, which is there and as it was.
+
+    Raises InputMissing, InputChanged, InputUnreadable, SidecarForeign.
+    """
     sidecar = Path(f"{output}.json")
     record = sidecar_reading.read(sidecar)
     if record is None:
@@ -64,6 +96,15 @@ def source_of(output: Path) -> Path:
     path = _path_of(record, sidecar)
     if not path.is_file():
         raise InputMissing(f"{path}, the source of {output}, is not there", remedy="name the source with --source")
+    try:
+        same = storage.sha256(path) == record.document["source"]["sha256"]
+    except OSError as e:
+        raise InputUnreadable(f"{path} cannot be read: {e.strerror}", remedy="give permission to read it") from e
+    if not same:
+        raise InputChanged(
+            f"{path} is not the file that {output} was made from: its SHA-256 is another",
+            remedy="name the source with --source, or hear it with this one by --source too",
+        )
     return path
 
 

@@ -56,7 +56,7 @@ def make(source: Source, rules: AccessRules, *, read_only: bool = False, roots: 
     renderer = Renderer(rules.prefix, read_only, may_submit, Forms(rules.prefix or "/"))
     steering = Steering(source, renderer)
     submit = Submit(source, renderer, roots)
-    pages = Pages(source, renderer, Hearing(source.path))
+    pages = Pages(source, renderer, Hearing(source.address))
     api = Api(source, changes)
 
     @contextlib.asynccontextmanager

@@ -14,6 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from batchsr.audio.formats import BY_EXTENSION
 from batchsr.errors import InputChanged, InputMissing
 from batchsr.queue import Job, State
+from batchsr.remote.address import is_url
 
 Side = Literal["source", "output"]
 _BLOCK_BYTES: Final = 64 * 1024
@@ -29,6 +30,8 @@ def opened(job: Job, side: Side) -> int:
     name = job.source if side == "source" else job.output
     if side == "output" and job.state is not State.DONE:
         raise InputMissing(f"#{job.id} is not restored yet")
+    if is_url(name):
+        raise InputMissing(f"the {side} of #{job.id} is in a store, and not on this machine")
     try:
         # Without waiting for anybody at the other end, should it be a pipe.
         fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

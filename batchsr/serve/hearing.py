@@ -1,6 +1,7 @@
 """Pictures and clips of one file, made by a process of its own: the server knows no audio libraries.
 
-Run as a program (`python -m batchsr.serve.hearing DATABASE NUMBER`) it writes them to standard output as JSON. A
+Run as a program (`python -m batchsr.serve.hearing DATABASE NUMBER`) it writes them to standard output as JSON; DATABASE
+is empty for a fleet, whose URL is in BATCHSR_FLEET, where no list of processes shows its password. A
 decoder that falls over a broken file, or takes for ever, takes that process along and nothing else.
 """
 
@@ -13,14 +14,13 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import Any, Final
 
 from batchsr.display import printable
 from batchsr.errors import BatchsrError, ResourceError, UsageError
 from batchsr.queue import Job, State
-from batchsr.queue.opening import open_queue
-from batchsr.remote.address import path_of
+from batchsr.queue.opening import QueueAddress
+from batchsr.remote.address import is_url, path_of
 from batchsr.serve import files
 
 WORDS: Final = ("source", "restored", "difference")
@@ -31,8 +31,8 @@ _KEPT: Final = 16  # files, some 300 kB each
 class Hearing:
     """Has files heard, one at a time, and keeps the latest of what it got."""
 
-    def __init__(self, database: Path) -> None:
-        self._database = database
+    def __init__(self, address: QueueAddress) -> None:
+        self._address = address
         self._lock = threading.Lock()
         self._kept: collections.OrderedDict[tuple[int, str | None], dict[str, Any]] = collections.OrderedDict()
 
@@ -64,10 +64,16 @@ class Hearing:
         return base64.b64decode(self.of(job)["clips"][word])
 
     def _made(self, job: Job) -> dict[str, Any]:
-        command = [sys.executable, "-m", "batchsr.serve.hearing", str(self._database), str(job.id)]
+        file = self._address.file
+        command = [sys.executable, "-m", "batchsr.serve.hearing", "" if file is None else str(file), str(job.id)]
         try:
             ended = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE_S, check=False
+                command,
+                env=os.environ | self._address.environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=PATIENCE_S,
+                check=False,
             )
         except subprocess.TimeoutExpired as e:
             raise UsageError(f"#{job.id} takes too long to be heard", remedy=f"`batchsr listen {job.id}`") from e
@@ -83,10 +89,12 @@ def main(database: str, number: str) -> int:
     from batchsr.report.page import heard
 
     try:
-        with open_queue(database) as queue:
+        with QueueAddress.of(database, os.environ).open() as queue:
             job = queue.get(int(number))
         if job is None:
             raise UsageError(f"there is no job {number}")
+        if is_url(job.source) or is_url(job.output):
+            raise UsageError(f"#{number} cannot be heard here: it is in a store")
         report = heard.report_of(path_of(job.output), job)
         made = heard.heard(path_of(job.source).name, path_of(job.source), path_of(job.output), report, number=job.id)
     except BatchsrError as e:

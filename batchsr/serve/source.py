@@ -6,13 +6,12 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, Final
 
 from batchsr.errors import QueueError
 from batchsr.queue import FailureKind, Job, Queue
-from batchsr.queue.opening import open_queue
+from batchsr.queue.opening import QueueAddress
 from batchsr.report import answers
 
 LEAST_AGE_S: Final = 2.0
@@ -40,12 +39,11 @@ class Overview:
 class Source:
     """Reads one queue. May be used by many threads."""
 
-    def __init__(self, path: Path, opening: Callable[[Path], Queue] = open_queue) -> None:
+    def __init__(self, address: QueueAddress) -> None:
         """Open it. Raises the QueueError family."""
-        self.path = path
-        self._opening = opening
+        self.address = address
         self._lock = threading.Lock()
-        self._queue: Queue | None = opening(path)
+        self._queue: Queue | None = address.open()
         self._asking = threading.Lock()
         self._known: Overview | None = None
         self._due_s = 0.0
@@ -57,7 +55,7 @@ class Source:
         """Give the queue for reading. After an error of it the next caller gets a new connection."""
         with self._lock:
             if self._queue is None:
-                self._queue = self._opening(self.path)
+                self._queue = self.address.open()
             queue = self._queue
         try:
             yield queue
@@ -70,7 +68,7 @@ class Source:
     @contextlib.contextmanager
     def writing(self) -> Iterator[Queue]:
         """Give the queue through a connection of its own, so that who waits for a lock holds up no reader."""
-        with self._opening(self.path) as queue:
+        with self.address.open() as queue:
             yield queue
         self.forget()
 

@@ -136,11 +136,12 @@ class Submit:
 
     def _enqueue(self, submission: Submission, *, dry_run: bool) -> tuple[dict[str, Any], list[str]]:
         """Run `enqueue`, and return its summary and what it said to people. Raises ConfigError where it failed."""
-        command = [sys.executable, "-m", "batchsr", "--db", os.path.abspath(self._source.path), "enqueue", "--json"]
+        command = [sys.executable, "-m", "batchsr", *self._source.address.words(), "enqueue", "--json"]
         command += ["--dry-run"] if dry_run else []
         try:
             ended = subprocess.run(
                 [*command, *submission.words()],
+                env=os.environ | self._source.address.environment(),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=DRY_RUN_S if dry_run else None,

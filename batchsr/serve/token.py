@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from batchsr import storage
 from batchsr.display import shown
 from batchsr.errors import ConfigError, ResourceError
 
@@ -25,6 +26,7 @@ def take(path: Path) -> tuple[str, bool]:
 
     Raises ConfigError where others may read the file or it is not a token, ResourceError where it cannot be written.
     """
+    storage.make_folder(path.parent)  # of a fleet's host; a queue's file stands in it
     made = secrets.token_urlsafe(32)
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -101,10 +101,8 @@ class Settings:
     """Give a broadcast WAV a UMID of its own, made from the recording, the settings and the model."""
 
     def __post_init__(self) -> None:
-        def check(ok: bool, key: str, want: str) -> None:
-            if not ok:
-                raise ConfigError(f"{key} = {getattr(self, key)!r} is out of range", remedy=f"{key} takes {want}")
-
+        check = self._check
+        self._check_stages()
         check(_is_int(self.timestep) and 0 <= self.timestep <= 999, "timestep", "a whole number from 0 to 999")
         check(_is_int(self.seed) and 0 <= self.seed < 2**63, "seed", "a whole number from 0 to 2**63 - 1")
         check(
@@ -134,16 +132,6 @@ class Settings:
             "input_scale",
             "off, auto or the sample value that is full scale, as 32768",
         )
-        check(
-            self.declick == "off" or (_is_number(self.declick) and 4 <= float(self.declick) <= 10),
-            "declick",
-            "off, or a number from 4 (touches much) to 10 (touches little); 6 is a good first one",
-        )
-        check(
-            self.denoise in ("off", "auto") or (_is_number(self.denoise) and 6 <= float(self.denoise) <= 100),
-            "denoise",
-            "off, auto, or the most dB that anything is attenuated by, 6 to 100 (no limit); auto takes 12",
-        )
         check(isinstance(self.quality, bool), "quality", "true or false")
         check(
             self.review_below == "off" or (_is_number(self.review_below) and 1 <= float(self.review_below) <= 5),
@@ -157,14 +145,6 @@ class Settings:
             f"off, {', '.join(RECOGNISERS)}, or the absolute path of a recogniser's folder",
         )
         check(isinstance(self.keep_text, bool), "keep_text", "true or false")
-        check(self.dehum in ("off", "auto"), "dehum", "off or auto")
-        check(self.stems in ("off", "mix", "files"), "stems", "off, mix or files")
-        check(
-            self.stems_network in STEM_NETWORKS
-            or (isinstance(self.stems_network, str) and os.path.isabs(self.stems_network)),
-            "stems_network",
-            f"{', '.join(STEM_NETWORKS)}, or the absolute path of an ONNX file",
-        )
         check(isinstance(self.umid, bool), "umid", "true or false")
         check(self.format == "wav" or not self.umid, "umid", "false where the format is not wav, which alone holds one")
         check(_is_int(self.rate) and self.rate in RATES_HZ, "rate", "one of " + ", ".join(map(str, RATES_HZ)) + " Hz")
@@ -175,6 +155,31 @@ class Settings:
                     f"format {form} cannot be at {self.rate} Hz",
                     remedy=f"choose a rate that {form} takes, {', '.join(takes)}; or another format",
                 )
+
+    def _check(self, ok: bool, key: str, want: str) -> None:
+        if not ok:
+            raise ConfigError(f"{key} = {getattr(self, key)!r} is out of range", remedy=f"{key} takes {want}")
+
+    def _check_stages(self) -> None:
+        """Check what the stages before the model are asked for."""
+        self._check(
+            self.declick == "off" or (_is_number(self.declick) and 4 <= float(self.declick) <= 10),
+            "declick",
+            "off, or a number from 4 (touches much) to 10 (touches little); 6 is a good first one",
+        )
+        self._check(
+            self.denoise in ("off", "auto") or (_is_number(self.denoise) and 6 <= float(self.denoise) <= 100),
+            "denoise",
+            "off, auto, or the most dB that anything is attenuated by, 6 to 100 (no limit); auto takes 12",
+        )
+        self._check(self.dehum in ("off", "auto"), "dehum", "off or auto")
+        self._check(self.stems in ("off", "mix", "files"), "stems", "off, mix or files")
+        self._check(
+            self.stems_network in STEM_NETWORKS
+            or (isinstance(self.stems_network, str) and os.path.isabs(self.stems_network)),
+            "stems_network",
+            f"{', '.join(STEM_NETWORKS)}, or the absolute path of an ONNX file",
+        )
 
     def channels_of(self, channels: int) -> int:
         """Return how many channels are restored of a recording with so many."""

@@ -39,14 +39,18 @@ class Detector:
         self._held: list[float] = []
         self._frames = self._spoken = 0
 
-    def add(self, samples: NDArray[np.float32]) -> None:
-        """Take in the next (n,); what does not fill a frame waits for more."""
+    def add(self, samples: NDArray[np.float32]) -> list[bool]:
+        """Take in the next (n,), and return of each frame that is whole now whether somebody speaks in it."""
         self._held += samples.tolist()
         whole = len(self._held) // FRAME_SAMPLES * FRAME_SAMPLES
-        for start in range(0, whole, FRAME_SAMPLES):
-            self._spoken += self._detector.process_samples(self._held[start : start + FRAME_SAMPLES]) > SPEAKS
-        self._frames += whole // FRAME_SAMPLES
+        speaks = [
+            bool(self._detector.process_samples(self._held[start : start + FRAME_SAMPLES]) > SPEAKS)
+            for start in range(0, whole, FRAME_SAMPLES)
+        ]
+        self._spoken += sum(speaks)
+        self._frames += len(speaks)
         del self._held[:whole]
+        return speaks
 
     @property
     def share(self) -> float:

@@ -6,7 +6,8 @@ how many went when the recording was heard again with 37 ms of silence before it
 is counted where little is spoken (under 20 %), or where it was unsure of the recording (mean probability under 0.7).
 
 Recording and output are heard in the same clips of at most 30 s, cut where the recording is quietest, so that an hour
-takes no more memory than a minute.
+takes no more memory than a minute. A clip in which nobody speaks is not heard: of music and noise a recogniser invents
+words. The language is that of the first speech.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ recogniser's own unrest."""
 MOST_PLACES: Final = 200
 """How many words are put on record with their times; all are counted."""
 _SHIFT_S: Final = 0.037
+_LEAST_SPOKEN_S: Final = 0.25
+"""A clip with less speech than a short word has is not heard."""
 _CLIP: Final = round((LONGEST_CLIP_S - 1) * RATE_HZ)
 _SEARCHED: Final = 8 * RATE_HZ
 _QUIET: Final = RATE_HZ // 10
@@ -64,6 +67,7 @@ class WordCheck:
         self._language: str | None = None
         self._before, self._after = _Held(), _Held()
         self._detector = voice.Detector()
+        self._spoken = _Spoken()
         self._clips: deque[tuple[int, list[Word]]] = deque()
         self._heard_s = 0.0
         self._sum_of_probabilities = 0.0
@@ -72,7 +76,7 @@ class WordCheck:
 
     def add_before(self, block: Block) -> None:
         """Take in the next (n, C) of the recording."""
-        self._detector.add(self._before.add(block))
+        self._spoken.add(self._detector.add(self._before.add(block)))
         while len(self._before) > _CLIP:
             self._hear_before(_quietest(self._before.first(_CLIP)))
         self._compare_what_is_there()
@@ -84,7 +88,7 @@ class WordCheck:
 
     def finish(self) -> dict[str, Any]:
         """Return what was found, JSON-able; nothing may be added behind it."""
-        self._detector.add(self._before.finish())
+        self._spoken.add(self._detector.add(self._before.finish()))
         self._after.finish()
         while len(self._before):
             self._hear_before(len(self._before) if len(self._before) <= _CLIP else _quietest(self._before.first(_CLIP)))
@@ -127,10 +131,11 @@ class WordCheck:
 
     def _hear_before(self, samples: int) -> None:
         clip = self._before.take(samples)
-        words = self._heard(clip)
+        spoken = clip[self._spoken.take(samples)]
+        words = self._heard(clip, spoken) if len(spoken) >= _LEAST_SPOKEN_S * RATE_HZ else []
         if words:
             shift = np.zeros(round(_SHIFT_S * RATE_HZ), np.float32)
-            again = self._heard(np.concatenate([shift, clip]))
+            again = self._heard(np.concatenate([shift, clip]), spoken)
             self._gone_when_shifted += len(gone(words, again))
             self._new_when_shifted += len(gone(again, words))
         self._words += len(words)
@@ -143,7 +148,7 @@ class WordCheck:
             samples, words = self._clips.popleft()
             clip = self._after.take(min(samples, len(self._after)))
             if any(word.probability >= SURE for word in words):
-                for one in gone(words, self._heard(clip)):
+                for one in gone(words, self._heard(clip, clip)):
                     self._gone += 1
                     if len(self._places) < MOST_PLACES:
                         start_s, end_s = one.word.start_s + self._heard_s, one.word.end_s + self._heard_s
@@ -152,15 +157,15 @@ class WordCheck:
                         )
             self._heard_s += samples / RATE_HZ
 
-    def _heard(self, clip: NDArray[np.float32]) -> list[Word]:
-        """Return the words of a clip; none of silence, of which a recogniser invents some."""
+    def _heard(self, clip: NDArray[np.float32], spoken: NDArray[np.float32]) -> list[Word]:
+        """Return the words of a clip, none of silence. `spoken` is what tells the language, of the first clip alone."""
         if self._trouble is not None or not clip.any():
             return []
         try:
             if self._recogniser is None:
                 self._recogniser = self._load()
             if self._language is None:
-                self._language = self._recogniser.language_of(clip)
+                self._language = self._recogniser.language_of(spoken)
             words = self._recogniser.words(clip, self._language)
         except Exception as e:  # noqa: BLE001 - a check ends no restoration, whatever a library below it raises
             self._trouble = f"{type(e).__name__}: {e}"
@@ -220,3 +225,23 @@ class _Held:
     def _append(self, new: Block) -> NDArray[np.float32]:
         self._sound = np.concatenate([self._sound, new[:, 0]])
         return new[:, 0]
+
+
+class _Spoken:
+    """In which samples of a channel at RATE_HZ somebody speaks, of which the beginning is taken away bit by bit."""
+
+    def __init__(self) -> None:
+        self._frames: list[bool] = []
+        self._taken = 0  # samples of the first frame that were taken already
+
+    def add(self, frames: list[bool]) -> None:
+        self._frames += frames
+
+    def take(self, samples: int) -> NDArray[np.bool_]:
+        """Return (samples,); a last frame that never was whole has no speech."""
+        end = self._taken + samples
+        mask = np.repeat(np.array(self._frames[: -(-end // voice.FRAME_SAMPLES)], bool), voice.FRAME_SAMPLES)
+        mask = np.pad(mask[self._taken : end], (0, max(0, end - max(len(mask), self._taken))))
+        del self._frames[: end // voice.FRAME_SAMPLES]
+        self._taken = end % voice.FRAME_SAMPLES
+        return mask

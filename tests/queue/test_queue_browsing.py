@@ -94,5 +94,16 @@ def test_failures_stand_by_kind_and_what_ended_last_comes_first(queue: Queue) ->
     asking = Settings(channels="mono", stems="files")
     fill(queue, "f", "g", channels=2, sample_rate=8000, frames=16000, settings=asking.to_json())
     assert queue.browser.left_channel_s() == pytest.approx(2 * 2 * 2.0 + 2 * asking.rows_of(2) * 2.0)
+    queue.cancel([4, 5])
+    with queue.join() as worker:
+        job = queue.claim(worker, rig.BACKEND)
+        assert job is not None
+        queue.progress(job, 0, 4)
+        queue.progress(job, 2, 4)
+        queue.clock.pass_s(8)  # type: ignore[attr-defined]
+        queue.release(job)
+    speed = queue.recent_speed()
+    assert speed is not None
+    assert speed.channel_s == pytest.approx(asking.rows_of(2) * 2.0 / 2), "half of two seconds of four stems"
     queue.retry([1])
     assert [job.id for job in queue.browser.lately(5)] == [3, 2], "what is queued again has not ended"

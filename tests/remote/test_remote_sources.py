@@ -178,3 +178,24 @@ def test_a_url_is_no_path_to_any_other_command(db: Path, tmp_path: Path) -> None
     ):
         said = called("--db", db, *words, code=2)
         assert "is a URL" in said.err, words
+
+
+def test_a_database_that_was_lost_is_made_anew_from_the_sidecars_of_fetched_objects(
+    store: Store, tape: bytes, db: Path, tmp_path: Path
+) -> None:
+    store.put("in/tape.wav", tape)
+    enqueue(db, "s3://tapes/in/tape.wav", "--out", tmp_path / "out")
+    rig.work(db)
+    other = tmp_path / "other.db"
+    called("--db", other, "import-sidecars", tmp_path / "out")
+    (row,) = enqueue(other, "s3://tapes/in/tape.wav", "--out", tmp_path / "out")
+    assert row["outcome"] == "already done"
+    third = tmp_path / "third.db"
+    enqueue(third, "s3://tapes/in/tape.wav", "--out", tmp_path / "out")
+    computed: list[object] = []
+    assert rig.work(third, rig.FastModel(calls=computed.append)).done == 1
+    assert computed == []
+    sidecar = tmp_path / "out" / "tape_upsampled.wav.json"
+    sidecar.write_text(sidecar.read_text().replace("s3://tapes/in", "s3://me:hunter2@tapes/in"))
+    said = called("--db", tmp_path / "fourth.db", "import-sidecars", tmp_path / "out", code=None)
+    assert "where the recording was" in said.out + said.err

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from batchsr.queue.opening import QueueAddress
 from batchsr.serve import app, server
 from batchsr.serve.guard import AccessRules
 from batchsr.serve.source import Source
@@ -50,10 +51,19 @@ class Served:
 
 @contextlib.contextmanager
 def serving(
-    database: Path, rules: AccessRules | None = None, *, read_only: bool = False, roots: Sequence[Path] = ()
+    database: Path | QueueAddress,
+    rules: AccessRules | None = None,
+    *,
+    read_only: bool = False,
+    roots: Sequence[Path] = (),
 ) -> Iterator[Served]:
     """Serve a queue while the block lasts."""
-    made = app.make(Source(database), rules or AccessRules(True), read_only=read_only, roots=roots)
+    made = app.make(
+        Source(database if isinstance(database, QueueAddress) else QueueAddress(database)),
+        rules or AccessRules(True),
+        read_only=read_only,
+        roots=roots,
+    )
     socket = server.listening("127.0.0.1", 0)
     ready = threading.Event()
     running = server.Server(made, ready.set)

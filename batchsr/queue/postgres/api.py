@@ -24,12 +24,11 @@ from batchsr.queue.clock import Clock
 from batchsr.queue.finished import Finished
 from batchsr.queue.interface import Worker
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State, stored_text
-from batchsr.queue.postgres import alive, calls, schema
+from batchsr.queue.postgres import alive, calls, hosts, schema
 from batchsr.queue.postgres.place import FleetPlace
 from batchsr.queue.postgres.store import PgStore, ServerClock
 from batchsr.queue.postgres.windows import Windows
 from batchsr.queue.sqlite import checking, claims, importing, owners, reaper, reports
-from batchsr.queue.sqlite.api import SqliteQueue
 from batchsr.queue.sqlite.enqueue import CHUNK, Intake
 from batchsr.queue.sqlite.worker import SqliteWorker
 from batchsr.queue.trouble import Trouble
@@ -40,7 +39,7 @@ _SWEEPS_IN_A_LEASE: Final = 4
 _RAISED_AT_ONCE: Final = 20_000
 
 
-class PostgresQueue(SqliteQueue):
+class PostgresQueue(hosts.QueueOfHosts):
     """A queue of jobs in a PostgreSQL database, shared by the workers of many hosts.
 
     On each host stand lock files and scratch, in `place.folder`. Every method may raise QueueError, QueueAway,
@@ -48,8 +47,7 @@ class PostgresQueue(SqliteQueue):
     """
 
     def __init__(self, store: PgStore, meta: dict[str, Any], beat_s: float) -> None:
-        super().__init__(store)  # type: ignore[arg-type]  # PgStore has all that the statements ask of a Store
-        self._pg = store
+        super().__init__(store)
         self._meta = meta
         self.windows = Windows(beat_s)
         """How far the files in this host's hands are."""
@@ -164,6 +162,8 @@ class PostgresQueue(SqliteQueue):
     def claim(self, worker: Worker, backend: Backend) -> Job | None:
         """See WorkQueue.claim. A claim whose answer was lost is found again by the next call."""
         job = self._claim_in_doubt(worker) if self._doubtful_claim else None
+        if job is None and self.is_taken_out():
+            return None
         if job is None:
             try:
                 job = calls.claim(self._pg, worker.name, backend)
@@ -235,6 +235,10 @@ class PostgresQueue(SqliteQueue):
         again = super().release
         return self._ended(job, lambda: again(job, reason), (State.QUEUED,))
 
+    def release_as(self, job: Job, outcome: str, reason: str) -> Job:
+        """See QueueOfHosts.release_as."""
+        return self._ended(job, lambda: claims.release(self._store, job, outcome, reason), (State.QUEUED,))
+
     def hold(self, job: Job, trouble: Trouble) -> Job:
         """See WorkQueue.hold."""
         again = super().hold
@@ -283,7 +287,12 @@ class PostgresQueue(SqliteQueue):
         }
         for one in found["workers"]:
             one["silent_s"] = heard.get(one["id"])
-        return found | {"database": self.shown, "fleet": self.own_id, "lease_s": self._lease_s}
+        return found | {
+            "database": self.shown,
+            "fleet": self.own_id,
+            "lease_s": self._lease_s,
+            "hosts": hosts.listed(self._pg),
+        }
 
     @property
     def shown(self) -> str:
@@ -389,29 +398,3 @@ def migrate(place: FleetPlace) -> tuple[int, int]:
         if schema.version_of(store) is None:
             raise QueueError(f"{place.shown} holds no queue yet", remedy="`batchsr fleet init` makes it, once")
         return schema.migrate(store)
-
-
-def looked_over(place: FleetPlace, *, restored: bool = False) -> dict[str, Any]:
-    """Return what there is to tell of a fleet's database, JSON-able; with `restored` every claim is raised first.
-
-    `round_trip_s` and `clock_s` are as seen from this host: how long a look takes, and how far its clock is ahead.
-    """
-    with PostgresQueue.connect(place) as queue:
-        taken_back = queue.raise_claims() if restored else None
-        began_s = time.monotonic()
-        (row,) = queue._pg.rows("SELECT extract(epoch FROM clock_timestamp())::float8 AS now, version() AS server")
-        took_s = time.monotonic() - began_s
-        (size,) = queue._pg.rows("SELECT pg_database_size(current_database()) AS bytes")
-        return {
-            "fleet": queue.own_id,
-            "database": queue.shown,
-            "server": " ".join(str(row["server"]).split()[:2]),
-            "tables": schema.VERSION,
-            "lease_s": queue._lease_s,
-            "bytes": size["bytes"],
-            "round_trip_s": round(took_s, 4),
-            "clock_s": round(time.time() - took_s / 2 - row["now"], 3),
-            "jobs": sum(queue.counts().values()),
-            "problems": queue.check(),
-            "taken_back": taken_back,
-        }

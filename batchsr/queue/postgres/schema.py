@@ -2,6 +2,7 @@
 
     workers   also `home` (which lock folder on which machine) and `seen_at` (the last sign of life, by the server)
     intents   what each claim was about to give its output's name: so that whose a file is can be told by its hash
+    hosts     those that are paused alone
     meta      the fleet's identity, the version of the tables, the lease
 
 Rules that no program may break stand in the database: CHECKs, unique indexes, and a trigger that refuses an impossible
@@ -17,6 +18,7 @@ from typing import Any, Final
 from batchsr.errors import QueueError, QueueVersion
 from batchsr.queue.changes import CHANGES
 from batchsr.queue.job import State
+from batchsr.queue.postgres import hosts
 from batchsr.queue.postgres.functions import FUNCTIONS
 from batchsr.queue.postgres.store import PgStore
 
@@ -164,7 +166,7 @@ END $$;
 CREATE TRIGGER jobs_after AFTER INSERT OR UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION jobs_after();
 """
 
-VERSIONS: Final = (_FIRST, FUNCTIONS)
+VERSIONS: Final = (_FIRST, FUNCTIONS, hosts.TABLE)
 """What makes each version of the tables from the one before."""
 VERSION: Final = len(VERSIONS)
 

@@ -35,17 +35,18 @@ from batchsr.queue.sqlite import (
     steering,
     versions,
 )
+from batchsr.queue.sqlite.one_host import OneHost
 from batchsr.queue.sqlite.store import Store
 from batchsr.queue.sqlite.worker import SqliteWorker
 from batchsr.queue.steering import Changed, Instructions, Move, Speed
 from batchsr.queue.trouble import Pause, PauseKind, Place, Trouble
 
 
-class SqliteQueue:
+class SqliteQueue(OneHost):
     """A queue of jobs in one SQLite file on a local disk, shared by any number of processes.
 
-    Beside `queue.db` stand `queue.db.workers/` (a lock file for each living worker) and `queue.db.scratch/`
-    (finished windows of unfinished files). Every method may raise QueueError, QueueBusy or ResourceError.
+    Beside it stand `queue.db.workers/` (locks of living workers) and `queue.db.scratch/` (windows of unfinished
+    files). Every method may raise QueueError, QueueBusy or ResourceError.
     """
 
     def __init__(self, store: Store) -> None:
@@ -354,8 +355,7 @@ class SqliteQueue:
         return queries.totals_of_run(self._store)
 
     def status(self) -> dict[str, Any]:
-        """Return the queue at a glance, JSON-able.
-
+        """Return the queue at a glance, JSON-able:
         `jobs` and `audio_s` by state, `workers` (a line for each job in a worker's hands, one for a worker without;
         `idle_s` since the worker's last window and `hung`), `held` (queued jobs that wait for a place in trouble) and
         `places` (`path`, `needed_for`, `code`, `reason`, `remedy`, `since`, `jobs`), `log` (None, or of one that is
