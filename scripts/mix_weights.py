@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Write a bundle of a training's weights, or of the means of two trainings', with a share for each network.
+"""Write a bundle of a training's weights, of the means of two trainings' with a share for each network, or of several.
 
     scripts/mix_weights.py RUN/weights.safetensors BUNDLE
     scripts/mix_weights.py RUN/weights.safetensors LATER/weights.safetensors BUNDLE --voc 0.4
+    scripts/mix_weights.py RUN1/weights.safetensors RUN2/weights.safetensors RUN3/weights.safetensors BUNDLE
 
 The second training must have begun with the first one's weights (train_tiny.py --from), or their means are noise. What
 a training without discriminators gains in levels is the VAE's and the UNet's; its vocoder buzzes. So `tiny` took all of
-the former and a part of the latter.
+the former and a part of the latter. Three or more count alike: short trainings from the same weights, each with a seed
+of its own, differ by chance, and their mean by less.
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, default=tiny, help="config.json of both (default: tiny's)")
     parser.add_argument("--format", default="int8", help="float32, float16, int8 (default) or int4")
     options = parser.parse_args(argv)
-    if len(options.weights) > 2:
-        parser.error("at most two trainings are mixed")
+    if len(options.weights) > 2 and any(getattr(options, network) != 1.0 for network in NETWORKS):
+        parser.error("shares are for two trainings; three or more count alike")
 
     from batchsr.models.compute import backend
 
@@ -45,13 +47,15 @@ def main(argv: list[str] | None = None) -> int:
     from batchsr.models.flashsr.config import ModelConfig
     from batchsr.models.tools import make
 
-    first, second = (mx.load(str(file)) for file in (options.weights[0], options.weights[-1]))
+    trainings = [mx.load(str(file)) for file in options.weights]
     config = make.in_format(ModelConfig.from_mapping(json.loads(options.config.read_text())), options.format)
 
     def mixed(name: str, _: tuple[int, ...]) -> np.ndarray:
+        arrays = [np.array(weights[name].astype(mx.float32)) for weights in trainings]
+        if len(arrays) > 2:
+            return np.asarray(np.mean(arrays, axis=0))
         share = getattr(options, name.partition(".")[0])
-        a, b = (np.array(weights[name].astype(mx.float32)) for weights in (first, second))
-        return a + np.float32(share) * (b - a)
+        return np.asarray(arrays[0] + np.float32(share) * (arrays[-1] - arrays[0]))
 
     bundle.write(options.bundle, config, mixed)
     print(f"{options.bundle}: {(options.bundle / 'model.safetensors').stat().st_size / 1e6:.2f} MB, {config.format}")

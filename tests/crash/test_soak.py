@@ -78,6 +78,6 @@ def test_a_fleet_under_kills_stops_crashes_and_partitions_loses_nothing_and_publ
 
 @pytest.mark.slow
 def test_without_its_fence_a_fleet_breaks_promises_and_the_soak_says_so() -> None:
-    code, figures, said = soak("--seconds", "12", "--negative-control", script=SOAK.with_name("fleet_soak"))
+    code, figures, said = soak("--seconds", "120", "--negative-control", script=SOAK.with_name("fleet_soak"))
     assert code == 1, figures
     assert "was named by two hosts" in said

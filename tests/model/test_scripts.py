@@ -21,7 +21,7 @@ backend.prepare(device="cpu")
 from batchsr.models.compute import layers  # noqa: E402  (MLX may only be imported behind prepare)
 from batchsr.models.flashsr.networks import Networks  # noqa: E402
 from batchsr.models.tools import make  # noqa: E402
-from scripts import bench, counting  # noqa: E402
+from scripts import bench, counting, mix_weights  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -105,6 +105,24 @@ def test_mix_weights_takes_a_share_for_each_network(tmp_path: Path) -> None:
     for name, values in mixed.items():
         share = {"voc": 0.25, "ldm": 0.0, "vae": 1.0}[name.partition(".")[0]]
         assert np.allclose(values, (1 - share) * one[name] + share * two[name], atol=1e-6), name
+
+
+def test_mix_weights_of_three_trainings_is_their_mean_and_takes_no_shares(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = []
+    for seed in ("one", "two", "three"):
+        make.write_random(tmp_path / seed, make.config_of_size("tiny"), seed)
+        runs.append(tmp_path / seed / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(make.config_of_size("tiny").to_mapping()))
+    given = [*map(str, runs), str(tmp_path / "mixed"), "--config", str(tmp_path / "config.json"), "--format", "float32"]
+    assert mix_weights.main(given) == 0
+    *trainings, mixed = (load_file(file) for file in (*runs, tmp_path / "mixed" / "model.safetensors"))
+    for name, values in mixed.items():
+        assert np.allclose(values, sum(weights[name] for weights in trainings) / 3, atol=1e-6), name
+    with pytest.raises(SystemExit):
+        mix_weights.main([*given, "--voc", "0.5"])
+    assert "three or more count alike" in capsys.readouterr().err
 
 
 def test_quantize_says_what_it_costs_stage_by_stage(tiny_folder: Path, tmp_path: Path) -> None:
