@@ -219,6 +219,14 @@ def test_at_most_eight_modules_stand_outside_the_rooms() -> None:
     assert len(loose) <= 8, f"{sorted(loose)}: a new one belongs into a room"
 
 
+@pytest.mark.parametrize("room", [path for path in modules() if path.stem == "__init__"], ids=lambda p: p.parent.name)
+def test_a_room_that_lists_its_modules_lists_all_of_them(room: Path) -> None:
+    listed = set(re.findall(r"\b[a-z_0-9]+\.py\b", ast.get_docstring(ast.parse(room.read_text())) or ""))
+    there = {path.name for path in room.parent.glob("*.py")} - {"__init__.py"}
+    assert not listed - there
+    assert not listed or there == listed
+
+
 def heavy_after(arguments: list[str], unwanted: set[str]) -> set[str]:
     """Return which of the `unwanted` packages one command loads."""
     program = (
