@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import shutil
 import signal
@@ -17,6 +18,50 @@ import pytest
 from program import Program
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--cpu", type=int, default=0, metavar="N", help="name the N tests that took most of the processor's time"
+    )
+
+
+def _cpu_s() -> float:
+    """Seconds of the processor that this process, and those that it has waited for, have taken."""
+    return sum(os.times()[:4])
+
+
+_counted_s = [_cpu_s()]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """What was taken since the phase before goes with the report of a phase, also from a worker of xdist."""
+    report: Any = yield
+    now_s = _cpu_s()
+    report.cpu_s, _counted_s[0] = now_s - _counted_s[0], now_s
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if (most := config.getoption("--cpu")) == 0:
+        return
+    taken: collections.Counter[str] = collections.Counter()
+    for report in (one for reports in terminalreporter.stats.values() for one in reports):
+        if hasattr(report, "cpu_s"):
+            taken[report.nodeid] += report.cpu_s
+    terminalreporter.section(f"{taken.total() / 60:.1f} min of the processor in tests")
+    for name, seconds in taken.most_common(most):
+        terminalreporter.write_line(f"{seconds:7.2f} s {name}")
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """Without coverage, for what is done hundreds of times: tracing takes as long as the thing itself."""
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    yield
+    sys.settrace(tracer)
 
 
 @pytest.fixture(autouse=True)

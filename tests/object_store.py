@@ -6,6 +6,7 @@ is what becomes of it: a status (503 says SlowDown), or one of `reset`, `short`,
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import re
@@ -17,6 +18,11 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from xml.sax.saxutils import escape, unescape
+
+import pytest
+import rig
+
+from batchsr.remote import fetch, publish, stores
 
 Fault = Callable[[str, str], int | str | None]
 """Asked with method and key."""
@@ -232,3 +238,20 @@ def served(store: Store) -> Iterator[str]:
             store.patience.set()
             server.shutdown()
             thread.join()
+
+
+def point_at(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    """Name a store to the program by the environment, and let its faults be met without long waits."""
+    for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden-key")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setattr(stores, "_RETRIES", 0)
+    monkeypatch.setattr(stores, "TIMEOUT_S", 5.0)
+    monkeypatch.setattr(fetch, "PIECE_BYTES", 4096)
+    monkeypatch.setattr(publish, "_tried", set())
+    monkeypatch.setattr(rig, "OPTIONS", dataclasses.replace(rig.OPTIONS, wait_for_places_s=5))
+    monkeypatch.setattr(rig.work, "__defaults__", (None, rig.OPTIONS))
+    stores.forget()

@@ -61,6 +61,7 @@ CRAFTED: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("accept_truncated", [False, True])
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("name", CRAFTED)
 def test_a_file_made_to_cost_much_costs_little(tmp_path: Path, name: str, accept_truncated: bool) -> None:
     path = odd.write(tmp_path, "x", CRAFTED[name])

@@ -356,16 +356,17 @@ def hostile() -> dict[str, bytes]:
     }
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("name", hostile())
 def test_hostile_files_cost_little_time_and_say_nothing(
     tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "x.mp3"
     path.write_bytes(hostile()[name])
-    started = time.monotonic()
+    started = time.process_time()
     with contextlib.suppress(InputError):
         read(path)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
     assert capfd.readouterr().err == ""
 
 

@@ -297,6 +297,6 @@ def test_a_process_that_looks_at_many_bundles_does_not_grow(tiny_folder: Path) -
     for _ in range(20):
         bundle.open_bundle(tiny_folder)
     before = held_bytes()
-    for _ in range(200):
+    for _ in range(100):
         bundle.open_bundle(tiny_folder)
-    assert held_bytes() - before < 20 << 20
+    assert held_bytes() - before < 10 << 20

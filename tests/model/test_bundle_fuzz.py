@@ -144,6 +144,7 @@ def _peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("damage", [_config, _header], ids=["config", "header"])
 def test_a_damaged_bundle_loads_or_is_refused_in_a_sentence(
     plain: Path, tmp_path: Path, damage: Callable[[random.Random, Path], None]

@@ -157,7 +157,7 @@ PICKLES: dict[str, bytes] = {
     "a text of exabytes": b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\x7fabc.",
     "a number of megabytes": b"\x80\x02\x8b\xff\xff\xff\x7f1.",
     "a frame that lies": b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7f}.",
-    "a tuple in a tuple": b"\x80\x02)" + b"\x85" * 2_000_000 + b".",
+    "a tuple in a tuple": b"\x80\x02)" + b"\x85" * 500_000 + b".",
     "a deep key": b"\x80\x02})" + b"\x85" * 500_000 + b"Ns.",
     "a list in a list": b"\x80\x02]" + b"]a" * 500_000 + b".",
     "itself": b"\x80\x02}q\x00X\x01\x00\x00\x00ah\x00s.",

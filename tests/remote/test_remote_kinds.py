@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 import rig
-from conftest import point_at
-from object_store import Store
+from object_store import Store, point_at
 from person import called
 
 from batchsr.queue import State
