@@ -29,7 +29,7 @@ HOMES = {
     "soxr": ("audio", "quality/measure.py"),
     "numba": ("models/compute/loops.py", "audio/loops.py"),
     "ctypes": (
-        *("memory.py", "models/compute/nvrtc.py", "audio/decoders/quiet.py", "speech/denoiser.py"),
+        *("machine.py", "models/compute/nvrtc.py", "audio/decoders/quiet.py", "speech/denoiser.py"),
         "archive/exchange.py",
     ),
     "threadpoolctl": ("models/compute/cpu.py", "models/compute/backend.py"),
@@ -67,7 +67,7 @@ HOMES = {
 LAYERS: list[tuple[str, ...]] = [
     ("errors", "faults", "__init__"),
     ("display", "storage"),
-    ("temporary", "memory", "signals"),
+    ("temporary", "machine", "signals"),
     ("remote",),
     ("copying", "audio", "queue"),
     ("settings",),
@@ -217,6 +217,14 @@ def test_no_function_of_the_queue_opens_a_file_past_sqlite_but_those_known_to_be
 def test_at_most_eight_modules_stand_outside_the_rooms() -> None:
     loose = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
     assert len(loose) <= 8, f"{sorted(loose)}: a new one belongs into a room"
+
+
+@pytest.mark.parametrize("room", [path for path in modules() if path.stem == "__init__"], ids=lambda p: p.parent.name)
+def test_a_room_that_lists_its_modules_lists_all_of_them(room: Path) -> None:
+    listed = set(re.findall(r"\b[a-z_0-9]+\.py\b", ast.get_docstring(ast.parse(room.read_text())) or ""))
+    there = {path.name for path in room.parent.glob("*.py")} - {"__init__.py"}
+    assert not listed - there
+    assert not listed or there == listed
 
 
 def heavy_after(arguments: list[str], unwanted: set[str]) -> set[str]:

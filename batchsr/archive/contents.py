@@ -78,8 +78,8 @@ def works_of(
     hold, naming them.
     """
     jobs = list(queue.jobs(states=[State.DONE], batch=batch))
-    if far := [job for job in jobs if is_url(job.output)]:
-        told = f"{counted(len(far), 'output is', 'outputs are')} in a store, like {shown(far[0].output)}"
+    if in_stores := [job for job in jobs if is_url(job.output)]:
+        told = f"{counted(len(in_stores), 'output is', 'outputs are')} in a store, like {shown(in_stores[0].output)}"
         raise PackageError(told, remedy="a package is made of files: copy them to a folder, and import their sidecars")
     own = package / content if content else package
     inside = _Inside(own)

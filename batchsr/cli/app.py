@@ -17,7 +17,7 @@ from batchsr.cli.streams import Streams
 from batchsr.display import printable, shown, without_passwords
 from batchsr.errors import UsageError
 from batchsr.queue import Queue, roots
-from batchsr.queue.opening import QueueAddress, checked_fleet, open_fleet, open_queue, without_password
+from batchsr.queue.opening import QueueAddress, fleet_url, open_fleet, open_queue, without_password
 from batchsr.report.answers import SCHEMA as SCHEMA
 from batchsr.report.answers import as_line
 from batchsr.report.progress import wrapped
@@ -97,7 +97,7 @@ class App:
         if self.db_is_typed and typed:
             raise UsageError("--db and --fleet name two queues", remedy="leave one of them away")
         if not self.db_is_typed:
-            self.fleet = checked_fleet(url, typed=typed)
+            self.fleet = fleet_url(url, typed=typed)
 
     def has_queue(self) -> bool:
         """Return whether there is a queue to look at; a fleet's is asked for when it is opened."""

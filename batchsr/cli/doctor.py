@@ -13,13 +13,13 @@ import click
 
 from batchsr import __version__
 from batchsr.cli.app import App, fleet_options, json_option, pass_app
-from batchsr.cli.fleet import looked_over
+from batchsr.cli.fleet import check_host
 from batchsr.cli.options import compute_options
 from batchsr.cli.paths import UserPath
 from batchsr.cli.share_checks import troubles_of
 from batchsr.cli.variant import model_option
+from batchsr.display import printable
 from batchsr.errors import EXIT_IO, EXIT_NO_MODEL, EXIT_OK, QueueBusy, QueueError, ResourceError, UsageError
-from batchsr.storage import printable
 
 if TYPE_CHECKING:
     from batchsr.models.family import Family
@@ -79,7 +79,7 @@ def doctor_command(
 def _troubles_of_fleet(app: App, url: str, folders: Iterable[Path]) -> list[str]:
     """Return why this host cannot take part in the fleet, one sentence each; none if it can."""
     try:
-        return list(looked_over(app, url, folders)["problems"])
+        return list(check_host(app, url, folders)["problems"])
     except (QueueError, QueueBusy, ResourceError) as e:
         return [str(e), *(said for folder in folders for said in troubles_of(folder))]
 

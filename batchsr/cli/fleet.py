@@ -16,7 +16,7 @@ from batchsr.cli.share_checks import troubles_of
 from batchsr.display import counted
 from batchsr.errors import EXIT_IO, UsageError
 from batchsr.queue import roots
-from batchsr.queue.opening import checked_fleet, init_fleet, look_over_fleet, migrate_fleet
+from batchsr.queue.opening import check_fleet, fleet_url, init_fleet, migrate_fleet
 
 _CLOCKS_APART_S: Final = 5.0
 
@@ -67,15 +67,15 @@ def migrate_command(app: App, url: str | None) -> None:
 @pass_app
 def check_command(app: App, url: str | None, folder: tuple[Path, ...], restored: bool) -> None:
     """Say whether the queue is sound and this host can take part: clock, named roots, links where outputs go."""
-    document = looked_over(app, _url(app, url), folder, restored=restored)
+    document = check_host(app, _url(app, url), folder, restored=restored)
     app.answer(document, _lines(document))
     if document["problems"]:
         sys.exit(EXIT_IO)
 
 
-def looked_over(app: App, url: str, folders: Iterable[Path], *, restored: bool = False) -> dict[str, Any]:
+def check_host(app: App, url: str, folders: Iterable[Path], *, restored: bool = False) -> dict[str, Any]:
     """Return what `fleet check` answers: the database, the named roots and the folders, as this host has them."""
-    found = look_over_fleet(url, app.host_folder, restored=restored)
+    found = check_fleet(url, app.host_folder, restored=restored)
     problems = list(found["problems"])
     if abs(found["clock_s"]) > _CLOCKS_APART_S:
         problems.append(f"this host's clock is {found['clock_s']:+.1f} s from the server's: have it set (NTP)")
@@ -90,7 +90,7 @@ def looked_over(app: App, url: str, folders: Iterable[Path], *, restored: bool =
 def _url(app: App, given: str | None) -> str:
     """Return the URL that was named in whichever way. Raises UsageError for none."""
     if given is not None:
-        app.fleet = checked_fleet(given, typed=True)
+        app.fleet = fleet_url(given, typed=True)
     if app.fleet is None:
         raise UsageError("no fleet is named", remedy="give its URL, or set BATCHSR_FLEET")
     return app.fleet

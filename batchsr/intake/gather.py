@@ -96,7 +96,7 @@ def gather(
     """
     left = left if left is not None else LeftOut()
     expanded = list(_expand(arguments, left))
-    far = buckets.Named([one for one in expanded if isinstance(one, str) and is_url(one)], root, recursive, left)
+    objects = buckets.Named([one for one in expanded if isinstance(one, str) and is_url(one)], root, recursive, left)
     if root is None or is_url(root):
         paths = [one for one in expanded if isinstance(one, str) and not is_url(one)]
         folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in paths]
@@ -106,7 +106,7 @@ def gather(
         if isinstance(one, Refused):
             yield one
         elif is_url(one):
-            yield from (other if isinstance(other, Refused) else Found(*other) for other in far.found(one))
+            yield from (other if isinstance(other, Refused) else Found(*other) for other in objects.found(one))
         elif not os.path.isdir(one):
             if one not in seen:
                 seen.add(one)

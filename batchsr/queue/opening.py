@@ -21,10 +21,10 @@ from batchsr.queue.sqlite.store import describe
 __all__ = [
     "QueueAddress",
     "Restored",
-    "checked_fleet",
+    "check_fleet",
     "describe",
+    "fleet_url",
     "init_fleet",
-    "look_over_fleet",
     "migrate_fleet",
     "open_fleet",
     "open_queue",
@@ -109,15 +109,15 @@ def migrate_fleet(url: str, folder: Path) -> tuple[int, int]:
     return before, now
 
 
-def look_over_fleet(url: str, folder: Path, *, restored: bool) -> dict[str, Any]:
+def check_fleet(url: str, folder: Path, *, restored: bool) -> dict[str, Any]:
     """Return what `batchsr fleet check` tells of the database, JSON-able; with `restored` raise every claim first."""
-    _postgres()  # the extra is missed in our words
+    _postgres()  # raises, in our words, where the extra is not installed
     from batchsr.queue.postgres import server
 
-    return server.looked_over(FleetPlace(url, folder), restored=restored)
+    return server.checked(FleetPlace(url, folder), restored=restored)
 
 
-def checked_fleet(url: str, *, typed: bool) -> str:
+def fleet_url(url: str, *, typed: bool) -> str:
     """Return the URL of a fleet. Raises UsageError for what is none, and for a password that was typed."""
     url = checked(url)
     if typed and secrets_of(url):

@@ -1,4 +1,8 @@
-"""What is known of voices by other people's networks: where somebody speaks, and a voice without its noise.
+"""What other people's networks know of speech. Their libraries come with extras and are loaded when first needed.
 
-The libraries come with the extra `denoise`, and are loaded when they are first asked something.
+voice.py       where somebody speaks
+denoiser.py    a voice without its noise
+opinion.py     what listeners would say of it
+recogniser.py  the words that are heard
+words.py       which of them an output has lost
 """

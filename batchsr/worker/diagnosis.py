@@ -19,7 +19,7 @@ from batchsr.errors import InputError, OutputError, ResourceError
 from batchsr.queue import Job, PlaceCode, Side, Trouble
 from batchsr.remote.address import is_url
 from batchsr.temporary import Temporary
-from batchsr.worker import far_places
+from batchsr.worker import store_troubles
 
 _PROBE_BYTES: Final = 1 << 20  # about a window of one channel
 _FEWEST_SIBLINGS: Final = 2  # files that must be refused as well, before a folder is blamed for one
@@ -98,7 +98,7 @@ def source_trouble(job: Job) -> Trouble | None:
     """Return what keeps this source, and others with it, from being read now; None if nothing, or if it is its own
     trouble."""
     if is_url(job.source):
-        return far_places.trouble_of(job)
+        return store_troubles.trouble_of(job)
     folder = os.path.dirname(job.source)
     try:
         there = os.stat(folder)
@@ -153,7 +153,7 @@ def lies_on(trouble: Trouble, job: Job) -> bool:
 def can_write_to(job: Job) -> bool:
     """Return whether the place of a job's output takes files now."""
     if is_url(job.output):
-        return far_places.trouble_of(dataclasses.replace(job, source="")) is None
+        return store_troubles.trouble_of(dataclasses.replace(job, source="")) is None
     return can_write(Path(os.path.dirname(job.output)))
 
 

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Final, Self
 
-from batchsr import memory
+from batchsr import machine
 from batchsr.queue import Job
 
 _PASSES_AHEAD: Final = 2  # one is computed, one is ready
@@ -36,6 +36,7 @@ class InFlightFile:
         """Its last worker died, and it has made no window since. It is restored alone: if this worker dies as well,
         it is this file's doing, and no other is blamed for it."""
         self.charged_s = 0.0
+        self.begun = False
         self.abandoned = False
         """No thread could be started for it."""
         self._all = together
@@ -105,7 +106,9 @@ class InFlightFiles:
             self._pool.submit(self._run, file, work)
         except RuntimeError:
             with self._changed:
-                file.abandoned = True  # the pool may yet run it, in another thread
+                if file.begun:  # the pool had it already, and another file's thread has taken it
+                    return
+                file.abandoned = True  # the pool has it still
                 del self._files[job.id]
             raise
 
@@ -141,8 +144,10 @@ class InFlightFiles:
         self._charged_at_s = now_s
 
     def _run(self, file: InFlightFile, work: Callable[[InFlightFile], None]) -> None:
-        if file.abandoned:
-            return
+        with self._changed:
+            if file.abandoned:
+                return
+            file.begun = True
         try:
             work(file)
         except BaseException as e:  # noqa: BLE001 - the thread that claims raises it
@@ -165,4 +170,4 @@ def _share_memory() -> None:
     glibc gives threads eight pools a core, and what files' arrays leave in each is lost to the others: 400 clips in
     turn took 330 MB instead of 245.
     """
-    memory.tune(memory.ARENA_MAX, 2)
+    machine.tune(machine.ARENA_MAX, 2)

@@ -36,7 +36,7 @@ from batchsr.queue import Job, State, Trouble, WorkQueue
 from batchsr.remote.address import is_url, path_of
 from batchsr.restoration.batcher import Batcher
 from batchsr.signals import Stop
-from batchsr.worker import diagnosis, far_places
+from batchsr.worker import diagnosis, store_troubles
 from batchsr.worker.attempt import Attempt, Interrupted, RestoreFn, described, failure_of
 from batchsr.worker.in_flight import InFlightFile
 from batchsr.worker.listener import Account
@@ -126,7 +126,8 @@ class Outcomes:
     def _diagnosed(self, job: Job, error: Exception) -> tuple[Trouble | None, str]:
         """Return the place that is in trouble, if it is one, and the failure class."""
         if isinstance(error, StoreAway | ExtraMissing) and (is_url(job.source) or is_url(job.output)):
-            return far_places.trouble_of(job, error), "input" if isinstance(error, StoreDenied) else failure_of(error)
+            failure = "input" if isinstance(error, StoreDenied) else failure_of(error)
+            return store_troubles.trouble_of(job, error), failure
         if isinstance(error, StageUnavailable):  # by an errno of its own: the file's places have no part in it
             return None, failure_of(error)
         if diagnosis.is_source_error(job, error):

@@ -65,10 +65,10 @@ class RemoteFiles:
 
     def on_record(self, task: Task) -> Task:
         """Return the task with what its files are called elsewhere."""
-        far = {} if self.origin is None else {"source_name": self.origin.url, "e_tag": self._e_tag()}
+        of_source = {} if self.origin is None else {"source_name": self.origin.url, "e_tag": self._e_tag()}
         return dataclasses.replace(
             task,
-            **far,  # type: ignore[arg-type]
+            **of_source,  # type: ignore[arg-type]
             output_name=self.target.url if self.target is not None else "",
             overwrite=task.overwrite or self.target is not None,  # of the copy here, which nobody else has
         )

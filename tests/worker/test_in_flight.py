@@ -6,8 +6,10 @@ import dataclasses
 import os
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -371,3 +373,31 @@ def test_memory_does_not_grow_with_the_number_of_files(db: Path, tmp_path: Path,
     assert len(told.held) >= 6
     # A thread that ends may hold its last block for a moment, so the least of several figures counts: a leak is in all.
     assert min(told.held[-3:]) < min(told.held[:3]) + 300_000
+
+
+@pytest.mark.parametrize("ends_first", [True, False])
+def test_a_file_that_another_thread_took_while_none_could_be_started_is_in_flight_and_worked_on_once(
+    monkeypatch: pytest.MonkeyPatch, ends_first: bool
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    worked: list[int] = []
+    submit = ThreadPoolExecutor.submit
+
+    def work(file: InFlightFile) -> None:
+        begun.set()
+        assert ends_first or go_on.wait(60)
+        worked.append(file.job.id)
+
+    def refusing(pool: Any, function: Any, *arguments: Any) -> Any:
+        future = submit(pool, function, *arguments)
+        assert begun.wait(60)
+        if ends_first:
+            future.result(60)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", refusing)
+    with InFlightFiles() as files:
+        files.start(cast(Job, SimpleNamespace(id=7, crashes=0)), 1, work)
+        assert len(files) == (0 if ends_first else 1)
+        go_on.set()
+    assert worked == [7]

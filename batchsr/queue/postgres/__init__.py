@@ -9,6 +9,8 @@ schema.py    tables, triggers, versions
 functions.py what a worker asks for every file, as functions of the database
 calls.py     those functions, called
 windows.py   how far the files in a host's hands are
+hosts.py     what each host has in hand, and a pause of one alone
+server.py    what there is to tell of the server, and whether it will do
 alive.py     a worker's signs of life, and whose have stopped
 api.py       `PostgresQueue`, all of it together
 

@@ -10,7 +10,7 @@ from batchsr.queue.postgres.api import PostgresQueue
 from batchsr.queue.postgres.place import FleetPlace
 
 
-def looked_over(place: FleetPlace, *, restored: bool = False) -> dict[str, Any]:
+def checked(place: FleetPlace, *, restored: bool = False) -> dict[str, Any]:
     """Return what there is to tell of a fleet's database, JSON-able; with `restored` every claim is raised first.
 
     `round_trip_s` and `clock_s` are as seen from this host: how long a look takes, and how far its clock is ahead.

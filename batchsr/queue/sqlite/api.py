@@ -1,4 +1,4 @@
-"""The queue as the rest of the program sees it (batchsr.queue.interface). Nothing outside this package knows SQL.
+"""The queue as the rest of the program sees it (batchsr.queue.interface). Nothing outside `queue/` knows SQL.
 
 Longer than other modules: it is as long as the interface, and each method names the function that does it.
 """

@@ -1,4 +1,4 @@
-"""What the matter is with a store that a job needs: it is asked, since an error alone may be about one object."""
+"""What the matter is with a store that a job needs. It is asked, since an error alone may be about one object."""
 
 from __future__ import annotations
 
