@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from batchsr.errors import ClaimLost, QueueAway, QueueError, UsageError
+from batchsr.queue import roots
 from batchsr.queue.clock import Clock
 from batchsr.queue.finished import Finished
 from batchsr.queue.interface import Worker
@@ -276,8 +277,12 @@ class PostgresQueue(hosts.QueueOfHosts):
     # Looking and keeping
 
     def status(self) -> dict[str, Any]:
-        """See Overview.status; `database` is the fleet's URL without a password, `idle_s` since a worker was heard."""
-        found = super().status()
+        """See Overview.status; `database` is the fleet's URL without a password, `silent_s` since a worker was heard.
+
+        Paths below a named root that this host does not have are told by that name.
+        """
+        with roots.shown_by_name():
+            found = super().status() | {"hosts": hosts.listed(self._pg)}
         heard = {
             row["id"]: row["silent_s"]
             for row in self._store.rows(
@@ -287,12 +292,7 @@ class PostgresQueue(hosts.QueueOfHosts):
         }
         for one in found["workers"]:
             one["silent_s"] = heard.get(one["id"])
-        return found | {
-            "database": self.shown,
-            "fleet": self.own_id,
-            "lease_s": self._lease_s,
-            "hosts": hosts.listed(self._pg),
-        }
+        return found | {"database": self.shown, "fleet": self.own_id, "lease_s": self._lease_s}
 
     @property
     def shown(self) -> str:
