@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from batchsr.display import printable as printable  # where others look for it
 from batchsr.errors import OutputPathError, OutputTooLarge, ResourceError
 
 NO_BOUND: Final = 2**63 - 1

@@ -29,7 +29,7 @@ HOMES = {
     "soxr": ("audio", "quality/measure.py"),
     "numba": ("models/compute/loops.py", "audio/loops.py"),
     "ctypes": (
-        *("memory.py", "models/compute/nvrtc.py", "audio/decoders/quiet.py", "speech/denoiser.py"),
+        *("machine.py", "models/compute/nvrtc.py", "audio/decoders/quiet.py", "speech/denoiser.py"),
         "archive/exchange.py",
     ),
     "threadpoolctl": ("models/compute/cpu.py", "models/compute/backend.py"),
@@ -67,7 +67,7 @@ HOMES = {
 LAYERS: list[tuple[str, ...]] = [
     ("errors", "faults", "__init__"),
     ("display", "storage"),
-    ("temporary", "memory", "signals"),
+    ("temporary", "machine", "signals"),
     ("remote",),
     ("copying", "audio", "queue"),
     ("settings",),

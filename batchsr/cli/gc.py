@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from batchsr.cli.app import App, fleet_options, json_option, pass_app
+from batchsr.display import printable
 from batchsr.errors import UsageError
 from batchsr.settings import schedule
-from batchsr.storage import printable
 from batchsr.worker import maintenance
 
 

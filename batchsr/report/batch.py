@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from batchsr.storage import printable
+from batchsr.display import printable
 from batchsr.temporary import Temporary
 
 _BLOCK_CHARACTERS: Final = 1 << 16

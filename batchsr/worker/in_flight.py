@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Final, Self
 
-from batchsr import memory
+from batchsr import machine
 from batchsr.queue import Job
 
 _PASSES_AHEAD: Final = 2  # one is computed, one is ready
@@ -170,4 +170,4 @@ def _share_memory() -> None:
     glibc gives threads eight pools a core, and what files' arrays leave in each is lost to the others: 400 clips in
     turn took 330 MB instead of 245.
     """
-    memory.tune(memory.ARENA_MAX, 2)
+    machine.tune(machine.ARENA_MAX, 2)
