@@ -197,7 +197,7 @@ class _Tally:
                 self.refuse(one)
 
     def _is_excluded(self, one: gather.Found | walk.Refused) -> bool:
-        """By its name, its path below the root, or its whole path."""
+        """Return whether it is, by its name, its path below the root, or its whole path."""
         names = [os.path.basename(one.path), one.path]
         if isinstance(one, gather.Found):
             names.append(
@@ -206,12 +206,12 @@ class _Tally:
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.exclude for name in names)
 
     def refuse(self, one: walk.Refused) -> None:
-        """One that cannot become a job."""
+        """Take note of one that cannot become a job."""
         self.refused.append(one)
         enqueue_messages.tell_refused(self.app, one)
 
     def taken(self, settled: again.SettledIntake, queue: Queue, note: str = "") -> None:
-        """One that the queue has answered for."""
+        """Take note of one that the queue has answered for."""
         taken = settled.intake
         self.outcomes[str(taken.enqueued.outcome)] += 1
         if taken.enqueued.outcome in enqueue_messages.TO_DO:

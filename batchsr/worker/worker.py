@@ -140,7 +140,7 @@ class _Run:
         return min(LONGEST_PROBE_PAUSE_S, self._options.poll_s * 2.0 ** min(self._account.troubles - 1, 10))
 
     def _step(self, worker: Worker, main_thread: Executor) -> bool:
-        """One look at the queue and at most one claim. Returns whether to go on."""
+        """Look at the queue once, and claim at most once. Returns whether to go on."""
         options, files = self._options, self._in_flight
         in_flight = len(files)  # before all else: while we look, a file in flight may be done, or go back to the queue
         ended = self._account.summary.done + self._account.summary.failed
@@ -226,7 +226,7 @@ class _Run:
         return job_ahead
 
     def _wait_for_places(self, held: list[Place]) -> bool:
-        """Nothing is left but what is held: say so once, and wait for the places, though not for ever."""
+        """Say once that only held jobs are left, and wait for their places, though not for ever."""
         now_s = self._queue.clock.steady()
         if self._waiting_since_s is None:
             self._waiting_since_s = now_s

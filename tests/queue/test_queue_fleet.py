@@ -68,11 +68,21 @@ def due(queue: PostgresQueue) -> None:
 @pytest.fixture
 def up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server has been up for long."""
+    is_up_for(monkeypatch, 1e6)
+
+
+@pytest.fixture
+def just_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server has come up a moment ago."""
+    is_up_for(monkeypatch, 5.0)
+
+
+def is_up_for(monkeypatch: pytest.MonkeyPatch, up_s: float) -> None:
     whole = PgStore.rows
 
     def rows(store: PgStore, sql: str, parameters: object = ()) -> list[dict[str, object]]:
         found = whole(store, sql, parameters)  # type: ignore[arg-type]
-        return [row | {"up_s": 1e6} if "up_s" in row else row for row in found]
+        return [row | {"up_s": up_s} if "up_s" in row else row for row in found]
 
     monkeypatch.setattr(PgStore, "rows", rows)
 
@@ -126,6 +136,7 @@ def test_nobody_takes_from_a_silent_host_who_was_not_heard_himself(
         assert len(other.reap()) == 1
 
 
+@pytest.mark.usefixtures("just_up")
 def test_a_server_that_has_just_come_up_makes_nobody_dead(one: PostgresQueue, other: PostgresQueue) -> None:
     list(one.enqueue([new("x")]))
     lost = one.join()

@@ -76,7 +76,7 @@ class Heart:
         return owned is not None and claimed_s < self._asked_s and owned.get(job_id) != claim_seq
 
     def stop(self) -> None:
-        """No more signs."""
+        """Give no more signs."""
         self._ended.set()
         if threading.current_thread() is not self._thread:
             self._thread.join(20.0)
