@@ -62,7 +62,7 @@ def due(queue: PostgresQueue) -> None:
     """Let the next sweep be due, and this host be heard and the server up for longer than a lease."""
     queue._swept_s -= 1e6
     for worker in queue._workers.values():
-        worker.heart._healthy_since_s = -1e6
+        worker.heartbeat._healthy_since_s = -1e6
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_a_sign_of_life_finds_what_was_lost_and_the_next_window_stops(one: Postg
         one.progress(job, 1, 9)
     one.cancel([x.id])
     one.progress(x, 2, 9)
-    worker.heart.beat()
+    worker.heartbeat.beat()
     with pytest.raises(ClaimLost):
         one.progress(x, 3, 9)
     one.progress(y, 3, 9)
@@ -194,7 +194,7 @@ def test_windows_are_written_with_the_signs_of_life_those_of_all_files_in_one_me
         one.progress(x, done, 5)
         one.progress(y, 1 + done, 8)
     assert [job.windows_done for job in one.jobs()] == [0, 0, 0]
-    worker.heart.beat()
+    worker.heartbeat.beat()
     assert [job.windows_done for job in one.jobs()] == [5, 6, 0]
     assert [(a["windows_start"], a["windows_done"]) for n in (1, 2) for a in one.attempts(n)] == [(0, 5), (1, 6)]
     one.progress(y, 7, 8)
@@ -597,7 +597,7 @@ def test_a_claim_that_a_restored_backup_gives_again_lets_only_the_one_through_th
     again = other.claim(finder, rig.BACKEND)
     assert again is not None
     assert (again.id, again.claim_seq == job.claim_seq) == (job.id, not checked)
-    lost.heart.beat()
+    lost.heartbeat.beat()
     for late in (
         lambda: one.progress(job, 1, 2),
         lambda: one.committing(job, Result("0" * 64, 1)),
