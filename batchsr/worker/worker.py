@@ -23,6 +23,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Final
 
+from batchsr.audio import blas
 from batchsr.errors import BatchsrError, ClaimLost, QueueBusy, QueueError, ResourceError
 from batchsr.queue import Job, Pause, Place, State, Trouble, Worker, WorkQueue
 from batchsr.restoration.batcher import Batcher, WindowModel, run_beside_main
@@ -206,6 +207,7 @@ class _Run:
         """Return the model, loaded at the first call, with the passes that it can make now."""
         if self._model is None:
             began_s = self._queue.clock.steady()
+            blas.load()  # before both threads load parts of SciPy, whose modules wait for one another
             loading = main_thread.submit(self._load_model)
             warm_up()  # meanwhile: on a GPU the model needs little of this processor
             self._model = Batcher(loading.result(), main_thread)
