@@ -1,4 +1,7 @@
-"""One claim of one job: from the queue to a restoration, and what that found back into the queue."""
+"""One claim of one job: from the queue to a restoration, and what that found back into the queue.
+
+Longer than other modules: a claim and whatever it may end with are read in one piece.
+"""
 
 from __future__ import annotations
 
@@ -160,8 +163,8 @@ class Attempt:
             return None
 
     def agree(self) -> None:
-        """Where another host has the file by now, and this one may have replaced its output: let record and sidecar
-        speak of what stands there, as soon as the other has done what it was about to do. See batchsr.worker.agreement.
+        """Let record and sidecar speak of what stands there, where another host has the file by now and this one may
+        have replaced its output; as soon as the other has done what it was about to do (batchsr.worker.agreement).
         """
         if self._is_done or self._prepared is None or not (self._queue.shared and self._job.overwrite):
             return

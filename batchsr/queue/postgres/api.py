@@ -25,7 +25,7 @@ from batchsr.queue.clock import Clock
 from batchsr.queue.finished import Finished
 from batchsr.queue.interface import Worker
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State, stored_text
-from batchsr.queue.postgres import alive, calls, hosts, schema
+from batchsr.queue.postgres import alive, calls, correcting, hosts, schema
 from batchsr.queue.postgres.place import FleetPlace
 from batchsr.queue.postgres.store import PgStore, ServerClock
 from batchsr.queue.postgres.windows import Windows
@@ -218,6 +218,10 @@ class PostgresQueue(hosts.QueueOfHosts):
         return next(
             (Result(**json.loads(reports.unpacked(one["data"]))) for one in rows if one["sha256"] == found), None
         )
+
+    def correct(self, job: Job, result: Result | None) -> Job | None:
+        """See WorkQueue.correct."""
+        return correcting.correct(self._pg, job, result)
 
     def finish(self, job: Job, result: Result | None = None, reason: str = "", *, keep_report: bool = True) -> Job:
         """See WorkQueue.finish. Whose the output is need not be known any longer: its name is taken."""

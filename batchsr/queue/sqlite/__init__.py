@@ -8,7 +8,6 @@ versions.py   an older database becomes a newer one
 
 enqueue.py    taking jobs in; importing.py: those that are done already
 claims.py     what a worker writes of its job, each write with the claim's number
-correcting.py  a record follows the output that stands there
 worker.py     a worker that has joined; owners.py: the locks by which it is known to live
 reaper.py     taking jobs back from dead workers
 control.py    pausing

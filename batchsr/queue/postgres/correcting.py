@@ -6,8 +6,8 @@ import dataclasses
 from typing import Any, Final
 
 from batchsr.queue.job import Backend, Job, Result
+from batchsr.queue.postgres.store import PgStore
 from batchsr.queue.sqlite import claims, reports
-from batchsr.queue.sqlite.store import Store
 
 _RESULT: Final = tuple(field.name for field in dataclasses.fields(Result) if field.name != "report")
 _MADE_WITH: Final = tuple(field.name for field in dataclasses.fields(Backend) if field.name != "variant")
@@ -16,7 +16,7 @@ _AS_READ: Final = (
 )
 
 
-def correct(store: Store, job: Job, result: Result | None) -> Job | None:
+def correct(store: PgStore, job: Job, result: Result | None) -> Job | None:
     """Record another result of a job that is done, with what it was made with; None queues the job again.
 
     Returns the job; None where it is no longer as it was read.
