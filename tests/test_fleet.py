@@ -88,7 +88,7 @@ def test_a_queue_is_made_once_filled_looked_at_and_steered_as_one_in_a_file(host
     assert (job["state"], job["priority"]) == ("queued", 3)
     assert "a.wav" in host.run("show", "1").out
     host.run("report")
-    assert "sound" in host.run("fleet", "check", "--folder", tmp_path).out
+    assert "sound" in host.run("fleet", "check", "--out", tmp_path).out
     for name in ("init", "migrate", "check"):
         (answer,) = host.run("fleet", name, "--json").documents
         jsonschema.validate(answer, json.loads((SCHEMAS / f"fleet-{name}.schema.json").read_text()))

@@ -180,7 +180,7 @@ def _again(variant: str) -> str:
 
 
 def _fetched(variant: str, *, progress: bool, again: bool) -> Location:
-    """Both files of the hub's newest commit, in the cache and checked, or those of speech-swift. Raises HubError."""
+    """Return both files of the hub's newest commit, cached and checked, or those of speech-swift. Raises HubError."""
     repository = REPOSITORIES[variant]
     small = hub_client.published(repository, FILES[0])
     files = [small, *(hub_client.published(repository, name, small.commit) for name in FILES[1:])]

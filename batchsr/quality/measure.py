@@ -86,7 +86,7 @@ def kept(x: Signal, cutoff_hz: float) -> NDArray[np.float64]:
 
 
 def line_share(x: Signal, low_hz: float, high_hz: float = 17_000) -> float:
-    """Share of the stretches of 0.17 s whose spectrum has lines at equal distances of 70 to 2,900 Hz between two edges.
+    """Return the share of stretches of 0.17 s whose spectrum has lines 70 to 2,900 Hz apart between two edges.
 
     Such are harmonics, and the buzz of a vocoder: a restoration should not have more of them than its original. A
     stretch has them if its level in dB, less its mean over 1.8 kHz, correlates with itself moved by such a distance by
@@ -106,7 +106,7 @@ def line_share(x: Signal, low_hz: float, high_hz: float = 17_000) -> float:
 
 
 def loudness_lufs(x: Signal) -> float:
-    """Integrated loudness of one 48 kHz channel, gated, after ITU-R BS.1770-4; -inf when nothing passes the gates."""
+    """Return the gated loudness of one 48 kHz channel, after ITU-R BS.1770-4; -inf when nothing passes the gates."""
     # The two K-weighting biquads as the recommendation prints them for 48 kHz.
     shelf = [1.53512485958697, -2.69169618940638, 1.19839281085285, 1.0, -1.69065929318241, 0.73248077421585]
     highpass = [1.0, -2.0, 1.0, 1.0, -1.99004745483398, 0.99007225036621]

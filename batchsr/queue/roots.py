@@ -34,7 +34,7 @@ def parsed(words: Iterable[str]) -> dict[str, str]:
 
 
 def use(folders: Mapping[str, str]) -> None:
-    """From now on these are the named roots of this process."""
+    """Make these the named roots of this process from now on."""
     _places.clear()
     _places.update(sorted(folders.items(), key=lambda one: -len(one[1])))
 

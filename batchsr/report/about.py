@@ -154,7 +154,7 @@ def _time(text: str | None) -> str:
 
 
 def _entry(label: str, text: str, width: int | None, beside: int) -> list[str]:
-    """One entry: its label, and its text, which begins `beside` columns from there."""
+    """Return one entry: its label, and its text, which begins `beside` columns from there."""
     return _filled(f"  {printable(label):<{beside}}{printable(text)}", width, indent=beside + 2)
 
 

@@ -67,7 +67,7 @@ def _csv(rows: Iterable[_Row], columns: Sequence[str]) -> Iterator[str]:
 
 
 def _printable(value: object) -> str:
-    """Text for a table; bytes of a name that are no UTF-8 become backslash escapes."""
+    """Return text for a table; bytes of a name that are no UTF-8 become backslash escapes."""
     if value is None:
         return ""
     if isinstance(value, int):

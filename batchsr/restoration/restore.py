@@ -238,7 +238,7 @@ def _prepare(task: Task, model: Batcher, alive: Callable[[], None]) -> _Case:
 
 
 def _scratch_key(case: _Case, model: Batcher) -> bytes:
-    """SHA-256 over everything that a window's samples depend on, beside the samples it is made from."""
+    """Return the SHA-256 over everything that a window's samples depend on, beside the samples it is made from."""
     identity = model.identity
     parts = {
         "algorithm": ALGORITHM,

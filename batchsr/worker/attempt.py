@@ -254,7 +254,7 @@ def failure_of(error: Exception) -> str:
 
 
 def described(error: Exception) -> tuple[str, str]:
-    """Code and message for the queue. What nobody foresaw keeps its last line of traceback."""
+    """Return the code and message for the queue. What nobody foresaw keeps its last line of traceback."""
     if isinstance(error, BatchsrError):
         return error.code, str(error)
     where = traceback.extract_tb(error.__traceback__)[-1:]

@@ -113,7 +113,7 @@ class InFlightFiles:
             raise
 
     def wait(self, seconds: float) -> None:
-        """Until something changed since the last call, at most so long. Raises what a file's thread ended with."""
+        """Wait until something changed since the last call, at most so long. Raises what a file's thread ended with."""
         with self._changed:
             self._changed.wait_for(lambda: self._changes != self._seen, seconds)
             self._seen = self._changes

@@ -208,7 +208,7 @@ def _share(compute: Callable[[int, int], None], count: int, grain: int) -> None:
 
 @functools.cache
 def _pool() -> tuple[int, concurrent.futures.Executor]:
-    """One thread a core. Products are shared out here, so the BLAS must not use threads of its own."""
+    """Return a thread for each core. Products are shared out here, so the BLAS must not use threads of its own."""
     cores = machine.cores()
     threadpoolctl.threadpool_limits(1, user_api="blas")
     return cores, concurrent.futures.ThreadPoolExecutor(cores, "batchsr-cpu")

@@ -145,7 +145,7 @@ class PostgresQueue(hosts.QueueOfHosts):
                 owners.lock_path(folder, worker).unlink(missing_ok=True)
         if sweep:
             self._swept_s = now_s
-            healthy_s = max((worker.heart.healthy_s for worker in self._workers.values()), default=0.0)
+            healthy_s = max((worker.heartbeat.healthy_s for worker in self._workers.values()), default=0.0)
             taken += self._take_from(alive.silent(self._pg, home, self._lease_s, healthy_s), complete)
         return taken
 
@@ -195,7 +195,7 @@ class PostgresQueue(hosts.QueueOfHosts):
         """
         key = (job.id, job.claim_seq)
         worker = self._workers.get(job.worker or "")
-        if worker is not None and worker.heart.has_lost(*key, self._claimed.get(key, 0.0)):
+        if worker is not None and worker.heartbeat.has_lost(*key, self._claimed.get(key, 0.0)):
             raise ClaimLost(f"job {job.id} is in other hands; this worker had claim {job.claim_seq}")
         if not self.windows.tell(job, windows_done, windows_total):
             return
@@ -373,11 +373,13 @@ class PostgresWorker(SqliteWorker):
         self.home = home
         own = PgStore(queue._pg.place, queue._pg.path, queue.clock)
         beat_s = max(0.05, queue._lease_s / alive.BEATS_IN_A_LEASE)
-        self.heart = alive.Heart(self.name, own, queue._pg, beat_s, lambda: queue.windows.write_all(own, self.name))
+        self.heartbeat = alive.Heartbeat(
+            self.name, own, queue._pg, beat_s, lambda: queue.windows.write_all(own, self.name)
+        )
 
     def leave(self, ending: str = "left") -> None:
         """Sign off; what it still owns is taken by the next reaper of this host."""
-        self.heart.stop()
+        self.heartbeat.stop()
         self._fleet._workers.pop(self.name, None)
         super().leave(ending)
 

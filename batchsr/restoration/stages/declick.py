@@ -44,7 +44,7 @@ class Declick(Quiet):
         return "de-clicked" if self._touches else ""
 
     def channels(self, channels: int) -> int:
-        """As many."""
+        """Return as many."""
         return channels
 
     def run(self, blocks: Iterator[Block], total_samples: int) -> Iterator[Block]:

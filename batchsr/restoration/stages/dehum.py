@@ -48,7 +48,7 @@ class Dehum(Quiet):
         return "de-hummed" if self.hum else ""
 
     def channels(self, channels: int) -> int:
-        """As many."""
+        """Return as many."""
         return channels
 
     def run(self, blocks: Iterator[Block], total_samples: int) -> Iterator[Block]:

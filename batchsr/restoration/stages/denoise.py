@@ -58,7 +58,7 @@ class Denoise:
         return "denoised" if self.denoising.on else ""
 
     def channels(self, channels: int) -> int:
-        """As many."""
+        """Return as many."""
         return channels
 
     def run(self, blocks: Iterator[Block], total_samples: int) -> Iterator[Block]:
@@ -140,6 +140,6 @@ def _denoised(found: Mapping[str, Any], limit_db: float | None) -> str:
 
 
 def _powers(block: Block) -> NDArray[np.float64]:
-    """Mean square of each channel, (C,), without what stands still: an offset is no sound."""
+    """Return the mean square of each channel, (C,), without what stands still: an offset is no sound."""
     powers: NDArray[np.float64] = block.astype(np.float64).var(axis=0)
     return powers

@@ -47,7 +47,7 @@ class Stems(Quiet):
         return {} if self.restored else {"restored": False}
 
     def channels(self, channels: int) -> int:
-        """As many for each stem."""
+        """Return as many for each stem."""
         return len(separator.STEMS) * channels
 
     def run(self, blocks: Iterator[Block], total_samples: int) -> Iterator[Block]:
