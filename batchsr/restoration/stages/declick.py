@@ -84,5 +84,11 @@ def fact(entry: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def sentence(entry: Mapping[str, Any]) -> str:
-    """Return its name with its figures."""
-    return plain_sentence(entry)
+    """Return what was touched, or that nothing was."""
+    if (said := fact(entry)) is None:
+        return plain_sentence(entry)
+    threshold = number(part(entry, "settings"), "threshold")
+    looked = "Clicks were looked for" + (f" (threshold {threshold:g})" if threshold is not None else "")
+    if part(entry, "found").get("stepped_back"):
+        return f"{looked}, and too many found to take out, so it stayed as it was: {said[1]}."
+    return f"{looked}: {said[1]}."

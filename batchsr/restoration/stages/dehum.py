@@ -78,5 +78,7 @@ def fact(entry: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def sentence(entry: Mapping[str, Any]) -> str:
-    """Return its name with its figures."""
-    return plain_sentence(entry)
+    """Return what was subtracted, or that nothing was."""
+    if not part(entry, "found"):
+        return plain_sentence(entry)
+    return f"Mains hum was looked for: {fact(entry)[1]}."

@@ -120,8 +120,12 @@ def fact(entry: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def sentence(entry: Mapping[str, Any]) -> str:
-    """Return its name with its figures."""
-    return plain_sentence(entry)
+    """Return by how much it was denoised, by what, and why; or why it was not."""
+    if not part(entry, "found"):
+        return plain_sentence(entry)
+    settings = part(entry, "settings")
+    by = f", by {settings['network']} (SHA-256 {settings.get('network_sha256')})" if "network" in settings else ""
+    return f"Noise: it was {fact(entry)[1]}{by}."
 
 
 def _denoised(found: Mapping[str, Any], limit_db: float | None) -> str:

@@ -57,17 +57,20 @@ def run(stages: Sequence[Stage], position: Position, blocks: Iterator[Block], to
 
 def entries(stages: Sequence[Stage], *, measured: bool = False) -> list[dict[str, Any]]:
     """Return what the scratch's key says of them, or, with what was `measured` as they ran, the sidecar."""
-    return [
-        {
-            "name": stage.name,
-            "version": stage.version,
-            "place": stage.position,
-            "context_samples": stage.context_samples,
-            "settings": dict(stage.settings),
-            **({"found": {**stage.found, **(stage.measured if measured else {})}} if stage.found else {}),
-        }
-        for stage in stages
-    ]
+    said = []
+    for stage in stages:
+        found = {**stage.found, **(stage.measured if measured else {})}
+        said.append(
+            {
+                "name": stage.name,
+                "version": stage.version,
+                "place": stage.position,
+                "context_samples": stage.context_samples,
+                "settings": dict(stage.settings),
+                **({"found": found} if found else {}),
+            }
+        )
+    return said
 
 
 def done(stages: Sequence[Stage]) -> str:
