@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from person import called
 from test_restore import Echo, run, task_for
 
+from batchsr import storage
 from batchsr.cli import cli
 from batchsr.errors import ConfigError, ExtraMissing, StageFailed
 from batchsr.models import recognisers
@@ -363,9 +364,9 @@ def earlier(folder: Path, name: str, before: str, after: str) -> Path:
     output.parent.mkdir(exist_ok=True)
     report = run(task_for(source, output, settings=Settings(overlap=0.02), provenance=provenance), Echo(hiss=0)).report
     sidecars_path = Path(f"{output}.json")
-    if not sidecars_path.exists():
-        sidecars_path.write_text(json.dumps(report))
     soundfile.write(output, spoken(after), RATE_48K, subtype="PCM_24")
+    report["output"] |= {"sha256": storage.sha256(output), "size_bytes": output.stat().st_size}
+    sidecars_path.write_text(json.dumps(report))
     return output
 
 
@@ -449,6 +450,41 @@ def test_a_source_that_is_another_by_now_is_not_heard_unless_it_is_named(by_tone
     assert json.loads(told.stdout)["error_code"] == "input.changed"
     assert told.exit_code == 3
     assert json.loads(CliRunner().invoke(cli, [*words, "--source", str(tmp_path / "a.wav")]).stdout)["gone"] == 0
+
+
+def test_an_output_that_is_another_by_now_is_not_taken_for_the_one_on_record(by_tone: Path, tmp_path: Path) -> None:
+    output = earlier(tmp_path, "a", "abc", "abc")
+    soundfile.write(output, spoken("nnn"), RATE_48K)
+    words = ["--json", "words", str(output), "--model", str(by_tone)]
+    told = CliRunner().invoke(cli, words)
+    assert json.loads(told.stdout)["error_code"] == "input.changed"
+    assert told.exit_code == 3
+    assert json.loads(CliRunner().invoke(cli, [*words, "--source", str(tmp_path / "a.wav")]).stdout)["gone"] == 3
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("damage", ["cut", "no number"])
+def test_a_sidecar_that_was_damaged_is_named_and_not_passed_over(
+    by_tone: Path, tmp_path: Path, damage: str, recorded: bool
+) -> None:
+    sidecar = Path(f"{earlier(tmp_path, 'a', 'abc', 'abc')}.json")
+    text = sidecar.read_text()
+    sidecar.write_text(text[:300] if damage == "cut" else text.replace('"rtf": ', '"rtf": NaN, "x": ', 1))
+    (tmp_path / "out" / "strange.wav").write_bytes(b"")
+    (tmp_path / "out" / "strange.wav.json").write_text("[1, 2]")
+    how = ["--recorded"] if recorded else ["--model", str(by_tone)]
+    told = CliRunner().invoke(cli, ["words", str(tmp_path / "out"), *how])
+    assert told.exit_code == 3, told.output
+    assert "a.wav.json" in told.stderr
+    assert "strange" not in told.output
+
+
+def test_an_output_that_is_named_twice_is_heard_once(by_tone: Path, tmp_path: Path) -> None:
+    output = earlier(tmp_path, "a", "abc", "abc")
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    places = [str(place) for place in (output, output.parent, output, tmp_path / "link")]
+    told = CliRunner().invoke(cli, ["--json", "words", *places, "--model", str(by_tone)])
+    assert len(told.stdout.splitlines()) == 1, told.output
 
 
 def test_what_is_on_record_is_listed_worst_first_without_a_recogniser(

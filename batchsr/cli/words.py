@@ -58,8 +58,12 @@ def words_command(
     hears = words_again.recorded if recorded else _hearing(source, model, keep_text)
     found: list[dict[str, Any]] = []
     failed = 0
+    seen: set[str] = set()
     try:
         for output, unlisted in itertools.chain.from_iterable(map(words_again.outputs_below, paths)):
+            if (place := os.path.realpath(output)) in seen:
+                continue  # named twice, or by its folder as well
+            seen.add(place)
             try:
                 if unlisted is not None:
                     raise unlisted

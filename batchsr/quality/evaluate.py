@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsr.audio.filters import Crossover, keep_band
-from batchsr.errors import InputMissing
+from batchsr.errors import InputEmpty, InputMissing
 from batchsr.quality import measure
 from batchsr.quality.measure import EDGE, SAMPLE_RATE_HZ, Signal
 
@@ -176,8 +176,16 @@ def compare(
     seconds: float | None = None,
     opinion: Opinion | None = None,
 ) -> Iterator[tuple[Result, NDArray[np.float32]]]:
-    """Yield one clip at one rate by every method, with what each made of it; `seconds` of its middle, or all of it."""
+    """Yield one clip at one rate by every method, with what each made of it; `seconds` of its middle, or all of it.
+
+    Raises InputEmpty for less than one frame, InputNotFinite, InputFormat.
+    """
     reference = measure.middle(measure.read_clip(path), seconds)
+    if len(reference) < N_FFT:
+        raise InputEmpty(
+            f"{path}: {len(reference):,} samples are too few to measure",
+            remedy=f"give clips of {N_FFT:,} samples at least, and more --seconds if they were asked for",
+        )
     x = measure.degrade(reference, rate_hz)
     for name, restore in methods.items():
         restored = restore(x, rate_hz)

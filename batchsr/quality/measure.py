@@ -13,7 +13,7 @@ import soxr
 from numpy.typing import NDArray
 from scipy import signal
 
-from batchsr.errors import InputFormat
+from batchsr.errors import InputFormat, InputNotFinite
 
 Signal = NDArray[np.floating]
 """One channel, (n,), samples in +-1."""
@@ -36,11 +36,14 @@ def read_sound(path: Path) -> tuple[NDArray[np.float32], int]:
 def read_clip(path: Path) -> NDArray[np.float32]:
     """Return a full-band clip as one channel at 48 kHz, (n,).
 
-    Raises InputFormat when it cannot be decoded or is not sampled at 48 kHz: resampling would add an edge of its own.
+    Raises InputFormat when it cannot be decoded or is not sampled at 48 kHz: resampling would add an edge of its own;
+    InputNotFinite.
     """
     samples, rate_hz = read_sound(path)
     if rate_hz != SAMPLE_RATE_HZ:
         raise InputFormat(f"{path}: sampled at {rate_hz} Hz", remedy="clips to judge by are full-band, at 48,000 Hz")
+    if not np.isfinite(samples).all():
+        raise InputNotFinite(f"{path}: holds NaN or infinity", remedy="silence or cut the damaged samples in an editor")
     return samples
 
 

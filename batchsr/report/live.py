@@ -167,7 +167,7 @@ class Screen:
         self._tick()
         if file.windows_total == 0:  # the first call says what the scratch held already
             file.windows_at_start = done
-            if done:
+            if done and (job.windows_done or done < total):  # all at once: full-band, nothing was there before
                 self._say(f"{'resuming':<11}  {_named(job)}  at window {done} of {total}")
         if (done, total) != (file.windows_done, file.windows_total):
             file.moved_at_s = self._now()

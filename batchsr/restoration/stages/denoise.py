@@ -18,8 +18,8 @@ from batchsr.audio.windows import Block
 from batchsr.display import clock
 from batchsr.restoration import spool
 from batchsr.restoration.spool import Spool
+from batchsr.restoration.stages.entries import number, part, plain_sentence
 from batchsr.restoration.stages.interface import Listening, Position
-from batchsr.restoration.stages.words import number, part, plain_sentence
 from batchsr.settings.profile import Settings
 from batchsr.speech import denoiser, voice
 
@@ -120,8 +120,12 @@ def fact(entry: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def sentence(entry: Mapping[str, Any]) -> str:
-    """Return its name with its figures."""
-    return plain_sentence(entry)
+    """Return by how much it was denoised, by what, and why; or why it was not."""
+    if not part(entry, "found"):
+        return plain_sentence(entry)
+    settings = part(entry, "settings")
+    by = f", by {settings['network']} (SHA-256 {settings.get('network_sha256')})" if "network" in settings else ""
+    return f"Noise: it was {fact(entry)[1]}{by}."
 
 
 def _denoised(found: Mapping[str, Any], limit_db: float | None) -> str:
