@@ -40,5 +40,5 @@ def correct(store: PgStore, job: Job, result: Result | None) -> Job | None:
         sql = f"UPDATE jobs SET {sets}, changed_at = :now WHERE {_AS_READ} RETURNING {claims.COLUMNS}"
         rows = list(db.query(sql, values))
         if rows and result is not None:
-            reports.note(db, job.id, result.report)
+            reports.note(db, job.id, result.report)  # type: ignore[arg-type]
     return claims.to_job(rows[0]) if rows else None
