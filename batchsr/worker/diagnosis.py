@@ -112,7 +112,7 @@ def source_trouble(job: Job) -> Trouble | None:
         return None
     if not _may_enter(folder):
         return trouble_at(folder, "source", "denied")
-    number = _refusal(job.source)
+    number = refusal(job.source)
     if number == 0:
         return None
     if number == errno.ENOENT:
@@ -120,7 +120,7 @@ def source_trouble(job: Job) -> Trouble | None:
         # nothing: some file systems get another one at every mount.
         moved = job.source_device is not None and there.st_dev != job.source_device % 2**64
         return trouble_at(folder, "source", "gone") if moved and not _names(folder) else None
-    siblings = [_refusal(path) for path in _siblings(job.source)]
+    siblings = [refusal(path) for path in _siblings(job.source)]
     if len(siblings) < _FEWEST_SIBLINGS or 0 in siblings:
         return None
     code = _CODES.get(number)
@@ -258,7 +258,7 @@ def _downwards(folder: str) -> Iterator[str]:
     yield from reversed([folder, *(str(parent) for parent in Path(folder).parents)])
 
 
-def _refusal(path: str) -> int:
+def refusal(path: str) -> int:
     """Return the number of the error that opening and reading the file gives; 0 for none."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

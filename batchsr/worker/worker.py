@@ -279,7 +279,9 @@ class _Run:
         while left_s > 0 and self._stop.signal is None and self._queue.paused() is not None:
             self._stop.wait(min(left_s, self._options.poll_s))
             left_s -= self._options.poll_s
-        is_over = pauses.is_over(pause, self._options.min_free_bytes)
+        is_over = pauses.is_over(pause, self._options.min_free_bytes) or (
+            pause.kind == "source" and diagnosis.refusal(job_ahead.source) == 0
+        )
         if is_over and (pause.kind == "source" or self._shortage(job_ahead) is None):
             if self._queue.resume(only=pause):
                 self._listener.resumed()
