@@ -147,6 +147,10 @@ class WorkQueue(_Closable, Protocol):
         good as any, and this is what is to be recorded of it.
         """
 
+    def correct(self, job: Job, result: Result | None) -> Job | None:
+        """Record another result of a job that is done: of the claim whose file stands under its name; None queues it
+        again. Returns the job; None where it is no longer as it was read."""
+
     def finish(self, job: Job, result: Result | None = None, reason: str = "", *, keep_report: bool = True) -> Job:
         """Note that the output stands under its name, durably. Raises ClaimLost.
 

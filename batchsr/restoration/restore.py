@@ -113,7 +113,7 @@ def restore(
         before_publish(restored)
         more.publish()
         try:
-            publishing.publish(output, record, overwrite=task.overwrite)
+            publishing.publish(output, record, overwrite=task.overwrite, still_ours=task.still_ours)
         except BaseException:
             if not output.is_published():
                 more.take_back()

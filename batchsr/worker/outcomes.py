@@ -85,6 +85,7 @@ class Outcomes:
             with contextlib.suppress(ResourceError):  # what stays is for `gc`
                 attempt.discard()
         finally:
+            attempt.agree()
             if attempt.progressed:
                 self._account.troubles = 0
 

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from batchsr.errors import ClaimLost, QueueAway, QueueError, UsageError
+from batchsr.queue import roots
 from batchsr.queue.clock import Clock
 from batchsr.queue.finished import Finished
 from batchsr.queue.interface import Worker
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State, stored_text
-from batchsr.queue.postgres import alive, calls, hosts, schema
+from batchsr.queue.postgres import alive, calls, correcting, hosts, schema
 from batchsr.queue.postgres.place import FleetPlace
 from batchsr.queue.postgres.store import PgStore, ServerClock
 from batchsr.queue.postgres.windows import Windows
@@ -218,6 +219,10 @@ class PostgresQueue(hosts.QueueOfHosts):
             (Result(**json.loads(reports.unpacked(one["data"]))) for one in rows if one["sha256"] == found), None
         )
 
+    def correct(self, job: Job, result: Result | None) -> Job | None:
+        """See WorkQueue.correct."""
+        return correcting.correct(self._pg, job, result)
+
     def finish(self, job: Job, result: Result | None = None, reason: str = "", *, keep_report: bool = True) -> Job:
         """See WorkQueue.finish. Whose the output is need not be known any longer: its name is taken."""
         act = functools.partial(calls.finish, self._pg, job, result, reason, keep_report=keep_report)
@@ -276,8 +281,12 @@ class PostgresQueue(hosts.QueueOfHosts):
     # Looking and keeping
 
     def status(self) -> dict[str, Any]:
-        """See Overview.status; `database` is the fleet's URL without a password, `idle_s` since a worker was heard."""
-        found = super().status()
+        """See Overview.status; `database` is the fleet's URL without a password, `silent_s` since a worker was heard.
+
+        Paths below a named root that this host does not have are told by that name.
+        """
+        with roots.shown_by_name():
+            found = super().status() | {"hosts": hosts.listed(self._pg)}
         heard = {
             row["id"]: row["silent_s"]
             for row in self._store.rows(
@@ -287,12 +296,7 @@ class PostgresQueue(hosts.QueueOfHosts):
         }
         for one in found["workers"]:
             one["silent_s"] = heard.get(one["id"])
-        return found | {
-            "database": self.shown,
-            "fleet": self.own_id,
-            "lease_s": self._lease_s,
-            "hosts": hosts.listed(self._pg),
-        }
+        return found | {"database": self.shown, "fleet": self.own_id, "lease_s": self._lease_s}
 
     @property
     def shown(self) -> str:

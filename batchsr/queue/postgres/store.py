@@ -63,6 +63,9 @@ class ServerClock(Clock):
 class PgStore:
     """An open database of a fleet. One thread at a time; not to be carried over a fork."""
 
+    on_own_disk = False
+    """See queue.sqlite.store.Store: the server looks after its own disk."""
+
     def __init__(self, place: FleetPlace, path: Path, clock: Clock) -> None:
         self.place = place
         self.path = path

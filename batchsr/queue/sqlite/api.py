@@ -219,11 +219,6 @@ class SqliteQueue(OneHost):
         """Note that the output is whole and about to get its name. Raises ClaimLost: then it must not get it."""
         claims.committing(self._store, job, result)
 
-    def standing(self, job: Job, sha256: Callable[[], str]) -> Result | None:
-        """Return what a claim of this job was about to publish with this hash: None, for here nobody loses a claim
-        alive between the row and the name, and the row itself knows the last one."""
-        return None
-
     def finish(self, job: Job, result: Result | None = None, reason: str = "", *, keep_report: bool = True) -> Job:
         """Note that the output stands under its name, durably. Raises ClaimLost.
 

@@ -202,7 +202,7 @@ def status(store: Store) -> dict[str, Any]:
     """Return the queue at a glance; see Queue.status."""
     with store.reading():  # one moment for all of it
         found = totals(store)
-        pause = control.current(store) or _full_disk(store)
+        pause = control.current(store) or (_full_disk(store) if store.on_own_disk else None)
         alive = store.rows(
             "SELECT w.id, w.pid, w.host, w.variant, w.device, w.started_at, w.boot, j.id AS job, j.source, "
             "j.windows_done, j.windows_total, a.seen_steady FROM workers w LEFT JOIN jobs j ON j.worker = w.id "

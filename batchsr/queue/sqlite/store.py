@@ -66,6 +66,9 @@ def describe() -> dict[str, str]:
 class Store:
     """An open database. One thread at a time; not to be carried over a fork."""
 
+    on_own_disk = True
+    """Whether the database is on a disk of this machine, so that it needs room there."""
+
     def __init__(self, path: Path, connection: sqlite3.Connection, clock: Clock) -> None:
         self.path = path
         self.clock = clock

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from batchsr.audio.repair import declick
 from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
+from batchsr.restoration.stages.entries import number, part, plain_sentence
 from batchsr.restoration.stages.interface import Listening, Position, Quiet
-from batchsr.restoration.stages.words import number, part, plain_sentence
 from batchsr.settings.profile import Settings
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from batchsr.audio.windows import Block
 from batchsr.display import clock
 from batchsr.restoration import spool
 from batchsr.restoration.spool import Spool
+from batchsr.restoration.stages.entries import number, part, plain_sentence
 from batchsr.restoration.stages.interface import Listening, Position
-from batchsr.restoration.stages.words import number, part, plain_sentence
 from batchsr.settings.profile import Settings
 from batchsr.speech import denoiser, voice
 

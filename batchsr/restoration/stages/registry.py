@@ -18,8 +18,8 @@ from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
 from batchsr.restoration.spool import Spool
 from batchsr.restoration.stages import declick, dehum, denoise, lowpass, mono, stems
+from batchsr.restoration.stages.entries import plain_sentence
 from batchsr.restoration.stages.interface import Kind, Listening, Position, Stage
-from batchsr.restoration.stages.words import plain_sentence
 from batchsr.settings.profile import Settings
 
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType(

@@ -10,8 +10,8 @@ from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
 from batchsr.models import separator, stem_networks
 from batchsr.models.stem_networks import Network
+from batchsr.restoration.stages.entries import part
 from batchsr.restoration.stages.interface import Listening, Position, Quiet
-from batchsr.restoration.stages.words import part
 from batchsr.settings.profile import Settings
 
 if TYPE_CHECKING:
