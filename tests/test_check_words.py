@@ -274,6 +274,16 @@ def test_a_recogniser_that_fails_or_is_not_there_fails_no_job(
     said = restored(tmp_path, spoken("abc", 8_000), "b.wav", check_words=str(by_tone))["checks"]["words"]
     assert said["not_counted_because"] == "recogniser_failed"
     assert "unsupported model binary" in said["trouble"]
+    told = called("upsample", tmp_path / "b.wav", "--model", "resample", f"--check-words={by_tone}")
+    assert "unsupported model binary" in told.err
+    called(
+        "--db", tmp_path / "q.db", "enqueue", tmp_path / "b.wav", "--out", tmp_path / "o", f"--check-words={by_tone}"
+    )
+    told = called("--db", tmp_path / "q.db", "work", "--model", "resample")
+    assert "its words were not compared" in told.err
+    assert "[check.words]" in told.err
+    (row,) = called("--db", tmp_path / "q.db", "--json", "report").documents
+    assert [remark["code"] for remark in row["remarks"]] == ["check.words"]
     report = restored(tmp_path, spoken("abc", 8_000), "c.wav", check_words=str(tmp_path / "none"))
     assert "config.json is not there" in dict(facts(report))["Words"]
     schema = json.loads(Path(sidecars.__file__).with_name("sidecar.schema.json").read_text())
