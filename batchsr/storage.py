@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from batchsr.display import printable as printable  # where others look for it
 from batchsr.errors import OutputPathError, OutputTooLarge, ResourceError
 
 NO_BOUND: Final = 2**63 - 1
@@ -156,7 +155,7 @@ def read_small(path: Path, most_bytes: int) -> bytes:
 
 
 def sha256(path: Path, *, tick: Callable[[], None] = lambda: None) -> str:
-    """SHA-256 of a file's bytes, hexadecimal, in bounded memory. Raises OSError, also for what is no file.
+    """Return the SHA-256 of a file's bytes, hexadecimal, in bounded memory. Raises OSError, also for what is no file.
 
     `tick` is called every 64 MiB, for who must show a sign of life or may want to stop.
     """

@@ -93,7 +93,7 @@ class Temporary:
         return os.fstat(self.fd).st_size
 
     def sha256(self, *, tick: Callable[[], None] = lambda: None) -> str:
-        """SHA-256 of its bytes, read through the descriptor. Raises ResourceError."""
+        """Return the SHA-256 of its bytes, read through the descriptor. Raises ResourceError."""
         with output_errors(self.final, "read back"):
             return sha256_of(self.fd, tick=tick)
 

@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench_runner import Identity
 
+from batchsr import machine
 from batchsr.intake import gather
 from batchsr.models import registry
 from batchsr.models.identity import About
@@ -123,7 +124,7 @@ def main() -> None:
     if summary.done != options.files:
         raise SystemExit(str(dataclasses.asdict(summary)))
     audio_s = 60 * options.minutes * options.files
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = machine.cores()
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
     times = f"{wall_s:.1f} s ({audio_s / wall_s:.1f} x real time)"
     said = [f"{options.files} of {options.minutes:g} min, {cores} cores: {times}"]

@@ -254,7 +254,7 @@ _making = threading.Lock()
 
 
 def _settled(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(AT_START)}
+    return {name: value for name, value in environment.items() if name.startswith(AT_START) and name != "PYTHON"}
 
 
 def _source_for(environment: Mapping[str, str]) -> _Source | None:

@@ -114,6 +114,14 @@ def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
         assert anchor in anchors, f"{page.name} links to {target}#{anchor}"
 
 
+def test_every_page_is_reached_from_readme() -> None:
+    reached = [ROOT / "README.md"]
+    for page in reached:
+        targets = re.findall(r"\]\(([^)#:]+\.md)(?:#[^)]*)?\)", page.read_text())
+        reached += {(page.parent / target).resolve() for target in targets} - set(reached)
+    assert sorted({*(ROOT / "docs").rglob("*.md")} - set(reached)) == []
+
+
 RECORDINGS = {
     "phone-archive": ("jobs/recordings/phone/2004-01-05/call-1.wav", "jobs/recordings/phone/test-calls/beep.wav"),
     "oral-history": tuple(f"jobs/recordings/interviews/tape-{name}.wav" for name in ("01a", "01b", "12a")),

@@ -7,7 +7,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 import rig
 from person import Said, called
 
+from batchsr import storage, temporary
 from batchsr.cli import _run
 from batchsr.cli.app import App
 from batchsr.errors import ClaimLost
@@ -25,8 +26,13 @@ from batchsr.queue import State, roots
 from batchsr.queue.opening import QueueAddress
 from batchsr.queue.postgres.api import PostgresQueue
 from batchsr.queue.postgres.place import FleetPlace
+from batchsr.queue.sqlite import places as sqlite_places
+from batchsr.queue.trouble import Trouble
 from batchsr.restoration import publishing
 from batchsr.restoration.sidecar import sidecar_path
+from batchsr.settings.profile import Settings
+from batchsr.temporary import Temporary
+from batchsr.worker import maintenance
 from batchsr.worker.options import WorkerOptions
 from batchsr.worker.worker import run
 
@@ -88,7 +94,7 @@ def test_a_queue_is_made_once_filled_looked_at_and_steered_as_one_in_a_file(host
     assert (job["state"], job["priority"]) == ("queued", 3)
     assert "a.wav" in host.run("show", "1").out
     host.run("report")
-    assert "sound" in host.run("fleet", "check", "--folder", tmp_path).out
+    assert "sound" in host.run("fleet", "check", "--out", tmp_path).out
     for name in ("init", "migrate", "check"):
         (answer,) = host.run("fleet", name, "--json").documents
         jsonschema.validate(answer, json.loads((SCHEMAS / f"fleet-{name}.schema.json").read_text()))
@@ -110,6 +116,50 @@ def test_shares_that_are_mounted_elsewhere_are_the_same_files(host: Host, tmp_pa
     said = host.run("list", code=2).err
     assert "a root named archive" in said
     assert "BATCHSR_ROOTS=archive=FOLDER" in said
+
+
+def test_status_on_a_host_without_the_named_root_tells_files_and_places_by_that_name(
+    host: Host, tmp_path: Path
+) -> None:
+    here = tmp_path / "archive"
+    for name in ("x/a.wav", "x/b.wav", "y/c.wav"):
+        rig.record(here / name, 0.3)
+    (here / "x" / "b.wav").rename(here / "x" / os.fsdecode(b"\xff.wav"))
+    host.run("fleet", "init")
+    host.run("enqueue", "-r", here, "--named-root", f"archive={here}")
+    with PostgresQueue.connect(host.place, beat_s=0.0) as queue:
+        worker = queue.join()
+        taken = [queue.claim(worker, rig.BACKEND) for _ in range(2)]
+        (last,) = queue.jobs(states=[State.QUEUED])
+        queue._pg.rows("UPDATE workers SET host = 'far', home = 'far' RETURNING 1")
+        sqlite_places.hold_queued(
+            queue._store,
+            last,
+            Trouble(str(here / "y"), "source", "gone", f"{here / 'y'} is gone", "mount it", False),
+            alike=True,
+        )
+        roots.use({})
+        said = host.run("status").out
+        (status,) = host.run("status", "--json").documents
+        worker.leave()
+        roots.use({"archive": str(here)})
+        for job in taken:
+            assert job is not None
+            queue.release(job)
+    names = {one["source"] for one in status["workers"]}
+    assert names == {"archive:x/a.wav", "archive:x/\udcff.wav"}
+    assert "archive:x/a.wav" in said
+    assert "archive:y is gone" in said
+    assert status["places"][0]["path"] == "archive:y"
+
+
+def test_status_of_a_fleet_says_nothing_of_the_disk_of_the_machine_that_looks(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.run("fleet", "init")
+    monkeypatch.setattr(storage, "free_bytes", lambda path: 0)
+    (status,) = host.run("status", "--json").documents
+    assert (status["paused"], status["paused_reason"]) == (False, None)
 
 
 HOSTILE_URLS = [
@@ -273,9 +323,15 @@ def work(queue: PostgresQueue, model: rig.FastModel | None = None, options: Work
 class Quieter(rig.FastModel):
     """Gives other bytes, as another kind of device may."""
 
+    gain = np.float32(0.5)
+
     def windows(self, timestep: int, seed: int) -> Any:
         window = super().windows(timestep, seed)
-        return lambda x, indices: window(np.float32(0.5) * x, indices)
+        return lambda x, indices: window(self.gain * x, indices)
+
+
+class Quietest(Quieter):
+    gain = np.float32(0.25)
 
 
 def paired(output: Path) -> bool:
@@ -390,3 +446,95 @@ def test_outputs_of_after_a_backup_that_was_restored_are_adopted_and_not_made_ag
         else:
             assert (job.state, job.output_sha256) == ("done", digest)
     assert queue.check() == []
+
+
+OVER_EACH_OTHER = [
+    "before it looks",
+    "after it looked",
+    "after it looked, and dies",
+    "between its two names, the other adopts it",
+    "between its two names, between which the other has both of its own",
+    "between its two names, between which the other has both of its own, and dies",
+    "after it looked, the job has other settings by now",
+    "after it looked, the other is about to replace its output",
+]
+
+
+@pytest.mark.parametrize("sleeps", OVER_EACH_OTHER)
+def test_two_hosts_that_overwrite_one_output_leave_it_with_its_own_record_and_sidecar(
+    queues: tuple[PostgresQueue, PostgresQueue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sleeps: str
+) -> None:
+    slow, other = queues
+    rig.record(tmp_path / "in" / "a.wav", 0.4)
+    list(slow.enqueue(rig.jobs_for([tmp_path / "in" / "a.wav"], tmp_path / "out", overwrite=True)))
+    work(slow, model=Quietest())
+    slow.retry([1], redo=True)
+    monkeypatch.setattr(temporary, "_FOLDER_LOCK_S", 0.01)  # the sleeping host may hold it
+    publish, take_name = publishing.publish, Temporary.take_name
+    slept: list[str] = []
+    about_to: list[Callable[[], None]] = []
+
+    def other_has_it() -> None:
+        slept.append(sleeps)
+        take_away(slow)
+        if "other settings" in sleeps:
+            slow._pg.rows("UPDATE jobs SET settings = ? RETURNING 1", (Settings(seed=7).to_json(),))
+        work(other, model=Quieter())
+
+    def first(output: Any, record: Any, **more: Any) -> None:
+        if sleeps == "before it looks" and not slept:
+            other_has_it()
+        publish(output, record, **more)
+
+    def named(self: Temporary, *, overwrite: bool) -> None:
+        is_output = self.final.suffix != ".json"
+        if about_to and is_output:
+            about_to.pop()()  # the other's output is about to get its name: the slow one's gets it first
+        elif not slept and is_output and ("the other is about" in sleeps or "between which" in sleeps):
+            about_to.append(lambda: take_name(self, overwrite=True))
+            other_has_it()
+            if "between which" in sleeps:
+                return
+            raise ClaimLost("what was its output is replaced")
+        elif not slept and sleeps.startswith("after it looked" if is_output else "between its two names"):
+            other_has_it()
+        take_name(self, overwrite=overwrite)
+
+    monkeypatch.setattr(publishing, "publish", first)
+    monkeypatch.setattr(Temporary, "take_name", named)
+    if sleeps.endswith("dies"):
+        monkeypatch.setattr("batchsr.worker.attempt.Attempt.agree", lambda self: None)
+    work(slow, options=dataclasses.replace(rig.OPTIONS, limit=1))
+    assert slept == [sleeps]
+    (job,) = slow.jobs()
+    if sleeps.endswith("dies"):
+        assert not (job.output_sha256 == storage.sha256(Path(job.output)) and paired(Path(job.output)))
+        assert [verdict.verdict for verdict in maintenance.verify(slow)] == ["ok"]
+    elif "other settings" in sleeps:
+        work(other)  # if it was not done anew by the first already
+        assert [event["old"] for event in slow.events(job.id)].count("done") == 2, "as often as it was redone"
+    (job,) = slow.jobs()
+    output = Path(job.output)
+    assert job.state is State.DONE, (job.error_code, job.error)
+    assert job.output_sha256 == hashlib.sha256(output.read_bytes()).hexdigest()
+    assert job.output_bytes == output.stat().st_size
+    assert paired(output)
+    said = json.loads(sidecar_path(output).read_text())
+    assert said["settings_sha256"] == Settings.from_json(job.settings).digest()
+    assert [(verdict.verdict, verdict.detail) for verdict in maintenance.verify(slow)] == [("ok", "")]
+    assert [path for path in output.parent.iterdir() if path.name.startswith(".batchsr-")] == []
+
+
+def test_verify_leaves_an_output_alone_that_no_host_made(
+    queues: tuple[PostgresQueue, PostgresQueue], tmp_path: Path
+) -> None:
+    one, _ = queues
+    list(one.enqueue(rig.jobs_for([rig.record(tmp_path / "in" / "a.wav", 0.4)], tmp_path / "out", overwrite=True)))
+    work(one)
+    (before,) = one.jobs()
+    Path(before.output).write_bytes(b"somebody's")
+    (verdict,) = maintenance.verify(one)
+    assert verdict.verdict in ("changed", "truncated")
+    (after,) = one.jobs()
+    assert (after.state, after.output_sha256) == (State.DONE, before.output_sha256)
+    assert Path(before.output).read_bytes() == b"somebody's"

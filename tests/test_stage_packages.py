@@ -213,6 +213,8 @@ MODULES = {
     "starlette": "starlette",
     "uvicorn": "uvicorn",
     "psycopg": "psycopg",
+    "boto3": "boto3",
+    "obstore": "obstore",
     "imageio-ffmpeg": "imageio_ffmpeg",
 }
 """What each package of an extra is imported as; a new one belongs here."""

@@ -85,3 +85,35 @@ def test_the_stages_that_there_are_have_the_names_of_the_registry(tmp_path: Path
     assert registry.sentence({"name": "other", "version": 2, "settings": {"x": 1}}) == (
         "It went through the stage other (version 2) with x 1."
     )
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (
+            {"name": "declick", "settings": {"threshold": 6.0}, "found": {"touched_share": 0.0, "stepped_back": False}},
+            "Clicks were looked for (threshold 6): 0.000 % of the samples were interpolated.",
+        ),
+        (
+            {"name": "declick", "settings": {"threshold": 8}, "found": {"touched_share": 0.02, "stepped_back": True}},
+            "so it stayed as it was: stepped back: 2.000 % of the samples stand out.",
+        ),
+        ({"name": "dehum", "found": {"base_hz": None, "multiples": []}}, "Mains hum was looked for: none stands out."),
+        (
+            {"name": "denoise", "settings": {"limit_db": 12.0}, "found": {"denoised": False, "why": "no speech"}},
+            "Noise: it was not denoised: no speech.",
+        ),
+        (
+            {
+                "name": "denoise",
+                "settings": {"limit_db": 12.0, "network": "net", "network_sha256": "ab"},
+                "found": {"denoised": True, "why": "it is noisy"},
+            },
+            "Noise: it was denoised by 12 dB at most (it is noisy), by net (SHA-256 ab).",
+        ),
+    ],
+)
+def test_a_stage_that_kept_its_hands_off_is_not_said_to_have_done_anything(entry: dict[str, Any], said: str) -> None:
+    told = registry.sentence(entry)
+    assert told.endswith(said)
+    assert "None" not in told

@@ -14,6 +14,7 @@ import soundfile
 import stem_networks
 from click.testing import CliRunner
 from model.hub_server import COMMIT, hub
+from person import called
 from test_restore import FakeModel, Stop, run, sound, task_for, voice_like
 
 from batchsr import storage
@@ -26,6 +27,7 @@ from batchsr.queue.opening import open_queue
 from batchsr.restoration import restore as restoring
 from batchsr.restoration import sidecar as sidecars
 from batchsr.restoration.scratch import Scratch, fingerprint, stems_bytes, stems_path
+from batchsr.restoration.stages import registry as stages
 from batchsr.settings import extras, profile
 from batchsr.settings.outputs import stem_beside
 from batchsr.settings.profile import Settings
@@ -142,11 +144,49 @@ def test_of_a_full_band_recording_the_mix_is_the_recording_and_the_stems_are_sep
     model = FakeModel()
     wanted = settings(network, "files", lowpass="auto")
     task = task_for(source, tmp_path / "b.wav", settings=wanted, provenance=PROVENANCE)
-    assert run(task, model).report["stages"]
+    entries = run(task, model).report["stages"]
     assert model.computed == []
     y, stem = (soundfile.read(path)[0] for path in files_of(task)[:2])
     assert len(stem) == len(y)
     assert 0.4 < np.std(stem) / np.std(y) < 0.55
+    (entry,) = (one for one in entries if one["name"] == "stems")
+    for said in (stages.sentence(entry), stages.fact(entry)[1]):
+        assert "not restored" in said
+        assert "summed" not in said
+
+
+@pytest.mark.parametrize("output", ["b.wav", "song_upsampled.wav"])
+def test_the_record_is_found_from_a_stem_and_calls_it_one(tmp_path: Path, output: str) -> None:
+    network = stem_networks.write(tmp_path / "fake.onnx")
+    task = task_for(
+        sound(tmp_path / "a.wav"), tmp_path / output, settings=settings(network, "files"), provenance=PROVENANCE
+    )
+    Path(f"{task.output}.json").write_text(json.dumps(run(task, FakeModel()).report))
+    told = CliRunner().invoke(cli, ["explain", str(stem_beside(task.output, "drums"))])
+    assert told.exit_code == 0, told.output
+    assert "The stem drums was written in the same pass" in told.stdout
+    assert "copy for access" not in told.stdout
+    assert CliRunner().invoke(cli, ["explain", str(stem_beside(task.output, "flute"))]).exit_code
+
+
+@pytest.mark.parametrize("typed", ["htdemucs_ft", "HTDEMUCS", "./nix.onnx", "."])
+def test_what_is_no_network_is_refused_before_anything_is_enqueued(
+    typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sound(tmp_path / "a.wav")
+    told = called("--db", "q.db", "enqueue", "a.wav", "--stems", "mix", f"--stems-network={typed}", code=2)
+    assert typed in told.err
+    assert "htdemucs-fp16" in told.err
+    assert not Path("q.db").exists()
+
+
+def test_a_network_on_a_share_that_is_away_can_be_enqueued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "share").mkdir()
+    sound(tmp_path / "a.wav")
+    words = ["--db", str(tmp_path / "q.db"), "enqueue", str(tmp_path / "a.wav"), "--stems", "mix"]
+    told = CliRunner().invoke(cli, [*words, "--stems-network", str(tmp_path / "share" / "n.onnx")])
+    assert told.exit_code == 0, told.output
 
 
 def test_a_stem_s_name_that_is_taken_is_refused_before_anything_is_computed(tmp_path: Path) -> None:

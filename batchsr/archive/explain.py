@@ -142,7 +142,9 @@ def _result(at: _Reader) -> Iterator[str]:
     if at.text("credentials", "format"):
         yield f"It holds a signed statement of this ({at.text('credentials', 'format')}); `batchsr verify` checks it."
     for copy in at.items("copies")[:_MOST_LISTED]:
-        if isinstance(copy, dict):
+        if isinstance(copy, dict) and isinstance(stem := copy.get("stem"), str):
+            yield f"The stem {stem} was written in the same pass: {os.path.basename(str(copy.get('path')))}."
+        elif isinstance(copy, dict):
             yield f"A copy for access was written in the same pass: {os.path.basename(str(copy.get('path')))}."
 
 

@@ -82,7 +82,7 @@ class _Doubt(Exception):
 
 
 def _sidecars_below(folder: Path) -> Iterator[Path | Refused]:
-    """Each folder's files before those of the next, however deep they lie: folders are not nested calls."""
+    """Yield each folder's files before those of the next, however deep they lie: folders are not nested calls."""
     folders = [folder]
     while folders:
         folder = folders.pop()

@@ -157,7 +157,7 @@ def described(field: bytes, said: Sequence[str]) -> bytes:
 
 
 def read_markers(cue: bytes, adtl: bytes, codec: str | None = None, *, big_endian: bool = False) -> tuple[Marker, ...]:
-    """Markers of a cue chunk and of the LIST adtl chunk (without its four letters) that names them.
+    """Return markers of a cue chunk and of the LIST adtl chunk (without its four letters) that names them.
 
     A point's place stands in dwSampleOffset; some programs fill in dwPosition alone. `codec` is that of its texts.
     """
@@ -292,7 +292,7 @@ def _is_name(key: bytes) -> bool:
 
 
 def text(raw: bytes, codec: str | None = None, *, behind_nul: bool = False) -> str:
-    """Text as archives hold it: UTF-16 and UTF-8 where it is that, else `codec`, else Windows' Western European.
+    """Return text as archives hold it: UTF-16 and UTF-8 where it is that, else `codec`, else Windows' Western European.
 
     The first NUL ends it; with `behind_nul` what stands behind it goes on the text, as far as it can be read.
     """

@@ -44,7 +44,7 @@ def _drawn(position: int, count: int) -> NDArray[np.float64]:
 
 
 def quantise(block: Block, bits: int, position: int) -> tuple[NDArray[np.int32], int]:
-    """Samples (n, C) with full scale 1 as whole numbers of `bits` bits, and how many did not fit and were clamped.
+    """Return samples (n, C), full scale 1, as whole numbers of `bits` bits, and how many did not fit and were clamped.
 
     `position` is the place of the block's first frame in the file. Down to 24 bits the word length falls (a
     float32 has 24 and an exponent), and dither is added. What only the dither pushes over the edge is no clip.

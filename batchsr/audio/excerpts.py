@@ -106,7 +106,7 @@ def opus(block: Block) -> bytes:
 
 
 def spectrogram(block: Block, columns: int) -> NDArray[np.uint8]:
-    """Levels (BINS, columns) of the channels' mean: 0 is FLOOR_DB or less, 255 is CEILING_DB or more, row 0 is 0 Hz."""
+    """Return levels (BINS, columns) of the channels' mean, from FLOOR_DB (0) to CEILING_DB (255); row 0 is 0 Hz."""
     mono = block.mean(axis=1)
     hop = max(64, len(mono) // columns)
     padded = np.pad(mono, (0, max(0, _FFT - len(mono))))
@@ -123,7 +123,7 @@ def spectrogram(block: Block, columns: int) -> NDArray[np.uint8]:
 
 
 def waveform(block: Block, columns: int) -> NDArray[np.int8]:
-    """Lowest and highest sample (columns, 2) of each stretch, of the loudest channel; full scale is 127."""
+    """Return the lowest and highest sample (columns, 2) of each stretch, of the loudest channel; full scale is 127."""
     if not len(block):
         return np.zeros((columns, 2), np.int8)
     loudest = block[:, int(np.abs(block).max(axis=0).argmax())]

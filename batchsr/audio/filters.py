@@ -170,7 +170,7 @@ def keep_band(recording: Iterable[Block], restored: Iterable[Block], crossover: 
 
 
 def _together(one: Iterable[Block], other: Iterable[Block], samples: int) -> Iterator[tuple[Block, Block]]:
-    """Two streams in step, in blocks of `samples` samples. Raises ValueError when their lengths differ."""
+    """Yield two streams in step, in blocks of `samples` samples. Raises ValueError when their lengths differ."""
     for a, b in zip(reblock(one, samples), reblock(other, samples), strict=True):
         if a.shape != b.shape:
             raise ValueError(f"the streams differ: {a.shape} against {b.shape}")

@@ -69,7 +69,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 def energies(
     x: np.ndarray, sections: np.ndarray, state: np.ndarray, sums: np.ndarray, filled: int, hop: int, out: np.ndarray
 ) -> float:
-    """Energies of the stretches of `hop` samples of x (n, C) behind two biquads; returns the largest absolute sample.
+    """Sum up the energies of stretches of `hop` samples of x (n, C) behind two biquads; return the largest |sample|.
 
     sections (2, 6) as SciPy's, with b0 first and a0 = 1. What runs on from block to block is changed in place: the
     filters' state (C, 2, 2), and sums (C), the energy of the `filled` samples of the stretch that is not complete. out
@@ -112,7 +112,7 @@ def triangular(words: np.ndarray) -> np.ndarray:
 
 @compiled
 def quantise(x: np.ndarray, scale: float, dither: np.ndarray, out: np.ndarray) -> int:
-    """Samples x (n, C) times `scale` as whole numbers, to out (n, C) int32; returns how many had to be clamped.
+    """Write x (n, C) times `scale` as whole numbers to out (n, C) int32; return how many had to be clamped.
 
     dither (n,) is added to all channels of a frame but where they are zero; (0,) is none.
     """

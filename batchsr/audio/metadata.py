@@ -117,7 +117,7 @@ class Metadata:
     """What is there and is not understood: chunks by name, pictures, broken tags."""
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON types, for the sidecar, where what the output cannot hold still stands."""
+        """Return all of it as JSON types, for the sidecar, where what the output cannot hold still stands."""
         found: dict[str, Any] = {"texts": dict(self.texts), "unread": list(self.unread)}
         if self.bext is not None:
             found["bext"] = dict(broadcast.bext_fields(self.bext))

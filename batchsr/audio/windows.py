@@ -77,7 +77,7 @@ class Plan:
         return -(-(self.total_samples - self.overlap_samples) // self.hop_samples)
 
     def start(self, index: int) -> int:
-        """First sample of window `index`. With overlap, the last of several is shifted back to end with the file."""
+        """Return the first sample of window `index`. Where they overlap, the last one ends with the file."""
         if not 0 <= index < self.count:
             raise IndexError(f"window {index} of {self.count}")
         start = index * self.hop_samples
@@ -109,7 +109,7 @@ class Plan:
 
 @functools.lru_cache(8)
 def fade_in(length: int) -> NDArray[np.float32]:
-    """Weights (length,) of the window that comes in, a raised cosine; the one that goes out has `1 - fade_in`.
+    """Return weights (length,) of the window that comes in, a raised cosine; the one that goes out has `1 - fade_in`.
 
     `fade_in(n) + fade_in(n)[::-1]` is one, so no direction of time is preferred.
     """
@@ -120,7 +120,7 @@ def fade_in(length: int) -> NDArray[np.float32]:
 
 
 def cut(plan: Plan, blocks: Iterable[Block]) -> Generator[tuple[int, Window], None, None]:
-    """Windows of a stream, in order: (index, float32 (C, T)), padded with zeros where the file ends.
+    """Yield windows of a stream, in order: (index, float32 (C, T)), padded with zeros where the file ends.
 
     Holds one window and one block. Raises ValueError when the stream is not `plan.total_samples` long.
     """

@@ -292,7 +292,7 @@ class Disk:
 
 
 def packed(whole: NDArray[np.int32], bits: int) -> bytes:
-    """Whole numbers (n, C) as little-endian bytes of `bits` bits each."""
+    """Return whole numbers (n, C) as little-endian bytes of `bits` bits each."""
     if bits == 24:
         octets = np.ascontiguousarray(whole, "<i4").view(np.uint8).reshape(-1, 4)
         three = np.empty((len(octets), 3), np.uint8)

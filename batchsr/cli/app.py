@@ -90,7 +90,7 @@ class App:
         return folder
 
     def name_fleet(self, url: str, *, typed: bool) -> None:
-        """From now on the queue is that of a fleet. What is typed counts before what is set once for all.
+        """Use the queue of a fleet from now on. What is typed counts before what is set once for all.
 
         Raises UsageError for what is no fleet, a password that was typed, and where --db was typed as well.
         """
@@ -117,15 +117,15 @@ class App:
         return open_queue(path)
 
     def say(self, text: str = "") -> None:
-        """One line of data on stdout. A name's stray bytes come out as they are in the file system."""
+        """Print one line of data on stdout. A name's stray bytes come out as they are in the file system."""
         click.echo(text.encode("utf-8", "surrogateescape"))
 
     def emit(self, document: Mapping[str, Any]) -> None:
-        """One JSON object on one line of stdout, with the number of its schema in front (docs/json.md)."""
+        """Print one JSON object on one line of stdout, with the number of its schema in front (docs/json.md)."""
         click.echo(as_line(document))
 
     def answer(self, document: Mapping[str, Any], lines: str | Iterable[str]) -> None:
-        """One answer on stdout: with --json the object, otherwise the line or lines. An iterator is read only then."""
+        """Print one answer on stdout: with --json the object, else the line or lines. An iterator is read only then."""
         if self.json:
             self.emit(document)
             return
@@ -143,7 +143,7 @@ class App:
             self.streams.stay(stamped=stamped)
 
     def note(self, text: str, *, level: int = 0) -> None:
-        """One line for the person, on stderr; `level` 1 only with -v, silent with -q."""
+        """Print one line for the person, on stderr; `level` 1 only with -v, silent with -q."""
         if self.verbosity >= level:
             tell(printable(text))
 

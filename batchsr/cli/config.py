@@ -15,9 +15,9 @@ from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.options import restoration_options
 from batchsr.cli.paths import UserPath
 from batchsr.cli.variant import KINDS, VariantType
+from batchsr.display import printable
 from batchsr.intake import manifest
 from batchsr.settings import profile
-from batchsr.storage import printable
 
 
 @click.group("config")

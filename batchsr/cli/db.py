@@ -10,11 +10,10 @@ import click
 from batchsr import storage
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.paths import UserPath
-from batchsr.display import counted
+from batchsr.display import counted, printable
 from batchsr.errors import EXIT_IO, QueueError
 from batchsr.queue import LIVE
 from batchsr.queue.opening import restore_backup
-from batchsr.storage import printable
 
 
 @click.group("db")

@@ -18,8 +18,8 @@ from batchsr.cli.options import compute_options
 from batchsr.cli.paths import UserPath
 from batchsr.cli.share_checks import troubles_of
 from batchsr.cli.variant import model_option
+from batchsr.display import printable
 from batchsr.errors import EXIT_IO, EXIT_NO_MODEL, EXIT_OK, QueueBusy, QueueError, ResourceError, UsageError
-from batchsr.storage import printable
 
 if TYPE_CHECKING:
     from batchsr.models.family import Family

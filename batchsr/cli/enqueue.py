@@ -23,7 +23,7 @@ from batchsr.cli.preview import Preview, preview_options, some_of
 from batchsr.cli.variant import KINDS, VariantType, chosen_variant, model_option, variant_name
 from batchsr.display import clock, counted, listed, shown
 from batchsr.errors import EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, UsageError
-from batchsr.intake import again, buckets, gather, manifest, walk
+from batchsr.intake import buckets, gather, known_files, manifest, walk
 from batchsr.queue import Outcome, Queue
 from batchsr.queue.opening import preview_of
 from batchsr.remote.address import is_url
@@ -128,7 +128,7 @@ def enqueue_command(
             taken = gather.enqueue(
                 queue, tally.found(found), request, dry_run=dry_run, lost=tally.refuse, check_outputs=True
             )
-            for one in again.settled(queue, taken, update=update):
+            for one in known_files.settled(queue, taken, update=update):
                 tally.taken(one, queue, _kept_priority(queue, one.intake, asked))
         if dry_run:
             tally.pace = forecast.pace(app, queue, work[-1][1], calibrate=calibrate)
@@ -197,7 +197,7 @@ class _Tally:
                 self.refuse(one)
 
     def _is_excluded(self, one: gather.Found | walk.Refused) -> bool:
-        """By its name, its path below the root, or its whole path."""
+        """Return whether it is, by its name, its path below the root, or its whole path."""
         names = [os.path.basename(one.path), one.path]
         if isinstance(one, gather.Found):
             names.append(
@@ -206,12 +206,12 @@ class _Tally:
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.exclude for name in names)
 
     def refuse(self, one: walk.Refused) -> None:
-        """One that cannot become a job."""
+        """Take note of one that cannot become a job."""
         self.refused.append(one)
         enqueue_messages.tell_refused(self.app, one)
 
-    def taken(self, settled: again.SettledIntake, queue: Queue, note: str = "") -> None:
-        """One that the queue has answered for."""
+    def taken(self, settled: known_files.SettledIntake, queue: Queue, note: str = "") -> None:
+        """Take note of one that the queue has answered for."""
         taken = settled.intake
         self.outcomes[str(taken.enqueued.outcome)] += 1
         if taken.enqueued.outcome in enqueue_messages.TO_DO:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from batchsr.cli.app import App
-from batchsr.intake import again, walk
+from batchsr.intake import known_files, walk
 from batchsr.queue import OWNED, Answer, Outcome
 from batchsr.remote.address import is_url
 
@@ -20,7 +20,7 @@ _REFUSED = {
 """Why a job keeps its settings."""
 
 
-def _note(settled: again.SettledIntake) -> str:
+def _note(settled: known_files.SettledIntake) -> str:
     """Return what a person should know of one path that the queue knows already."""
     answer = settled.intake.enqueued
     if answer.outcome is Outcome.ALREADY_DONE and not is_url(answer.output) and not os.path.lexists(answer.output):
@@ -33,14 +33,14 @@ def _note(settled: again.SettledIntake) -> str:
         if settled.answer is not None:
             return _REFUSED[settled.answer]
         how = "in a worker's hands" if answer.state in OWNED else str(answer.state)
-        gone = ", its output is gone" if again.is_gone(settled.intake) else ""
+        gone = ", its output is gone" if known_files.is_gone(settled.intake) else ""
         return f"it is {how} with other settings{gone}; --update gives it these"
     if answer.beside is not None:
         return "another job restores it as well, to another output"
     return ""
 
 
-def tell_taken(app: App, settled: again.SettledIntake, told_of_priority: str, *, is_known: bool) -> None:
+def tell_taken(app: App, settled: known_files.SettledIntake, told_of_priority: str, *, is_known: bool) -> None:
     taken = settled.intake
     answer, job = taken.enqueued, taken.job
     is_new = answer.outcome in TO_DO

@@ -19,7 +19,7 @@ _MOST_NAMED = 10
 @json_option
 @pass_app
 def explain_command(app: App, files: tuple[Path, ...]) -> None:
-    """Say in words what was done to a restored file, a copy for access, or what a sidecar speaks of.
+    """Say in words what was done to a restored file, a copy for access or a stem, or what a sidecar speaks of.
 
     Needs the sidecar alone: neither queue, model nor recording; the sound is not read. `--json` gives the sidecar
     in today's form, whatever version wrote it, with the sentences.

@@ -70,14 +70,14 @@ def migrate_command(app: App, url: str | None) -> None:
 
 @fleet_command.command("check")
 @click.argument("url", required=False)
-@click.option("--folder", multiple=True, type=UserPath(path_type=Path), help="A folder that outputs go to.")
+@click.option("--out", multiple=True, type=UserPath(path_type=Path), help="A folder that outputs go to.")
 @click.option("--restored", is_flag=True, help="The database was restored from a backup: let no earlier claim count.")
 @fleet_options
 @json_option
 @pass_app
-def check_command(app: App, url: str | None, folder: tuple[Path, ...], restored: bool) -> None:
+def check_command(app: App, url: str | None, out: tuple[Path, ...], restored: bool) -> None:
     """Say whether the queue is sound and this host can take part: clock, named roots, links where outputs go."""
-    document = check_host(app, _url(app, url), folder, restored=restored)
+    document = check_host(app, _url(app, url), out, restored=restored)
     app.answer(document, _lines(document))
     if document["problems"]:
         sys.exit(EXIT_IO)

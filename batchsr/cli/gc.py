@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from batchsr.cli.app import App, fleet_options, json_option, pass_app
+from batchsr.display import printable
 from batchsr.errors import UsageError
 from batchsr.settings import schedule
-from batchsr.storage import printable
 from batchsr.worker import maintenance
 
 
@@ -25,7 +25,7 @@ from batchsr.worker import maintenance
 @json_option
 @pass_app
 def gc_command(app: App, dry_run: bool, older_than: str, vacuum: bool) -> None:
-    """Remove scratch files of finished and cancelled jobs, and old history. Never anything else."""
+    """Remove the scratch, copies and temporaries that jobs and crashes left, and old history. Never anything else."""
     if dry_run and vacuum:
         raise UsageError("--dry-run and --vacuum exclude each other", remedy="leave one of them out")
     older_s = schedule.duration_s(older_than) if older_than.strip() != "0" else 0.0

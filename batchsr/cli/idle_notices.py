@@ -39,7 +39,7 @@ class IdleNotices:
         return self._notifier is not None and self._notifier.is_wanted
 
     def arrived(self) -> None:
-        """Something has come."""
+        """Note that something has come."""
         self._owed, self._next_s = True, 0.0
 
     def look(self) -> None:

@@ -52,7 +52,7 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"{e.message.rstrip('.')}. Did you mean '{near[0]}'?", ctx) from e
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Each command with the first sentence of its docstring, wrapped instead of cut short."""
+        """Write each command with the first sentence of its docstring, wrapped instead of cut short."""
         for heading, names in self._sections.items():
             rows = [(name, self._summary(ctx, name)) for name in names]
             with formatter.section(heading):

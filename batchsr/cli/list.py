@@ -9,8 +9,8 @@ import click
 
 from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.selection import Selection, selection_options
+from batchsr.display import printable
 from batchsr.queue import Sort
-from batchsr.storage import printable
 
 
 @click.command("list")

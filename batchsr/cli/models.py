@@ -9,7 +9,7 @@ import click
 
 from batchsr.cli.app import App, json_option, pass_app
 from batchsr.cli.variant import VariantType
-from batchsr.storage import printable
+from batchsr.display import printable
 
 
 @click.group("models")

@@ -16,6 +16,7 @@ from batchsr.errors import UsageError
 from batchsr.settings.profile import COPIES, FORMATS, RATES_HZ, RECOGNISERS, STEM_NETWORKS, SUBTYPES, Settings
 
 _RECOGNISER = f"name one of {', '.join(RECOGNISERS)}, or a folder in the form of CTranslate2"
+_NETWORK = f"name one of {', '.join(STEM_NETWORKS)}, or an ONNX file"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -58,7 +59,7 @@ _STEMS = (
     click.option(
         "--stems-network",
         metavar="NETWORK",
-        callback=lambda _, __, value: value if value in (None, *STEM_NETWORKS) else os.path.abspath(value),
+        callback=lambda _, __, value: network_named(value),
         help="What separates: htdemucs, htdemucs-fp16, or an ONNX file.  [default: htdemucs]",
     ),
 )
@@ -92,6 +93,22 @@ def recogniser_named(value: str | None) -> str | None:
         if not os.path.isfile(os.path.join(folder, "model.bin")):
             raise UsageError(f"{shown(value)} is no recogniser's folder: model.bin is not there", remedy=_RECOGNISER)
     return folder
+
+
+def network_named(value: str | None) -> str | None:
+    """Return what separates, a name or an absolute path. Raises UsageError for what is neither a name nor a file.
+
+    A path of which there is nothing here may be one that workers have, as for `recogniser_named`.
+    """
+    if value is None or value in STEM_NETWORKS:
+        return value
+    path = os.path.abspath(os.path.expanduser(value))
+    if os.path.isdir(path):
+        raise UsageError(f"{shown(value)} is a folder, and no network", remedy=_NETWORK)
+    here = os.path.basename(value) == value or _is_filled(os.path.dirname(path))
+    if here and not os.path.isfile(path):
+        raise UsageError(f"there is no network {shown(value)}, and no such file", remedy=_NETWORK)
+    return path
 
 
 def _is_filled(folder: str) -> bool:

@@ -24,7 +24,7 @@ from batchsr.cli.variant import KINDS, VariantType, chosen_variant, model_option
 from batchsr.cli.work import expect, load_model
 from batchsr.display import counted, shown
 from batchsr.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
-from batchsr.intake import again, gather, manifest, walk
+from batchsr.intake import gather, known_files, manifest, walk
 from batchsr.queue import Outcome, Queue, State
 from batchsr.report.live import Screen, screen_console
 from batchsr.settings import profile as profiles
@@ -131,7 +131,7 @@ def _take_in(
                 refuse(one)
 
     taken = gather.enqueue(queue, good(), request, lost=refuse, check_outputs=True)
-    for one in again.settled(queue, taken, update=True):
+    for one in known_files.settled(queue, taken, update=True):
         answer = one.intake.enqueued
         job = queue.get(answer.job_id) if answer.job_id is not None else None
         if answer.outcome is Outcome.OWN_OUTPUT:

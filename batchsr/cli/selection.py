@@ -155,7 +155,7 @@ def selection_options(function: F) -> F:
 
 
 def job_ids(values: tuple[str, ...]) -> list[int]:
-    """Job numbers of the command line, `3-17` as all from 3 to 17. Raises ConfigError."""
+    """Return job numbers of the command line, `3-17` as all from 3 to 17. Raises ConfigError."""
     ids: list[int] = []
     for value in values:
         first, dash, last = value.removeprefix("#").partition("-")

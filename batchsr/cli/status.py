@@ -12,10 +12,9 @@ import click
 from batchsr.cli import completing
 from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.selection import check_batch
-from batchsr.display import clock, counted
+from batchsr.display import clock, counted, printable
 from batchsr.queue import State
 from batchsr.report import answers
-from batchsr.storage import printable
 
 _WATCH_S: Final = 2.0
 

@@ -12,8 +12,8 @@ from batchsr.cli import completing
 from batchsr.cli.app import App, fleet_options, json_option, pass_app
 from batchsr.cli.paths import UserPath
 from batchsr.cli.selection import Selection
+from batchsr.display import printable
 from batchsr.errors import EXIT_SOME_FAILED
-from batchsr.storage import printable
 from batchsr.worker import maintenance
 
 

@@ -18,12 +18,12 @@ from batchsr.cli.paths import UserPath, check_folder
 from batchsr.cli.variant import KINDS, VariantType, chosen_variant, model_option, variant_name
 from batchsr.cli.watch_loop import WatchLoop
 from batchsr.cli.watch_worker import Allowance, worker_command
+from batchsr.display import printable
 from batchsr.errors import UsageError
 from batchsr.intake import gather, manifest
 from batchsr.intake.child_processes import SleepInhibitor, WorkerProcess
 from batchsr.queue import Queue
 from batchsr.settings import extras, profile, schedule
-from batchsr.storage import printable
 
 
 @click.command("watch")

@@ -47,7 +47,7 @@ class WatchLoop:
             app.note(f"watching {root} ({how}; a file is taken after {settle_s:g} s without a change)")
 
     def run(self, hot_folder: Any, worker: WorkerProcess | None, awake: SleepInhibitor, queue: Queue) -> int:
-        """Until a signal comes, or the worker has reached its limit. Returns the exit code."""
+        """Run until a signal comes, or the worker has reached its limit. Returns the exit code."""
         from batchsr.signals import Stop
 
         def first(number: int) -> None:
@@ -90,7 +90,7 @@ class WatchLoop:
             return 128 + stop.signal if stop.signal is not None else code or 0
 
     def once(self, hot_folder: Any, worker: WorkerProcess | None) -> int:
-        """One scan; with a worker, its whole work. Returns the exit code."""
+        """Scan once; with a worker, do its whole work. Returns the exit code."""
         for settled in self.watcher.once():
             hot_folder.tick(settled)
         if worker is None:

@@ -3,7 +3,7 @@
 gather.py           from what is named to jobs; manifest.py: a collection in a file
 walk.py             folders and patterns; buckets.py: the same in object stores
 leftovers.py        what is left out
-again.py            files that the queue knows already
+known_files.py      files that the queue knows already
 instructions.py     new settings for jobs that are queued; relocating.py: an archive that was moved
 
 watcher.py          which files of a hot folder are whole; settle.py: when a file is

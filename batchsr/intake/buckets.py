@@ -121,7 +121,7 @@ def output_names(path: str, root: str, out: str | None, ending: str, most_bytes:
             f"{shown(below)}: outputs cannot be written there", remedy="name a folder or s3://BUCKET/PREFIX"
         )
     made = [urls.joined(target.url, urls.safe_key_parts([*parts, name])) for name in names]
-    if why := next(filter(None, (Address.parse(one).unsayable() for one in made)), None):
+    if why := next(filter(None, (Address.parse(one).refusal() for one in made)), None):
         raise UsageError(f"{shown(path)}: its output cannot be written, since {why}", remedy="name another --out")
     return made[0], made[1]
 
@@ -148,7 +148,7 @@ def _found(named: Address, *, recursive: bool, left: LeftOut) -> Iterator[tuple[
     if named.can_list and (not key or key.endswith("/")):
         yield from _below(named, recursive=recursive, left=left)
         return
-    if (why := named.unsayable()) is not None:
+    if (why := named.refusal()) is not None:
         yield Refused(named.url, "input.unreadable", f"{_told(named)}: {why}; copy it to another key")
         return
     if (facts := objects.look(named)) is not None:
@@ -206,7 +206,7 @@ def _taken(
         left.program(one.url)
     elif is_search and extension(parts[-1]) not in formats.BY_EXTENSION:
         left.passed(one.url)
-    elif (why := one.unsayable()) is not None:
+    elif (why := one.refusal()) is not None:
         told = f"{_told(one)} cannot be asked for: {why}; copy it to another key"
         yield Refused(one.url, "input.unreadable", told, is_named=False)
     else:

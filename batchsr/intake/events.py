@@ -69,7 +69,7 @@ class Events(Protocol):
         ...
 
     def wait(self, timeout_s: float) -> list[Hint]:
-        """Hints since the last call; waits for one, at most so long. Returns at once after `wake`."""
+        """Return hints since the last call; wait for one, at most so long. Returns at once after `wake`."""
         ...
 
     def wake(self) -> None:
@@ -92,7 +92,7 @@ class NoEvents:
         self._woken = threading.Event()
 
     def watch(self, folders: Iterable[str]) -> dict[str, str]:
-        """Nothing to do."""
+        """Do nothing."""
         return {}
 
     def wait(self, timeout_s: float) -> list[Hint]:
@@ -110,7 +110,7 @@ class NoEvents:
         return True
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 class ObserverEvents:
@@ -150,7 +150,7 @@ class ObserverEvents:
         return failed
 
     def wait(self, timeout_s: float) -> list[Hint]:
-        """Hints, each file once."""
+        """Return hints, each file once."""
         return self._handler.wait(timeout_s)
 
     def wake(self) -> None:

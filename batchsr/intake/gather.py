@@ -239,7 +239,7 @@ def enqueue(
 
 
 def _expand(arguments: Iterable[str], left: LeftOut) -> Iterator[str | Refused]:
-    """Absolute paths of what is there, a glob only where no file has that very name; URLs as they are."""
+    """Yield absolute paths of what is there, a glob only where no file has that very name; URLs as they are."""
     for argument in arguments:
         if is_url(argument):
             yield argument

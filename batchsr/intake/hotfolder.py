@@ -143,7 +143,7 @@ class HotFolder:
             self._cancel(path)
 
     def _held_and_removed(self) -> list[str]:
-        """Sources whose jobs a worker holds for their folder, though it is no share that is away: they were removed."""
+        """Return sources whose jobs are held for their folder, though its share is there: they were removed."""
         if (began_s := time.monotonic()) < self._look_at_places_s:
             return []
         folders = [

@@ -167,7 +167,7 @@ def load(path: Path) -> Manifest:
 
 
 def provenance(effective: Effective, manifest: Manifest | None = None) -> str:
-    """Canonical JSON of where the settings came from, for the queue and the sidecar."""
+    """Return the canonical JSON of where the settings came from, for the queue and the sidecar."""
     facts: dict[str, Any] = {"profile": effective.profile, "profile_sha256": effective.profile_sha256}
     if manifest is not None:
         facts |= {"manifest": manifest.path.name, "manifest_sha256": manifest.sha256, "notes": manifest.notes}
@@ -182,7 +182,7 @@ def _absolute(manifest: Path, path: str, *, pattern: bool = False) -> str:
 
 
 def _listed(path: str) -> Iterator[str]:
-    """Paths of a list, one a line; those that begin with # are skipped. Relative to the list."""
+    """Yield paths of a list, one a line; those that begin with # are skipped. Relative to the list."""
     try:
         data = Path(path).read_bytes()
     except OSError as e:

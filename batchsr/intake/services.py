@@ -181,7 +181,7 @@ def launchd(command: Sequence[str], *, label: str = "org.batchsr.watch", log: Pa
 
 
 def _systemd_word(word: str, *, variables: bool = True) -> str:
-    """One word of a setting: % doubled, and $ where `variables` are put in (ExecStart); quoted where systemd would
+    """Return a word of a setting: % doubled, $ too where `variables` are put in (ExecStart); quoted where systemd would
     split or unescape. Raises ConfigError."""
     if printable(word) != word:
         remedy = "rename the folder: it holds a control character, one that is not seen, or bytes that are no UTF-8"

@@ -106,7 +106,7 @@ class Settler:
         return self._heap[0][0] if self._heap else None
 
     def notice(self, path: str, now_s: float, seen: FileStat | None = None, *, closed: bool = False) -> None:
-        """Something may have happened to `path`. `seen` is a look taken just now, if the caller has one."""
+        """Note that something may have happened to `path`. `seen` is a look taken just now, if the caller has one."""
         waiting = self._waiting.get(path)
         if waiting is not None and not closed:
             return  # the look that is due will tell

@@ -152,7 +152,7 @@ class Watcher:
         yield given_up
 
     def remember(self, path: str, look: FileStat) -> None:
-        """This file, as it looked then, needs no more attention."""
+        """Remember that this file, as it looked then, needs no more attention."""
         self._known[path] = look
         self._name_of[look.size_bytes, look.inode] = path
 
@@ -161,7 +161,7 @@ class Watcher:
         self._known.pop(path, None)
 
     def take_gone(self) -> list[str]:
-        """Files that were remembered and are no longer there, though the folder and its disk are. Each once."""
+        """Return the files that were remembered and are gone, though the folder and its disk are there. Each once."""
         gone, self._gone = self._gone, []
         return gone
 

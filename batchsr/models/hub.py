@@ -26,6 +26,7 @@ from typing import Any
 import platformdirs
 
 from batchsr import storage
+from batchsr.display import printable
 from batchsr.errors import BatchsrError, BundleError, ModelUnavailable
 from batchsr.models import checksums, hub_client
 from batchsr.models.flashsr.config_file import MAX_CONFIG_BYTES, check_weights_file, read_config_file
@@ -90,7 +91,7 @@ def unknown(variant: str | Path, known: Iterable[str]) -> ModelUnavailable:
     remedy = f"give {', '.join(known)}, or the folder of a bundle"
     if "audiosr" in str(variant).lower():
         remedy = f"AudioSR is another model, which needs many steps; {remedy}"
-    return ModelUnavailable(f"there is no model {storage.printable(variant)!r}", remedy=remedy)
+    return ModelUnavailable(f"there is no model {printable(variant)!r}", remedy=remedy)
 
 
 def pull(variant: str, progress: bool = False, *, again: bool = False) -> Location:
@@ -179,7 +180,7 @@ def _again(variant: str) -> str:
 
 
 def _fetched(variant: str, *, progress: bool, again: bool) -> Location:
-    """Both files of the hub's newest commit, in the cache and checked, or those of speech-swift. Raises HubError."""
+    """Return both files of the hub's newest commit, cached and checked, or those of speech-swift. Raises HubError."""
     repository = REPOSITORIES[variant]
     small = hub_client.published(repository, FILES[0])
     files = [small, *(hub_client.published(repository, name, small.commit) for name in FILES[1:])]

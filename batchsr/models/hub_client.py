@@ -219,7 +219,7 @@ def _fetch(file: Published, fd: int, tell: Callable[[int], None]) -> None:
 
 
 def _watched(file: Published, fd: int, tell: Callable[[int], None]) -> None:
-    """One connection, in a thread that is left behind when it brings nothing for too long."""
+    """Ask through one connection, in a thread that is left behind when it brings nothing for too long."""
     from huggingface_hub import constants
 
     silence_s = float(constants.HF_HUB_DOWNLOAD_TIMEOUT)

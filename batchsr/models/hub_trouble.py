@@ -135,7 +135,7 @@ def token(*, quiet: bool = False) -> str | None:
 
 
 def host(url: str) -> str:
-    """Host and port of a URL: all of it that a message may repeat."""
+    """Return the host and port of a URL: all of it that a message may repeat."""
     try:
         return urlsplit(url).netloc.rpartition("@")[2][:100] or "the hub"
     except ValueError:

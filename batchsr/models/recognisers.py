@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Final
 
 from batchsr import storage
+from batchsr.display import printable
 from batchsr.errors import StageFailed
 from batchsr.models import checksums, hub_client
 from batchsr.models.hub_trouble import HubError
@@ -44,7 +45,7 @@ def find(wanted: str) -> Path:
         missing = [name for name in ("config.json", "model.bin") if not (folder / name).is_file()]
         if missing:
             raise StageFailed(
-                f"{storage.printable(wanted)} is no recogniser's folder: {missing[0]} is not there",
+                f"{printable(wanted)} is no recogniser's folder: {missing[0]} is not there",
                 remedy=f"give a folder in the form of CTranslate2, or one of {', '.join(REPOSITORIES)}",
             )
         return folder

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Final
 
 from batchsr import storage
+from batchsr.display import printable
 from batchsr.errors import ResourceError, StageFailed, StageUnavailable
 from batchsr.models import checksums, hub_client
 from batchsr.models.hub_trouble import HubError, WrongBytes
@@ -55,7 +56,7 @@ def find(wanted: str) -> Network:
     path = Path(wanted)
     if _is_no_name(path):
         raise StageFailed(
-            f"there is no network {storage.printable(wanted)} for --stems",
+            f"there is no network {printable(wanted)} for --stems",
             remedy=f"give the path of an ONNX file, or one of {', '.join(NAMES)}",
         )
     return Network(path, path.name, _checksum(path))
@@ -74,7 +75,7 @@ def _checksum(path: Path) -> str:
         return _sha256(path, state.st_mtime_ns, state.st_size)
     except OSError as e:
         raise StageUnavailable(
-            f"the network {storage.printable(path)} for --stems cannot be read: {e.strerror}",
+            f"the network {printable(path)} for --stems cannot be read: {e.strerror}",
             remedy="mount its disk or share, or give permission there",
         ) from e
 

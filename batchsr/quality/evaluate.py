@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsr.audio.filters import Crossover, keep_band
-from batchsr.errors import InputMissing
+from batchsr.errors import InputEmpty, InputMissing
 from batchsr.quality import measure
 from batchsr.quality.measure import EDGE, SAMPLE_RATE_HZ, Signal
 
@@ -70,7 +70,7 @@ class Result:
 
 
 def spectrogram(x: Signal) -> NDArray[np.float64]:
-    """Power (M, 1025) of the frames that lie wholly in `x`; at least one, of a shorter signal padded with zeros."""
+    """Return the power (M, 1025) of frames wholly in `x`; at least one, of a shorter signal padded with zeros."""
     padded = measure.fit(np.asarray(x, np.float64), max(len(x), N_FFT))
     frames = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP]
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)
@@ -78,13 +78,13 @@ def spectrogram(x: Signal) -> NDArray[np.float64]:
 
 
 def lsd(reference: NDArray[np.float64], restored: NDArray[np.float64], floor: float) -> float:
-    """Log-spectral distance of two power spectrograms (M, F), or of the same columns of both."""
+    """Return the log-spectral distance of two power spectrograms (M, F), or of the same columns of both."""
     distance = np.log10(reference + floor) - np.log10(restored + floor)
     return float(np.sqrt((distance**2).mean(axis=1)).mean())
 
 
 def si_sdr_db(reference: Signal, restored: Signal) -> float:
-    """Scale-invariant signal-to-distortion ratio in dB; -inf when the restoration holds nothing of the reference."""
+    """Return the scale-invariant signal-to-distortion ratio in dB; -inf where nothing of the reference is left."""
     reference, restored = reference.astype(np.float64), restored.astype(np.float64)
     energy = float(reference @ reference)
     target = reference * (float(restored @ reference) / energy) if energy else 0 * reference
@@ -176,8 +176,16 @@ def compare(
     seconds: float | None = None,
     opinion: Opinion | None = None,
 ) -> Iterator[tuple[Result, NDArray[np.float32]]]:
-    """One clip at one rate by every method, with what each made of it; `seconds` of its middle, or all of it."""
+    """Yield one clip at one rate by every method, with what each made of it; `seconds` of its middle, or all of it.
+
+    Raises InputEmpty for less than one frame, InputNotFinite, InputFormat.
+    """
     reference = measure.middle(measure.read_clip(path), seconds)
+    if len(reference) < N_FFT:
+        raise InputEmpty(
+            f"{path}: {len(reference):,} samples are too few to measure",
+            remedy=f"give clips of {N_FFT:,} samples at least, and more --seconds if they were asked for",
+        )
     x = measure.degrade(reference, rate_hz)
     for name, restore in methods.items():
         restored = restore(x, rate_hz)
@@ -190,7 +198,7 @@ def evaluate(
     rates_hz: Sequence[int] = RATES_HZ,
     seconds: float | None = None,
 ) -> Iterator[Result]:
-    """Every clip at every rate by every method, one result at a time, in this order."""
+    """Yield every clip at every rate by every method, one result at a time, in this order."""
     for path in clips:
         for rate_hz in rates_hz:
             for result, _ in compare(path, methods, rate_hz, seconds):

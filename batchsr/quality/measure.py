@@ -13,7 +13,7 @@ import soxr
 from numpy.typing import NDArray
 from scipy import signal
 
-from batchsr.errors import InputFormat
+from batchsr.errors import InputFormat, InputNotFinite
 
 Signal = NDArray[np.floating]
 """One channel, (n,), samples in +-1."""
@@ -36,11 +36,14 @@ def read_sound(path: Path) -> tuple[NDArray[np.float32], int]:
 def read_clip(path: Path) -> NDArray[np.float32]:
     """Return a full-band clip as one channel at 48 kHz, (n,).
 
-    Raises InputFormat when it cannot be decoded or is not sampled at 48 kHz: resampling would add an edge of its own.
+    Raises InputFormat when it cannot be decoded or is not sampled at 48 kHz: resampling would add an edge of its own;
+    InputNotFinite.
     """
     samples, rate_hz = read_sound(path)
     if rate_hz != SAMPLE_RATE_HZ:
         raise InputFormat(f"{path}: sampled at {rate_hz} Hz", remedy="clips to judge by are full-band, at 48,000 Hz")
+    if not np.isfinite(samples).all():
+        raise InputNotFinite(f"{path}: holds NaN or infinity", remedy="silence or cut the damaged samples in an editor")
     return samples
 
 
@@ -83,7 +86,7 @@ def kept(x: Signal, cutoff_hz: float) -> NDArray[np.float64]:
 
 
 def line_share(x: Signal, low_hz: float, high_hz: float = 17_000) -> float:
-    """Share of the stretches of 0.17 s whose spectrum has lines at equal distances of 70 to 2,900 Hz between two edges.
+    """Return the share of stretches of 0.17 s whose spectrum has lines 70 to 2,900 Hz apart between two edges.
 
     Such are harmonics, and the buzz of a vocoder: a restoration should not have more of them than its original. A
     stretch has them if its level in dB, less its mean over 1.8 kHz, correlates with itself moved by such a distance by
@@ -103,7 +106,7 @@ def line_share(x: Signal, low_hz: float, high_hz: float = 17_000) -> float:
 
 
 def loudness_lufs(x: Signal) -> float:
-    """Integrated loudness of one 48 kHz channel, gated, after ITU-R BS.1770-4; -inf when nothing passes the gates."""
+    """Return the gated loudness of one 48 kHz channel, after ITU-R BS.1770-4; -inf when nothing passes the gates."""
     # The two K-weighting biquads as the recommendation prints them for 48 kHz.
     shelf = [1.53512485958697, -2.69169618940638, 1.19839281085285, 1.0, -1.69065929318241, 0.73248077421585]
     highpass = [1.0, -2.0, 1.0, 1.0, -1.99004745483398, 0.99007225036621]

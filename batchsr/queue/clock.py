@@ -18,11 +18,11 @@ class Clock:
     """The time as the queue sees it; tests pass one whose hands they move."""
 
     def wall(self) -> float:
-        """Seconds since 1970, UTC."""
+        """Return seconds since 1970, UTC."""
         return time.time()
 
     def steady(self) -> float:
-        """Seconds awake since boot (CLOCK_MONOTONIC on Linux, mach_absolute_time on macOS)."""
+        """Return the seconds awake since boot (CLOCK_MONOTONIC on Linux, mach_absolute_time on macOS)."""
         return time.monotonic()
 
     @property

@@ -114,7 +114,7 @@ class WorkQueue(_Closable, Protocol):
         """Queue a quarantined job once more, if one was not tried again since; None if there is none."""
 
     def next_due_s(self, variant: str) -> float | None:
-        """Seconds until the first backoff of a job for this variant is over; None if none waits."""
+        """Return seconds until the first backoff of a job for this variant is over; None if none waits."""
 
     def in_flight(self) -> list[Job]:
         """Return the jobs that workers own now."""
@@ -123,7 +123,7 @@ class WorkQueue(_Closable, Protocol):
         """Return the jobs that workers of this machine own now: what its disks must have room for."""
 
     def get(self, job_id: int) -> Job | None:
-        """One job, or None."""
+        """Return a job, or None."""
 
     def claim(self, worker: Worker, backend: Backend) -> Job | None:
         """Return the next job that is open or names this variant, bound to `backend` from now on.
@@ -147,6 +147,10 @@ class WorkQueue(_Closable, Protocol):
         good as any, and this is what is to be recorded of it.
         """
 
+    def correct(self, job: Job, result: Result | None) -> Job | None:
+        """Record another result of a job that is done: of the claim whose file stands under its name; None queues it
+        again. Returns the job; None where it is no longer as it was read."""
+
     def finish(self, job: Job, result: Result | None = None, reason: str = "", *, keep_report: bool = True) -> Job:
         """Note that the output stands under its name, durably. Raises ClaimLost.
 
@@ -163,10 +167,10 @@ class WorkQueue(_Closable, Protocol):
         """Put the job back at once; the attempt does not count. Raises ClaimLost."""
 
     def give_back(self, job: Job, reason: str, kind: PauseKind = "resource", probes: Sequence[str] = ()) -> Job:
-        """`release`, and pause the queue until `probes` (paths) can be used again. Raises ClaimLost."""
+        """Do as `release`, and pause the queue until `probes` (paths) can be used again. Raises ClaimLost."""
 
     def hold(self, job: Job, trouble: Trouble) -> Job:
-        """`release`, but held for a place in trouble until that works again. Raises ClaimLost."""
+        """Do as `release`, but let the job be held for a place in trouble until that works again. Raises ClaimLost."""
 
     def hold_queued(self, job: Job, trouble: Trouble, *, alike: bool = False) -> int:
         """Hold a queued job; `alike` all that have its folder on the side of the trouble. Returns how many."""
@@ -260,7 +264,7 @@ class Overview(Protocol):
         sort: Sort = "id",
         failures_first: bool = False,
     ) -> Iterator[Job]:
-        """Jobs, read in pages. `source` is a part of the source's path.
+        """Yield jobs, read in pages. `source` is a part of the source's path.
 
         In the order they came in; or by path, longest first (`length`), slowest first (`rtf`), latest change first
         (`changed`), each with failed and quarantined ones before the others where `failures_first`. Ties go by
@@ -278,10 +282,10 @@ class Overview(Protocol):
         """Return how many jobs are in each state; every state is there."""
 
     def totals(self, batch: str | None = None) -> dict[str, dict[str, float]]:
-        """For each state `jobs`, `audio_s` and `wall_s`."""
+        """Return for each state `jobs`, `audio_s` and `wall_s`."""
 
     def totals_of_run(self) -> dict[str, dict[str, float]]:
-        """`totals` of the jobs that are left, and of those that ended since the oldest of them was enqueued.
+        """Return `totals` of the jobs that are left, and of those that ended since the oldest of them was enqueued.
 
         So a batch's total stays the batch's when its work is stopped and taken up again.
         """
@@ -332,10 +336,10 @@ class Overview(Protocol):
         takes."""
 
     def events(self, job_id: int) -> list[dict[str, Any]]:
-        """Every change of state of a job, oldest first."""
+        """Return every change of state of a job, oldest first."""
 
     def attempts(self, job_id: int) -> list[dict[str, Any]]:
-        """Every claim of a job, oldest first: who, how many windows and seconds, how it ended."""
+        """Return every claim of a job, oldest first: who, how many windows and seconds, how it ended."""
 
 
 class Maintenance(Protocol):
@@ -358,7 +362,7 @@ class Maintenance(Protocol):
         """Copy the queue as of one moment, whole or not at all, while others go on working."""
 
     def keep_still(self) -> contextlib.AbstractContextManager[object]:
-        """For the block no job changes hands: nothing is claimed, retried or finished. Keep it short."""
+        """Let no job change hands for the block: nothing is claimed, retried or finished. Keep it short."""
 
     def prune_events(self, older_than_s: float) -> int:
         """Forget changes of state and attempts of jobs that have been over for so long. Returns how many."""

@@ -254,7 +254,7 @@ _INTERNAL: Final = frozenset(
 
 @functools.lru_cache(maxsize=256)  # a batch has the same few settings
 def _settings(text: str) -> tuple[dict[str, Any], str]:
-    """Settings as an object, and their digest. Not to be changed."""
+    """Return the settings as an object, and their digest. Not to be changed."""
     return json.loads(text), hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -284,7 +284,7 @@ def loaded_path(value: str | bytes) -> str:
 
 
 def stored_text(text: str) -> str:
-    """Text that SQLite takes: stray bytes of a file's name become backslash escapes."""
+    """Return text that SQLite takes: stray bytes of a file's name become backslash escapes."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

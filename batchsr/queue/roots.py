@@ -7,9 +7,11 @@ and in a queue of one machine, nothing changes. They are set once, when the prog
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from batchsr.errors import UsageError
@@ -17,6 +19,7 @@ from batchsr.errors import UsageError
 MARK: Final = "\x03"  # no absolute path begins with it
 _NAME: Final = re.compile(r"[A-Za-z][\w.-]*")
 _BETWEEN: Final = re.compile(r"[:;,]\s*(?=[A-Za-z][\w.-]*=)")
+_named: Final = contextvars.ContextVar("_named", default=False)
 _places: dict[str, str] = {}
 """The longest first, so that the innermost of nested roots counts."""
 
@@ -46,7 +49,7 @@ def parsed(words: Iterable[str]) -> dict[str, str]:
 
 
 def use(folders: Mapping[str, str]) -> None:
-    """From now on these are the named roots of this process."""
+    """Make these the named roots of this process from now on."""
     _places.clear()
     _places.update(sorted(folders.items(), key=lambda one: -len(one[1])))
 
@@ -64,12 +67,24 @@ def portable(path: str) -> str:
     return path
 
 
+@contextlib.contextmanager
+def shown_by_name() -> Iterator[None]:
+    """For the block, what lies below a root that this host does not have is called `archive:x/a.wav`: to be shown."""
+    token = _named.set(True)
+    try:
+        yield
+    finally:
+        _named.reset(token)
+
+
 def local(path: str) -> str:
     """Return a portable path as it is on this host. Raises UsageError where this host has no such root."""
     if not path.startswith(MARK):
         return path
     name, slash, rest = path[1:].partition("/")
     if name not in _places:
+        if _named.get():
+            return f"{name}:{rest}"
         raise UsageError(
             f"the fleet's files lie below a root named {name}, and this host has not said where that is",
             remedy=f"--named-root {name}=FOLDER, or BATCHSR_ROOTS={name}=FOLDER",

@@ -110,7 +110,7 @@ class Address:
         """Return another key of the same bucket."""
         return dataclasses.replace(self, key=key)
 
-    def unsayable(self) -> str | None:
+    def refusal(self) -> str | None:
         """Return why this object cannot be asked for, in words; None if it can.
 
         The client library takes apart and joins keys at their slashes, and would ask for another object.

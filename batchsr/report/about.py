@@ -130,7 +130,7 @@ def _attempts(attempts: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     for number, one in enumerate(attempts, 1):
         made = (one["windows_done"] or 0) - (one["windows_start"] or 0)
         ended = one["outcome"] or "under way"
-        error = f": {one['error']} [{one['error_code']}]" if one["error"] else ""
+        error = f": {one['error']}" + (f" [{one['error_code']}]" if one["error_code"] else "") if one["error"] else ""
         took = f" in {clock(one['wall_s'])}" if one["wall_s"] is not None else ""
         yield f"{number}.", f"{ended}, {counted(made, 'window')}{took}, worker {one['worker']}{error}"
 
@@ -157,7 +157,7 @@ def _time(text: str | None) -> str:
 
 
 def _entry(label: str, text: str, width: int | None, beside: int) -> list[str]:
-    """One entry: its label, and its text, which begins `beside` columns from there."""
+    """Return one entry: its label, and its text, which begins `beside` columns from there."""
     return _filled(f"  {printable(label):<{beside}}{printable(text)}", width, indent=beside + 2)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from batchsr.storage import printable
+from batchsr.display import printable
 from batchsr.temporary import Temporary
 
 _BLOCK_CHARACTERS: Final = 1 << 16
@@ -67,7 +67,7 @@ def _csv(rows: Iterable[_Row], columns: Sequence[str]) -> Iterator[str]:
 
 
 def _printable(value: object) -> str:
-    """Text for a table; bytes of a name that are no UTF-8 become backslash escapes."""
+    """Return text for a table; bytes of a name that are no UTF-8 become backslash escapes."""
     if value is None:
         return ""
     if isinstance(value, int):

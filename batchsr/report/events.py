@@ -48,7 +48,7 @@ class Events:
         self.event("started", **_facts(job))
 
     def windows(self, job: Job, done: int, total: int) -> None:
-        """Windows of a file are safe."""
+        """Note that windows of a file are safe."""
         self._listener.windows(job, done, total)
         now_s = self._steady()
         if job.id not in self._told_s or done >= total or now_s - self._told_s[job.id] >= _PROGRESS_EVERY_S:
@@ -81,7 +81,7 @@ class Events:
         self._over("lost", job)
 
     def waiting(self, reason: str, seconds: float) -> None:
-        """Nothing to do for now."""
+        """Note that there is nothing to do for now."""
         self._listener.waiting(reason, seconds)
         self.event("waiting", reason=reason, seconds=seconds)
 
@@ -113,7 +113,7 @@ class Events:
             self.event("phase", text=text)
 
     def message(self, text: str) -> None:
-        """Something a person should know."""
+        """Tell something that a person should know."""
         self._listener.message(text)
         self.event("message", text=text)
 
@@ -179,7 +179,7 @@ class Workers:
             self._screen.phase("starting")
 
     def said(self, worker: int, line: bytes) -> None:
-        """One line of a worker's standard output: an event."""
+        """Take one line of a worker's standard output: an event."""
         try:
             event = json.loads(line)
             name = event["event"]
@@ -193,7 +193,7 @@ class Workers:
                 self._emit({"worker": worker, **event})
 
     def complained(self, worker: int, line: bytes) -> None:
-        """One line of a worker's standard error."""
+        """Take one line of a worker's standard error."""
         if text := line.decode("utf-8", "replace").rstrip():
             with self._lock:
                 self._screen.message(text)

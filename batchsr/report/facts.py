@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from batchsr.display import clock
-from batchsr.restoration.stages.words import number, part
+from batchsr.restoration.stages.entries import number, part
 
 LEVEL_MARK_LU: Final = 1.0
 """A change of loudness from which on a person should listen."""

@@ -159,7 +159,7 @@ class Screen:
         self._told.clear()
 
     def windows(self, job: JobView, done: int, total: int) -> None:
-        """Windows of a file are safe."""
+        """Note that windows of a file are safe."""
         file = self.progress.in_flight.get(job.id)
         if file is None:  # what told of its beginning was lost on the way
             self.claimed(job)
@@ -167,7 +167,7 @@ class Screen:
         self._tick()
         if file.windows_total == 0:  # the first call says what the scratch held already
             file.windows_at_start = done
-            if done:
+            if done and (job.windows_done or done < total):  # all at once: full-band, nothing was there before
                 self._say(f"{'resuming':<11}  {_named(job)}  at window {done} of {total}")
         if (done, total) != (file.windows_done, file.windows_total):
             file.moved_at_s = self._now()
@@ -208,7 +208,7 @@ class Screen:
         )
 
     def waiting(self, reason: str, seconds: float) -> None:
-        """Nothing to do for now."""
+        """Note that there is nothing to do for now."""
         if self._live is not None or self._worker:
             self.phase(f"waiting: {reason}")
         self.message(f"waiting {clock(seconds)}: {reason}")
@@ -232,7 +232,7 @@ class Screen:
         self._told.clear()
 
     def message(self, text: str) -> None:
-        """Something a person should know. It stays on the screen; what is said again and again is said once."""
+        """Show something that a person should know. It stays on the screen; what is repeated is said once."""
         if text in self._told:
             return
         if len(self._told) >= _MOST_TOLD:

@@ -156,12 +156,12 @@ class Progress:
 
 
 def speed(rtf: float | None) -> str:
-    """Both figures, each named: people read them the wrong way round otherwise."""
+    """Return both figures, each named: people read them the wrong way round otherwise."""
     return "RTF -" if not rtf else f"RTF {rtf:.3f} ({1 / rtf:.2f} x real time)"
 
 
 def line(one: Finished) -> str:
-    """One plain line for a file that ended, for logs and pipes."""
+    """Return one plain line for a file that ended, for logs and pipes."""
     parts = [f"{one.state:<11}", f"#{one.id}", one.name]
     if one.state == "done":
         parts.append(f"{clock(one.audio_s)} of audio in {clock(one.wall_s)}, {speed(one.rtf)}")
@@ -210,7 +210,7 @@ def picture(progress: Progress, width: int, now_s: float, *, files_shown: int = 
 
 
 def _in_flight(file: InFlight, width: int, now_s: float) -> str:
-    """One file, with the worker that restores it where there are several.
+    """Return one file, with the worker that restores it where there are several.
 
     Where a window takes long, its seconds stand behind the name: what moves nothing else shows that it is alive.
     """
@@ -273,7 +273,7 @@ def wrapped(text: str, width: int) -> list[str]:
 
 
 def _filled(facts: Sequence[str], width: int) -> Iterator[str]:
-    """Facts side by side, as many in a line as fit; one that is wider than a line is cut."""
+    """Yield facts side by side, as many in a line as fit; one that is wider than a line is cut."""
     row = ""
     for fact in facts:
         if row and len(row) + 3 + len(fact) > width:

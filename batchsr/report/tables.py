@@ -23,7 +23,7 @@ _LONG_WORD: Final = 40
 
 
 def plain_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], width: int | None) -> Iterator[str]:
-    """Rows of the queue as the lines of a table, none wider than `width` columns; None: one line a row, however wide.
+    """Yield the queue's rows as lines of a table, none wider than `width` columns; None: one line a row, however wide.
 
     A terminal that is too narrow for it has a few lines for each row instead.
     """

@@ -134,7 +134,7 @@ class Batcher:
             raise
 
     def _passed(self, done: Future[None]) -> None:
-        """After each pass: if the model's thread comes to its end, so do the files."""
+        """Look after each pass: if the model's thread comes to its end, so do the files."""
         if (error := done.exception()) is not None:
             self.refuse(error)
 
@@ -163,7 +163,7 @@ class Batcher:
         return chosen
 
     def _compute(self, offers: list[_Offer]) -> None:
-        """One pass. A window's trouble is its own: if a pass of several fails, each is computed alone."""
+        """Compute one pass. A window's trouble is its own: if a pass of several fails, each is computed alone."""
         indices = [offer.index for offer in offers for _ in offer.rows]
         try:
             function = self._model.windows(offers[0].timestep, offers[0].seed)

@@ -46,13 +46,13 @@ class Gate:
         self._changed = threading.Condition()
 
     def add(self, index: int) -> None:
-        """This window is in the scratch now."""
+        """Note that this window is in the scratch now."""
         with self._changed:
             self._finished.add(index)
             self._changed.notify_all()
 
     def close(self) -> None:
-        """No more will come."""
+        """Note that no more will come."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

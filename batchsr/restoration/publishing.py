@@ -16,7 +16,7 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,12 @@ def record_beside(output: Path, document: Mapping[str, Any]) -> Temporary:
     return record
 
 
-def publish(output: Temporary, record: Temporary | None, *, overwrite: bool) -> None:
+def publish(
+    output: Temporary, record: Temporary | None, *, overwrite: bool, still_ours: Callable[[], None] = lambda: None
+) -> None:
     """Give an output and its sidecar (`record_beside`) their names, durably.
+
+    `still_ours()` is asked right before something is replaced, and keeps it from that by raising.
 
     Raises OutputExists with both still without a name when another file has the output's, unless `overwrite`, or what
     is not ours has the sidecar's; OutputPathError, ResourceError, TransientError as `Temporary.take_name` does.
@@ -71,6 +75,8 @@ def publish(output: Temporary, record: Temporary | None, *, overwrite: bool) -> 
         if record is not None:
             replaces = _want_place(record.final)
             _sync_folder(folder)  # the record's own name must survive what the output's name survives
+        if overwrite:
+            still_ours()
         output.take_name(overwrite=overwrite)
         faults.point("rename.after")
         if record is not None:

@@ -113,7 +113,7 @@ def restore(
         before_publish(restored)
         more.publish()
         try:
-            publishing.publish(output, record, overwrite=task.overwrite)
+            publishing.publish(output, record, overwrite=task.overwrite, still_ours=task.still_ours)
         except BaseException:
             if not output.is_published():
                 more.take_back()
@@ -238,7 +238,7 @@ def _prepare(task: Task, model: Batcher, alive: Callable[[], None]) -> _Case:
 
 
 def _scratch_key(case: _Case, model: Batcher) -> bytes:
-    """SHA-256 over everything that a window's samples depend on, beside the samples it is made from."""
+    """Return the SHA-256 over everything that a window's samples depend on, beside the samples it is made from."""
     identity = model.identity
     parts = {
         "algorithm": ALGORITHM,

@@ -75,7 +75,7 @@ class Scratch:
         storage.refuse_too_large(self._fd, self.path, (self.count if slots is None else slots) * self.slot_bytes)
 
     def finished(self) -> set[int]:
-        """Indices of the slots that prove themselves now. Reads the whole file once."""
+        """Return the indices of the slots that prove themselves now. Reads the whole file once."""
         with storage.resource_errors(self.path, "read"):
             slots = min(self.count, os.fstat(self._fd).st_size // self.slot_bytes)
         return {index for index in range(slots) if self._read(index) is not None}
@@ -119,7 +119,7 @@ class Scratch:
         return begins.count(MAGIC_AGAIN)
 
     def read(self, index: int) -> NDArray[np.float32]:
-        """Samples (channels, frame_samples) of a finished window. Raises TransientError if it is finished no longer."""
+        """Return a finished window (channels, frame_samples). Raises TransientError if it is finished no longer."""
         samples = self._read(index)
         if samples is None:
             raise TransientError(

@@ -30,6 +30,8 @@ MOST_BYTES: Final = 13 << 20
 """Ours are a few kB. The most is a recording's million characters of texts, each 12 bytes as ASCII with escapes."""
 MOST_LEVELS: Final = 16
 
+_HEAD: Final = re.compile(rb'\s*\{\s*"schema"\s*:\s*"batchsr\.sidecar/')
+"""How every sidecar of ours begins."""
 _LONE_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
@@ -96,6 +98,15 @@ def is_ours(path: Path) -> bool:
         return is_of_ours(storage.read_small(path, MOST_BYTES))
     except OSError:
         return False
+
+
+def was_ours(path: Path) -> bool:
+    """Return whether a sidecar of ours stands under this name, or one that was cut or damaged since."""
+    try:
+        data = storage.read_small(path, MOST_BYTES)
+    except OSError:
+        return False
+    return is_of_ours(data) or _HEAD.match(data) is not None
 
 
 def is_of_ours(data: bytes) -> bool:

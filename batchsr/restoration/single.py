@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import platformdirs
 
 from batchsr import storage
-from batchsr.audio import files
+from batchsr.audio import blas, files
 from batchsr.errors import BatchShrunk, ResourceError, TransientError
 from batchsr.restoration.batcher import Batcher, run_beside_main
 from batchsr.restoration.refusals import check_output
@@ -113,6 +113,7 @@ def restore_one(
 
     def work(main_thread: Executor) -> Restored:
         with _checkpoints(source, output, on_notice) as scratch:
+            blas.load()  # before both threads load parts of SciPy, whose modules wait for one another
             loading = main_thread.submit(load)
             warm_up()
             loaded = loading.result()

@@ -7,7 +7,6 @@ much is held for them.
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from concurrent.futures import Executor
@@ -15,6 +14,8 @@ from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from batchsr import machine
 
 Page = NDArray[np.float32]
 """Half a second, (channels, samples)."""
@@ -37,8 +38,7 @@ def side_by_side() -> int:
 
     At least two, since a slot begins before the one before it ends.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(2, cores - 2)
+    return max(2, machine.cores() - 2)
 
 
 class Ahead:

@@ -63,7 +63,7 @@ class SourceHash:
         self._passes.append(digest.digest())
 
     def sha256(self, read_again: Callable[[], None], *, tick: Callable[[], None]) -> str:
-        """SHA-256 of the file, which must hold what was read. Raises InputChanged, InputMissing.
+        """Return the SHA-256 of the file, which must hold what was read. Raises InputChanged, InputMissing.
 
         `read_again` makes another whole pass, `watched`, and compares what else was taken from the file; it is called
         only where the file was touched since it was probed. `tick` shows a sign of life now and then.

@@ -19,7 +19,6 @@ Longer than other modules: what the three threads do to one file is read in one 
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +28,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
+from batchsr import machine
 from batchsr.audio.denoising import Denoising
 from batchsr.audio.resample import reblock
 from batchsr.audio.windows import Block
@@ -101,7 +101,7 @@ class Spool:
         self._most = side_by_side()
         self._slots = ThreadPoolExecutor(self._most, thread_name_prefix="slot")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
-        self._pool = ThreadPoolExecutor(max(1, min(channels, os.cpu_count() or 1)), thread_name_prefix="denoise")
+        self._pool = ThreadPoolExecutor(max(1, min(channels, machine.cores())), thread_name_prefix="denoise")
 
     def __enter__(self) -> Self:
         return self

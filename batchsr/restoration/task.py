@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ class Task:
     """The store's mark of that very object."""
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Copied into the sidecar: variant, revision, job, attempts and the like."""
+    still_ours: Callable[[], None] = lambda: None
+    """Asked right before a file that stands there is replaced; raises where the file is another's to restore by now."""
 
     @property
     def title(self) -> str:

@@ -79,7 +79,7 @@ class Pages:
         )
 
     def file(self, request: Request) -> Response:
-        """One file: facts, history, pictures, sound, sidecar."""
+        """Show one file: facts, history, pictures, sound, sidecar."""
         with self._source.queue() as queue:
             job = self._job(request)
             document = {
@@ -123,7 +123,7 @@ class Pages:
         return JSONResponse(made)
 
     def clip(self, request: Request) -> Response:
-        """One clip, whole or in ranges."""
+        """Send one clip, whole or in ranges."""
         word = request.path_params["word"]
         if word not in WORDS:
             raise UsageError("there is no such clip")

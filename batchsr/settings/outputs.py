@@ -39,6 +39,13 @@ def stem_beside(output: Path, stem: str) -> Path:
     return output.with_name(f"{name}.{stem}{OUTPUT_SUFFIX if whole else ''}{output.suffix}")
 
 
+def whole_of(stem_file: Path) -> Path | None:
+    """Return the output whose stem has this name, if it is one's: the inverse of `stem_beside`, for any stem's name."""
+    whole = stem_file.stem.endswith(OUTPUT_SUFFIX)
+    name, dot, _ = stem_file.stem.removesuffix(OUTPUT_SUFFIX).rpartition(".")
+    return stem_file.with_name(f"{name}{OUTPUT_SUFFIX if whole else ''}{stem_file.suffix}") if name and dot else None
+
+
 def copy_beside(output: Path, form: str) -> Path:
     """Return the name of an output's copy for access in another format."""
     return output.with_suffix(f".{form}")

@@ -191,7 +191,7 @@ class Settings:
         return self.channels_of(channels) * (1 if self.stems == "off" else len(STEMS))
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no spaces; `from_json` gives it back.
+        """Return the canonical JSON: sorted keys, no spaces; `from_json` gives it back.
 
         What came later than the first queues stands in it only where it is not the default, so that digests stay.
         """
@@ -214,7 +214,7 @@ class Settings:
 
     @classmethod
     def from_mapping(cls, values: dict[str, Any]) -> Settings:
-        """Settings from a mapping of names to values. Raises ConfigError naming an unknown key."""
+        """Return settings from a mapping of names to values. Raises ConfigError naming an unknown key."""
         known = {field.name for field in dataclasses.fields(cls)}
         for key in values:
             if key not in known:
@@ -232,7 +232,7 @@ class Settings:
         return bool(self.also) or self.stems == "files"
 
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON without what touches no sample, hexadecimal."""
+        """Return the SHA-256 of the canonical JSON without what touches no sample, hexadecimal."""
         touching = dataclasses.replace(self, quality=False, review_below="off", check_words="off", keep_text=False)
         return hashlib.sha256(touching.to_json().encode()).hexdigest()
 
@@ -369,7 +369,7 @@ def layer(path: Path, values: Mapping[str, Any], *, prefix: str = "") -> Layer:
 
 @functools.cache
 def _taking_fractions() -> frozenset[str]:
-    """Settings whose number may have a fraction."""
+    """Return the settings whose number may have a fraction."""
     types = typing.get_type_hints(Settings)
     return frozenset(name for name, type_ in types.items() if float in (type_, *typing.get_args(type_)))
 

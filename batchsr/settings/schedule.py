@@ -33,7 +33,7 @@ class Span:
         return minute >= self.start or minute < self.end
 
     def wait_s(self, now: datetime.datetime) -> float:
-        """Seconds until the span begins, by the clock on the wall; 0 within it."""
+        """Return seconds until the span begins, by the clock on the wall; 0 within it."""
         if self.holds(now):
             return 0.0
         minute = now.hour * 60 + now.minute + (now.second + now.microsecond / 1e6) / 60

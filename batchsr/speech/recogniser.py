@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import importlib.metadata
 import threading
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from batchsr import storage
 
 RATE_HZ: Final = 16_000
 LONGEST_CLIP_S: Final = 30.0
@@ -66,8 +67,7 @@ class Whisper:
 
     @functools.cached_property
     def _sha256(self) -> str:
-        with (self._folder / "model.bin").open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return storage.sha256(self._folder / "model.bin")
 
     def identity(self) -> dict[str, str]:
         versions = [f"{name} {importlib.metadata.version(name)}" for name in ("faster-whisper", "ctranslate2")]

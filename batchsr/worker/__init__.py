@@ -12,6 +12,7 @@ diagnosis.py       what an error says about the place that a file is on
 store_troubles.py  the same of a store
 places.py          places in trouble: their jobs wait
 pauses.py          what lets the whole queue wait
+agreement.py       record and sidecar follow an output that two hosts have replaced
 recovery.py        outputs that stand there already and prove themselves
 
 supervisor.py      several workers: those that die or hang are replaced

@@ -1,19 +1,24 @@
-"""One claim of one job: from the queue to a restoration, and what that found back into the queue."""
+"""One claim of one job: from the queue to a restoration, and what that found back into the queue.
+
+Longer than other modules: a claim and whatever it may end with are read in one piece.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from batchsr import storage
-from batchsr.errors import BatchsrError, ResourceError
-from batchsr.queue import Backend, Job, Result, WorkQueue, is_published
+from batchsr.errors import BatchsrError, ClaimLost, QueueAway, ResourceError
+from batchsr.queue import Backend, Job, Result, State, WorkQueue, is_published
 from batchsr.remote.address import path_of
 from batchsr.restoration import publishing
 from batchsr.restoration.batcher import Batcher
@@ -21,11 +26,13 @@ from batchsr.restoration.sidecar import sidecar_path
 from batchsr.restoration.task import Restored, Task
 from batchsr.settings.profile import Settings
 from batchsr.signals import Stop
-from batchsr.worker import pauses, recovery
+from batchsr.worker import agreement, pauses, recovery
 from batchsr.worker.in_flight import InFlightFile
 from batchsr.worker.remote_files import RemoteFiles, RemoteOutput
 
 _SIGN_OF_LIFE_S: Final = 5.0  # the same number of windows is written to the queue no more often than this
+_WAIT_FOR_OTHER_S: Final = 60.0
+_LOOK_AGAIN_S: Final = 0.2
 RestoreFn = Callable[..., Restored]
 
 
@@ -50,6 +57,7 @@ class Attempt:
             size_bytes=job.size_bytes,
             mtime_ns=job.mtime_ns,
             tag=job.tag,
+            still_ours=self._want_claim,
         )
         self.progressed = False
         """Whether it made windows."""
@@ -65,11 +73,14 @@ class Attempt:
         self._windows_done = -1
         self._told_at_s = -math.inf
         self._prepared: Result | None = None
+        self._is_done = False
 
     def restore(self, model: Batcher, restore: RestoreFn, variant: str) -> Job:
         """Restore the file, or adopt what an earlier attempt published. Returns the job, done."""
         try:
-            return self._restore(model, restore, variant)
+            done = self._restore(model, restore, variant)
+            self._is_done = True
+            return done
         except BatchsrError as e:
             self._files.named(e)
             raise
@@ -145,9 +156,38 @@ class Attempt:
                     return None
                 return self._queue.finish(self._job, other, keep_report=not self._has_sidecar())
             recovery.complete_sidecar(done)
-            return self._queue.finish(self._job, keep_report=not self._has_sidecar())
+            ended = self._queue.finish(self._job, keep_report=not self._has_sidecar())
+            self._is_done = True
+            return ended
         except ResourceError:
             return None
+
+    def agree(self) -> None:
+        """Let record and sidecar speak of what stands there, where another host has the file by now and this one may
+        have replaced its output; as soon as the other has done what it was about to do (batchsr.worker.agreement).
+        """
+        if self._is_done or self._prepared is None or not (self._queue.shared and self._job.overwrite):
+            return
+        with contextlib.suppress(BatchsrError):  # then `verify` does it
+            until_s = time.monotonic() + _WAIT_FOR_OTHER_S
+            while (now := self._queue.get(self._job.id)) is not None and now.claim_seq != self._job.claim_seq:
+                if now.state is State.COMMITTING and self._stop.signal is None and time.monotonic() < until_s:
+                    self._stop.wait(_LOOK_AGAIN_S)
+                elif now.state is State.DONE and self.task.settings.files_beside:
+                    self._queue.correct(now, None)  # of its copies some may be gone
+                    return
+                else:
+                    agreement.reach(self._queue, now)
+                    return
+
+    def _want_claim(self) -> None:
+        """Raise ClaimLost where another has the file by now: what it may have made is not to be replaced."""
+        if not self._queue.shared:
+            return
+        with contextlib.suppress(QueueAway):  # what is replaced all the same is put right afterwards
+            now = self._queue.get(self._job.id)
+            if now is None or (now.claim_seq, now.worker) != (self._job.claim_seq, self._job.worker):
+                raise ClaimLost(f"job {self._job.id} is in other hands; this worker had claim {self._job.claim_seq}")
 
     def _standing(self) -> Result | None:
         """Return what to record of the file under the output's name, where another claim of this job has made it.
@@ -254,7 +294,7 @@ def failure_of(error: Exception) -> str:
 
 
 def described(error: Exception) -> tuple[str, str]:
-    """Code and message for the queue. What nobody foresaw keeps its last line of traceback."""
+    """Return the code and message for the queue. What nobody foresaw keeps its last line of traceback."""
     if isinstance(error, BatchsrError):
         return error.code, str(error)
     where = traceback.extract_tb(error.__traceback__)[-1:]

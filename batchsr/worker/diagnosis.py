@@ -188,7 +188,7 @@ def existing(folder: str) -> str:
 
 
 def _os_error(error: BaseException | None) -> tuple[int, str]:
-    """Number and path of the system's error behind one of ours; 0 and "" where there is none."""
+    """Return the number and path of the system's error behind one of ours; 0 and "" where there is none."""
     while error is not None:
         if isinstance(error, OSError) and error.errno is not None:
             name = error.filename2 or error.filename

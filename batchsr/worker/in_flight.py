@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Final, Self
 
-from batchsr import memory
+from batchsr import machine
 from batchsr.queue import Job
 
 _PASSES_AHEAD: Final = 2  # one is computed, one is ready
@@ -113,7 +113,7 @@ class InFlightFiles:
             raise
 
     def wait(self, seconds: float) -> None:
-        """Until something changed since the last call, at most so long. Raises what a file's thread ended with."""
+        """Wait until something changed since the last call, at most so long. Raises what a file's thread ended with."""
         with self._changed:
             self._changed.wait_for(lambda: self._changes != self._seen, seconds)
             self._seen = self._changes
@@ -170,4 +170,4 @@ def _share_memory() -> None:
     glibc gives threads eight pools a core, and what files' arrays leave in each is lost to the others: 400 clips in
     turn took 330 MB instead of 245.
     """
-    memory.tune(memory.ARENA_MAX, 2)
+    machine.tune(machine.ARENA_MAX, 2)

@@ -19,6 +19,7 @@ from batchsr.restoration import credentials, publishing, sidecar_reading
 from batchsr.restoration.sidecar import sidecar_path
 from batchsr.settings.profile import Settings
 from batchsr.temporary import dead_in
+from batchsr.worker import agreement
 
 KEEP_EVENTS_S: Final = 90 * 86400.0
 _OVER: Final = (State.DONE, State.CANCELLED, State.SUPERSEDED)
@@ -48,11 +49,23 @@ class Garbage:
 def verify(queue: Queue, ids: Iterable[int] | None = None) -> Iterator[Verdict]:
     """Hash the outputs of jobs that are done, all or those named, and compare with the queue.
 
+    Where two hosts of a fleet replaced one output, record and sidecar are first made to speak of what stands there, or
+    the job is queued again (`agreement.reach`).
+
     An output in a store is read there; raises StoreAway, StoreDenied, ExtraMissing where that cannot be.
     """
     for job in queue.jobs(states=[State.DONE], ids=ids):
+        agreed = agreement.reach(queue, job)
+        if agreed == "queued again":
+            yield Verdict(job, "changed", "it was made otherwise than the job asks for: queued again")
+            continue
+        if agreed == "corrected":
+            job = queue.get(job.id) or job
         verdict = _verdict_on_object(job) if is_url(job.output) else _verdict(job)
-        yield _verdict_on_copies(queue, job) if verdict.verdict == "ok" else verdict
+        verdict = _verdict_on_copies(queue, job) if verdict.verdict == "ok" else verdict
+        if agreed == "corrected" and verdict.verdict == "ok":
+            verdict = Verdict(job, "ok", "record and sidecar follow the file, which another host had made")
+        yield verdict
 
 
 def _verdict(job: Job) -> Verdict:

@@ -85,6 +85,7 @@ class Outcomes:
             with contextlib.suppress(ResourceError):  # what stays is for `gc`
                 attempt.discard()
         finally:
+            attempt.agree()
             if attempt.progressed:
                 self._account.troubles = 0
 
@@ -138,7 +139,7 @@ class Outcomes:
         return None, failure_of(error)
 
     def backoff_s(self, failures: int) -> float | None:
-        """Seconds until the next try: doubled each time, and between half and all of it, so that jobs part ways."""
+        """Return seconds until the next try: doubled each time, between half and all of it, so that jobs part ways."""
         if failures >= self._options.max_attempts:
             return None
         return self._next_try_s(failures)

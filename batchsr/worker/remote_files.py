@@ -117,7 +117,7 @@ class RemoteOutput:
             told = f"{shown(self._job.output)}: copies for access and files of stems are written to folders alone"
             raise OutputPathError(told, remedy="leave out --also and --stems files, or name a folder with --out")
         publish.want_condition(self.target)
-        if (why := self.target.unsayable()) is not None:
+        if (why := self.target.refusal()) is not None:
             raise OutputPathError(f"{shown(self._job.output)}: {why}", remedy="choose another --out")
         if self._job.claim_seq > 1:
             self._clear()

@@ -58,7 +58,7 @@ class VariantLoop:
         return [variant for variant in self._queue.bound_variants() if self._takes(variant)]
 
     def _all(self, variants: Sequence[str]) -> None:
-        """Each in its turn; places in trouble are waited for when that is all that is left of any."""
+        """Work for each in its turn; places in trouble are waited for when that is all that is left of any."""
         for name in variants if len(variants) > 1 else ():
             if self._run(name, wait_for_places_s=0.0):
                 return
@@ -91,7 +91,7 @@ class VariantLoop:
         return False
 
     def _run(self, variant: str, **options: object) -> bool:
-        """One variant's turn. Returns whether that was to be the last."""
+        """Work for one variant. Returns whether that was to be the last."""
         self._before()
         limit = self._options.limit
         if limit is not None:

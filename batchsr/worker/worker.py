@@ -23,6 +23,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Final
 
+from batchsr.audio import blas
 from batchsr.errors import BatchsrError, ClaimLost, QueueBusy, QueueError, ResourceError
 from batchsr.queue import Job, Pause, Place, State, Trouble, Worker, WorkQueue
 from batchsr.restoration.batcher import Batcher, WindowModel, run_beside_main
@@ -140,7 +141,7 @@ class _Run:
         return min(LONGEST_PROBE_PAUSE_S, self._options.poll_s * 2.0 ** min(self._account.troubles - 1, 10))
 
     def _step(self, worker: Worker, main_thread: Executor) -> bool:
-        """One look at the queue and at most one claim. Returns whether to go on."""
+        """Look at the queue once, and claim at most once. Returns whether to go on."""
         options, files = self._options, self._in_flight
         in_flight = len(files)  # before all else: while we look, a file in flight may be done, or go back to the queue
         ended = self._account.summary.done + self._account.summary.failed
@@ -206,6 +207,7 @@ class _Run:
         """Return the model, loaded at the first call, with the passes that it can make now."""
         if self._model is None:
             began_s = self._queue.clock.steady()
+            blas.load()  # before both threads load parts of SciPy, whose modules wait for one another
             loading = main_thread.submit(self._load_model)
             warm_up()  # meanwhile: on a GPU the model needs little of this processor
             self._model = Batcher(loading.result(), main_thread)
@@ -226,7 +228,7 @@ class _Run:
         return job_ahead
 
     def _wait_for_places(self, held: list[Place]) -> bool:
-        """Nothing is left but what is held: say so once, and wait for the places, though not for ever."""
+        """Say once that only held jobs are left, and wait for their places, though not for ever."""
         now_s = self._queue.clock.steady()
         if self._waiting_since_s is None:
             self._waiting_since_s = now_s

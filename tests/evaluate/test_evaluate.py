@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from batchsr.errors import InputMissing
+from batchsr.errors import InputError, InputMissing
 from batchsr.quality import evaluate, measure
 
 
@@ -132,6 +132,19 @@ def test_the_table_has_a_row_for_all_and_for_each_group_and_names_both_constants
 def test_a_folder_without_clips_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(InputMissing, match=tmp_path.name):
         evaluate.find_clips(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("samples", "seconds", "said"),
+    [(np.zeros(0), None, "too few"), (np.ones(1), None, "too few"), (np.ones(9_000), 1e-4, "too few")]
+    + [(np.array([odd] * 9_000), None, "NaN or infinity") for odd in (np.nan, np.inf)],
+)
+def test_a_clip_that_cannot_be_measured_is_an_error_that_names_it(
+    tmp_path: Path, samples: np.ndarray, seconds: float | None, said: str
+) -> None:
+    sf.write(tmp_path / "odd.wav", samples, 48_000, subtype="FLOAT")
+    with pytest.raises(InputError, match=rf"odd\.wav: .*{said}"):
+        list(evaluate.compare(tmp_path / "odd.wav", evaluate.BASELINES, 8_000, seconds))
 
 
 def test_on_the_shared_clips_plain_interpolation_scores_as_published(shared: Path) -> None:

@@ -62,17 +62,27 @@ def due(queue: PostgresQueue) -> None:
     """Let the next sweep be due, and this host be heard and the server up for longer than a lease."""
     queue._swept_s -= 1e6
     for worker in queue._workers.values():
-        worker.heart._healthy_since_s = -1e6
+        worker.heartbeat._healthy_since_s = -1e6
 
 
 @pytest.fixture
 def up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server has been up for long."""
+    is_up_for(monkeypatch, 1e6)
+
+
+@pytest.fixture
+def just_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server has come up a moment ago."""
+    is_up_for(monkeypatch, 5.0)
+
+
+def is_up_for(monkeypatch: pytest.MonkeyPatch, up_s: float) -> None:
     whole = PgStore.rows
 
     def rows(store: PgStore, sql: str, parameters: object = ()) -> list[dict[str, object]]:
         found = whole(store, sql, parameters)  # type: ignore[arg-type]
-        return [row | {"up_s": 1e6} if "up_s" in row else row for row in found]
+        return [row | {"up_s": up_s} if "up_s" in row else row for row in found]
 
     monkeypatch.setattr(PgStore, "rows", rows)
 
@@ -126,6 +136,7 @@ def test_nobody_takes_from_a_silent_host_who_was_not_heard_himself(
         assert len(other.reap()) == 1
 
 
+@pytest.mark.usefixtures("just_up")
 def test_a_server_that_has_just_come_up_makes_nobody_dead(one: PostgresQueue, other: PostgresQueue) -> None:
     list(one.enqueue([new("x")]))
     lost = one.join()
@@ -164,7 +175,7 @@ def test_a_sign_of_life_finds_what_was_lost_and_the_next_window_stops(one: Postg
         one.progress(job, 1, 9)
     one.cancel([x.id])
     one.progress(x, 2, 9)
-    worker.heart.beat()
+    worker.heartbeat.beat()
     with pytest.raises(ClaimLost):
         one.progress(x, 3, 9)
     one.progress(y, 3, 9)
@@ -183,7 +194,7 @@ def test_windows_are_written_with_the_signs_of_life_those_of_all_files_in_one_me
         one.progress(x, done, 5)
         one.progress(y, 1 + done, 8)
     assert [job.windows_done for job in one.jobs()] == [0, 0, 0]
-    worker.heart.beat()
+    worker.heartbeat.beat()
     assert [job.windows_done for job in one.jobs()] == [5, 6, 0]
     assert [(a["windows_start"], a["windows_done"]) for n in (1, 2) for a in one.attempts(n)] == [(0, 5), (1, 6)]
     one.progress(y, 7, 8)
@@ -611,7 +622,7 @@ def test_a_claim_that_a_restored_backup_gives_again_lets_only_the_one_through_th
     again = other.claim(finder, rig.BACKEND)
     assert again is not None
     assert (again.id, again.claim_seq == job.claim_seq) == (job.id, not checked)
-    lost.heart.beat()
+    lost.heartbeat.beat()
     for late in (
         lambda: one.progress(job, 1, 2),
         lambda: one.committing(job, Result("0" * 64, 1)),

@@ -228,7 +228,7 @@ def _is_as_told(file: Bytes, info: Info) -> bool:
 
 
 def _end(file: Bytes, info: Info, stop: int, *, before_last: bool = False) -> int:
-    """Samples by the last frame before `stop`, or up to that frame; 0 if there is none."""
+    """Return samples by the last frame before `stop`, or up to that frame; 0 if there is none."""
     begin = stop
     while begin > info.audio:
         upper = min(begin + _LONGEST_HEADER, stop)

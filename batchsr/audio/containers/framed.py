@@ -153,7 +153,7 @@ def _starts(file: BytesAt) -> Iterator[int]:
 
 
 def _streams(file: BytesAt) -> Iterator[int]:
-    """Frames of another codec begin another stream, of which ffmpeg would read nothing."""
+    """Yield where frames of another codec begin another stream, of which ffmpeg would read nothing."""
     at, codec = 0, file.at(0, 1)
     yield 0
     while at < file.size:
@@ -171,7 +171,7 @@ def _streams(file: BytesAt) -> Iterator[int]:
 
 
 def _by_end(file: BytesAt, magic: bytes, end_of: Callable[[BytesAt, int], int]) -> Iterator[int]:
-    """Files whose headers say where they end; tags may stand between them."""
+    """Yield where files begin whose headers say where they end; tags may stand between them."""
     at: int | None = 0
     while at is not None:
         yield at

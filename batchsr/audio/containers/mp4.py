@@ -126,13 +126,13 @@ def _boxes(file: Bytes, start: int, end: int, *, overrunning: bool = False) -> I
 
 
 def _scale(header: bytes) -> int:
-    """Ticks a second, of an mvhd or mdhd."""
+    """Return ticks a second, of an mvhd or mdhd."""
     at = 20 if header[:1] == b"\1" else 12
     return int.from_bytes(header[at : at + 4], "big")
 
 
 def _frames(file: Bytes, start: int, end: int) -> int:
-    """Ticks of all frames of a track."""
+    """Return ticks of all frames of a track."""
     table = file.at(start, min(end - start, 8 + 8 * _MOST_ENTRIES))
     pairs = struct.iter_unpack(">II", table[8 : 8 + (len(table) - 8) // 8 * 8]) if len(table) >= 8 else ()
     return sum(count * ticks for count, ticks in pairs)

@@ -61,7 +61,7 @@ def number_stream(file: _File, serial: int = SERIAL) -> None:
 
 
 def _times(a: int, b: int) -> int:
-    """Product of two polynomials over GF(2), modulo the CRC's."""
+    """Return the product of two polynomials over GF(2), modulo the CRC's."""
     product = 0
     while b:
         if b & 1:

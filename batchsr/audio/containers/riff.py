@@ -23,7 +23,7 @@ _SUBFORMAT_TAIL: Final = bytes.fromhex("000000001000800000aa00389b71")
 
 
 def chunk(key: bytes, body: bytes) -> bytes:
-    """One RIFF chunk, padded to an even length."""
+    """Return one RIFF chunk, padded to an even length."""
     return key + struct.pack("<I", len(body)) + body + b"\0" * (len(body) & 1)
 
 

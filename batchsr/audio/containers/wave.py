@@ -203,7 +203,7 @@ def _inner(file: BytesAt, container: str, data: Chunk, form: Format, begin: int,
 
 
 def _fact(file: BytesAt, found: Walk, big_endian: bool) -> int | None:
-    """Samples of one channel by the fact chunk."""
+    """Return samples of one channel by the fact chunk."""
     for chunk in found.named(b"fact"):
         body = file.at(chunk.start, min(8, chunk.end - chunk.start))
         if len(body) >= 4:
@@ -308,7 +308,7 @@ def _with_fact(header: Header, one: _Stretch) -> Header:
 
 
 def _whole_blocks(one: _Stretch) -> int | None:
-    """Samples of GSM 6.10 whose blocks are whole: libsndfile takes the byte that pads an odd number of them for one.
+    """Return samples of GSM 6.10 in whole blocks: libsndfile takes the byte that pads an odd number of them for one.
 
     None for other codecs, and where the last block is cut.
     """

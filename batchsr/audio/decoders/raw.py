@@ -109,7 +109,7 @@ class DeltaDecoder:
             frame -= len(block)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: nothing is held."""
 
     def _decoded(self, data: bytes) -> NDArray[np.float32]:
         if self._file.failure is not None:

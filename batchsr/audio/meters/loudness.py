@@ -99,7 +99,7 @@ class LoudnessMeter:
         return float(_lufs(self._most_short_term)) if self._most_short_term > 0 else None
 
     def measures(self) -> dict[str, float | None]:
-        """All of them but the peak, to hundredths, by the names that the sidecar has."""
+        """Return all of them but the peak, to hundredths, by the names that the sidecar has."""
         values = {
             "integrated_lufs": self.lufs,
             "range_lu": self.range_lu,

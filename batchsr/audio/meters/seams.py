@@ -109,7 +109,7 @@ def _holds(signal: NDArray[np.float32], middle: int) -> bool:
 
 
 def _stretches(signal: NDArray[np.float32], middles: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Flux and level step of the stretches around these samples, both in dB."""
+    """Return flux and level step of the stretches around these samples, both in dB."""
     starts = np.array(middles)[:, None] - _STRETCH_SAMPLES // 2
     offsets = np.arange(0, _STRETCH_SAMPLES - _FRAME_SAMPLES + 1, _HOP_SAMPLES)
     frames = np.lib.stride_tricks.sliding_window_view(signal, _FRAME_SAMPLES)[starts + offsets]

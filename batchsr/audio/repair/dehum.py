@@ -153,7 +153,7 @@ def _inside(piece: _Piece, hop: int) -> NDArray[np.float64]:
 
 
 def _spectra(piece: _Piece) -> NDArray[np.float64]:
-    """Power (C, bins) of a piece behind its window, with twice the bins that it has samples for."""
+    """Return the power (C, bins) of a piece behind its window, with twice the bins that it has samples for."""
     window = scipy.signal.windows.hann(len(piece), sym=False)
     length = scipy.fft.next_fast_len(2 * len(piece), real=True)
     spectrum = scipy.fft.rfft(piece.samples * window[:, None], length, axis=0)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from batchsr import memory
+from batchsr import machine
 from batchsr.audio import blas
 from batchsr.errors import ConfigError, ModelUnavailable
 from batchsr.models.compute import device as devices
@@ -223,13 +223,13 @@ def loading() -> Iterator[None]:
     glibc returns large arrays to the system one by one, and every page of a fresh one costs a fault, which is three
     times the work of adding two numbers in it. So while the model computes, memory is handed out again instead.
     """
-    memory.tune(memory.MMAP_THRESHOLD, 1 << 16)
+    machine.tune(machine.MMAP_THRESHOLD, 1 << 16)
     try:
         yield
     finally:
-        memory.trim()
-        memory.tune(memory.MMAP_THRESHOLD, 1 << 30)
-        memory.tune(memory.TRIM_THRESHOLD, (1 << 31) - 1)
+        machine.trim()
+        machine.tune(machine.MMAP_THRESHOLD, 1 << 30)
+        machine.tune(machine.TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def _gflops(size: int = 1024) -> float:

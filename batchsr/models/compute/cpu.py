@@ -12,7 +12,6 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import math
-import os
 from collections.abc import Callable
 
 import mlx.core as mx
@@ -20,6 +19,7 @@ import numpy as np
 import scipy.linalg  # noqa: F401  (holds the BLAS that is to be limited)
 import threadpoolctl
 
+from batchsr import machine
 from batchsr.models.compute import loops
 
 TILE_VALUES = 1 << 17
@@ -208,7 +208,7 @@ def _share(compute: Callable[[int, int], None], count: int, grain: int) -> None:
 
 @functools.cache
 def _pool() -> tuple[int, concurrent.futures.Executor]:
-    """One thread a core. Products are shared out here, so the BLAS must not use threads of its own."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return a thread for each core. Products are shared out here, so the BLAS must not use threads of its own."""
+    cores = machine.cores()
     threadpoolctl.threadpool_limits(1, user_api="blas")
     return cores, concurrent.futures.ThreadPoolExecutor(cores, "batchsr-cpu")

@@ -15,7 +15,6 @@ Longer than other modules: what is refused in reading is what writing must not l
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import logging
 import math
@@ -27,6 +26,7 @@ from typing import BinaryIO
 import mlx.core as mx
 import numpy as np
 
+from batchsr import storage
 from batchsr.display import counted
 from batchsr.errors import BundleError
 from batchsr.models.flashsr import config_identity, json_files, weights
@@ -336,9 +336,8 @@ def _write_tensor(file: BinaryIO, config: ModelConfig, name: str, value: np.ndar
 
 
 def weights_sha256(folder: Path) -> str:
-    """SHA-256 of model.safetensors, hexadecimal."""
-    with (folder / WEIGHTS_NAME).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the SHA-256 of model.safetensors, hexadecimal."""
+    return storage.sha256(folder / WEIGHTS_NAME)
 
 
 def parameter_count(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:

@@ -320,7 +320,7 @@ class FlashSR:
         return out, overflowed
 
     def _pass(self, networks: Networks, rows: np.ndarray, noise: np.ndarray, timestep: int, size: int) -> np.ndarray:
-        """One pass of `size` rows: rows (1..size, T) and their noise -> (same, T) float32.
+        """Compute one pass of `size` rows: rows (1..size, T) and their noise -> (same, T) float32.
 
         Short batches are filled up with the last row, so that every pass has the same shapes, and with them the
         same kernels and the same rounding: a row's bytes must not depend on the company it keeps.

@@ -55,7 +55,7 @@ class Networks(nn.Module):
         return self.mel(norm)
 
     def __call__(self, norm: mx.array, noise: mx.array, t: mx.array, weights: mx.array) -> mx.array:
-        """One step of restoration.
+        """Compute one step of restoration.
 
         norm (B, T): samples within +-0.5, float32. noise (B, T / 3840, 32, 16), float32. t (B,): timesteps.
         weights (2, B): sqrt(a[t]) and sqrt(1 - a[t]). Returns (B, T) float32 in (-1, 1).

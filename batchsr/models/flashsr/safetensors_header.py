@@ -35,7 +35,7 @@ _CUT_SHORT = "fetch it again (`batchsr models pull VARIANT --again`), or copy it
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tensor:
-    """One entry of a header. `start` counts bytes from the beginning of the file."""
+    """Return one entry of a header. `start` counts bytes from the beginning of the file."""
 
     name: str
     dtype: str
@@ -109,7 +109,7 @@ def _checked(path: Path, header: dict[str, object], base: int, size_bytes: int) 
 
 
 def _tensor(path: Path, name: str, entry: object, base: int) -> Tensor:
-    """One entry of the header, checked."""
+    """Return one entry of the header, checked."""
 
     def wrong(why: str) -> BundleError:
         return BundleError(

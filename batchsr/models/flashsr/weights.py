@@ -22,6 +22,7 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
+from batchsr import machine
 from batchsr.errors import BundleError
 from batchsr.models.compute.layers import on_cpu
 from batchsr.models.flashsr import json_files
@@ -59,7 +60,7 @@ def fill(
         networks.update(tree_unflatten(idle + _filled_by_gpu(wanted, path, config, shapes, header)))
         return
     filled: list[tuple[str, mx.array]] = []
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = machine.cores()
     with (
         json_files.regular(path) as file,
         concurrent.futures.ThreadPoolExecutor(cores, "batchsr-load") as pool,

@@ -8,6 +8,7 @@ place.py     which database: its URL, told without a password
 schema.py    tables, triggers, versions
 functions.py what a worker asks for every file, as functions of the database
 calls.py     those functions, called
+correcting.py a record follows the output that stands there
 windows.py   how far the files in a host's hands are
 hosts.py     what each host has in hand, and a pause of one alone
 server.py    what there is to tell of the server, and whether it will do

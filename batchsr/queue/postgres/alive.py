@@ -1,8 +1,8 @@
 """Who of a fleet is alive: on its own host a lock tells at once, between hosts a lease on the server's clock.
 
-A worker's thread (`Heart`) writes a sign of life ten times in a lease, without the fleet's lock, and sees in the same
-message which of its claims it has lost; a second one says how far all its files are. Nobody takes from a host that is
-silent until he himself has been heard for a whole lease, and the server has been up for one: after an outage of the
+A worker's `Heartbeat`, a thread, writes a sign of life ten times in a lease, without the fleet's lock, and sees in the
+same message which of its claims it has lost; a second one says how far all its files are. Nobody takes from a host that
+is silent until he himself has been heard for a whole lease, and the server has been up for one: after an outage of the
 database all have been silent. Where more than half of the hosts look dead, a second lease must pass.
 """
 
@@ -46,7 +46,7 @@ def home_of(folder: Path) -> str:
     return f"{secrets.token_hex(8)}@{platform.node()}"
 
 
-class Heart:
+class Heartbeat:
     """The signs of life of one worker, in a thread of its own with a connection of its own."""
 
     def __init__(
@@ -61,7 +61,7 @@ class Heart:
         self._owned: dict[int, int] | None = None
         self._asked_s = time.monotonic()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"heart of {worker}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"heartbeat of {worker}", daemon=True)
         self._thread.start()
 
     @property
@@ -76,7 +76,7 @@ class Heart:
         return owned is not None and claimed_s < self._asked_s and owned.get(job_id) != claim_seq
 
     def stop(self) -> None:
-        """No more signs."""
+        """Give no more signs."""
         self._ended.set()
         if threading.current_thread() is not self._thread:
             self._thread.join(20.0)

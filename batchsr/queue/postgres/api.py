@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from batchsr.errors import ClaimLost, QueueAway, QueueError, UsageError
+from batchsr.queue import roots
 from batchsr.queue.clock import Clock
 from batchsr.queue.finished import Finished
 from batchsr.queue.interface import Worker
 from batchsr.queue.job import Backend, Enqueued, Job, NewJob, Result, State, stored_text
-from batchsr.queue.postgres import alive, calls, hosts, schema
+from batchsr.queue.postgres import alive, calls, correcting, hosts, schema
 from batchsr.queue.postgres.place import FleetPlace
 from batchsr.queue.postgres.store import PgStore, ServerClock
 from batchsr.queue.postgres.windows import Windows
@@ -145,7 +146,7 @@ class PostgresQueue(hosts.QueueOfHosts):
                 owners.lock_path(folder, worker).unlink(missing_ok=True)
         if sweep:
             self._swept_s = now_s
-            healthy_s = max((worker.heart.healthy_s for worker in self._workers.values()), default=0.0)
+            healthy_s = max((worker.heartbeat.healthy_s for worker in self._workers.values()), default=0.0)
             taken += self._take_from(alive.silent(self._pg, home, self._lease_s, healthy_s), complete)
         return taken
 
@@ -195,7 +196,7 @@ class PostgresQueue(hosts.QueueOfHosts):
         """
         key = (job.id, job.claim_seq)
         worker = self._workers.get(job.worker or "")
-        if worker is not None and worker.heart.has_lost(*key, self._claimed.get(key, 0.0)):
+        if worker is not None and worker.heartbeat.has_lost(*key, self._claimed.get(key, 0.0)):
             raise ClaimLost(f"job {job.id} is in other hands; this worker had claim {job.claim_seq}")
         if not self.windows.tell(job, windows_done, windows_total):
             return
@@ -217,6 +218,10 @@ class PostgresQueue(hosts.QueueOfHosts):
         return next(
             (Result(**json.loads(reports.unpacked(one["data"]))) for one in rows if one["sha256"] == found), None
         )
+
+    def correct(self, job: Job, result: Result | None) -> Job | None:
+        """See WorkQueue.correct."""
+        return correcting.correct(self._pg, job, result)
 
     def finish(self, job: Job, result: Result | None = None, reason: str = "", *, keep_report: bool = True) -> Job:
         """See WorkQueue.finish. Whose the output is need not be known any longer: its name is taken."""
@@ -276,8 +281,12 @@ class PostgresQueue(hosts.QueueOfHosts):
     # Looking and keeping
 
     def status(self) -> dict[str, Any]:
-        """See Overview.status; `database` is the fleet's URL without a password, `idle_s` since a worker was heard."""
-        found = super().status()
+        """See Overview.status; `database` is the fleet's URL without a password, `silent_s` since a worker was heard.
+
+        Paths below a named root that this host does not have are told by that name.
+        """
+        with roots.shown_by_name():
+            found = super().status() | {"hosts": hosts.listed(self._pg)}
         heard = {
             row["id"]: row["silent_s"]
             for row in self._store.rows(
@@ -287,12 +296,7 @@ class PostgresQueue(hosts.QueueOfHosts):
         }
         for one in found["workers"]:
             one["silent_s"] = heard.get(one["id"])
-        return found | {
-            "database": self.shown,
-            "fleet": self.own_id,
-            "lease_s": self._lease_s,
-            "hosts": hosts.listed(self._pg),
-        }
+        return found | {"database": self.shown, "fleet": self.own_id, "lease_s": self._lease_s}
 
     @property
     def shown(self) -> str:
@@ -373,11 +377,13 @@ class PostgresWorker(SqliteWorker):
         self.home = home
         own = PgStore(queue._pg.place, queue._pg.path, queue.clock)
         beat_s = max(0.05, queue._lease_s / alive.BEATS_IN_A_LEASE)
-        self.heart = alive.Heart(self.name, own, queue._pg, beat_s, lambda: queue.windows.write_all(own, self.name))
+        self.heartbeat = alive.Heartbeat(
+            self.name, own, queue._pg, beat_s, lambda: queue.windows.write_all(own, self.name)
+        )
 
     def leave(self, ending: str = "left") -> None:
         """Sign off; what it still owns is taken by the next reaper of this host."""
-        self.heart.stop()
+        self.heartbeat.stop()
         self._fleet._workers.pop(self.name, None)
         super().leave(ending)
 

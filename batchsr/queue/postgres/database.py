@@ -30,16 +30,16 @@ class PgDatabase:
         return _Plain(self._connection)
 
     def query(self, sql: str, parameters: Parameters = ()) -> Iterator[dict[str, Any]]:
-        """Every row of one statement."""
+        """Yield every row of one statement."""
         cursor = self._connection.execute(cast(Any, translated(sql)), bound(parameters))
         return iter([loaded(row) for row in cursor.fetchall()])
 
     def execute(self, sql: str, parameters: Parameters = ()) -> psycopg.Cursor[Any]:
-        """One statement."""
+        """Run one statement."""
         return self._connection.execute(cast(Any, translated(sql)), bound(parameters))
 
     def executemany(self, sql: str, rows: Iterable[Parameters]) -> None:
-        """One statement for each of the rows; some hundreds go in one message."""
+        """Run one statement for each of the rows; some hundreds go in one message."""
         with psycopg.ClientCursor(self._connection) as cursor:
             text = translated(sql)
             statements = [cursor.mogrify(cast(Any, text), bound(row)) for row in rows]
@@ -47,11 +47,11 @@ class PgDatabase:
                 cursor.execute(cast(Any, "; ".join(statements[start : start + 200])))
 
     def run(self, script: str) -> None:
-        """Several statements in PostgreSQL's own words, without parameters."""
+        """Run several statements in PostgreSQL's own words, without parameters."""
         self._connection.execute(cast(Any, script))
 
     def table(self, name: str) -> _Table:
-        """One table."""
+        """Return one table."""
         return _Table(self, name)
 
 

@@ -56,12 +56,15 @@ class ServerClock(Clock):
     offset_s = 0.0
 
     def wall(self) -> float:
-        """Seconds since 1970, UTC, by the server."""
+        """Return seconds since 1970, UTC, by the server."""
         return time.time() + self.offset_s
 
 
 class PgStore:
     """An open database of a fleet. One thread at a time; not to be carried over a fork."""
+
+    on_own_disk = False
+    """See queue.sqlite.store.Store: the server looks after its own disk."""
 
     def __init__(self, place: FleetPlace, path: Path, clock: Clock) -> None:
         self.place = place
@@ -157,7 +160,7 @@ class PgStore:
                 self._rollback(connection)
 
     def rows(self, sql: str, parameters: Parameters = ()) -> list[dict[str, Any]]:
-        """Every row of one statement."""
+        """Return every row of one statement."""
         with self._lock, errors_of(self.place):
             cursor = self._execute(translated(sql), parameters)
             return [loaded(row) for row in cursor.fetchall()] if cursor.description else []

@@ -36,7 +36,7 @@ def errors_of(place: FleetPlace) -> Iterator[None]:
 
 
 def converted(error: psycopg.Error, place: FleetPlace) -> BatchsrError:
-    """Our error for one of psycopg's."""
+    """Return our error for one of psycopg's."""
     state = error.sqlstate or ""
     said = place.cleaned(" ".join(str(error).split())) or type(error).__name__
     if state == LOST_WORKER:

@@ -56,7 +56,7 @@ class Windows:
         return (told.first, told.done) if told is not None else (None, None)
 
     def forget(self, job: Job) -> None:
-        """Its claim is over."""
+        """Forget a job whose claim is over."""
         with self._lock:
             self._told.pop((job.id, job.claim_seq), None)
 

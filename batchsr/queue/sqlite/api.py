@@ -196,7 +196,7 @@ class SqliteQueue(OneHost):
         return claims.take_last_try(self._store, variant)
 
     def next_due_s(self, variant: str) -> float | None:
-        """Seconds until the first backoff of a job for this variant is over; None if none waits."""
+        """Return seconds until the first backoff of a job for this variant is over; None if none waits."""
         return claims.next_due_s(self._store, variant)
 
     def bound_variants(self) -> list[str]:
@@ -219,11 +219,6 @@ class SqliteQueue(OneHost):
         """Note that the output is whole and about to get its name. Raises ClaimLost: then it must not get it."""
         claims.committing(self._store, job, result)
 
-    def standing(self, job: Job, sha256: Callable[[], str]) -> Result | None:
-        """Return what a claim of this job was about to publish with this hash: None, for here nobody loses a claim
-        alive between the row and the name, and the row itself knows the last one."""
-        return None
-
     def finish(self, job: Job, result: Result | None = None, reason: str = "", *, keep_report: bool = True) -> Job:
         """Note that the output stands under its name, durably. Raises ClaimLost.
 
@@ -242,11 +237,11 @@ class SqliteQueue(OneHost):
         return claims.release(self._store, job, "interrupt", reason)
 
     def give_back(self, job: Job, reason: str, kind: PauseKind = "resource", probes: Sequence[str] = ()) -> Job:
-        """`release`, and pause the queue until `probes` (paths) can be used again. Raises ClaimLost."""
+        """Do as `release`, and pause the queue until `probes` (paths) can be used again. Raises ClaimLost."""
         return claims.give_back(self._store, job, reason, kind, probes)
 
     def hold(self, job: Job, trouble: Trouble) -> Job:
-        """`release`, but held for a place in trouble until that works again. Raises ClaimLost."""
+        """Do as `release`, but let the job be held for a place in trouble until that works again. Raises ClaimLost."""
         return places.hold(self._store, job, trouble)
 
     def hold_queued(self, job: Job, trouble: Trouble, *, alike: bool = False) -> int:
@@ -311,7 +306,7 @@ class SqliteQueue(OneHost):
     # Looking
 
     def get(self, job_id: int) -> Job | None:
-        """One job, or None."""
+        """Return a job, or None."""
         return queries.get(self._store, job_id)
 
     def jobs(
@@ -326,7 +321,7 @@ class SqliteQueue(OneHost):
         sort: Sort = "id",
         failures_first: bool = False,
     ) -> Iterator[Job]:
-        """Jobs in an order, read in pages. `source` is a part of the source's path."""
+        """Yield jobs in an order, read in pages. `source` is a part of the source's path."""
         chosen = functools.partial(queries.jobs, self._store, states=states, batch=batch, ids=ids, source=source)
         return chosen(newest_first=newest_first, limit=limit, sort=sort, failures_first=failures_first)
 
@@ -347,11 +342,11 @@ class SqliteQueue(OneHost):
         return {state: int(total["jobs"]) for state, total in self.totals(batch).items()}
 
     def totals(self, batch: str | None = None) -> dict[str, dict[str, float]]:
-        """For each state `jobs`, `audio_s` and `wall_s`."""
+        """Return for each state `jobs`, `audio_s` and `wall_s`."""
         return queries.totals(self._store, batch)
 
     def totals_of_run(self) -> dict[str, dict[str, float]]:
-        """`totals` of the jobs that are left, and of those that ended since the oldest of them was enqueued."""
+        """Return `totals` of the jobs that are left, and of those that ended since the oldest of them was enqueued."""
         return queries.totals_of_run(self._store)
 
     def status(self) -> dict[str, Any]:
@@ -409,11 +404,11 @@ class SqliteQueue(OneHost):
         return queries.queued_for(self._store)
 
     def events(self, job_id: int) -> list[dict[str, Any]]:
-        """Every change of state of a job, oldest first."""
+        """Return every change of state of a job, oldest first."""
         return queries.events(self._store, job_id)
 
     def attempts(self, job_id: int) -> list[dict[str, Any]]:
-        """Every claim of a job, oldest first: who, how many windows and seconds, how it ended."""
+        """Return every claim of a job, oldest first: who, how many windows and seconds, how it ended."""
         return queries.attempts(self._store, job_id)
 
     def output_folders(self) -> set[str]:
@@ -434,7 +429,7 @@ class SqliteQueue(OneHost):
         self._store.backup(target)
 
     def keep_still(self) -> contextlib.AbstractContextManager[object]:
-        """For the block no job changes hands: nothing is claimed, retried or finished. Keep it short."""
+        """Let no job change hands for the block: nothing is claimed, retried or finished. Keep it short."""
         return self._store.writing()
 
     def prune_events(self, older_than_s: float) -> int:

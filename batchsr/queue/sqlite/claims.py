@@ -202,7 +202,7 @@ def take_last_try(store: Store, variant: str) -> Job | None:
 
 
 def next_due_s(store: Store, variant: str) -> float | None:
-    """Seconds until the first backoff of a job for this variant is over; None if none waits."""
+    """Return seconds until the first backoff of a job for this variant is over; None if none waits."""
     rows = store.rows(
         "SELECT min(CASE WHEN run_boot = :boot THEN run_at_steady - :steady ELSE run_at - :now END) AS wait_s "
         "FROM jobs INDEXED BY jobs_waiting WHERE state = 'waiting' AND (variant IS NULL OR variant = :variant)"

@@ -263,13 +263,13 @@ class Intake:
 
 
 def numbered(output: str) -> Iterator[str]:
-    """Names like this one, with a number from 2 on."""
+    """Yield names like this one, with a number from 2 on."""
     stem, extension = os.path.splitext(output)
     return (f"{stem}_{number}{extension}" for number in itertools.count(2))
 
 
 def free_output(db: Database, job_id: int, output: str) -> str | None:
-    """Another name for a job to be taken up again, if its output went to another job meanwhile; else None."""
+    """Return another name for a job to be taken up again, if its output went to another job meanwhile; else None."""
     for name in itertools.chain((output,), numbered(output)):
         sql = "output_key = ? AND id <> ? AND state NOT IN ('cancelled', 'superseded')"
         if not db.table("jobs").count_where(sql, (folded_key(name), job_id)):

@@ -48,7 +48,7 @@ def jobs(
     sort: Sort = "id",
     failures_first: bool = False,
 ) -> Iterator[Job]:
-    """Jobs in an order, by default the one they came in. `source` is a part of the source's path."""
+    """Yield jobs in an order, by default the one they came in. `source` is a part of the source's path."""
     conditions, values = ["1"], dict[str, Any]()
     if wanted := [str(State(state)) for state in states]:
         conditions.append("state IN (SELECT value FROM json_each(:states))")
@@ -95,7 +95,7 @@ def _order(sort: Sort, failures_first: bool, newest_first: bool) -> str:
 
 
 def _in_order(store: Store, where: str, values: Mapping[str, Any], order: str, limit: int | None) -> Iterator[Job]:
-    """Jobs in any order: SQLite sorts their numbers, eight bytes each are kept here, rows are read a page at a time.
+    """Yield jobs in any order: SQLite sorts their numbers, of which each takes eight bytes here; rows come in pages.
 
     A job that is forgotten meanwhile is left out; no read transaction is held between pages.
     """
@@ -157,7 +157,7 @@ def _shown(name: str, row: Mapping[str, Any]) -> Any:
 
 
 def get(store: Store, job_id: int) -> Job | None:
-    """One job, or None."""
+    """Return a job, or None."""
     return next(jobs(store, ids=[job_id]), None)
 
 
@@ -172,14 +172,14 @@ def batches(store: Store) -> list[str]:
 
 
 def totals(store: Store, batch: str | None = None) -> dict[str, dict[str, float]]:
-    """For each state, how many jobs, seconds of audio and seconds spent."""
+    """Return for each state how many jobs, seconds of audio and seconds spent."""
     if batch is None:
         return _totals(store, "", {})
     return _totals(store, "WHERE batch = :batch ", {"batch": stored_text(batch)})
 
 
 def totals_of_run(store: Store) -> dict[str, dict[str, float]]:
-    """`totals` of the jobs that are left, and of those that ended since the oldest of them was enqueued."""
+    """Return `totals` of the jobs that are left, and of those that ended since the oldest of them was enqueued."""
     left = ", ".join(f"'{state}'" for state in LIVE)
     oldest = f"(SELECT min(created_at) FROM jobs WHERE state IN ({left}))"
     return _totals(store, f"WHERE state IN ({left}) OR changed_at >= {oldest} ", {})
@@ -202,7 +202,7 @@ def status(store: Store) -> dict[str, Any]:
     """Return the queue at a glance; see Queue.status."""
     with store.reading():  # one moment for all of it
         found = totals(store)
-        pause = control.current(store) or _full_disk(store)
+        pause = control.current(store) or (_full_disk(store) if store.on_own_disk else None)
         alive = store.rows(
             "SELECT w.id, w.pid, w.host, w.variant, w.device, w.started_at, w.boot, j.id AS job, j.source, "
             "j.windows_done, j.windows_total, a.seen_steady FROM workers w LEFT JOIN jobs j ON j.worker = w.id "
@@ -349,13 +349,13 @@ def files_ended(store: Store, since: float, pid: int | None) -> int:
 
 
 def events(store: Store, job_id: int) -> list[dict[str, Any]]:
-    """Every change of state of a job, oldest first."""
+    """Return every change of state of a job, oldest first."""
     rows = store.rows("SELECT * FROM events WHERE job = ? ORDER BY id", [job_id])
     return [row | {"at": iso(row["at"])} for row in rows]
 
 
 def attempts(store: Store, job_id: int) -> list[dict[str, Any]]:
-    """Every claim of a job, oldest first."""
+    """Return every claim of a job, oldest first."""
     rows = store.rows("SELECT * FROM attempts WHERE job = ? ORDER BY claim_seq", [job_id])
     dropped = ("started_steady", "seen_steady", "boot", "seen_at")
     return [

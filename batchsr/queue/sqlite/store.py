@@ -66,6 +66,9 @@ def describe() -> dict[str, str]:
 class Store:
     """An open database. One thread at a time; not to be carried over a fork."""
 
+    on_own_disk = True
+    """Whether the database is on a disk of this machine, so that it needs room there."""
+
     def __init__(self, path: Path, connection: sqlite3.Connection, clock: Clock) -> None:
         self.path = path
         self.clock = clock
@@ -239,7 +242,7 @@ class Store:
                 self._connection.rollback()
 
     def rows(self, sql: str, parameters: Parameters = ()) -> list[dict[str, Any]]:
-        """Every row of one SELECT."""
+        """Return every row of one SELECT."""
         with self._lock, errors_of(self.path):
             damage.refuse_replaced(self.path, self._file)
             cursor = self._connection.execute(sql, parameters)
@@ -289,7 +292,7 @@ def errors_of(path: Path) -> Iterator[None]:
 
 
 def converted(error: Any, path: Path) -> BatchsrError:
-    """Our error for one of SQLite's."""
+    """Return our error for one of SQLite's."""
     said = f"{path}: {error}"
     if _is(error, "SQLITE_BUSY", "SQLITE_LOCKED"):
         return QueueBusy(f"{path} has been in use by another process for a minute", remedy="try again")

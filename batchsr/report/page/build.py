@@ -86,7 +86,7 @@ def _facts(totals: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
 
 
 def _json_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """One JSON array of arrays; what repeats in every row is left to the packing."""
+    """Yield one JSON array of arrays; what repeats in every row is left to the packing."""
     yield "[" + json.dumps(list(PAGE))
     for row in rows:
         values = [_value(row.get(column)) for column in PAGE]
@@ -118,7 +118,7 @@ def _packed(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _json_text(document: Mapping[str, Any]) -> str:
-    """JSON that may stand in a script element, whatever is in its strings."""
+    """Return JSON that may stand in a script element, whatever is in its strings."""
     return json.dumps(document, ensure_ascii=True).replace("<", "\\u003c")
 
 

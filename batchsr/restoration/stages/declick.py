@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from batchsr.audio.repair import declick
 from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
+from batchsr.restoration.stages.entries import number, part, plain_sentence
 from batchsr.restoration.stages.interface import Listening, Position, Quiet
-from batchsr.restoration.stages.words import number, part, plain_sentence
 from batchsr.settings.profile import Settings
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Declick(Quiet):
         return "de-clicked" if self._touches else ""
 
     def channels(self, channels: int) -> int:
-        """As many."""
+        """Return as many."""
         return channels
 
     def run(self, blocks: Iterator[Block], total_samples: int) -> Iterator[Block]:
@@ -84,5 +84,11 @@ def fact(entry: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def sentence(entry: Mapping[str, Any]) -> str:
-    """Return its name with its figures."""
-    return plain_sentence(entry)
+    """Return what was touched, or that nothing was."""
+    if (said := fact(entry)) is None:
+        return plain_sentence(entry)
+    threshold = number(part(entry, "settings"), "threshold")
+    looked = "Clicks were looked for" + (f" (threshold {threshold:g})" if threshold is not None else "")
+    if part(entry, "found").get("stepped_back"):
+        return f"{looked}, and too many found to take out, so it stayed as it was: {said[1]}."
+    return f"{looked}: {said[1]}."

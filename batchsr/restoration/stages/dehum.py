@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from batchsr.audio.repair import dehum
 from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
+from batchsr.restoration.stages.entries import number, part, plain_sentence
 from batchsr.restoration.stages.interface import Listening, Position, Quiet
-from batchsr.restoration.stages.words import number, part, plain_sentence
 from batchsr.settings.profile import Settings
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Dehum(Quiet):
         return "de-hummed" if self.hum else ""
 
     def channels(self, channels: int) -> int:
-        """As many."""
+        """Return as many."""
         return channels
 
     def run(self, blocks: Iterator[Block], total_samples: int) -> Iterator[Block]:
@@ -78,5 +78,7 @@ def fact(entry: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def sentence(entry: Mapping[str, Any]) -> str:
-    """Return its name with its figures."""
-    return plain_sentence(entry)
+    """Return what was subtracted, or that nothing was."""
+    if not part(entry, "found"):
+        return plain_sentence(entry)
+    return f"Mains hum was looked for: {fact(entry)[1]}."

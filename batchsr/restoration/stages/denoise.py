@@ -18,8 +18,8 @@ from batchsr.audio.windows import Block
 from batchsr.display import clock
 from batchsr.restoration import spool
 from batchsr.restoration.spool import Spool
+from batchsr.restoration.stages.entries import number, part, plain_sentence
 from batchsr.restoration.stages.interface import Listening, Position
-from batchsr.restoration.stages.words import number, part, plain_sentence
 from batchsr.settings.profile import Settings
 from batchsr.speech import denoiser, voice
 
@@ -58,7 +58,7 @@ class Denoise:
         return "denoised" if self.denoising.on else ""
 
     def channels(self, channels: int) -> int:
-        """As many."""
+        """Return as many."""
         return channels
 
     def run(self, blocks: Iterator[Block], total_samples: int) -> Iterator[Block]:
@@ -120,8 +120,12 @@ def fact(entry: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def sentence(entry: Mapping[str, Any]) -> str:
-    """Return its name with its figures."""
-    return plain_sentence(entry)
+    """Return by how much it was denoised, by what, and why; or why it was not."""
+    if not part(entry, "found"):
+        return plain_sentence(entry)
+    settings = part(entry, "settings")
+    by = f", by {settings['network']} (SHA-256 {settings.get('network_sha256')})" if "network" in settings else ""
+    return f"Noise: it was {fact(entry)[1]}{by}."
 
 
 def _denoised(found: Mapping[str, Any], limit_db: float | None) -> str:
@@ -136,6 +140,6 @@ def _denoised(found: Mapping[str, Any], limit_db: float | None) -> str:
 
 
 def _powers(block: Block) -> NDArray[np.float64]:
-    """Mean square of each channel, (C,), without what stands still: an offset is no sound."""
+    """Return the mean square of each channel, (C,), without what stands still: an offset is no sound."""
     powers: NDArray[np.float64] = block.astype(np.float64).var(axis=0)
     return powers

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from batchsr.audio.filters import condition, reach_samples
 from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
+from batchsr.restoration.stages.entries import number, part
 from batchsr.restoration.stages.interface import Listening, Position, Quiet
-from batchsr.restoration.stages.words import number, part
 from batchsr.settings.profile import Settings
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class LowPass(Quiet):
         return {"cutoff_hz": self.cutoff_hz}
 
     def channels(self, channels: int) -> int:
-        """As many."""
+        """Return as many."""
         return channels
 
     def run(self, blocks: Iterator[Block], total_samples: int) -> Iterator[Block]:
@@ -42,7 +42,7 @@ class LowPass(Quiet):
 
 
 def decide(recording: Listening, treatment: Treatment) -> None:
-    """Nothing is decided here: the frequency is found with the band that is kept (batchsr.audio.treatment)."""
+    """Decide nothing: the frequency is found with the band that is kept (batchsr.audio.treatment)."""
     return
 
 

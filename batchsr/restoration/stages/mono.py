@@ -31,7 +31,7 @@ class Mono(Quiet):
         return {}
 
     def channels(self, channels: int) -> int:
-        """One."""
+        """Return one."""
         return 1
 
     def run(self, blocks: Iterator[Block], total_samples: int) -> Iterator[Block]:
@@ -40,7 +40,7 @@ class Mono(Quiet):
 
 
 def decide(recording: Listening, treatment: Treatment) -> None:
-    """Nothing has to be known."""
+    """Decide nothing: nothing has to be known."""
     return
 
 

@@ -18,8 +18,8 @@ from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
 from batchsr.restoration.spool import Spool
 from batchsr.restoration.stages import declick, dehum, denoise, lowpass, mono, stems
+from batchsr.restoration.stages.entries import plain_sentence
 from batchsr.restoration.stages.interface import Kind, Listening, Position, Stage
-from batchsr.restoration.stages.words import plain_sentence
 from batchsr.settings.profile import Settings
 
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
@@ -57,17 +57,20 @@ def run(stages: Sequence[Stage], position: Position, blocks: Iterator[Block], to
 
 def entries(stages: Sequence[Stage], *, measured: bool = False) -> list[dict[str, Any]]:
     """Return what the scratch's key says of them, or, with what was `measured` as they ran, the sidecar."""
-    return [
-        {
-            "name": stage.name,
-            "version": stage.version,
-            "place": stage.position,
-            "context_samples": stage.context_samples,
-            "settings": dict(stage.settings),
-            **({"found": {**stage.found, **(stage.measured if measured else {})}} if stage.found else {}),
-        }
-        for stage in stages
-    ]
+    said = []
+    for stage in stages:
+        found = {**stage.found, **(stage.measured if measured else {})}
+        said.append(
+            {
+                "name": stage.name,
+                "version": stage.version,
+                "place": stage.position,
+                "context_samples": stage.context_samples,
+                "settings": dict(stage.settings),
+                **({"found": found} if found else {}),
+            }
+        )
+    return said
 
 
 def done(stages: Sequence[Stage]) -> str:

@@ -10,8 +10,8 @@ from batchsr.audio.treatment import Treatment
 from batchsr.audio.windows import Block
 from batchsr.models import separator, stem_networks
 from batchsr.models.stem_networks import Network
+from batchsr.restoration.stages.entries import part
 from batchsr.restoration.stages.interface import Listening, Position, Quiet
-from batchsr.restoration.stages.words import part
 from batchsr.settings.profile import Settings
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ class Stems(Quiet):
     """Separates, in what the recording keeps of it (batchsr.models.separator); this says so."""
 
     network: Network
+    restored: bool = True
+    """Whether the model restores them; not those of a full-band recording."""
     name: str = "stems"
     version: int = separator.VERSION
     position: Position = "model"
@@ -39,8 +41,13 @@ class Stems(Quiet):
             "stems": list(separator.STEMS),
         }
 
+    @property
+    def measured(self) -> Mapping[str, Any]:
+        """That no model touched them, where none did."""
+        return {} if self.restored else {"restored": False}
+
     def channels(self, channels: int) -> int:
-        """As many for each stem."""
+        """Return as many for each stem."""
         return len(separator.STEMS) * channels
 
     def run(self, blocks: Iterator[Block], total_samples: int) -> Iterator[Block]:
@@ -63,18 +70,25 @@ def decide(recording: Listening, treatment: Treatment) -> Network | None:
 def made(settings: Settings, treatment: Treatment, rate_hz: float, filled: Spool | None) -> Stems | None:
     """Return the stage where stems are asked for, and needed: what is only resampled is not separated for its mix."""
     found = network(treatment)
-    return None if found is None or (treatment.bypass and settings.stems == "mix") else Stems(found)
+    if found is None or (treatment.bypass and settings.stems == "mix"):
+        return None
+    return Stems(found, restored=not treatment.bypass)
 
 
 def fact(entry: Mapping[str, Any]) -> tuple[str, str]:
     """Return what separated."""
-    return "Stems", f"restored apart, as {part(entry, 'settings').get('network')} separates them"
+    what = "restored apart" if _restored(entry) else "written apart and not restored"
+    return "Stems", f"{what}, as {part(entry, 'settings').get('network')} separates them"
 
 
 def sentence(entry: Mapping[str, Any]) -> str:
     """Return what was done, with the network."""
     settings = part(entry, "settings")
+    became = "restored apart and summed again" if _restored(entry) else "written each by itself and not restored"
     return (
-        f"Its stems were separated by {settings.get('network')} (SHA-256 {settings.get('network_sha256')}), restored "
-        "apart and summed again."
+        f"Its stems were separated by {settings.get('network')} (SHA-256 {settings.get('network_sha256')}), {became}."
     )
+
+
+def _restored(entry: Mapping[str, Any]) -> bool:
+    return part(entry, "found").get("restored") is not False

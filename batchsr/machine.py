@@ -1,9 +1,13 @@
-"""How the C library hands out memory. Only glibc is told anything; elsewhere these do nothing."""
+"""What this process has of its machine: cores, and memory as the C library hands it out.
+
+Of C libraries only glibc is told anything; with others `tune` and `trim` do nothing.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import sys
 from typing import Final
 
@@ -11,6 +15,11 @@ TRIM_THRESHOLD: Final = -1
 MMAP_THRESHOLD: Final = -3
 ARENA_MAX: Final = -8
 """Options of mallopt, as malloc.h numbers them."""
+
+
+def cores() -> int:
+    """Return how many cores this process may use, at least one."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def tune(option: int, value: int) -> None:

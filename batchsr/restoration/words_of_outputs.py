@@ -42,7 +42,7 @@ def outputs_below(place: Path) -> Iterator[tuple[Path, BatchsrError | None]]:
         path = Path(entry.path)
         if entry.is_dir(follow_symlinks=False):
             yield from outputs_below(path)
-        elif entry.name.endswith(".json") and path.with_suffix("").is_file() and sidecar_reading.is_ours(path):
+        elif entry.name.endswith(".json") and path.with_suffix("").is_file() and sidecar_reading.was_ours(path):
             yield path.with_suffix(""), None
 
 
@@ -50,8 +50,8 @@ def check(output: Path, source: Path | None, load: Callable[[], Recogniser], *, 
     """Hear a recording and its output, and return what `WordCheck.finish` says, JSON-able.
 
     The source is the one that the sidecar names, where no other is given. Raises InputMissing without one,
-    InputChanged for one that is another file by now, SidecarForeign for a sidecar that is none of ours, and what
-    reading raises.
+    InputChanged where it or the output is another file by now, SidecarForeign for a sidecar that is none of ours, and
+    what reading raises.
     """
     named = source or source_of(output)
     heard = WordCheck(load, keep_text=keep_text)
@@ -85,7 +85,7 @@ def recorded(output: Path) -> dict[str, Any]:
 
 
 def source_of(output: Path) -> Path:
-    """Return the source that an output's sidecar names, which is there and as it was.
+    """Return the source that an output's sidecar names, which is there and as it was, as the output is.
 
     Raises InputMissing, InputChanged, InputUnreadable, SidecarForeign.
     """
@@ -96,16 +96,24 @@ def source_of(output: Path) -> Path:
     path = _path_of(record, sidecar)
     if not path.is_file():
         raise InputMissing(f"{path}, the source of {output}, is not there", remedy="name the source with --source")
-    try:
-        same = storage.sha256(path) == record.document["source"]["sha256"]
-    except OSError as e:
-        raise InputUnreadable(f"{path} cannot be read: {e.strerror}", remedy="give permission to read it") from e
-    if not same:
+    if not _is(output, record.said.output.sha256):
+        raise InputChanged(
+            f"{output} is not the file that its sidecar speaks of: its SHA-256 is another",
+            remedy="name the source with --source to hear it all the same",
+        )
+    if not _is(path, record.said.source.sha256):
         raise InputChanged(
             f"{path} is not the file that {output} was made from: its SHA-256 is another",
             remedy="name the source with --source, or hear it with this one by --source too",
         )
     return path
+
+
+def _is(path: Path, sha256: str) -> bool:
+    try:
+        return storage.sha256(path) == sha256
+    except OSError as e:
+        raise InputUnreadable(f"{path} cannot be read: {e.strerror}", remedy="give permission to read it") from e
 
 
 def _path_of(record: Record, sidecar: Path) -> Path:
