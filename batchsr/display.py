@@ -28,6 +28,11 @@ _PASSWORD: Final = re.compile(r"(\b[a-z][a-z0-9+.-]*:/{1,2}[^\s/:@]*:)[^\s]*@", 
 _PASSWORD_ASKED: Final = re.compile(r"(\b(?:ssl)?password\s*=\s*)(?:'[^']*'|[^\s&'\"]+)", re.IGNORECASE)
 
 
+WORDS_NOT_HEARD: Final = "check.words"
+"""Code of the remark that a recogniser failed."""
+_LONGEST_REMARK: Final = 400
+
+
 def without_passwords(text: str) -> str:
     """Return a message without the passwords of URLs and connection strings that it quotes, whatever they are of."""
     return _PASSWORD_ASKED.sub(r"\1***", _PASSWORD.sub(r"\1***@", text))
@@ -64,6 +69,22 @@ def clock(seconds: float | None) -> str:
     whole = round(seconds)
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def remarks_in(report: object) -> list[dict[str, str]]:
+    """Return what a person is to be told of a file that is done, {"code", "message"} each, from its sidecar's document.
+
+    That is what was odd about the source, and why its words were not heard where that was asked for and failed. Only
+    what is of that form is taken: the document may be of another program's making.
+    """
+    report = report if isinstance(report, dict) else {}
+    source, checks = report.get("source"), report.get("checks")
+    found = source.get("remarks") if isinstance(source, dict) else None
+    told = [dict(one) for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    words = checks.get("words") if isinstance(checks, dict) else None
+    if isinstance(words, dict) and isinstance(trouble := words.get("trouble"), str):
+        told.append({"code": WORDS_NOT_HEARD, "message": f"its words were not compared: {trouble}"[:_LONGEST_REMARK]})
+    return told
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -21,7 +21,7 @@ from batchsr.cli.paths import UserPath
 from batchsr.cli.preview import Preview, preview_options
 from batchsr.cli.signing import signing_options
 from batchsr.cli.variant import KINDS, VariantType, chosen_variant, model_option
-from batchsr.display import printable
+from batchsr.display import printable, remarks_in
 from batchsr.errors import UsageError
 from batchsr.report.live import Screen, screen_console
 from batchsr.settings import profile as profiles
@@ -200,7 +200,7 @@ def _answer(app: App, source: Path, output: Path, done: Restored, *, piped: bool
         "windows_resumed": done.windows_resumed,
         "clipped_samples": done.clipped_samples,
         "output_sha256": done.output_sha256,
-        "remarks": done.report["source"]["remarks"],
+        "remarks": remarks_in(done.report),
     }
     for remark in document["remarks"]:
         app.note(f"{source.name}: {remark['message']} [{remark['code']}]")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from batchsr.display import clock, counted, printable
+from batchsr.remote.address import is_url
 from batchsr.report.facts import facts
 from batchsr.report.progress import speed
 
@@ -136,6 +137,8 @@ def _attempts(attempts: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
 
 def _next(document: Mapping[str, Any]) -> str:
     number = document["id"]
+    if document["state"] == "done" and any(is_url(document[side]) for side in ("source", "output")):
+        return f"Next: `batchsr verify {number}` to check the output"  # a page to hear it needs the files here
     return {
         "done": f"Next: `batchsr listen {number}` to hear it, `batchsr verify {number}` to check the output",
         "failed": f"Next: `batchsr retry {number}` once the cause is mended",

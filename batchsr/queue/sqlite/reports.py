@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from batchsr.display import remarks_in
+
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
@@ -19,12 +21,12 @@ def packed(text: str) -> bytes:
 
 
 def remarks_of(text: str | None) -> str | None:
-    """Return what a report says was odd about the source, as JSON; None if nothing."""
+    """Return what a person is to be told by a report (`remarks_in`), as JSON; None if nothing."""
     try:
-        found = json.loads(text or "{}").get("source", {}).get("remarks") or None
-    except (ValueError, AttributeError):
+        found = remarks_in(json.loads(text or "{}"))
+    except ValueError:
         return None
-    return None if found is None else json.dumps(found)
+    return json.dumps(found) if found else None
 
 
 def unpacked(data: bytes) -> str:
