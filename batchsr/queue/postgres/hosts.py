@@ -32,7 +32,7 @@ CREATE TABLE hosts (
 PLACES: Final = """
 ALTER TABLE hosts ADD COLUMN place TEXT COLLATE "C", ADD COLUMN side TEXT;
 """
-"""What a paused host cannot use, where it is a place: its path (none for scratch, which is each host's own), its use."""
+"""What a paused host cannot use, where it is a place: its path (none for scratch, each host's own) and its use."""
 _SPEED_OF_S: Final = 7200.0
 """What was worked on for so long tells how fast a host is."""
 
@@ -134,7 +134,9 @@ def pause_for(store: PgStore, name: str, trouble: Trouble, job: Job) -> None:
     kind: PauseKind = "source" if trouble.side == "source" else "resource"
     probe = {"source": job.source, "output": os.path.dirname(job.output), "scratch": trouble.path}[trouble.side]
     pause(store, name, f"{trouble.reason} on this host alone ({trouble.remedy})", kind, [probe])
-    store.rows("UPDATE hosts SET place = ?, side = ? WHERE name = ? AND kind <> 'user' RETURNING 1", (*_key(trouble), name))
+    store.rows(
+        "UPDATE hosts SET place = ?, side = ? WHERE name = ? AND kind <> 'user' RETURNING 1", (*_key(trouble), name)
+    )
 
 
 def resume_from(store: PgStore, trouble: Trouble) -> None:
