@@ -9,6 +9,7 @@ from typing import Any, Final
 from batchsr.display import clock, counted, printable
 from batchsr.report.facts import facts
 from batchsr.report.progress import speed
+from batchsr.settings import extras
 
 _LABEL: Final = 14
 _STATES: Final = {
@@ -136,6 +137,11 @@ def _attempts(attempts: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
 
 def _next(document: Mapping[str, Any]) -> str:
     number = document["id"]
+    if document["state"] == "queued":
+        asked = document["settings"]
+        lacks = {line for key, line in extras.missing().items() if asked.get(key, "off") not in ("off", False)}
+        if lacks:
+            return f"Next: a worker that can do it restores it; here {' and '.join(sorted(lacks))}, then `batchsr work`"
     return {
         "done": f"Next: `batchsr listen {number}` to hear it, `batchsr verify {number}` to check the output",
         "failed": f"Next: `batchsr retry {number}` once the cause is mended",
