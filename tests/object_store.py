@@ -39,6 +39,7 @@ class Store:
         self.conditional = conditional
         """Whether it obeys If-None-Match and If-Match of writes."""
         self.ranges = True
+        self.conditional_reads = True
         """Whether it gives parts of objects."""
         self.page = 1000
         self.uploads: dict[str, dict[int, bytes]] = {}
@@ -122,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(404, "NoSuchKey")
             return
         whole, tag = self.store.objects[bucket, key]
-        if self.headers.get("If-Match", f'"{tag}"') != f'"{tag}"':
+        if self.store.conditional_reads and self.headers.get("If-Match", f'"{tag}"') != f'"{tag}"':
             self._error(412, "PreconditionFailed")
             return
         data, headers = whole, {"ETag": f'"{tag}"', "Last-Modified": "Sat, 01 Mar 2025 10:00:00 GMT"}

@@ -29,7 +29,7 @@ from batchsr.models import recognisers
 from batchsr.report.facts import facts
 from batchsr.report.page import choosing
 from batchsr.restoration import sidecar as sidecars
-from batchsr.restoration import words_again
+from batchsr.restoration import words_of_outputs
 from batchsr.settings import extras
 from batchsr.settings.profile import Settings
 from batchsr.speech import recogniser, voice, words
@@ -392,7 +392,7 @@ def test_earlier_outputs_are_heard_beside_their_sources_and_the_worst_come_first
     earlier(tmp_path, "good", "abcdef", "abcdef")
     worst = earlier(tmp_path, "worst", "abcdef", "annnef")
     earlier(tmp_path, "bad", "abcdef", "abndef")
-    words = ["words", str(tmp_path / "out"), "--model", str(by_tone)]
+    words = ["words", str(tmp_path / "out"), "--recogniser", str(by_tone)]
     result = CliRunner().invoke(cli, words)
     assert result.exit_code == 3, result.output
     lines = [line for line in result.stdout.splitlines() if line.strip()]
@@ -409,7 +409,7 @@ def test_earlier_outputs_are_heard_beside_their_sources_and_the_worst_come_first
     assert documents["worst"]["gone"] == 3
     assert documents["worst"]["places"][0]["after"].split() == ["nn,", "nn,", "nn,"]
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
-    assert CliRunner().invoke(cli, ["words", str(worst), "--model", str(by_tone)]).exit_code == 3
+    assert CliRunner().invoke(cli, ["words", str(worst), "--recogniser", str(by_tone)]).exit_code == 3
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before, "nothing is written"
 
 
@@ -418,7 +418,7 @@ def test_an_output_that_cannot_be_heard_is_named_and_the_others_are_heard(by_ton
     broken = earlier(tmp_path, "broken", "abc", "abc")
     broken.write_bytes(b"no sound")
     (earlier(tmp_path, "orphan", "abc", "abc").parent.parent / "orphan.wav").unlink()
-    result = CliRunner().invoke(cli, ["--json", "words", str(tmp_path / "out"), "--model", str(by_tone)])
+    result = CliRunner().invoke(cli, ["--json", "words", str(tmp_path / "out"), "--recogniser", str(by_tone)])
     assert result.exit_code == 3
     documents = {Path(one["output"]).stem: one for one in map(json.loads, result.stdout.splitlines())}
     assert documents["good"]["gone"] == 0
@@ -433,9 +433,9 @@ def test_an_output_that_cannot_be_heard_is_named_and_the_others_are_heard(by_ton
         (["a.wav", "b.wav", "--source", "a.wav"], 2, "--source is of a single output"),
         ([".", "--source", "a.wav"], 2, "--source is of a single output"),
         (["a.wav"], 3, "no sidecar"),
-        (["a.wav", "--model", "huge"], 2, "there is no recogniser huge"),
-        (["a.wav", "--model", "./huge"], 2, "there is no recogniser ./huge"),
-        (["a.wav", "--model", "away/huge"], None, "is no recogniser's folder"),
+        (["a.wav", "--recogniser", "huge"], 2, "there is no recogniser huge"),
+        (["a.wav", "--recogniser", "./huge"], 2, "there is no recogniser ./huge"),
+        (["a.wav", "--recogniser", "away/huge"], None, "is no recogniser's folder"),
         (["a.wav", "gone.wav"], 2, "gone.wav is not there"),
         (["a.wav", "--recorded", "--keep-text"], 2, "--recorded hears nothing"),
         (["a.wav", "--recorded", "--source", "b.wav"], 2, "--recorded hears nothing"),
@@ -448,7 +448,7 @@ def test_what_cannot_be_heard_is_said_in_a_sentence(
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
         soundfile.write(f"{name}.wav", spoken("ab", 8_000), 8_000)
-    model = [] if {"--model", "--recorded"} & set(words) else ["--model", str(by_tone)]
+    model = [] if {"--recogniser", "--recorded"} & set(words) else ["--recogniser", str(by_tone)]
     told = called("words", *words, *model, code=StageFailed.exit_code if code is None else code)
     assert said in told.err
 
@@ -456,14 +456,22 @@ def test_what_cannot_be_heard_is_said_in_a_sentence(
 def test_an_output_without_a_sidecar_is_heard_beside_a_named_source(by_tone: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", spoken("abc", 8_000), 8_000)
     soundfile.write(tmp_path / "b.wav", spoken("abn"), RATE_48K)
-    words = ["--json", "words", str(tmp_path / "b.wav"), "--source", str(tmp_path / "a.wav"), "--model", str(by_tone)]
+    words = [
+        "--json",
+        "words",
+        str(tmp_path / "b.wav"),
+        "--source",
+        str(tmp_path / "a.wav"),
+        "--recogniser",
+        str(by_tone),
+    ]
     assert json.loads(CliRunner().invoke(cli, words).stdout)["gone"] == 1
 
 
 def test_a_source_that_is_another_by_now_is_not_heard_unless_it_is_named(by_tone: Path, tmp_path: Path) -> None:
     output = earlier(tmp_path, "a", "abc", "abn")
     soundfile.write(tmp_path / "a.wav", spoken("abn", 8_000), 8_000)
-    words = ["--json", "words", str(output), "--model", str(by_tone)]
+    words = ["--json", "words", str(output), "--recogniser", str(by_tone)]
     told = CliRunner().invoke(cli, words)
     assert json.loads(told.stdout)["error_code"] == "input.changed"
     assert told.exit_code == 3
@@ -473,7 +481,7 @@ def test_a_source_that_is_another_by_now_is_not_heard_unless_it_is_named(by_tone
 def test_an_output_that_is_another_by_now_is_not_taken_for_the_one_on_record(by_tone: Path, tmp_path: Path) -> None:
     output = earlier(tmp_path, "a", "abc", "abc")
     soundfile.write(output, spoken("nnn"), RATE_48K)
-    words = ["--json", "words", str(output), "--model", str(by_tone)]
+    words = ["--json", "words", str(output), "--recogniser", str(by_tone)]
     told = CliRunner().invoke(cli, words)
     assert json.loads(told.stdout)["error_code"] == "input.changed"
     assert told.exit_code == 3
@@ -490,7 +498,7 @@ def test_a_sidecar_that_was_damaged_is_named_and_not_passed_over(
     sidecar.write_text(text[:300] if damage == "cut" else text.replace('"rtf": ', '"rtf": NaN, "x": ', 1))
     (tmp_path / "out" / "strange.wav").write_bytes(b"")
     (tmp_path / "out" / "strange.wav.json").write_text("[1, 2]")
-    how = ["--recorded"] if recorded else ["--model", str(by_tone)]
+    how = ["--recorded"] if recorded else ["--recogniser", str(by_tone)]
     told = CliRunner().invoke(cli, ["words", str(tmp_path / "out"), *how])
     assert told.exit_code == 3, told.output
     assert "a.wav.json" in told.stderr
@@ -505,7 +513,7 @@ def test_sources_that_were_moved_are_found_below_the_folder_that_is_named(by_ton
     (tmp_path / "b.wav").rename(tmp_path / "done" / tmp_path.name / "b.wav")
     (tmp_path / "c.wav").unlink()
     soundfile.write(tmp_path / "done" / "c.wav", spoken("abd", 8_000), 8_000)
-    words = ["--json", "words", str(tmp_path / "out"), "--source", str(tmp_path / "done"), "--model", str(by_tone)]
+    words = ["--json", "words", str(tmp_path / "out"), "--source", str(tmp_path / "done"), "--recogniser", str(by_tone)]
     told = CliRunner().invoke(cli, words)
     documents = {Path(one["output"]).stem: one for one in map(json.loads, told.stdout.splitlines())}
     assert (documents["a"]["gone"], documents["b"]["gone"]) == (1, 1)
@@ -517,7 +525,7 @@ def test_an_output_that_is_named_twice_is_heard_once(by_tone: Path, tmp_path: Pa
     output = earlier(tmp_path, "a", "abc", "abc")
     (tmp_path / "link").symlink_to(tmp_path / "out")
     places = [str(place) for place in (output, output.parent, output, tmp_path / "link")]
-    told = CliRunner().invoke(cli, ["--json", "words", *places, "--model", str(by_tone)])
+    told = CliRunner().invoke(cli, ["--json", "words", *places, "--recogniser", str(by_tone)])
     assert len(told.stdout.splitlines()) == 1, told.output
 
 
@@ -560,7 +568,7 @@ def test_a_folder_that_cannot_be_listed_is_named_and_those_beside_it_are_heard(
         return real(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    told = CliRunner().invoke(cli, ["words", str(tmp_path / "out"), "--model", str(by_tone)])
+    told = CliRunner().invoke(cli, ["words", str(tmp_path / "out"), "--recogniser", str(by_tone)])
     assert told.exit_code == 3
     assert "closed cannot be listed" in told.stderr
     assert "0 of 3 gone" in told.stdout
@@ -569,15 +577,15 @@ def test_a_folder_that_cannot_be_listed_is_named_and_those_beside_it_are_heard(
 def test_what_was_heard_is_said_to_who_stops_it(by_tone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     earlier(tmp_path, "a", "abc", "abc")
     earlier(tmp_path, "b", "abc", "abc")
-    real = words_again.check
+    real = words_of_outputs.check
 
     def check(output: Path, *rest: Any, **how: Any) -> dict[str, Any]:
         if output.stem == "b":
             raise KeyboardInterrupt
         return real(output, *rest, **how)
 
-    monkeypatch.setattr(words_again, "check", check)
-    told = CliRunner().invoke(cli, ["words", str(tmp_path / "out"), "--model", str(by_tone)])
+    monkeypatch.setattr(words_of_outputs, "check", check)
+    told = CliRunner().invoke(cli, ["words", str(tmp_path / "out"), "--recogniser", str(by_tone)])
     assert "0 of 3 gone" in told.stdout
     assert told.exit_code not in (0, 3)
 
@@ -590,7 +598,7 @@ def test_a_recogniser_that_fails_ends_the_command_with_a_number_that_says_so(
 
     output = earlier(tmp_path, "a", "abc", "abc")
     monkeypatch.setattr(recogniser, "load", broken)
-    told = CliRunner().invoke(cli, ["words", str(output), "--model", str(by_tone)])
+    told = CliRunner().invoke(cli, ["words", str(output), "--recogniser", str(by_tone)])
     assert told.exit_code == 3
     assert "unsupported model binary" in told.stdout
 
@@ -598,7 +606,7 @@ def test_a_recogniser_that_fails_ends_the_command_with_a_number_that_says_so(
 def test_of_an_output_far_longer_than_its_source_no_more_is_held(
     by_tone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(words_again, "_LONGER", RATE_48K)
+    monkeypatch.setattr(words_of_outputs, "_LONGER", RATE_48K)
     soundfile.write(tmp_path / "a.wav", spoken("abc", 8_000), 8_000)
     soundfile.write(tmp_path / "b.wav", spoken("abc" + " " * 60 + "a"), RATE_48K)
     taken = 0
@@ -610,7 +618,7 @@ def test_of_an_output_far_longer_than_its_source_no_more_is_held(
         real(self, block)
 
     monkeypatch.setattr(WordCheck, "add_after", add_after)
-    said = words_again.check(tmp_path / "b.wav", tmp_path / "a.wav", lambda: ByTone(), keep_text=False)
+    said = words_of_outputs.check(tmp_path / "b.wav", tmp_path / "a.wav", lambda: ByTone(), keep_text=False)
     assert (said["sure"], said["gone"]) == (3, 0)
     assert taken < 20 * RATE_48K
 

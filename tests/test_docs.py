@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -112,6 +113,12 @@ def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
         headings = re.findall(r"^#+ (.*)$", (page.parent / target if target else page).read_text(), re.MULTILINE)
         anchors = {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
         assert anchor in anchors, f"{page.name} links to {target}#{anchor}"
+
+
+def test_every_extra_is_in_the_reference() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    table = (ROOT / "docs" / "reference.md").read_text().split("## Extras")[1].split("\n## ")[0]
+    assert sorted(re.findall(r"`batchsr\[(\w+)\]`", table)) == sorted(extras)
 
 
 def test_every_page_is_reached_from_readme() -> None:

@@ -233,6 +233,43 @@ def test_a_named_root_that_is_none_is_refused(host: Host, word: str) -> None:
     assert "names no root" in host.run("list", "--named-root", word, code=2).err
 
 
+def test_several_roots_are_told_apart_however_they_are_written_and_none_is_half_taken(host: Host) -> None:
+    both = {"a": "/mnt/a", "b": "/mnt/b"}
+    for text in ("a=/mnt/a:b=/mnt/b", "a=/mnt/a,b=/mnt/b", "a=/mnt/a; b=/mnt/b/"):
+        assert roots.listed(text) == both
+    assert roots.listed("a=/mnt/a:1987,x") == {"a": "/mnt/a:1987,x"}  # as a child gets it of --named-root
+    for wrong, words in (("a=/mnt/a,b=mnt/b", "names no root"), ("a=/mnt/a:a=/mnt/b", "in two places")):
+        assert words in host.run("list", environment={"BATCHSR_ROOTS": wrong}, code=2).err
+
+
+def test_a_host_that_lacks_a_root_of_the_fleet_is_told_by_its_check(host: Host, tmp_path: Path) -> None:
+    host.run("fleet", "init")
+    rig.record(tmp_path / "in" / "a.wav", 0.4)
+    named = {"BATCHSR_ROOTS": f"archive={tmp_path}"}
+    host.run("enqueue", tmp_path / "in" / "a.wav", environment=named)
+    assert "sound" in host.run("fleet", "check", environment=named).out
+    roots.use({})
+    assert "a root named archive" in host.run("fleet", "check", code=74).out
+
+
+def test_an_empty_fleet_that_was_typed_is_no_queue_in_a_file(host: Host) -> None:
+    for words in (("--fleet", "", "status"), ("status", "--fleet", "")):
+        assert "URL of a PostgreSQL database" in host.run(*words, code=2, environment={"BATCHSR_FLEET": None}).err
+
+
+def test_a_lease_that_cannot_be_had_is_not_passed_over(host: Host) -> None:
+    host.run("fleet", "init", "--lease", "7")
+    host.run("fleet", "init", "--lease", "7")
+    host.run("fleet", "init")
+    assert "is 7 s and stays" in host.run("fleet", "init", "--lease", "9", code=2).err
+
+
+def test_a_folder_named_as_half_a_url_is_made_by_nobody(host: Host, tmp_path: Path) -> None:
+    rig.record(tmp_path / "a.wav", 0.4)
+    said = host.run("--db", tmp_path / "q.db", "enqueue", tmp_path / "a.wav", "--out", "s3:/bucket/out", code=2)
+    assert "s3://" in said.err
+
+
 def test_a_password_is_not_taken_from_a_command_line(host: Host) -> None:
     for words in (("status", "--fleet"), ("fleet", "init")):
         said = host.run(*words, "postgresql://me:secret@127.0.0.1:1/x", code=2)

@@ -84,7 +84,7 @@ def test_the_command_hears_what_was_made_and_what_is_on_record_is_the_same(
     output = tmp_path / "b.wav"
     called("upsample", source, "-o", output, "--model", "resample", f"--check-words={network}", "--keep-text")
     record = json.loads(Path(f"{output}.json").read_text())["checks"]["words"]
-    told = json.loads(called("--json", "words", output, "--model", network).out)
+    told = json.loads(called("--json", "words", output, "--recogniser", network).out)
     assert record["sure"] == told["sure"] >= 60
     assert record["model_sha256"] == told["model_sha256"]
     assert record["review"] is told["review"] is False

@@ -57,11 +57,11 @@ def cli(
     app.db_path = db
     app.db_is_typed = context.get_parameter_source("db") is click.core.ParameterSource.COMMANDLINE
     app.verbosity = -1 if quiet else verbose
-    if fleet:
-        typed = context.get_parameter_source("fleet") is click.core.ParameterSource.COMMANDLINE
+    typed = context.get_parameter_source("fleet") is click.core.ParameterSource.COMMANDLINE
+    if fleet is not None and (fleet or typed):  # `--fleet "$URL"` with no such variable is no queue in a file
         app.name_fleet(fleet, typed=typed)
     if named := os.environ.get("BATCHSR_ROOTS"):
-        roots.use(roots.parsed(named.split(os.pathsep)))
+        roots.use(roots.listed(named))
     app.color = not no_color
     logging.getLogger("batchsr").handlers = [LogHandler(app)]
 

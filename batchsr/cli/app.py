@@ -183,7 +183,7 @@ def fleet_options(function: F) -> F:
     """`--fleet` and `--named-root`, before or after the command's name."""
 
     def remember(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
-        if value:
+        if value is not None:
             context.ensure_object(App).name_fleet(value, typed=_is_typed(context, parameter))
 
     def place(context: click.Context, _: click.Parameter, value: tuple[str, ...]) -> None:

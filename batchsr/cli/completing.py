@@ -77,5 +77,5 @@ def _app(context: click.Context) -> App:
     if app.fleet is None and (url := given.get("fleet")) is not None:
         app.fleet = url
     if named := os.environ.get("BATCHSR_ROOTS"):
-        roots.use(roots.parsed(named.split(os.pathsep)))
+        roots.use(roots.listed(named))
     return app

@@ -41,8 +41,18 @@ def fleet_command() -> None:
 @pass_app
 def init_command(app: App, url: str | None, lease: float) -> None:
     """Make the tables, once for a fleet. Safe to repeat. URL is --fleet or BATCHSR_FLEET where it is left out."""
-    made = init_fleet(_url(app, url), app.host_folder, lease)
-    said = f"{app.database} is ready" if made else f"{app.database} had a fleet's tables already, which stay"
+    url = _url(app, url)
+    made = init_fleet(url, app.host_folder, lease)
+    said = f"{app.database} is ready"
+    if not made:
+        kept = check_fleet(url, app.host_folder, restored=False)["lease_s"]
+        typed = click.get_current_context().get_parameter_source("lease") is click.core.ParameterSource.COMMANDLINE
+        if typed and kept != lease:
+            raise UsageError(
+                f"{app.database} had a fleet's tables already, whose lease is {kept:g} s and stays",
+                remedy="leave --lease out, or make the fleet anew in another database",
+            )
+        said = f"{app.database} had a fleet's tables already, which stay"
     app.answer({"database": app.database, "made": made}, said)
 
 
@@ -83,6 +93,12 @@ def check_host(app: App, url: str, folders: Iterable[Path], *, restored: bool = 
     for name, place in places.items():
         if not os.access(place, os.R_OK | os.X_OK):
             problems.append(f"the named root {name} cannot be read at {place}")
+    problems += [
+        f"the fleet's files lie below a root named {name}, and this host has not said where that is: "
+        f"--named-root {name}=FOLDER, or BATCHSR_ROOTS={name}=FOLDER"
+        for name in found.pop("roots_in_use")
+        if name not in places
+    ]
     problems += [said for place in folders for said in troubles_of(place)]
     return found | {"roots": places, "problems": problems, "sound": not problems}
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -12,6 +13,9 @@ from batchsr.display import shown
 from batchsr.errors import UsageError
 from batchsr.remote.address import is_url
 from batchsr.settings import textfile
+
+_HALF_URL: Final = re.compile("(s3:|gs:|az:|https?:)/(?!/)", re.IGNORECASE)
+"""What is meant as a URL, and would be a folder named `s3:`."""
 
 
 class UserPath(click.Path):
@@ -28,6 +32,9 @@ class UserPath(click.Path):
         if isinstance(value, str | Path):
             if not str(value):  # as "$FOLDER" is where nobody has set it
                 self.fail("the path is empty: name one, or leave the option out", param, ctx)
+            half = _HALF_URL.match(str(value)) if self._takes_urls else None
+            if half is not None and not os.path.exists(half[1]):
+                self.fail(f"{shown(str(value))} is neither a URL, which is {half[1]}//, nor below a folder", param, ctx)
             if is_url(str(value)):
                 if self._takes_urls:
                     return value

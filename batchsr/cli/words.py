@@ -28,7 +28,7 @@ from batchsr.settings.profile import RECOGNISERS, Settings
     help="What the only PATH was made from, or a folder to which sources were moved.  [its sidecar's]",
 )
 @click.option(
-    "--model",
+    "--recogniser",
     default=RECOGNISERS[0],
     callback=lambda _, __, value: recogniser_named(value),
     help=f"{', '.join(RECOGNISERS)}, or a folder.  [default: {RECOGNISERS[0]}]",
@@ -38,14 +38,14 @@ from batchsr.settings.profile import RECOGNISERS, Settings
 @json_option
 @pass_app
 def words_command(
-    app: App, paths: tuple[Path, ...], source: Path | None, model: str, keep_text: bool, recorded: bool
+    app: App, paths: tuple[Path, ...], source: Path | None, recogniser: str, keep_text: bool, recorded: bool
 ) -> None:
     """Hear outputs beside their sources, and say which words went.
 
     PATH is an output or a folder of them; each one's sidecar names its source. What the recogniser was sure of in the
-    source and does not hear in the output is counted, beside what went for nothing (its own unrest). Nothing is
-    written. Without --json the worst come first, when all are heard. Ends with 3 if one is to be reviewed, or could not
-    be heard.
+    source and does not hear in the output is counted, beside the words that it changed when it heard the source once
+    more (its own unrest). Nothing is written. Without --json the worst come first, when all are heard. Ends with 3 if
+    one is to be reviewed, or could not be heard.
 
     With --recorded a batch made with --check-words is listed, the worst first, from its sidecars alone.
     """
@@ -59,14 +59,14 @@ def words_command(
         if not os.path.lexists(path):
             raise UsageError(f"{shown(path)} is not there", remedy="name an output, or a folder of them")
     app.acts()
-    from batchsr.restoration import words_again
+    from batchsr.restoration import words_of_outputs
 
-    hears = words_again.recorded if recorded else _hearing(source, model, keep_text)
+    hears = words_of_outputs.recorded if recorded else _hearing(source, recogniser, keep_text)
     found: list[dict[str, Any]] = []
     failed = 0
     seen: set[str] = set()
     try:
-        for output, unlisted in itertools.chain.from_iterable(map(words_again.outputs_below, paths)):
+        for output, unlisted in itertools.chain.from_iterable(map(words_of_outputs.outputs_below, paths)):
             if (place := os.path.realpath(output)) in seen:
                 continue  # named twice, or by its folder as well
             seen.add(place)
@@ -102,15 +102,15 @@ def words_command(
         sys.exit(EXIT_SOME_FAILED)
 
 
-def _hearing(source: Path | None, model: str, keep_text: bool) -> Callable[[Path], dict[str, Any]]:
+def _hearing(source: Path | None, name: str, keep_text: bool) -> Callable[[Path], dict[str, Any]]:
     """Return what hears an output beside its source. Raises ExtraMissing, StageFailed."""
-    extras.check(Settings(check_words=model))
+    extras.check(Settings(check_words=name))
     from batchsr.models import recognisers
-    from batchsr.restoration import words_again
+    from batchsr.restoration import words_of_outputs
     from batchsr.speech import recogniser
 
-    folder = recognisers.find(model)
-    return lambda output: words_again.check(output, source, lambda: recogniser.load(folder), keep_text=keep_text)
+    folder = recognisers.find(name)
+    return lambda output: words_of_outputs.check(output, source, lambda: recogniser.load(folder), keep_text=keep_text)
 
 
 def _excess(document: dict[str, Any]) -> float:

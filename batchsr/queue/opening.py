@@ -77,7 +77,7 @@ class QueueAddress:
         if file:
             return cls(Path(file))
         if named := environment.get("BATCHSR_ROOTS"):
-            roots.use(roots.parsed(named.split(os.pathsep)))
+            roots.use(roots.listed(named))
         return cls(None, environment["BATCHSR_FLEET"], Path(environment["BATCHSR_FLEET_FOLDER"]))
 
 

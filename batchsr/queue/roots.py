@@ -18,9 +18,19 @@ from batchsr.errors import UsageError
 
 MARK: Final = "\x03"  # no absolute path begins with it
 _NAME: Final = re.compile(r"[A-Za-z][\w.-]*")
+_BETWEEN: Final = re.compile(r"[:;,]\s*(?=[A-Za-z][\w.-]*=)")
 _named: Final = contextvars.ContextVar("_named", default=False)
 _places: dict[str, str] = {}
 """The longest first, so that the innermost of nested roots counts."""
+
+
+def listed(text: str) -> dict[str, str]:
+    """Return the folders by name of several `NAME=FOLDER` with `:` between, as BATCHSR_ROOTS has them.
+
+    A comma, which people write as well, is never taken for a part of a folder's name before another `NAME=`; a `:` in a
+    folder's own name stays. Raises UsageError.
+    """
+    return parsed(_BETWEEN.split(text.strip()))
 
 
 def parsed(words: Iterable[str]) -> dict[str, str]:
@@ -30,7 +40,9 @@ def parsed(words: Iterable[str]) -> dict[str, str]:
         name, equals, folder = word.partition("=")
         if not equals or not _NAME.fullmatch(name) or not os.path.isabs(folder):
             raise UsageError(f"{word!r} names no root", remedy="like archive=/mnt/archive, with an absolute path")
-        found[name] = os.path.normpath(folder)
+        folder = os.path.normpath(folder)
+        if found.setdefault(name, folder) != folder:
+            raise UsageError(f"the named root {name} is said to be in two places", remedy="leave one of them out")
     if len(set(found.values())) < len(found):
         raise UsageError("two named roots are the same folder", remedy="leave one of them out")
     return found

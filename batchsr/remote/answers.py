@@ -66,7 +66,8 @@ def asking(address: Address, *, writes: bool = False) -> Iterator[None]:
 def away(address: Address, why: str, *, writes: bool = False, remedy: str = "") -> StoreAway:
     """Return the error of a store that cannot be reached."""
     told = f"{shown(address.place)} cannot be {'written to' if writes else 'read'} now: {why}"
-    error = StoreAway(told, remedy=remedy or "it is tried again; check the network, and AWS_ENDPOINT_URL and the like")
+    also = ", and AWS_ENDPOINT_URL and the like" if address.can_list else ""
+    error = StoreAway(told, remedy=remedy or f"it is tried again; check the network{also}")
     error.writes = writes
     return error
 

@@ -15,7 +15,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from batchsr import storage
 from batchsr.display import shown
@@ -131,7 +131,7 @@ def _piece(address: Address, facts: Facts, start: int, end: int) -> bytes:
     try:
         with answers.asking(address):
             result = obstore.get(stores.opened(address), address.asked, options=options)  # type: ignore[arg-type]
-            if (result.meta["size"], result.range) != (facts.size_bytes, (start, end)):
+            if result.range != (start, end) or not _is_same(result.meta, facts):
                 raise answers.Unmatched
             data = result.bytes().to_bytes()
     except FileNotFoundError as e:
@@ -150,7 +150,10 @@ def _whole(address: Address, facts: Facts, fd: int, part: Path, alive: Callable[
     at = 0
     try:
         with answers.asking(address):
-            pieces = iter(obstore.get(stores.opened(address), address.asked).stream(min_chunk_size=1 << 20))
+            result = obstore.get(stores.opened(address), address.asked)
+            if not _is_same(result.meta, facts):
+                raise answers.Unmatched
+            pieces = iter(result.stream(min_chunk_size=1 << 20))
         while True:
             with answers.asking(address):
                 data = next(pieces, None)
@@ -162,6 +165,8 @@ def _whole(address: Address, facts: Facts, fd: int, part: Path, alive: Callable[
             alive()
     except FileNotFoundError as e:
         raise InputMissing(f"{shown(address.url)} went away while it was fetched", remedy="bring it back") from e
+    except answers.Unmatched as e:
+        raise _changed(address) from e
     with storage.resource_errors(part, "write the copy of a source"):
         os.ftruncate(fd, at)
     if at != facts.size_bytes:
@@ -193,6 +198,15 @@ def _compare(address: Address, fd: int, part: Path) -> None:
 def _is_strong(facts: Facts) -> bool:
     """Return whether an e-tag stands for these very bytes; a weak one never matches."""
     return facts.e_tag is not None and not facts.e_tag.startswith("W/")
+
+
+def _is_same(meta: Any, facts: Facts) -> bool:
+    """Return whether what a server sends is, by its own words, the object that was looked at.
+
+    Many web servers pass over If-Match, and send another object of the same length.
+    """
+    tags = [tag.removeprefix("W/") for tag in (meta["e_tag"], facts.e_tag) if tag is not None]
+    return bool(meta["size"] == facts.size_bytes and len(set(tags)) < 2)
 
 
 def _changed(address: Address) -> InputChanged:

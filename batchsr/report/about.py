@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from batchsr.display import clock, counted, printable
+from batchsr.remote.address import is_url
 from batchsr.report.facts import facts
 from batchsr.report.progress import speed
 from batchsr.settings import extras
@@ -142,6 +143,8 @@ def _next(document: Mapping[str, Any]) -> str:
         lacks = {line for key, line in extras.missing().items() if asked.get(key, "off") not in ("off", False)}
         if lacks:
             return f"Next: a worker that can do it restores it; here {' and '.join(sorted(lacks))}, then `batchsr work`"
+    if document["state"] == "done" and any(is_url(document[side]) for side in ("source", "output")):
+        return f"Next: `batchsr verify {number}` to check the output"  # a page to hear it needs the files here
     return {
         "done": f"Next: `batchsr listen {number}` to hear it, `batchsr verify {number}` to check the output",
         "failed": f"Next: `batchsr retry {number}` once the cause is mended",

@@ -21,5 +21,5 @@ publishing.py         the output gets its name, then its sidecar
 sidecar.py            what the sidecar says
 sidecar_form.py       the form that is published; sidecar_versions.py: earlier ones
 sidecar_reading.py    sidecars that stand on the disk
-words_again.py        which words are no longer heard in an output made earlier
+words_of_outputs.py   which words are no longer heard in an output made earlier
 """

@@ -337,6 +337,31 @@ def test_init_is_done_once_and_older_and_newer_tables_are_told_apart(place: Flee
     assert len(identity) == 36
 
 
+@pytest.mark.parametrize("table", ["meta (x int)", "jobs (x int)"])
+def test_a_schema_of_others_is_left_as_it_is_and_told(tmp_path: Path, table: str) -> None:
+    theirs = postgres.place(tmp_path)
+    with psycopg.connect(theirs.url, autocommit=True) as connection:
+        connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{theirs.schema}"')
+        connection.execute(f'CREATE TABLE "{theirs.schema}".{table}')
+    with pytest.raises(QueueError, match="tables that are no fleet's"):
+        api.initialise(theirs)
+
+
+def test_who_may_not_look_is_told_so_and_not_to_make_a_queue(place: FleetPlace) -> None:
+    with psycopg.connect(place.url, autocommit=True) as connection:
+        connection.execute("DO $$ BEGIN CREATE ROLE batchsr_nobody LOGIN; EXCEPTION WHEN others THEN NULL; END $$")
+    url = re.sub(r"//([^@/]*@)?", "//batchsr_nobody@", place.url, count=1)
+    with pytest.raises(QueueError, match="may not use the schema"):
+        PostgresQueue.connect(dataclasses.replace(place, url=url))
+
+
+def test_a_word_of_the_url_that_the_library_refuses_is_no_server_that_is_away(tmp_path: Path) -> None:
+    for wrong in ("127.0.0.1:99999/x", "127.0.0.1:1/x?sslmode=quux"):
+        with pytest.raises(QueueError, match="invalid") as caught:
+            PostgresQueue.connect(FleetPlace(f"postgresql://me@{wrong}", tmp_path))
+        assert caught.value.code == "queue"
+
+
 def test_after_a_backup_was_restored_no_claim_of_before_counts(one: PostgresQueue) -> None:
     list(one.enqueue([new("x")]))
     worker = one.join()

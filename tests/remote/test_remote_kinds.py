@@ -14,7 +14,7 @@ from object_store import Store, point_at
 from person import called
 
 from batchsr.queue import State
-from batchsr.remote import amazon, publish, stores
+from batchsr.remote import amazon, fetch, publish, stores
 
 
 @pytest.fixture
@@ -82,6 +82,30 @@ def test_a_file_of_a_web_server_is_fetched(
     assert rig.work(db).done == 1
     assert (tmp_path / "out" / "side a_upsampled.wav").exists()
     assert rig.job_of(db, 1).source == base + "/tapes/in/side%20a.wav"
+
+
+@pytest.mark.parametrize("parts", [True, False], ids=["with ranges", "without"])
+def test_another_file_for_a_moment_is_noticed_of_a_web_server_that_knows_no_conditions(
+    store: Store, tape: bytes, db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: bool
+) -> None:
+    import os
+
+    store.put("in/a.wav", tape)
+    store.ranges = parts
+    store.conditional_reads = False
+    url = os.environ["AWS_ENDPOINT_URL"] + "/tapes/in/a.wav"
+    called("--db", db, "enqueue", url, "--out", tmp_path / "out")
+    seen = fetch.unchanged
+
+    def then_replaced(*arguments: Any) -> Any:
+        store.put("in/a.wav", tape)
+        facts = seen(*arguments)
+        store.put("in/a.wav", tape[:-2] + b"xy")
+        return facts
+
+    monkeypatch.setattr(fetch, "unchanged", then_replaced)
+    assert rig.work(db).failed == 1
+    assert rig.job_of(db, 1).error_code == "input.changed"
 
 
 @pytest.mark.parametrize("scheme", ["gs", "az"])

@@ -179,6 +179,13 @@ def init(store: PgStore, lease_s: float = LEASE_S) -> bool:
     if version_of(store) is not None:
         migrate(store)
         return False
+    (row,) = store.rows(
+        "SELECT count(*) AS n FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace "
+        "WHERE nspname = ? AND relkind IN ('r', 'p')",
+        (schema,),
+    )
+    if row["n"]:
+        raise _foreign(store)
     with store.writing_anywhere() as db:
         db.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
         if next(db.query("SELECT to_regclass('meta') IS NOT NULL AS there"))["there"]:
@@ -205,9 +212,34 @@ def migrate(store: PgStore) -> tuple[int, int]:
 
 
 def version_of(store: PgStore) -> int | None:
-    """Return the version of the tables; None where there are none."""
-    (row,) = store.rows("SELECT to_regclass('meta') IS NOT NULL AS there")
-    return int(store.rows("SELECT version FROM meta")[0]["version"]) if row["there"] else None
+    """Return the version of the tables; None where there are none.
+
+    Raises QueueError where this user may not look, and where the tables of that name are not ours.
+    """
+    (row,) = store.rows(
+        "SELECT to_regclass('meta') IS NOT NULL AS there, (SELECT count(*) FROM pg_attribute "
+        "WHERE attrelid = to_regclass('meta') AND attname IN ('fleet', 'version', 'lease_s')) AS columns, "
+        "coalesce((SELECT NOT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = ?), false) "
+        "AS closed",
+        (store.place.schema,),
+    )
+    if row["closed"]:
+        raise QueueError(
+            f"{store.place.shown}: this user may not use the schema {store.place.schema}",
+            remedy="let its owner grant the rights, or name the owner in the URL",
+        )
+    if not row["there"]:
+        return None
+    if row["columns"] < 3:
+        raise _foreign(store)
+    return int(store.rows("SELECT version FROM meta")[0]["version"])
+
+
+def _foreign(store: PgStore) -> QueueError:
+    return QueueError(
+        f"{store.place.shown} has a schema {store.place.schema} with tables that are no fleet's",
+        remedy="give the fleet a database of its own (`createdb`)",
+    )
 
 
 def described(store: PgStore) -> dict[str, Any]:

@@ -31,9 +31,18 @@ def checked(place: FleetPlace, *, restored: bool = False) -> dict[str, Any]:
             "round_trip_s": round(took_s, 4),
             "clock_s": round(time.time() - took_s / 2 - row["now"], 3),
             "jobs": sum(queue.counts().values()),
+            "roots_in_use": _roots_of(queue),
             "problems": [*_troubles_of(queue), *queue.check()],
             "taken_back": taken_back,
         }
+
+
+def _roots_of(queue: PostgresQueue) -> list[str]:
+    """Return the names of the roots that the fleet's files lie below."""
+    rows = queue._pg.rows(
+        "SELECT DISTINCT split_part(substr(path, 2), '/', 1) AS name FROM folders WHERE left(path, 1) = chr(3)"
+    )
+    return sorted(str(row["name"]) for row in rows)
 
 
 def _troubles_of(queue: PostgresQueue) -> list[str]:

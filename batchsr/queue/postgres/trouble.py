@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -46,6 +47,8 @@ def converted(error: psycopg.Error, place: FleetPlace) -> BatchsrError:
         return QueueError(f"{place.shown}: {said}", remedy="have the database made (`createdb`)")
     if state in _NOT_INITIALISED:
         return QueueError(f"{place.shown} holds no queue: {said}", remedy="`batchsr fleet init` makes it, once")
+    if not state and re.search(r"\binvalid (\w+ value|port number|URI query parameter)", said):
+        return QueueError(f"{place.shown}: {said}", remedy="mend the URL")
     if is_away(error):
         return QueueAway(f"{place.shown} cannot be reached: {said}", remedy="check the server and the network")
     if state in ("55P03", "57014", "40001", "40P01"):
