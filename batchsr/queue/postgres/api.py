@@ -256,7 +256,7 @@ class PostgresQueue(hosts.QueueOfHosts):
         hosts.resume_from(self._pg, trouble)
         return held
 
-    def hold_queued(self, job: Job, trouble: Trouble, *, alike: bool) -> int:
+    def hold_queued(self, job: Job, trouble: Trouble, *, alike: bool = False) -> int:
         """See WorkQueue.hold_queued. Where other hosts can use the place this one is paused, and nothing is held."""
         if alike and self._is_alone_with(trouble):
             hosts.pause_for(self._pg, platform.node(), trouble, job)

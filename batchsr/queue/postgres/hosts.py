@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from batchsr.errors import UsageError
-from batchsr.queue.job import Job, PathBytes, iso, stored_path, stored_text
+from batchsr.queue.job import Job, iso, stored_path, stored_text
 from batchsr.queue.postgres import alive
 from batchsr.queue.postgres.store import PgStore
 from batchsr.queue.sqlite.api import SqliteQueue
@@ -144,7 +144,7 @@ def resume_from(store: PgStore, trouble: Trouble) -> None:
     store.rows("DELETE FROM hosts WHERE kind <> 'user' AND place = ? AND side = ? RETURNING 1", _key(trouble))
 
 
-def _key(trouble: Trouble) -> tuple[PathBytes | str, str]:
+def _key(trouble: Trouble) -> tuple[bytes | str, str]:
     return ("" if trouble.side == "scratch" else stored_path(trouble.path)), trouble.side
 
 
