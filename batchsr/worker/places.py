@@ -87,7 +87,7 @@ class Places:
         """Return whether the place fails this job now."""
         if trouble.side == "source":
             return diagnosis.source_trouble(job) is not None
-        if self._shortage(job) is not None:
+        if self._shortage(job) is not None or (trouble.side == "output" and diagnosis.root_trouble(job) is not None):
             return True
         if trouble.code == "short":
             return False

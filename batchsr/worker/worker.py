@@ -223,6 +223,8 @@ class _Run:
         """Return the next job that lies on no place in trouble; those before it are held."""
         while (job_ahead := self._queue.peek(self._options.variant)) is not None:
             trouble = self._places.trouble_for(job_ahead)
+            if trouble is None and (trouble := diagnosis.root_trouble(job_ahead)) is not None:
+                self._places.failed(trouble)
             if trouble is None or not self._queue.hold_queued(job_ahead, trouble, alike=True):
                 break
         return job_ahead
