@@ -312,6 +312,14 @@ def test_digests_of_old_queues_stay_and_the_check_is_in_none() -> None:
     assert Settings.from_json(asked.to_json()) == asked
 
 
+def test_a_folder_that_an_uninstall_left_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "left_over_folder").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(extras, "_WORDS", ("left_over_folder",))
+    with pytest.raises(ExtraMissing, match="left-over-folder"):
+        extras.check(Settings(check_words="tiny"))
+
+
 def test_without_the_extra_it_is_refused_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "faster_whisper" else real(name))
@@ -495,6 +503,22 @@ def test_a_sidecar_that_was_damaged_is_named_and_not_passed_over(
     assert told.exit_code == 3, told.output
     assert "a.wav.json" in told.stderr
     assert "strange" not in told.output
+
+
+def test_sources_that_were_moved_are_found_below_the_folder_that_is_named(by_tone: Path, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        earlier(tmp_path, name, "abc", "abn")
+    (tmp_path / "done" / tmp_path.name).mkdir(parents=True)
+    (tmp_path / "a.wav").rename(tmp_path / "done" / "a.wav")
+    (tmp_path / "b.wav").rename(tmp_path / "done" / tmp_path.name / "b.wav")
+    (tmp_path / "c.wav").unlink()
+    soundfile.write(tmp_path / "done" / "c.wav", spoken("abd", 8_000), 8_000)
+    words = ["--json", "words", str(tmp_path / "out"), "--source", str(tmp_path / "done"), "--recogniser", str(by_tone)]
+    told = CliRunner().invoke(cli, words)
+    documents = {Path(one["output"]).stem: one for one in map(json.loads, told.stdout.splitlines())}
+    assert (documents["a"]["gone"], documents["b"]["gone"]) == (1, 1)
+    assert documents["c"]["error_code"] == "input.missing", "of its name, and another"
+    assert told.exit_code == 3
 
 
 def test_an_output_that_is_named_twice_is_heard_once(by_tone: Path, tmp_path: Path) -> None:

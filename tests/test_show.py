@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import rig
+from person import Person
 from program import FAST_MODEL, Program
 from rich.console import Console
 
 from batchsr.queue import State
 from batchsr.report import about as words
 from batchsr.report.tables import figures_table
+from batchsr.settings import extras
 
 JOB: dict[str, Any] = {
     "id": 7,
@@ -110,3 +113,15 @@ def test_a_table_of_figures_fits_any_width(width: int) -> None:
     if width >= 80:
         assert lines[0].split() == list(HEAD)
         assert len({line.index(row[5]) + len(row[5]) for line, row in zip(lines[1:], ROWS, strict=False)}) == 1
+
+
+def test_where_an_extra_is_missing_the_next_step_is_not_a_work_that_leaves_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = Person(tmp_path)
+    person.record("a.wav", "b.wav")
+    person.run("enqueue", tmp_path / "a.wav", "--declick", "6")
+    monkeypatch.setattr(extras, "missing", lambda: {"declick": "pip install 'batchsr[clicks]'"})
+    assert "batchsr[clicks]" in person.run("show", 1).out
+    person.run("enqueue", tmp_path / "b.wav")
+    assert "Next: `batchsr work` restores it" in person.run("show", 2).out

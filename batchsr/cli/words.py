@@ -22,7 +22,11 @@ from batchsr.settings.profile import RECOGNISERS, Settings
 
 @click.command("words")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=UserPath(path_type=Path))
-@click.option("--source", type=UserPath(path_type=Path), help="What the only PATH was made from.  [its sidecar's]")
+@click.option(
+    "--source",
+    type=UserPath(path_type=Path),
+    help="What the only PATH was made from, or a folder to which sources were moved.  [its sidecar's]",
+)
 @click.option(
     "--recogniser",
     default=RECOGNISERS[0],
@@ -45,8 +49,10 @@ def words_command(
 
     With --recorded a batch made with --check-words is listed, the worst first, from its sidecars alone.
     """
-    if source is not None and (len(paths) > 1 or paths[0].is_dir()):
-        raise UsageError("--source is of a single output", remedy="name one output")
+    if source is not None and not source.is_dir() and (len(paths) > 1 or paths[0].is_dir()):
+        raise UsageError(
+            "--source is of a single output", remedy="name one output, or the folder that the sources lie in"
+        )
     if recorded and (source is not None or keep_text):
         raise UsageError("--recorded hears nothing", remedy="leave out --source and --keep-text")
     for path in paths:

@@ -10,6 +10,7 @@ from batchsr.display import clock, counted, printable
 from batchsr.remote.address import is_url
 from batchsr.report.facts import facts
 from batchsr.report.progress import speed
+from batchsr.settings import extras
 
 _LABEL: Final = 14
 _STATES: Final = {
@@ -137,6 +138,11 @@ def _attempts(attempts: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
 
 def _next(document: Mapping[str, Any]) -> str:
     number = document["id"]
+    if document["state"] == "queued":
+        asked = document["settings"]
+        lacks = {line for key, line in extras.missing().items() if asked.get(key, "off") not in ("off", False)}
+        if lacks:
+            return f"Next: a worker that can do it restores it; here {' and '.join(sorted(lacks))}, then `batchsr work`"
     if document["state"] == "done" and any(is_url(document[side]) for side in ("source", "output")):
         return f"Next: `batchsr verify {number}` to check the output"  # a page to hear it needs the files here
     return {

@@ -49,11 +49,12 @@ def outputs_below(place: Path) -> Iterator[tuple[Path, BatchsrError | None]]:
 def check(output: Path, source: Path | None, load: Callable[[], Recogniser], *, keep_text: bool) -> dict[str, Any]:
     """Hear a recording and its output, and return what `WordCheck.finish` says, JSON-able.
 
-    The source is the one that the sidecar names, where no other is given. Raises InputMissing without one,
+    The source is the one that the sidecar names, where no other is given; if a folder is, it is sought below that by
+    its name. Raises InputMissing without one,
     InputChanged where it or the output is another file by now, SidecarForeign for a sidecar that is none of ours, and
     what reading raises.
     """
-    named = source or source_of(output)
+    named = source if source is not None and not source.is_dir() else source_of(output, below=source)
     heard = WordCheck(load, keep_text=keep_text)
     ahead = 0
     with files.Source.open(named, accept_truncated=True) as before, files.Source.open(output) as after:
@@ -84,8 +85,10 @@ def recorded(output: Path) -> dict[str, Any]:
     return words
 
 
-def source_of(output: Path) -> Path:
+def source_of(output: Path, below: Path | None = None) -> Path:
     """Return the source that an output's sidecar names, which is there and as it was, as the output is.
+
+    below: the folder to which sources were moved since, with as much of their old path as they may have kept there.
 
     Raises InputMissing, InputChanged, InputUnreadable, SidecarForeign.
     """
@@ -94,19 +97,41 @@ def source_of(output: Path) -> Path:
     if record is None:
         raise InputMissing(f"{output} has no sidecar that names its source", remedy="name the source with --source")
     path = _path_of(record, sidecar)
+    if below is not None:
+        return _moved(output, record, path, below)
     if not path.is_file():
-        raise InputMissing(f"{path}, the source of {output}, is not there", remedy="name the source with --source")
-    if not _is(output, record.said.output.sha256):
-        raise InputChanged(
-            f"{output} is not the file that its sidecar speaks of: its SHA-256 is another",
-            remedy="name the source with --source to hear it all the same",
+        raise InputMissing(
+            f"{path}, the source of {output}, is not there",
+            remedy="name it, or the folder that it lies in now, with --source",
         )
+    if not _is(output, record.said.output.sha256):
+        raise _another(output)
     if not _is(path, record.said.source.sha256):
         raise InputChanged(
             f"{path} is not the file that {output} was made from: its SHA-256 is another",
             remedy="name the source with --source, or hear it with this one by --source too",
         )
     return path
+
+
+def _moved(output: Path, record: Record, path: Path, below: Path) -> Path:
+    if not _is(output, record.said.output.sha256):
+        raise _another(output)
+    tail = path.parts[1:]
+    for kept in range(len(tail)):
+        candidate = below.joinpath(*tail[kept:])
+        if candidate.is_file() and _is(candidate, record.said.source.sha256):
+            return candidate
+    raise InputMissing(
+        f"the source of {output}, {path.name}, is not below {below} as it was", remedy="name the folder that it lies in"
+    )
+
+
+def _another(output: Path) -> InputChanged:
+    return InputChanged(
+        f"{output} is not the file that its sidecar speaks of: its SHA-256 is another",
+        remedy="name the source with --source to hear it all the same",
+    )
 
 
 def _is(path: Path, sha256: str) -> bool:

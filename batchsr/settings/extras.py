@@ -73,9 +73,15 @@ def missing() -> dict[str, str]:
 
 
 def _need(option: str, extra: str, modules: tuple[str, ...]) -> None:
-    missing = [name.replace("_", "-") for name in modules if importlib.util.find_spec(name) is None]
+    missing = [name.replace("_", "-") for name in modules if not _is_installed(name)]
     if missing:
         raise ExtraMissing(
             f"{option} needs {' and '.join(missing)}, which {'are' if len(missing) > 1 else 'is'} not installed",
             remedy=f"pip install 'batchsr[{extra}]'",
         )
+
+
+def _is_installed(name: str) -> bool:
+    """Return whether there is such a package; a folder without code, as an uninstall may leave, is none."""
+    spec = importlib.util.find_spec(name)
+    return spec is not None and spec.origin is not None
