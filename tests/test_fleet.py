@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,9 @@ from batchsr.queue.trouble import Trouble
 from batchsr.restoration import publishing
 from batchsr.restoration.sidecar import sidecar_path
 from batchsr.settings.profile import Settings
+from batchsr.signals import Stop
 from batchsr.temporary import Temporary
-from batchsr.worker import maintenance
+from batchsr.worker import diagnosis, maintenance, shares
 from batchsr.worker.options import WorkerOptions
 from batchsr.worker.worker import run
 
@@ -561,3 +563,103 @@ def test_verify_leaves_an_output_alone_that_no_host_made(
     (after,) = one.jobs()
     assert (after.state, after.output_sha256) == (State.DONE, before.output_sha256)
     assert Path(before.output).read_bytes() == b"somebody's"
+
+
+# A share that is away on one host
+
+
+@pytest.mark.parametrize("side", ["source", "output"])
+def test_a_share_that_is_away_on_one_host_pauses_that_host_and_holds_no_file_until_it_is_back(
+    queues: tuple[PostgresQueue, PostgresQueue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    poor, well = queues
+    share, beside = tmp_path / "mnt" / "share", tmp_path / "local"
+    sources = [rig.record((share if side == "source" else beside) / "in" / f"{n}.wav", 0.3, seed=n) for n in range(4)]
+    out = (share if side == "output" else beside) / "out"
+    out.mkdir(parents=True, exist_ok=True)
+    roots.use({"restored": str(share)} if side == "output" else {})
+    list(poor.enqueue(rig.jobs_for(sources, out)))
+    monkeypatch.setattr("platform.node", lambda: "well")
+    at_work = well.join()  # its other files take it a while
+    monkeypatch.setattr("platform.node", lambda: "poor")
+    away = share.rename(share.with_name("away"))
+    told = rig.Told()
+    held: list[int] = []
+    waits: list[float] = []
+
+    def looked(queue: PostgresQueue) -> None:
+        held.append(len(queue.places("fast")))
+
+    whole_wait = Stop.wait
+
+    def wait(self: Stop, seconds: float) -> None:
+        """After some looks in vain the share comes back."""
+        looked(well)
+        waits.append(seconds)
+        if len(waits) == 4:
+            assert {one["name"]: one["paused_kind"] for one in well.status()["hosts"]} == {
+                "poor": "source" if side == "source" else "resource",
+                "well": None,
+            }
+            assert well.paused() is not None, "both tests' hosts have this machine's name now"
+            assert all(job.attempts == 0 for job in well.jobs())
+            away.rename(share)
+        whole_wait(self, min(seconds, 0.01))
+
+    monkeypatch.setattr(Stop, "wait", wait)
+    run(poor, lambda: rig.FastModel(), rig.OPTIONS, told)
+    at_work.leave()
+    assert set(held) == {0}, "no file was held for all hosts"
+    assert [job.state for job in poor.jobs()] == [State.DONE] * 4
+    assert well.paused() is None
+    assert [line for line in told.said if line.startswith("paused")] == [
+        line for line in told.said if "on this host alone" in line
+    ]
+    assert told.said.count("resumed") == 1
+
+
+def test_a_place_that_every_host_lacks_is_held_and_they_go_on_with_other_files(
+    queues: tuple[PostgresQueue, PostgresQueue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = queues
+    share = tmp_path / "mnt" / "share"
+    lost = [rig.record(share / "in" / f"{n}.wav", 0.3, seed=n) for n in range(3)]
+    there = [rig.record(tmp_path / "local" / f"{n}.wav", 0.3, seed=n) for n in range(2)]
+    list(one.enqueue(rig.jobs_for([*lost, *there], tmp_path / "out")))
+    shutil.move(share, tmp_path / "away")
+    trouble = diagnosis.source_trouble(next(iter(one.jobs())))
+    assert trouble is not None
+    workers = []
+    for name, queue in zip(("first", "second"), queues, strict=True):
+        monkeypatch.setattr("platform.node", lambda name=name: name)
+        workers.append(queue.join())
+    for name, queue, worker in zip(("first", "second"), queues, workers, strict=True):
+        monkeypatch.setattr("platform.node", lambda name=name: name)
+        job = queue.claim(worker, rig.BACKEND)
+        assert job is not None
+        queue.hold(job, trouble)
+        assert (queue.paused() is not None, len(queue.places("fast"))) == ((True, 0) if name == "first" else (False, 1))
+    assert {host["name"]: host["paused"] for host in one.status()["hosts"]} == {"first": False, "second": False}
+    for worker in workers:
+        worker.leave()
+    options = dataclasses.replace(rig.OPTIONS, wait_for_places_s=0.05)
+    work(one, options=options)
+    assert [job.state for job in one.jobs()] == [State.QUEUED] * 3 + [State.DONE] * 2
+    shutil.move(tmp_path / "away", share)
+    work(two, options=options)
+    assert [job.state for job in one.jobs()] == [State.DONE] * 5
+    assert all(job.attempts == 1 for job in one.jobs())
+
+
+def test_a_mount_point_on_which_nothing_is_mounted_is_away_and_a_folder_beside_it_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my share" / "in").mkdir(parents=True)
+    table = tmp_path / "fstab"
+    place = str(tmp_path / "my share").replace(" ", "\\040")
+    table.write_text(f"# comment\nserver:/x {place} nfs hard 0 0\nproc /proc proc defaults\nnone none swap sw\n")
+    monkeypatch.setattr(shares, "TABLE", table)
+    below = str(tmp_path / "my share" / "in" / "a.wav")
+    assert shares.away_above(below, empty_is_away=False) == str(tmp_path / "my share")
+    assert shares.away_above(str(tmp_path / "other" / "a.wav"), empty_is_away=True) is None
+    assert shares.away_above("/proc/self/status", empty_is_away=True) is None

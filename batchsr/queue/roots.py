@@ -67,11 +67,6 @@ def portable(path: str) -> str:
     return path
 
 
-def above(path: str) -> str | None:
-    """Return the folder of the named root that a path of this host is below; None where it is below none."""
-    return next((folder for folder in _places.values() if path.startswith(folder.rstrip("/") + "/")), None)
-
-
 @contextlib.contextmanager
 def shown_by_name() -> Iterator[None]:
     """For the block, what lies below a root that this host does not have is called `archive:x/a.wav`: to be shown."""

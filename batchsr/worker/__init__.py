@@ -9,6 +9,7 @@ listener.py        what is told of all that
 
 space.py           room on the disks before a file is begun
 diagnosis.py       what an error says about the place that a file is on
+shares.py          whether a share is mounted here
 store_troubles.py  the same of a store
 places.py          places in trouble: their jobs wait
 pauses.py          what lets the whole queue wait

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from batchsr.errors import InputError, OutputError, ResourceError
-from batchsr.queue import Job, PlaceCode, Side, Trouble, roots
+from batchsr.queue import Job, PlaceCode, Side, Trouble
 from batchsr.remote.address import is_url
 from batchsr.temporary import Temporary
 from batchsr.worker import store_troubles
@@ -112,30 +112,19 @@ def source_trouble(job: Job) -> Trouble | None:
         return None
     if not _may_enter(folder):
         return trouble_at(folder, "source", "denied")
-    number = _refusal(job.source)
+    number = refusal(job.source)
     if number == 0:
         return None
     if number == errno.ENOENT:
         # A bare mount point is a folder too, but empty and on the file system beneath. The number alone proves
-        # nothing: some file systems get another one at every mount. A fleet knows none, since each host has its own.
-        moved = job.source_device is None or there.st_dev != job.source_device % 2**64
+        # nothing: some file systems get another one at every mount.
+        moved = job.source_device is not None and there.st_dev != job.source_device % 2**64
         return trouble_at(folder, "source", "gone") if moved and not _names(folder) else None
-    siblings = [_refusal(path) for path in _siblings(job.source)]
+    siblings = [refusal(path) for path in _siblings(job.source)]
     if len(siblings) < _FEWEST_SIBLINGS or 0 in siblings:
         return None
     code = _CODES.get(number)
     return trouble_at(folder, "source", code) if code in ("denied", "io", "gone") else None
-
-
-def root_trouble(job: Job) -> Trouble | None:
-    """Return the trouble of an output below a named root that this host does not have.
-
-    A folder made in its place would be this host's alone, and what is put there be done for all others too.
-    """
-    folder = None if is_url(job.output) else roots.above(job.output)
-    if folder is None or os.path.isdir(folder):
-        return None
-    return Trouble(folder, "output", "gone", f"{folder} is gone", "mount its share, or name another root", False)
 
 
 def is_source_error(job: Job, error: Exception) -> bool:
@@ -269,7 +258,7 @@ def _downwards(folder: str) -> Iterator[str]:
     yield from reversed([folder, *(str(parent) for parent in Path(folder).parents)])
 
 
-def _refusal(path: str) -> int:
+def refusal(path: str) -> int:
     """Return the number of the error that opening and reading the file gives; 0 for none."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

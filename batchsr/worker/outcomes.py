@@ -108,6 +108,8 @@ class Outcomes:
         if trouble is not None:
             self._places.failed(trouble)
             self._account.released(self._queue.hold(job, trouble))
+            if self._queue.shared and self._queue.paused() is not None:  # this host alone, which looks ever less often
+                self._account.trouble()
         elif failure == "resource" and not isinstance(error, StageUnavailable):
             probes = [path_of(job.output).parent, self._queue.scratch_folder, self._queue.probe_folder]
             self._paused(self._queue.give_back(job, message, "resource", [str(probe) for probe in probes]))

@@ -11,7 +11,7 @@ from typing import Final
 
 from batchsr import storage
 from batchsr.queue import Pause
-from batchsr.worker import diagnosis
+from batchsr.worker import diagnosis, shares
 
 RESOURCE_ERRNOS: Final = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK)
@@ -30,14 +30,20 @@ def is_over(pause: Pause, min_free_bytes: float) -> bool:
     Whether there is room for the next file as well is the caller's to ask (batchsr.worker.space).
     """
     if pause.kind == "source":
-        return all(_is_mounted(Path(probe)) for probe in pause.probes)
+        return all(_can_be_read(Path(probe)) for probe in pause.probes)
     folders = [Path(probe) for probe in pause.probes]
+    if any(shares.away_above(str(folder / "any"), empty_is_away=False) is not None for folder in folders):
+        return False
     roomy = all(storage.free_bytes(folder) >= min_free_bytes for folder in folders)
     return roomy and _can_start_a_thread() and all(diagnosis.can_write(folder) for folder in folders)
 
 
-def _is_mounted(source: Path) -> bool:
-    return os.path.lexists(source) or (source.parent.is_dir() and bool(_entries(source.parent)))
+def _can_be_read(source: Path) -> bool:
+    """Return whether a source can be read, or is gone from a folder that is there: then that is its own trouble."""
+    if shares.away_above(str(source), empty_is_away=True) is not None:
+        return False
+    number = diagnosis.refusal(str(source))
+    return number == 0 or (number == errno.ENOENT and bool(_entries(source.parent)))
 
 
 def _entries(folder: str | Path) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from batchsr.queue import Job, Place, Trouble, WorkQueue
-from batchsr.worker import diagnosis
+from batchsr.worker import diagnosis, shares
 from batchsr.worker.listener import Listener
 from batchsr.worker.options import WorkerOptions
 
@@ -69,7 +69,7 @@ class Places:
         for place in self._known:
             if diagnosis.lies_on(place.trouble, job) and self._still(place.trouble, job):
                 return place.trouble
-        return None
+        return shares.trouble_of(job) if self._queue.shared else None
 
     def failed(self, trouble: Trouble) -> None:
         """Wait after a job met trouble, before the place is tried again, each time longer until a file is done
@@ -85,9 +85,11 @@ class Places:
 
     def _still(self, trouble: Trouble, job: Job) -> bool:
         """Return whether the place fails this job now."""
+        if self._queue.shared and shares.trouble_of(job) is not None:
+            return True
         if trouble.side == "source":
             return diagnosis.source_trouble(job) is not None
-        if self._shortage(job) is not None or (trouble.side == "output" and diagnosis.root_trouble(job) is not None):
+        if self._shortage(job) is not None:
             return True
         if trouble.code == "short":
             return False

@@ -223,8 +223,6 @@ class _Run:
         """Return the next job that lies on no place in trouble; those before it are held."""
         while (job_ahead := self._queue.peek(self._options.variant)) is not None:
             trouble = self._places.trouble_for(job_ahead)
-            if trouble is None and (trouble := diagnosis.root_trouble(job_ahead)) is not None:
-                self._places.failed(trouble)
             if trouble is None or not self._queue.hold_queued(job_ahead, trouble, alike=True):
                 break
         return job_ahead
@@ -281,7 +279,9 @@ class _Run:
         while left_s > 0 and self._stop.signal is None and self._queue.paused() is not None:
             self._stop.wait(min(left_s, self._options.poll_s))
             left_s -= self._options.poll_s
-        is_over = pauses.is_over(pause, self._options.min_free_bytes)
+        is_over = pauses.is_over(pause, self._options.min_free_bytes) or (
+            pause.kind == "source" and diagnosis.refusal(job_ahead.source) == 0
+        )
         if is_over and (pause.kind == "source" or self._shortage(job_ahead) is None):
             if self._queue.resume(only=pause):
                 self._listener.resumed()

@@ -140,7 +140,7 @@ def test_one_unreadable_file_among_good_ones_is_its_own_trouble(tmp_path: Path) 
     job = dataclasses.replace(_job(tmp_path), source=str(sources[0]))
     refused = {str(sources[0]): errno.EACCES}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(diagnosis, "_refusal", lambda path: refused.get(path, 0))
+        patch.setattr(diagnosis, "refusal", lambda path: refused.get(path, 0))
         assert diagnosis.source_trouble(job) is None
         refused |= {str(path): errno.EACCES for path in sources}
         trouble = diagnosis.source_trouble(job)

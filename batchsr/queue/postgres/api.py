@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import platform
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -245,9 +246,29 @@ class PostgresQueue(hosts.QueueOfHosts):
         return self._ended(job, lambda: claims.release(self._store, job, outcome, reason), (State.QUEUED,))
 
     def hold(self, job: Job, trouble: Trouble) -> Job:
-        """See WorkQueue.hold."""
+        """See WorkQueue.hold. Where other hosts can use the place this one is paused, and the file is theirs."""
+        if self._is_alone_with(trouble):
+            given = self.release_as(job, "resource", trouble.reason)
+            hosts.pause_for(self._pg, platform.node(), trouble, job)
+            return given
         again = super().hold
-        return self._ended(job, lambda: again(job, trouble), (State.QUEUED,))
+        held = self._ended(job, lambda: again(job, trouble), (State.QUEUED,))
+        hosts.resume_from(self._pg, trouble)
+        return held
+
+    def hold_queued(self, job: Job, trouble: Trouble, *, alike: bool = False) -> int:
+        """See WorkQueue.hold_queued. Where other hosts can use the place this one is paused, and nothing is held."""
+        if alike and self._is_alone_with(trouble):
+            hosts.pause_for(self._pg, platform.node(), trouble, job)
+            return 0
+        held = super().hold_queued(job, trouble, alike=alike)
+        if alike:
+            hosts.resume_from(self._pg, trouble)
+        return held
+
+    def _is_alone_with(self, trouble: Trouble) -> bool:
+        """Return whether what is in trouble fails this host alone, as far as is known. A store is the same for all."""
+        return "://" not in trouble.path and hosts.is_alone_with(self._pg, trouble, self._lease_s)
 
     def _ended(self, job: Job, act: Callable[[], Job], reached: Sequence[State]) -> Job:
         ended = self._insist(job, act, reached) or self.get(job.id) or job

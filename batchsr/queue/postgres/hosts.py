@@ -1,7 +1,9 @@
 """The hosts of a fleet: what each has in hand, when it was heard, how fast it is; and a pause of one host alone.
 
 A host is paused by a person (`pause --host`), to take it out; or by its own workers, where what they lack is the
-host's: memory, threads, its own disk. Its workers end what they have in hand and claim nothing; other hosts go on.
+host's: memory, threads, its own disk, a share that is away here alone. Its workers end what they have in hand and claim
+nothing, and look whether it works again; other hosts go on. Where every host at work lacks the same place, the fleet
+holds the files that need it, and all go on with others.
 """
 
 from __future__ import annotations
@@ -15,11 +17,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from batchsr.errors import UsageError
-from batchsr.queue.job import Job, iso, stored_text
+from batchsr.queue.job import Job, iso, stored_path, stored_text
 from batchsr.queue.postgres import alive
 from batchsr.queue.postgres.store import PgStore
 from batchsr.queue.sqlite.api import SqliteQueue
-from batchsr.queue.trouble import Pause, PauseKind
+from batchsr.queue.trouble import Pause, PauseKind, Trouble
 
 TABLE: Final = """
 CREATE TABLE hosts (
@@ -27,6 +29,10 @@ CREATE TABLE hosts (
     since FLOAT8 NOT NULL
 );
 """
+PLACES: Final = """
+ALTER TABLE hosts ADD COLUMN place TEXT COLLATE "C", ADD COLUMN side TEXT;
+"""
+"""What a paused host cannot use, where it is a place: its path (none for scratch, each host's own) and its use."""
 _SPEED_OF_S: Final = 7200.0
 """What was worked on for so long tells how fast a host is."""
 
@@ -109,6 +115,37 @@ def pause(store: PgStore, name: str, reason: str, kind: PauseKind = "user", prob
             store.clock.wall(),
         ),
     )
+
+
+def is_alone_with(store: PgStore, trouble: Trouble, lease_s: float) -> bool:
+    """Return whether another host is at work that is not paused for the same trouble, nor by a person."""
+    place, side = _key(trouble)
+    (row,) = store.rows(
+        "SELECT EXISTS (SELECT 1 FROM workers w WHERE w.ended_at IS NULL AND w.host <> ? "
+        "AND w.seen_at > extract(epoch FROM clock_timestamp())::float8 - ? AND NOT EXISTS (SELECT 1 FROM hosts h "
+        "WHERE h.name = w.host AND (h.kind = 'user' OR (h.place = ? AND h.side = ?)))) AS others",
+        (stored_text(platform.node()), lease_s, place, side),
+    )
+    return bool(row["others"])
+
+
+def pause_for(store: PgStore, name: str, trouble: Trouble, job: Job) -> None:
+    """Pause one host for a place that fails it alone, until it works again."""
+    kind: PauseKind = "source" if trouble.side == "source" else "resource"
+    probe = {"source": job.source, "output": os.path.dirname(job.output), "scratch": trouble.path}[trouble.side]
+    pause(store, name, f"{trouble.reason} on this host alone ({trouble.remedy})", kind, [probe])
+    store.rows(
+        "UPDATE hosts SET place = ?, side = ? WHERE name = ? AND kind <> 'user' RETURNING 1", (*_key(trouble), name)
+    )
+
+
+def resume_from(store: PgStore, trouble: Trouble) -> None:
+    """End the pauses of hosts for a place that no host can use: the files that need it are held instead."""
+    store.rows("DELETE FROM hosts WHERE kind <> 'user' AND place = ? AND side = ? RETURNING 1", _key(trouble))
+
+
+def _key(trouble: Trouble) -> tuple[bytes | str, str]:
+    return ("" if trouble.side == "scratch" else stored_path(trouble.path)), trouble.side
 
 
 def resume(store: PgStore, name: str, only: Pause | None = None) -> bool:

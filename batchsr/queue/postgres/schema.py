@@ -166,7 +166,7 @@ END $$;
 CREATE TRIGGER jobs_after AFTER INSERT OR UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION jobs_after();
 """
 
-VERSIONS: Final = (_FIRST, FUNCTIONS, hosts.TABLE)
+VERSIONS: Final = (_FIRST, FUNCTIONS, hosts.TABLE, hosts.PLACES)
 """What makes each version of the tables from the one before."""
 VERSION: Final = len(VERSIONS)
 
