@@ -244,6 +244,29 @@ def test_several_roots_are_told_apart_however_they_are_written_and_none_is_half_
         assert words in host.run("list", environment={"BATCHSR_ROOTS": wrong}, code=2).err
 
 
+@pytest.mark.parametrize("side", ["source", "output"])
+def test_a_host_without_the_share_of_one_side_fails_no_file_and_puts_none_beside_it(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    """Sources lie at the very top of theirs, whose bare mount point is an empty folder; the other's is not there."""
+    monkeypatch.setattr("batchsr.cli.work.load_model", lambda *_, **__: rig.FastModel())
+    host.run("fleet", "init")
+    rig.record(tmp_path / "in" / "a.wav", 0.4)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "bare").mkdir()
+    there = {"source": tmp_path / "in", "output": tmp_path / "out"}
+    words = {name: f"{name}={folder}" for name, folder in there.items()}
+    named = {"BATCHSR_ROOTS": ":".join(words.values())}
+    host.run("enqueue", tmp_path / "in" / "a.wav", "--out", tmp_path / "out", environment=named)
+    wrong = words | {side: f"{side}={tmp_path / {'source': 'bare', 'output': 'nowhere'}[side]}"}
+    host.run("work", "--wait-for-places", "0.2", environment={"BATCHSR_ROOTS": ":".join(wrong.values())}, code=None)
+    assert not (tmp_path / "nowhere").exists()
+    (job,) = host.run("list", "--json", environment=named).documents
+    assert job["state"] == "queued"
+    host.run("work", environment=named)
+    assert (tmp_path / "out" / "a_upsampled.wav").exists()
+
+
 def test_a_host_that_lacks_a_root_of_the_fleet_is_told_by_its_check(host: Host, tmp_path: Path) -> None:
     host.run("fleet", "init")
     rig.record(tmp_path / "in" / "a.wav", 0.4)
