@@ -169,7 +169,14 @@ def test_the_sidecar_says_what_is_synthetic_of_what_the_rate_holds(tmp_path: Pat
 def test_the_room_on_the_disk_is_that_of_the_rate() -> None:
     def job(settings: Settings) -> Job:
         row = dict.fromkeys(Job.__dataclass_fields__)
-        wanted = {"frames": 80_000, "sample_rate": 8_000, "channels": 1, "windows_done": 0, "state": State.QUEUED}
+        wanted = {
+            "frames": 80_000,
+            "sample_rate": 8_000,
+            "channels": 1,
+            "windows_done": 0,
+            "source": "/a.wav",
+            "state": State.QUEUED,
+        }
         return Job(**{**row, **wanted, "settings": settings.to_json()})  # type: ignore[arg-type]
 
     assert space.need_of(job(Settings(rate=16_000))).output_bytes == 3 * 160_000
