@@ -144,6 +144,8 @@ def test_a_command_answers_of_both_queues_alike(worlds: tuple[World, World], nam
         ]
         for said, world in zip((one, two), worlds, strict=True)
     ]
+    if COMMANDS[name] == ("work",):  # files in flight end in any order
+        told = [sorted(lines, key=str) for lines in told]
     for first, second in zip(*told, strict=True):
         assert first == second
     if json_ and name == "status":
