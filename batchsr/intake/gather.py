@@ -15,7 +15,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from batchsr.audio import files, formats
 from batchsr.display import shown
@@ -164,11 +164,6 @@ def to_job(found: Found, request: Request) -> NewJob:
         output=output,
         alt_output=alternative,
         identity=f"{os.path.realpath(found.path)}\0{status.st_size}\0{status.st_mtime_ns}",
-        settings=request.settings.to_json(),
-        variant=request.variant,
-        batch=request.batch,
-        priority=request.priority,
-        overwrite=request.overwrite,
         size_bytes=status.st_size,
         mtime_ns=kept_ns(status.st_mtime_ns),
         inode=status.st_ino,
@@ -178,7 +173,7 @@ def to_job(found: Found, request: Request) -> NewJob:
         channels=info.channels if info else None,
         audio_s=info.duration_s if info else None,
         note=note,
-        provenance=request.provenance,
+        **_asked(request),
     )
 
 
@@ -189,15 +184,22 @@ def _of_object(url: str, facts: Facts, output: str, alternative: str, request: R
         output=output,
         alt_output=alternative,
         identity=facts.identity(url),
-        settings=request.settings.to_json(),
-        variant=request.variant,
-        batch=request.batch,
-        priority=request.priority,
-        overwrite=request.overwrite,
         size_bytes=facts.size_bytes,
         mtime_ns=kept_ns(facts.modified_ns),
-        provenance=request.provenance,
+        **_asked(request),
     )
+
+
+def _asked(request: Request) -> dict[str, Any]:
+    """Return what a job has of its request, whatever its source is."""
+    return {
+        "settings": request.settings.to_json(),
+        "variant": request.variant,
+        "batch": request.batch,
+        "priority": request.priority,
+        "overwrite": request.overwrite,
+        "provenance": request.provenance,
+    }
 
 
 def enqueue(

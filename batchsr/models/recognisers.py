@@ -7,7 +7,6 @@ the cache's revision is used as it is, without asking the hub, so a batch does n
 from __future__ import annotations
 
 import json
-import re
 import threading
 import time
 from collections.abc import Mapping
@@ -29,7 +28,6 @@ REPOSITORIES: Final[Mapping[str, str]] = MappingProxyType(
 """Name -> repository of the hub."""
 FILES: Final = ("config.json", "tokenizer.json", "vocabulary.txt", "model.bin")
 _ASK_AGAIN_S: Final = 600.0
-_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _lock = threading.Lock()
 _failed: dict[str, tuple[float, StageFailed]] = {}
 
@@ -66,7 +64,7 @@ def _place(name: str) -> Path:
 
 def _cached(name: str) -> Path | None:
     told = checksums.read_json(_place(name) / "recogniser.json")
-    if not isinstance(told, dict) or not _COMMIT.fullmatch(str(told.get("commit"))):
+    if not isinstance(told, dict) or not checksums.GIT.fullmatch(str(told.get("commit"))):
         return None
     folder = _place(name) / str(told["commit"])
     etags = told.get("files")
@@ -78,7 +76,9 @@ def _cached(name: str) -> Path | None:
 
 def _fetched(name: str) -> Path:
     told = checksums.read_json(_place(name) / "recogniser.json")
-    pinned = str(told["commit"]) if isinstance(told, dict) and _COMMIT.fullmatch(str(told.get("commit"))) else "main"
+    pinned = (
+        str(told["commit"]) if isinstance(told, dict) and checksums.GIT.fullmatch(str(told.get("commit"))) else "main"
+    )
     try:
         first, *others = FILES
         files = [hub_client.published(REPOSITORIES[name], first, pinned)]

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import functools
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -31,7 +30,6 @@ NAMES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     }
 )
 """Name -> repository of the hub and file."""
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,7 +96,7 @@ def _cached(name: str) -> Network | None:
         return None
     commit, sha256 = str(told.get("commit")), str(told.get("sha256"))
     path = hub_client.cache_folder(repository) / "blobs" / sha256
-    if not _SHA256.fullmatch(sha256) or not path.is_file():
+    if not checksums.SHA256.fullmatch(sha256) or not path.is_file():
         return None
     if _checksum(path) != sha256:
         raise StageFailed(
@@ -114,7 +112,7 @@ def _fetched(name: str) -> Network:
     pinned = str(told["commit"]) if isinstance(told, dict) and told.get("commit") else "main"
     try:
         found = hub_client.published(repository, file, pinned)
-        if not _SHA256.fullmatch(found.etag):
+        if not checksums.SHA256.fullmatch(found.etag):
             raise HubError(f"the hub gives no SHA-256 of {file}", "check HF_ENDPOINT: it may be no complete mirror")
         blob = hub_client.cache_folder(repository) / "blobs" / found.etag
         if not blob.is_file():

@@ -9,6 +9,8 @@ import rig
 
 from batchsr.errors import ConfigError
 from batchsr.queue import JobFilter, Queue, Sort, State
+from batchsr.queue.postgres import hosts
+from batchsr.queue.postgres.api import PostgresQueue
 from batchsr.settings.profile import Settings
 
 
@@ -102,8 +104,11 @@ def test_failures_stand_by_kind_and_what_ended_last_comes_first(queue: Queue) ->
         queue.progress(job, 2, 4)
         queue.clock.pass_s(8)  # type: ignore[attr-defined]
         queue.release(job)
+        at_work = hosts.listed(queue._store) if isinstance(queue, PostgresQueue) else []
     speed = queue.recent_speed()
     assert speed is not None
     assert speed.channel_s == pytest.approx(asking.rows_of(2) * 2.0 / 2), "half of two seconds of four stems"
+    for host in at_work:
+        assert host["speed"] == pytest.approx(speed.channel_s / speed.busy_s), "a host's is counted as the queue's"
     queue.retry([1])
     assert [job.id for job in queue.browser.lately(5)] == [3, 2], "what is queued again has not ended"

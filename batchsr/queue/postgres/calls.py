@@ -9,28 +9,11 @@ from typing import Any, Final
 from batchsr import faults
 from batchsr.errors import ClaimLost
 from batchsr.queue.job import Backend, Job, Result
+from batchsr.queue.postgres import functions
 from batchsr.queue.postgres.store import PgStore
 from batchsr.queue.sqlite import claims, queries, reports
 
-_RESULT: Final = ", ".join(
-    f":{name}"
-    for name in (
-        "output_sha256",
-        "output_bytes",
-        "source_sha256",
-        "windows_total",
-        "windows_resumed",
-        "audio_s",
-        "sample_rate",
-        "channels",
-        "frames",
-        "clipped_samples",
-        "wall_s",
-        "report",
-        "remarks",
-    )
-)
-"""In the order of the functions' parameters."""
+_RESULT: Final = ", ".join(f":{name}" for name in functions.RESULT)
 
 
 def claim(store: PgStore, worker: str, backend: Backend) -> Job | None:
@@ -110,9 +93,9 @@ def _owner(store: PgStore, job: Job) -> dict[str, Any]:
 
 
 def _values_of(result: Result | None) -> dict[str, Any]:
-    """Return `_RESULT`'s values; all None where there is no result."""
+    """Return the values of `functions.RESULT`; all None where there is no result."""
     if result is None:
-        return dict.fromkeys(name[1:] for name in _RESULT.split(", "))
+        return dict.fromkeys(functions.RESULT)
     text = None if result.report is None else json.dumps(result.report)
     return {field.name: getattr(result, field.name) for field in dataclasses.fields(result)} | {
         "report": None if text is None else reports.packed(text),

@@ -17,6 +17,8 @@ Rows are locked in one order, so that none waits for another in a circle: the wo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 LOST_WORKER: Final = "BSR01"
@@ -45,25 +47,27 @@ def _first(locked: str) -> str:
     return f"SELECT first.id, first.priority FROM ({one} UNION ALL {other}) AS first ORDER BY priority DESC, id LIMIT 1"
 
 
-_RESULT: Final = """
-    the_output_sha256 TEXT, the_output_bytes BIGINT, the_source_sha256 TEXT, the_windows_total BIGINT,
-    the_windows_resumed BIGINT, the_audio_s FLOAT8, the_sample_rate BIGINT, the_channels BIGINT, the_frames BIGINT,
-    the_clipped_samples BIGINT, the_wall_s FLOAT8, the_report BYTEA, the_remarks TEXT"""
+RESULT: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "output_sha256": "TEXT",
+        "output_bytes": "BIGINT",
+        "source_sha256": "TEXT",
+        "windows_total": "BIGINT",
+        "windows_resumed": "BIGINT",
+        "audio_s": "FLOAT8",
+        "sample_rate": "BIGINT",
+        "channels": "BIGINT",
+        "frames": "BIGINT",
+        "clipped_samples": "BIGINT",
+        "wall_s": "FLOAT8",
+        "report": "BYTEA",
+        "remarks": "TEXT",
+    }
+)
+"""What a result has -> its type, in the order of the functions' parameters."""
+_RESULT: Final = ", ".join(f"the_{name} {kind}" for name, kind in RESULT.items())
 _KNOWN: Final = ", ".join(
-    f"{name} = coalesce(the_{name}, {name})"
-    for name in (
-        "output_sha256",
-        "output_bytes",
-        "source_sha256",
-        "windows_total",
-        "windows_resumed",
-        "audio_s",
-        "sample_rate",
-        "channels",
-        "frames",
-        "clipped_samples",
-        "remarks",
-    )
+    f"{name} = coalesce(the_{name}, {name})" for name in RESULT if name not in ("wall_s", "report")
 )
 _NOTE_REPORT: Final = """
     IF the_report IS NOT NULL THEN

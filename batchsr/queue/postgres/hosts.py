@@ -20,6 +20,7 @@ from batchsr.errors import UsageError
 from batchsr.queue.job import Job, iso, stored_path, stored_text
 from batchsr.queue.postgres import alive
 from batchsr.queue.postgres.store import PgStore
+from batchsr.queue.sqlite import steering
 from batchsr.queue.sqlite.api import SqliteQueue
 from batchsr.queue.trouble import Pause, PauseKind, Trouble
 
@@ -73,23 +74,18 @@ def listed(store: PgStore) -> list[dict[str, Any]]:
 def _speeds(store: PgStore) -> dict[str, float]:
     """Return how many seconds of audio each host restores in a second of work; concurrent work counts once."""
     rows = store.rows(
-        "SELECT w.host, a.started_at, a.ended_at, "
-        "iif(json_extract(j.settings, '$.channels') = 'mono', 1, coalesce(j.channels, 1)) * j.audio_s * "
-        "(a.windows_done - coalesce(a.windows_start, 0)) / j.windows_total AS channel_s "
+        f"SELECT w.host, a.started_at, a.ended_at, {steering.CHANNEL_S} AS channel_s "
         "FROM attempts a JOIN jobs j ON j.id = a.job JOIN workers w ON w.id = a.worker "
-        "WHERE a.started_at > ? AND a.ended_at > a.started_at AND j.windows_total > 0 "
-        "AND a.windows_done > coalesce(a.windows_start, 0) ORDER BY a.started_at",
+        f"WHERE a.started_at > ? AND {steering.HAS_WORKED}",
         (store.clock.wall() - _SPEED_OF_S,),
     )
-    audio_s: dict[str, float] = collections.defaultdict(float)
-    busy_s: dict[str, float] = collections.defaultdict(float)
-    ends: dict[str, float] = {}
+    channel_s: dict[str, float] = collections.defaultdict(float)
+    spans: dict[str, list[tuple[float, float]]] = collections.defaultdict(list)
     for row in rows:
-        host, end = row["host"], row["ended_at"]
-        audio_s[host] += row["channel_s"] or 0.0
-        busy_s[host] += max(0.0, end - max(row["started_at"], ends.get(host, 0.0)))
-        ends[host] = max(end, ends.get(host, 0.0))
-    return {host: audio_s[host] / busy_s[host] for host in audio_s if busy_s[host] > 0}
+        channel_s[row["host"]] += row["channel_s"] or 0.0
+        spans[row["host"]].append((row["started_at"], row["ended_at"]))
+    busy_s = {host: steering.busy(worked)[0] for host, worked in spans.items()}
+    return {host: channel_s[host] / busy_s[host] for host in spans if busy_s[host] > 0}
 
 
 def pause_of(store: PgStore, name: str) -> Pause | None:

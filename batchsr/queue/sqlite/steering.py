@@ -32,6 +32,11 @@ from batchsr.queue.steering import Answer, Changed, Instructions, Move, Speed
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
+CHANNEL_S: Final = f"{ROWS} * j.audio_s * (a.windows_done - coalesce(a.windows_start, 0)) / j.windows_total"
+"""Seconds of audio, of one channel, that an attempt a has restored of its job j."""
+HAS_WORKED: Final = (
+    "a.ended_at > a.started_at AND j.windows_total > 0 AND a.windows_done > coalesce(a.windows_start, 0)"
+)
 _CHUNK: Final = 500
 _LATEST: Final = 400  # attempts that tell how fast this machine is
 _CHANGEABLE: Final = (State.QUEUED, State.WAITING, State.FAILED, State.QUARANTINED)
@@ -186,24 +191,27 @@ def recent_speed(store: Store, variant: str | None) -> Speed | None:
     """Return how fast the latest work went (for a variant); None if nothing was done yet. Concurrent work
     counts once."""
     rows = store.rows(
-        "SELECT a.job, a.started_at, a.ended_at, a.variant, j.device, "
-        f"{ROWS} * j.audio_s * "
-        "(a.windows_done - coalesce(a.windows_start, 0)) / j.windows_total AS channel_s "
-        "FROM attempts a JOIN jobs j ON j.id = a.job WHERE a.ended_at > a.started_at AND j.windows_total > 0 "
-        "AND a.windows_done > coalesce(a.windows_start, 0) AND a.variant = coalesce(?, a.variant) "
+        f"SELECT a.job, a.started_at, a.ended_at, a.variant, j.device, {CHANNEL_S} AS channel_s "
+        f"FROM attempts a JOIN jobs j ON j.id = a.job WHERE {HAS_WORKED} AND a.variant = coalesce(?, a.variant) "
         "ORDER BY a.rowid DESC LIMIT ?",
         (variant, _LATEST),
     )
     same = [row for row in rows if (row["variant"], row["device"]) == (rows[0]["variant"], rows[0]["device"])]
-    busy_s, ends = 0.0, float("-inf")
-    for start, end in sorted((row["started_at"], row["ended_at"]) for row in same):
-        busy_s += max(0.0, end - max(start, ends))
-        ends = max(ends, end)
+    busy_s, ends = busy((row["started_at"], row["ended_at"]) for row in same)
     channel_s = sum(row["channel_s"] or 0.0 for row in same)
     if not channel_s or busy_s <= 0:
         return None
     files = len({row["job"] for row in same})
     return Speed(files, channel_s, busy_s, str(same[0]["variant"]), str(same[0]["device"] or ""), ends)
+
+
+def busy(spans: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    """Return in how many seconds at least one of the spans (start, end) lasted, and when the last one ended."""
+    busy_s, ends = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        busy_s += max(0.0, end - max(start, ends))
+        ends = max(ends, end)
+    return busy_s, ends
 
 
 def _row(db: Database, job_id: int) -> dict[str, Any] | None:
